@@ -1,0 +1,54 @@
+"""shopfloor: an open data flywheel for robots in factories and warehouses.
+
+Importing registers the work cells' ids with Gymnasium (strings only) and pulls in nothing heavy: the names below are
+loaded on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import gymnasium
+
+__version__ = "0.1.0"
+
+_CELLS = {
+    "shopfloor/PickToTray-v0": "shopfloor.envs.cells.pick_to_tray:make",
+    "shopfloor/Kitting-v0": "shopfloor.envs.cells.kitting:make",
+    "shopfloor/ConveyorSort-v0": "shopfloor.envs.cells.conveyor_sort:make",
+}
+_LAZY = {
+    "Episode": "shopfloor.core",
+    "EpisodeSpec": "shopfloor.core",
+    "ActionChunk": "shopfloor.core",
+    "Policy": "shopfloor.core",
+    "PolicyInfo": "shopfloor.core",
+    "PolicyRef": "shopfloor.core",
+    "Receipt": "shopfloor.core",
+    "WorkCell": "shopfloor.envs.cell",
+    "Dataset": "shopfloor.datasets.reader",
+    "EpisodeWriter": "shopfloor.datasets.store",
+    "Windows": "shopfloor.datasets.windows",
+    "rollout": "shopfloor.collectors.rollout",
+    "collect": "shopfloor.collectors.collect",
+    "evaluate": "shopfloor.collectors.evaluate",
+    "train": "shopfloor.policies.training",
+    "flywheel": "shopfloor.launch.flywheel",
+}
+
+for _id, _entry in _CELLS.items():
+    if _id not in gymnasium.registry:
+        gymnasium.register(id=_id, entry_point=_entry)
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401  # whatever the named module holds
+    """Load a public name on first use."""
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'shopfloor' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted([*globals(), *_LAZY])

@@ -1,0 +1,374 @@
+"""The types every layer shares: episodes, policies, specs, receipts, errors.
+
+Nothing here touches a simulator, a file or a neural network, so each layer can be read and tested on its own.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
+Observation: TypeAlias = Mapping[str, Any]
+
+ACTION_CONVENTION = "ee_delta_base_v1"
+CONTROL_HZ = 20
+PURPOSES = ("train", "gate", "report", "other")
+INTERVENTIONS = ("none", "expert", "label")
+FAILURE_REASONS = (
+    "timeout",
+    "dropped",
+    "wrong_part",
+    "out_of_reach",
+    "collision",
+    "nonfinite_action",
+    "policy_timeout",
+    "policy_bad_reply",
+)
+INFRASTRUCTURE_REASONS = ("env_crash", "env_hang", "nonfinite_obs", "disk", "cancelled")
+
+ACTOR_POLICY, ACTOR_EXPERT, ACTOR_HUMAN = 0, 1, 2
+STREAMS = {"cell": 0, "policy": 1, "noise": 2, "teacher": 3}
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Errors
+# --------------------------------------------------------------------------------------------------------------------
+
+
+class ShopfloorError(Exception):
+    """Base of every error a user can cause or meet; the command line prints it without a traceback.
+
+    Attributes:
+        exit_code: what the command line exits with (2 usage or bad input, 3 infrastructure).
+    """
+
+    exit_code = 2
+
+
+class UnknownNameError(ShopfloorError):
+    """A name that is not in a closed list; the message suggests the nearest one."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        """Say which `kind` of thing `name` was meant to be and what is `known`."""
+        choices = sorted(known)
+        near = difflib.get_close_matches(name.lower(), [choice.lower() for choice in choices], n=1, cutoff=0.5)
+        nearest = next((choice for choice in choices if near and choice.lower() == near[0]), None)
+        hint = f" Did you mean {nearest!r}?" if nearest else ""
+        super().__init__(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(choices) or 'none'}.")
+
+
+class InvalidInputError(ShopfloorError):
+    """An argument, option or input value that cannot be used."""
+
+
+class MissingDependencyError(ShopfloorError):
+    """An optional package or a weight file is not installed; the message names the command that installs it."""
+
+
+class InfrastructureError(ShopfloorError):
+    """The machine, not the policy, failed: disk full, worker lost, simulator crashed."""
+
+    exit_code = 3
+
+
+class DiskError(InfrastructureError):
+    """Writing failed (full disk, read-only or broken file system); nothing reported as saved is lost."""
+
+
+class CancelledError(ShopfloorError):
+    """A signal asked the run to stop; everything reported as saved is on disk and the run can be resumed."""
+
+    def __init__(self, signum: int) -> None:
+        """Remember the signal: the exit code is 128 + its number."""
+        super().__init__(
+            f"Stopped by signal {signum}. Saved episodes are safe; run the same command again to continue."
+        )
+        self.exit_code = 128 + signum
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Seeds and JSON
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def seed_stream(seed: int, stream: str) -> np.random.Generator:
+    """Return the generator of one of an episode's independent random streams.
+
+    Args:
+        seed: the episode's seed.
+        stream: "cell", "policy", "noise" or "teacher".
+
+    Returns:
+        A generator seeded with ``SeedSequence([seed, k])``, k the stream's number.
+    """
+    return np.random.default_rng(np.random.SeedSequence([seed, STREAMS[stream]]))
+
+
+def canonical_json(value: Any) -> str:
+    """Serialise to the one JSON text that hashes are taken of: sorted keys, no spaces, ASCII, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def sha256_hex(data: bytes | str) -> str:
+    """Return the SHA-256 of bytes, or of a text's UTF-8 bytes, in hexadecimal."""
+    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Episodes
+# --------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class EpisodeSpec:
+    """What to run: plain JSON data. Two equal specs give byte-equal episode files.
+
+    Attributes:
+        cell: full cell id, such as "shopfloor/PickToTray-v0".
+        cell_options: keyword arguments of the cell (robot, cameras, image_size, privileged).
+        variation: name of the variation, such as "nominal".
+        seed: seed of all the episode's random streams.
+        policy_digest: digest of the acting policy.
+        teacher_digest: digest of the teacher, "" without one.
+        intervention: "none", "expert" (the teacher takes over on deviation) or "label" (the teacher only labels).
+        action_noise: scale of the noise added to executed actions, in units of a full action.
+        purpose: "train", "gate", "report" or "other".
+    """
+
+    cell: str
+    seed: int
+    policy_digest: str
+    cell_options: Mapping[str, Any] = field(default_factory=dict)
+    variation: str = "nominal"
+    teacher_digest: str = ""
+    intervention: str = "none"
+    action_noise: float = 0.0
+    purpose: str = "other"
+
+    def __post_init__(self) -> None:
+        """Refuse values outside the closed lists."""
+        if self.purpose not in PURPOSES:
+            raise UnknownNameError("purpose", self.purpose, PURPOSES)
+        if self.intervention not in INTERVENTIONS:
+            raise UnknownNameError("intervention", self.intervention, INTERVENTIONS)
+        if self.seed < 0:
+            raise InvalidInputError(f"Episode seed is {self.seed}; expected an integer of at least 0.")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the spec as plain JSON data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> EpisodeSpec:
+        """Build a spec from `to_json` data; unknown keys are refused."""
+        unknown = set(data) - {f.name for f in fields(cls)}
+        if unknown:
+            raise InvalidInputError(f"Episode spec has unknown keys {sorted(unknown)}.")
+        return cls(**data)
+
+    @property
+    def episode_id(self) -> str:
+        """SHA-256 of the canonical JSON, in hexadecimal."""
+        return sha256_hex(canonical_json(self.to_json()))
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What came of a spec: plain JSON data, a few hundred bytes, sent from worker to driver.
+
+    Attributes:
+        episode_id: of the spec.
+        index: position in the job.
+        seed: the episode's seed.
+        outcome: "success", "failure" or "infrastructure".
+        reason: "" for success, else one of FAILURE_REASONS or INFRASTRUCTURE_REASONS.
+        steps: executed actions T.
+        path: file name inside the dataset folder, "" when nothing was written.
+        sha256: of the file's whole bytes, "" when nothing was written.
+        bytes: file size.
+        attempt: 1 for the first try.
+        seconds: wall time of the rollout and the commit.
+        cpu_seconds: CPU time of the rollout and the commit.
+        expert_steps: steps the teacher executed.
+        message: detail of an infrastructure failure, for a person.
+    """
+
+    episode_id: str
+    index: int
+    seed: int
+    outcome: str
+    reason: str = ""
+    steps: int = 0
+    path: str = ""
+    sha256: str = ""
+    bytes: int = 0
+    attempt: int = 1
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    expert_steps: int = 0
+    message: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the receipt as plain JSON data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Receipt:
+        """Build a receipt from `to_json` data."""
+        return cls(**data)
+
+
+@dataclass(frozen=True)
+class CameraTrack:
+    """Where a camera was during an episode.
+
+    Attributes:
+        intrinsics: shape (3, 3), float64, pixels.
+        extrinsics: shape (T+1, 4, 4), float64, camera to world (OpenCV axes: x right, y down, z forward), m.
+    """
+
+    intrinsics: FloatArray
+    extrinsics: FloatArray
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One whole episode of T actions.
+
+    Attributes:
+        spec: what was run.
+        instruction: the text the policy was given.
+        observations: key -> array of T+1 rows ("state" float32, "objects" float32, one uint8 HWC image per camera).
+        sim_states: shape (T+1, D), float64, the simulator's full state.
+        actions: shape (T, A), float32, what was executed, in [-1, 1].
+        rewards: shape (T,), float32.
+        outcome: "success" or "failure" (infrastructure failures give no episode).
+        reason: "" for success, else one of FAILURE_REASONS.
+        actor: shape (T,), uint8, 0 policy, 1 expert, 2 human.
+        object_names: class name per row of "objects".
+        stages: (step, stage) pairs, a pair each time the stage changed.
+        label_actions: shape (T, A), float32, the teacher's command (zeros where `label_valid` is False).
+        label_valid: shape (T,), bool.
+        label_chunks: shape (T, H, A), float32, the teacher's planned chunk at each step, or None.
+        decisions: shape (T,), bool, True at steps where the policy was asked for a new chunk.
+        terminated: True if success or an unrecoverable failure ended the episode, False if time did.
+        cameras: name -> where the recorded cameras were.
+    """
+
+    spec: EpisodeSpec
+    instruction: str
+    observations: Mapping[str, npt.NDArray[Any]]
+    sim_states: FloatArray
+    actions: FloatArray
+    rewards: FloatArray
+    outcome: str
+    reason: str
+    actor: npt.NDArray[np.uint8]
+    object_names: tuple[str, ...]
+    stages: tuple[tuple[int, str], ...]
+    label_actions: FloatArray
+    label_valid: npt.NDArray[np.bool_]
+    decisions: npt.NDArray[np.bool_]
+    terminated: bool
+    label_chunks: FloatArray | None = None
+    cameras: Mapping[str, CameraTrack] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> int:
+        """Number of executed actions T."""
+        return len(self.actions)
+
+    @property
+    def success(self) -> bool:
+        """Whether the task was done."""
+        return self.outcome == "success"
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Policies
+# --------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ActionChunk:
+    """A policy's answer.
+
+    Attributes:
+        actions: shape (H, A), float32, in [-1, 1], by the action convention.
+        execute: how many of them to run before asking again, 1 to H.
+        control_hz: rate the actions are meant for.
+    """
+
+    actions: FloatArray
+    execute: int = 1
+    control_hz: int = CONTROL_HZ
+
+
+@dataclass(frozen=True)
+class PolicyInfo:
+    """What a caller must know of a policy before running it.
+
+    Attributes:
+        name: short name for people.
+        digest: identifies weights and configuration; part of an episode's identity.
+        cells: full ids of the cells it was made for; empty means any.
+        observation_keys: the only observation entries it is handed ("state", "objects", "object_names", camera names).
+        action_convention: id of the meaning of its actions.
+        image_size: (height, width) in pixels of the camera images it expects, None without cameras.
+    """
+
+    name: str
+    digest: str
+    cells: tuple[str, ...] = ()
+    observation_keys: tuple[str, ...] = ("state",)
+    action_convention: str = ACTION_CONVENTION
+    image_size: tuple[int, int] | None = None
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Anything that acts: an expert, a trained network, a remote server."""
+
+    @property
+    def info(self) -> PolicyInfo:
+        """Name, digest and what the policy needs."""
+
+    def reset(self, seed: int, instruction: str) -> None:
+        """Start an episode. All randomness must come from `seed`."""
+
+    def act(self, observation: Observation) -> ActionChunk:
+        """Answer an observation holding exactly the entries of `info.observation_keys`."""
+
+
+@dataclass(frozen=True)
+class PolicyRef:
+    """Where a worker process gets a policy from: plain JSON data.
+
+    Attributes:
+        kind: "expert", "random", "checkpoint", or a name of the entry-point group `shopfloor.policies`.
+        cell: full id of the cell it will act in.
+        arguments: JSON arguments of the factory, such as {"path": ...}.
+    """
+
+    kind: str
+    cell: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the reference as plain JSON data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> PolicyRef:
+        """Build a reference from `to_json` data."""
+        return cls(**data)
+
+
