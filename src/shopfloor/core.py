@@ -323,6 +323,7 @@ class PolicyInfo:
         observation_keys: the only observation entries it is handed ("state", "objects", "object_names", camera names).
         action_convention: id of the meaning of its actions.
         image_size: (height, width) in pixels of the camera images it expects, None without cameras.
+        expert: True for a demonstrator: its steps count as the expert's, its clean commands as labels.
     """
 
     name: str
@@ -331,6 +332,7 @@ class PolicyInfo:
     observation_keys: tuple[str, ...] = ("state",)
     action_convention: str = ACTION_CONVENTION
     image_size: tuple[int, int] | None = None
+    expert: bool = False
 
 
 @runtime_checkable
@@ -370,5 +372,3 @@ class PolicyRef:
     def from_json(cls, data: Mapping[str, Any]) -> PolicyRef:
         """Build a reference from `to_json` data."""
         return cls(**data)
-
-
