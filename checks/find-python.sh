@@ -27,14 +27,13 @@ else
     done
 fi
 
-cat >&2 <<END
-shopfloor needs Python 3.10 or 3.11, and none was found:
-${seen:-  no python3.11, python3.10 or python3 on PATH
-}
-Python 3.12 and later do not work: PyBullet, the physics engine, has wheels for Python 3.8 to 3.11 only, so that
-installing it there fails in the middle of a long compilation.
-What to do: install Python 3.11 (Debian 12: apt-get install python3.11 python3.11-venv; anywhere: uv python install 3.11,
-pyenv install 3.11 or conda create -n shopfloor python=3.11), then run make again, or name it:
-  make demo PYTHON=/path/to/python3.11
-END
+# printf is the shell's own: nothing but a shell is needed to get this far.
+printf '%s\n' "shopfloor needs Python 3.10 or 3.11, and none was found:" \
+    "${seen:-  no python3.11, python3.10 or python3 on PATH
+}" \
+    "Python 3.12 and later do not work: PyBullet, the physics engine, has wheels for Python 3.8 to 3.11 only, so that" \
+    "installing it there fails in the middle of a long compilation." \
+    "What to do: install Python 3.11 (Debian 12: apt-get install python3.11 python3.11-venv; anywhere: uv python" \
+    "install 3.11, pyenv install 3.11 or conda create -n shopfloor python=3.11), then run make again, or name it:" \
+    "  make demo PYTHON=/path/to/python3.11" >&2
 exit 2
