@@ -1,0 +1,150 @@
+"""Random scenes for perception: pictures of states from anywhere in a task, with the simulator's poses as labels.
+
+Scene diversity, not training time, limits perception; a scene costs some milliseconds and comes with the scripted
+expert's plan, because the expert needs no memory. Both labels are named in the checkpoint's card and in reports.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import safe_open
+
+from shopfloor.core import InvalidInputError
+from shopfloor.envs.experts import make_expert
+from shopfloor.envs.registry import make_cell
+from shopfloor.policies import vision
+from shopfloor.policies.data import publish_tensors
+
+SCENE_BLOCK = "shopfloor.policies.scenes:render_block"
+BLOCK = 100  # scenes per job: small enough to balance workers, large enough to amortise the cell's start
+
+
+@dataclass
+class Scenes:
+    """One block of n scenes.
+
+    Attributes:
+        cell: full cell id.
+        state: (n, 22) float32.
+        objects: (n, N, 12) float32.
+        object_names: per scene, class name per row of objects.
+        instructions: per scene.
+        chunk: (n, H, A) float32, the expert's plan.
+        maps: (n, views, P, 40) float16.
+    """
+
+    cell: str
+    state: npt.NDArray[np.float32]
+    objects: npt.NDArray[np.float32]
+    object_names: list[list[str]]
+    instructions: list[str]
+    chunk: npt.NDArray[np.float32]
+    maps: torch.Tensor
+
+
+def scene_payloads(
+    cell: str,
+    count: int,
+    seed: int,
+    out: Path,
+    views: tuple[str, ...] = ("front", "wrist"),
+    image_size: tuple[int, int] = (96, 96),
+) -> list[dict[str, Any]]:
+    """Split `count` scenes with seeds seed..seed+count-1 into jobs for an executor.
+
+    Args:
+        cell: full cell id.
+        count: number of scenes.
+        seed: first seed, in the training range.
+        out: folder for the block files.
+        views: camera names.
+        image_size: (height, width), pixels.
+
+    Returns:
+        JSON payloads of `render_block`; running one again is harmless.
+    """
+    return [
+        {
+            "cell": cell,
+            "first": first,
+            "count": min(BLOCK, seed + count - first),
+            "out": str(out),
+            "views": list(views),
+            "image_size": list(image_size),
+        }
+        for first in range(seed, seed + count, BLOCK)
+    ]
+
+
+def render_block(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Make one block file; an existing one is kept.
+
+    Returns:
+        {"path", "scenes", "cpu_seconds"}.
+    """
+    began = time.process_time()
+    name = payload["cell"].split("/")[-1]
+    path = Path(payload["out"]) / f"{name}-{payload['first']:08d}-{payload['count']}.safetensors"
+    if not path.exists():
+        _render(payload, path)
+    return {"path": str(path), "scenes": payload["count"], "cpu_seconds": time.process_time() - began}
+
+
+def _render(payload: Mapping[str, Any], path: Path) -> None:
+    torch.set_num_threads(1)
+    cell = make_cell(
+        payload["cell"],
+        variation="mid_task",
+        privileged=True,
+        cameras=tuple(payload["views"]),
+        image_size=tuple(payload["image_size"]),
+    )
+    expert = make_expert(payload["cell"])
+    rows: dict[str, list[Any]] = {key: [] for key in ("state", "objects", "chunk", *payload["views"])}
+    names, instructions = [], []
+    for seed in range(payload["first"], payload["first"] + payload["count"]):
+        observation, info = cell.reset(seed=seed)
+        expert.reset(seed, info["instruction"])
+        plan = expert.act({**observation, "object_names": info["object_names"]})
+        rows["chunk"].append(plan.actions)
+        for key in ("state", "objects", *payload["views"]):
+            rows[key].append(observation[key])
+        names.append(list(info["object_names"]))
+        instructions.append(info["instruction"])
+    cell.close()
+    maps = torch.stack([vision.encode(np.stack(rows[view])) for view in payload["views"]], 1).half()
+    tensors = {key: torch.from_numpy(np.stack(rows[key]).astype(np.float32)) for key in ("state", "objects", "chunk")}
+    metadata = {"names": json.dumps(names), "instructions": json.dumps(instructions), "cell": payload["cell"]}
+    publish_tensors({**tensors, "maps": maps}, path, metadata)
+
+
+def read_block(path: Path) -> Scenes:
+    """Read a block file.
+
+    Raises:
+        InvalidInputError: the file cannot be read.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            tensors = {key: file.get_tensor(key) for key in ("state", "objects", "chunk", "maps")}
+    except Exception as error:
+        raise InvalidInputError(f"Scene block {path} cannot be read ({error}); delete it and run again.") from error
+    return Scenes(
+        metadata["cell"],
+        tensors["state"].numpy(),
+        tensors["objects"].numpy(),
+        json.loads(metadata["names"]),
+        json.loads(metadata["instructions"]),
+        tensors["chunk"].numpy(),
+        tensors["maps"],
+    )
