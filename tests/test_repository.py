@@ -202,10 +202,11 @@ def test_what_is_allowed_is_not_reported(tmp_path):
         "datasets/a.py": "import datasets\nimport h5py",
         "launch/a.py": "def f():\n    import torch\n    print(1)",
         "policies/a.py": "import torch\nx = torch.randn(3, generator=g)\ntorch.load('x', weights_only=True)",
+        "policies/b.py": "import torch\nwith torch.random.fork_rng(devices=[]):\n    torch.manual_seed(3)",
         "collectors/a.py": "import random\nr = random.Random(3)\nimport h5py  # allow h5py: a reason",
     }
     for name, source in sources.items():
-        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(source + "\n", encoding="utf-8")
     assert layers.check(tmp_path)[1] == []
 
