@@ -140,7 +140,7 @@ def _card(point: Checkpoint) -> str:
     labels = point.label_sources
     return f"""# shopfloor policy for {", ".join(shape.cells)}
 
-- Acts from: {"cameras " + ", ".join(shape.views) if shape.views else "object poses"}, proprioception and an instruction.
+- Acts from: {"cameras " + ", ".join(shape.views) if shape.views else "object poses"}, joints and an instruction.
 - Actions: `{ACTION_CONVENTION}`, chunks of {shape.horizon}, {point.execute} executed.
 - Head: {shape.head}, {"dense" if shape.experts == 1 else f"{shape.experts} experts, top {shape.top_k}"};
   {total:,} trainable parameters, {active:,} active per decision.

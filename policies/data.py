@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from shopfloor.core import ACTOR_EXPERT, Episode, InvalidInputError
 from shopfloor.datasets.reader import Dataset
 from shopfloor.policies import vision
 from shopfloor.policies.features import OBJECT_WIDTH, STATE_WIDTH
+from shopfloor.policies.scenes import read_block
+from shopfloor.policies.tensors import publish_tensors
 from shopfloor.policies.weights import catalogue
 
 
@@ -155,18 +155,6 @@ def episode_maps(
     return maps
 
 
-def publish_tensors(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file so that it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    os.close(handle)
-    try:
-        save_file(tensors, temporary, metadata)
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
 def load_table(
     datasets: Iterable[Dataset],
     words: Vocabulary,
@@ -205,10 +193,7 @@ def load_table(
         return torch.from_numpy(np.concatenate([part[key] for part in parts]))
 
     instruction = [
-        [position[text] for text in part["texts"]]
-        if part["texts"]
-        else [position[part["instruction"]]] * len(part["state"])
-        for part in parts
+        [position[text] for text in part["texts"] or [part["instruction"]] * len(part["state"])] for part in parts
     ]
     return Table(
         state=join("state"),
@@ -273,8 +258,6 @@ def _add_scenes(
     maps: list[torch.Tensor],
     sources: dict[str, int],
 ) -> None:
-    from shopfloor.policies.scenes import read_block
-
     scenes = read_block(block)
     objects = np.concatenate(
         [

@@ -1,7 +1,7 @@
 """Object-centric features: what the tool, the named part and its goal look like to each other.
 
-The largest effect measured in the feasibility study behind this project: raw poses 0-1 %, offsets of the *named* part at
-a fine saturating scale 71-100 % at 10-25 demonstrations.
+The largest effect measured in the feasibility study behind this project: raw poses 0-1 %, offsets of the *named* part
+at a fine saturating scale 71-100 % at 10-25 demonstrations.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FINE_SCALES = (40.0, 160.0)  # 1/m: saturate at about 25 mm and 6 mm, so that mi
 
 @dataclass
 class Tool:
-    """The tool's state, all float32: position (B, 3) m, rotation (B, 3, 3), rest (B, 8) finger opening, offsets, gripper."""
+    """The tool's state, float32: position (B, 3) m, rotation (B, 3, 3), rest (B, 8): opening, offsets, gripper."""
 
     position: torch.Tensor
     rotation: torch.Tensor

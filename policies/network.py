@@ -68,7 +68,8 @@ class NetworkConfig:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> NetworkConfig:
         """Build from `to_json` data."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        return cls(**values)
 
 
 class Grounding(nn.Module):
@@ -109,6 +110,8 @@ class MixtureOfExperts(nn.Module):
     def __init__(self, width: int, hidden: int, experts: int, top_k: int) -> None:
         """Make `experts` routed experts of `hidden` units beside one shared expert of the same size."""
         super().__init__()
+        self.balance: torch.Tensor
+        self.share: torch.Tensor
         self.top_k = min(top_k, experts)
         self.shared = nn.Sequential(nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, width))
         self.router = nn.Linear(width, experts)
@@ -125,7 +128,8 @@ class MixtureOfExperts(nn.Module):
         gate = gate / gate.sum(-1, keepdim=True).clamp_min(1e-6)
         if self.training:
             self._rebalance(chosen)
-        return self.shared(x) + self._routed(x, chosen, gate)
+        shared: torch.Tensor = self.shared(x)
+        return shared + self._routed(x, chosen, gate)
 
     def _rebalance(self, chosen: torch.Tensor) -> None:
         with torch.no_grad():
@@ -198,6 +202,10 @@ class Eyes(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         """Make one reader per view, and outputs for one slot per name."""
         super().__init__()
+        self.grid: torch.Tensor
+        self.center: torch.Tensor
+        self.size: torch.Tensor
+        self.is_goal: torch.Tensor
         self.slot_count = len(config.names)
         rows, columns = torch.meshgrid(
             torch.linspace(-1, 1, config.map_rows), torch.linspace(-1, 1, config.map_columns), indexing="ij"
@@ -280,13 +288,15 @@ class PolicyNetwork(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         """Build the layers for `config`."""
         super().__init__()
+        self.feature_mean: torch.Tensor
+        self.feature_deviation: torch.Tensor
         self.config = config
         self.grounding = Grounding()
         self.eyes = Eyes(config) if config.views else None
         self.summary = nn.Linear(256, self.SUMMARY) if config.views else None
         self.cell_vector = nn.Embedding(len(config.cells), 8) if len(config.cells) > 1 else None
         context = FEATURE_WIDTH + (self.SUMMARY if config.views else 0) + (8 if self.cell_vector is not None else 0)
-        chunk = config.horizon * config.action_size
+        chunk = self.chunk_width = config.horizon * config.action_size
         extra = chunk + TIME_WIDTH if config.head == "flow" else 0
         self.trunk = Trunk(context + extra, chunk, config)
         self.register_buffer("feature_mean", torch.zeros(FEATURE_WIDTH))
@@ -332,13 +342,13 @@ class PolicyNetwork(nn.Module):
         The flow head draws its start from `generator`; the regression head ignores it.
         """
         if self.config.head == "flow":
-            chunk = torch.randn(len(context), self.trunk.leave[1].out_features, generator=generator)
+            chunk = torch.randn(len(context), self.chunk_width, generator=generator)
             for step in range(FLOW_STEPS):
                 time = torch.full((len(context),), step / FLOW_STEPS)
                 chunk = chunk + self.velocity(context, chunk, time) / FLOW_STEPS
         else:
             chunk = self.trunk(context)
-        chunk = chunk.unflatten(-1, (self.config.horizon, self.config.action_size))
+        chunk = chunk.reshape(len(chunk), self.config.horizon, self.config.action_size)
         gripper = torch.where(chunk[..., 6:7] > 0, 1.0, -1.0)
         return torch.cat([chunk[..., :6].clamp(-1.0, 1.0), gripper, chunk[..., 7:].clamp(-1.0, 1.0)], -1)
 

