@@ -158,14 +158,10 @@ def check_module(module: Module) -> Iterator[Violation]:
         yield from check_import(module, line, name, at_import=at_import)
     forked = lines_under_fork(module.tree)
     for node in ast.walk(module.tree):
-        found = []
         if isinstance(node, ast.Call):
-            found += check_call(module, node)
+            yield from check_call(module, node, forked)
         if isinstance(node, ast.Attribute):
-            found += check_attribute(module, node)
-        yield from (
-            v for v in found if not (v.message.startswith("torch.") and v.line in forked and v.rule == "random")
-        )
+            yield from check_attribute(module, node, forked)
 
 
 def lines_under_fork(tree: ast.Module) -> set[int]:
@@ -207,7 +203,7 @@ def check_import(module: Module, line: int, name: str, *, at_import: bool) -> It
         yield Violation(module.path, line, "random", f"{name} draws from a global generator")
 
 
-def check_call(module: Module, node: ast.Call) -> Iterator[Violation]:
+def check_call(module: Module, node: ast.Call, forked: set[int]) -> Iterator[Violation]:
     """Yield the rules that one call breaks."""
     name = dotted(node.func)
     keywords = {keyword.arg: keyword.value for keyword in node.keywords}
@@ -219,11 +215,12 @@ def check_call(module: Module, node: ast.Call) -> Iterator[Violation]:
         yield Violation(module.path, node.lineno, "pickle", "torch.load without weights_only=True")
     if name == "torch.save":
         yield Violation(module.path, node.lineno, "pickle", "torch.save writes pickle: use safetensors")
-    if name.removeprefix("torch.") in TORCH_DRAWS and name.startswith("torch.") and "generator" not in keywords:
+    draws = name.startswith("torch.") and name.removeprefix("torch.") in TORCH_DRAWS and "generator" not in keywords
+    if draws and node.lineno not in forked:
         yield Violation(module.path, node.lineno, "random", f"{name} without generator= draws from the global one")
 
 
-def check_attribute(module: Module, node: ast.Attribute) -> Iterator[Violation]:
+def check_attribute(module: Module, node: ast.Attribute, forked: set[int]) -> Iterator[Violation]:
     """Yield the rules that one dotted name breaks."""
     name = dotted(node)
     top, _, last = name.rpartition(".")
@@ -231,7 +228,8 @@ def check_attribute(module: Module, node: ast.Attribute) -> Iterator[Violation]:
         yield Violation(module.path, node.lineno, "random", f"{name} is the global generator: use default_rng")
     if top == "random" and last not in RANDOM_ALLOWED and any(n == "random" for _, n, _ in module.imports):
         yield Violation(module.path, node.lineno, "random", f"{name} is the global generator: use random.Random(seed)")
-    if name in {f"torch.{part}" for part in TORCH_GLOBAL} | {f"torch.random.{part}" for part in TORCH_GLOBAL}:
+    seeds = {f"{top}.{part}" for top in ("torch", "torch.random") for part in TORCH_GLOBAL}
+    if name in seeds and node.lineno not in forked:
         yield Violation(module.path, node.lineno, "random", f"{name} sets the global generator: use torch.Generator")
 
 
