@@ -245,7 +245,7 @@ class TrainedPolicy:
         """
         torch.set_num_threads(1)
         shape = point.network.config
-        self._point, self._shuffle = point, shuffle_instructions
+        self.point, self._shuffle = point, shuffle_instructions
         self._cell = torch.tensor([shape.cells.index(cell)])
         self._known = {name: point.embeddings[index] for index, name in enumerate(point.texts)}
         self._slot_names = torch.stack([self._embedding(name) for name in shape.names])[None]
@@ -269,13 +269,13 @@ class TrainedPolicy:
         """Start an episode: embed the instruction and seed the flow head's noise."""
         stream = seed_stream(seed, "policy")
         if self._shuffle:
-            instruction = str(stream.choice(self._point.instructions))
+            instruction = str(stream.choice(self.point.instructions))
         self._generator.manual_seed(int(stream.integers(2**62)))
         self._instruction = self._embedding(instruction)[None]
 
     def act(self, observation: Observation) -> ActionChunk:
         """Answer one observation with a chunk."""
-        shape = self._point.network.config
+        shape = self.point.network.config
         state = torch.from_numpy(np.asarray(observation["state"], np.float32))[None]
         objects, maps, names = None, None, self._slot_names
         if shape.views:
@@ -289,9 +289,9 @@ class TrainedPolicy:
                 raise InvalidInputError(f"`objects` has {objects.shape[-1]} columns; expected {OBJECT_WIDTH}.")
         with torch.inference_mode():
             inputs = Inputs(state, self._instruction, names, self._cell, objects, maps)
-            context, _ = self._point.network.context(inputs)
-            chunk = self._point.network.act(context, self._generator)
-        return ActionChunk(actions=chunk[0].numpy(), execute=min(self._point.execute, shape.horizon))
+            context, _ = self.point.network.context(inputs)
+            chunk = self.point.network.act(context, self._generator)
+        return ActionChunk(actions=chunk[0].numpy(), execute=min(self.point.execute, shape.horizon))
 
 
 def load_policy(cell: str, path: str, *, shuffle_instructions: bool = False) -> TrainedPolicy:

