@@ -115,8 +115,12 @@ class MixtureOfExperts(nn.Module):
         self.top_k = min(top_k, experts)
         self.shared = nn.Sequential(nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, width))
         self.router = nn.Linear(width, experts)
-        self.up = nn.Parameter(torch.randn(experts, width, hidden) * width**-0.5)
-        self.down = nn.Parameter(torch.randn(experts, hidden, width) * hidden**-0.5 * 0.5)
+        self.up = nn.Parameter(
+            torch.randn(experts, width, hidden) * width**-0.5
+        )  # allow random: initialised under fork_rng
+        self.down = nn.Parameter(
+            torch.randn(experts, hidden, width) * hidden**-0.5 * 0.5
+        )  # allow random: initialised under fork_rng
         self.register_buffer("balance", torch.zeros(experts))
         self.register_buffer("share", torch.full((experts,), 1.0 / experts))
 
