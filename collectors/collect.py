@@ -1,0 +1,406 @@
+"""Rollouts to a dataset: makes the specs, runs those that are missing, and keeps account of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shopfloor.collectors import signals
+from shopfloor.collectors.executors import TIMEOUT_S, Executor, make_executor
+from shopfloor.collectors.jobs import PREPARE, RUN_EPISODE
+from shopfloor.collectors.policies import policy_ref
+from shopfloor.collectors.provenance import environment, now, replace_json
+from shopfloor.core import (
+    INTERVENTIONS,
+    PURPOSES,
+    CancelledError,
+    EpisodeSpec,
+    InvalidInputError,
+    PolicyRef,
+    Receipt,
+    ShopfloorError,
+    UnknownNameError,
+)
+from shopfloor.datasets.files import disk_error
+from shopfloor.datasets.reader import Dataset
+from shopfloor.datasets.store import EpisodeWriter, write_manifest
+from shopfloor.envs.registry import resolve_cell
+
+RECEIPTS, RUN = "receipts.jsonl", "run.json"
+PURPOSE_SEEDS = {"train": (0, 600_000), "gate": (700_000, 800_000), "report": (800_000, 900_000)}
+CODECS = ("blosc", "gzip", "none")
+
+
+@dataclass(frozen=True)
+class CollectConfig:
+    """What to collect.
+
+    Attributes:
+        cell: cell id or bare name.
+        policy: who acts: "expert", "random", a checkpoint's folder, or a reference.
+        episodes: how many, failed ones included.
+        out: the dataset's folder; an interrupted or shorter run there is continued.
+        seed_first: the episodes have seeds seed_first..seed_first + episodes - 1.
+        teacher: who labels or takes over; "expert", a checkpoint's folder, a reference, or None.
+        intervention: "none", "label" (the teacher labels each step) or "expert" (it also takes over on deviation).
+        noise: scale of the noise on executed actions, in units of a full action.
+        purpose: "train", "gate", "report" or "other"; the first three have seed ranges of their own.
+        variation: name of the cell's variation.
+        robot: robot of the cell.
+        cameras: names of the cameras whose pictures are stored.
+        image_size: (height, width) of pictures in pixels; None: what the policy expects, else 96 x 96.
+        codec: "blosc", "gzip" or "none".
+        timeout_s: wall time after which an episode counts as hanging; needs more than one worker.
+    """
+
+    cell: str
+    policy: str | PolicyRef
+    episodes: int
+    out: Path | str
+    seed_first: int = 0
+    teacher: str | PolicyRef | None = None
+    intervention: str = "none"
+    noise: float = 0.0
+    purpose: str = "train"
+    variation: str = "nominal"
+    robot: str = "panda"
+    cameras: Sequence[str] = ()
+    image_size: tuple[int, int] | None = None
+    codec: str = "blosc"
+    timeout_s: float = TIMEOUT_S
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run."""
+        for kind, name, known in (
+            ("purpose", self.purpose, PURPOSES),
+            ("intervention", self.intervention, INTERVENTIONS),
+            ("codec", self.codec, CODECS),
+        ):
+            if name not in known:
+                raise UnknownNameError(kind, name, known)
+        if self.episodes < 1:
+            raise InvalidInputError(f"Number of episodes is {self.episodes}; expected at least 1.")
+        if not 0.0 <= self.noise <= 1.0:
+            raise InvalidInputError(f"Noise is {self.noise}; expected 0 to 1, in units of a full action.")
+        if (self.teacher is None) != (self.intervention == "none"):
+            raise InvalidInputError(
+                f"Intervention {self.intervention!r} with teacher {self.teacher!r}; expected a teacher with 'label' or "
+                "'expert', and none with 'none'."
+            )
+        if self.image_size is not None and not all(8 <= side <= 4096 for side in self.image_size):
+            raise InvalidInputError(f"Image size is {self.image_size}; expected (height, width) of 8 to 4096 pixels.")
+        self._check_seeds()
+
+    def _check_seeds(self) -> None:
+        low, high = PURPOSE_SEEDS.get(self.purpose, (0, 1 << 32))
+        if not (low <= self.seed_first and self.seed_first + self.episodes <= high):
+            raise InvalidInputError(
+                f"Seeds {self.seed_first} to {self.seed_first + self.episodes - 1} are outside the range of purpose "
+                f"{self.purpose!r}, {low} to {high - 1}. Purpose 'other' takes any seed."
+            )
+
+
+@dataclass(frozen=True)
+class CollectResult:
+    """What came of a run.
+
+    Attributes:
+        receipts: one for each episode asked for, sorted by index.
+        dataset: the dataset's folder.
+        cell: full id.
+        resumed: how many were already there.
+        infrastructure: how many could not be run for the machine's fault.
+        policy: what the policy's info says, JSON.
+    """
+
+    receipts: tuple[Receipt, ...]
+    dataset: Path
+    cell: str
+    resumed: int
+    infrastructure: int
+    policy: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def successes(self) -> int:
+        """Number of successful episodes."""
+        return sum(receipt.outcome == "success" for receipt in self.receipts)
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 where an episode failed for the machine's fault."""
+        return 3 if self.infrastructure else 0
+
+
+def collect(
+    config: CollectConfig | None = None,
+    *,
+    executor: Executor | None = None,
+    workers: int = 1,
+    on_receipt: Callable[[Receipt], None] | None = None,
+    **options: Any,  # noqa: ANN401  # the fields of CollectConfig
+) -> CollectResult:
+    """Run episodes and commit each to a dataset; what is already there is not run again.
+
+    Args:
+        config: what to collect; or give its fields as keyword arguments.
+        executor: runs the episodes; kept open. Without one, a pool of `workers` is made and closed.
+        workers: number of worker processes, 1 for none but this one.
+        on_receipt: called with each new receipt, after the episode is safe on disk.
+        **options: fields of `CollectConfig`, where `config` is not given.
+
+    Returns:
+        The receipts of all episodes asked for.
+
+    Raises:
+        InvalidInputError: if the options do not fit together or `out` holds something else (nothing is touched then).
+        DiskError: if the disk is full or fails; everything reported is whole and the run can be repeated.
+        CancelledError: if a signal asked to stop; the same.
+    """
+    if config is None:
+        config = CollectConfig(**options)
+    elif options:
+        raise InvalidInputError(f"Give either a config or its fields, not both: {', '.join(sorted(options))}.")
+    with signals.handling(), contextlib.ExitStack() as stack:
+        running = executor if executor is not None else stack.enter_context(make_executor(workers))
+        return _Collection(config, running).run(on_receipt)
+
+
+class _Collection:
+    """One call of `collect`."""
+
+    def __init__(self, config: CollectConfig, executor: Executor) -> None:
+        self.config, self.executor = config, executor
+        self.out = Path(config.out).absolute()
+        self.cell = resolve_cell(config.cell)
+        self.policy = policy_ref(config.policy, self.cell)
+        self.teacher = policy_ref(config.teacher, self.cell) if config.teacher is not None else None
+
+    def run(self, on_receipt: Callable[[Receipt], None] | None) -> CollectResult:
+        """Run what is missing."""
+        check_folder(self.out)
+        self.told = self._prepare()
+        self.description = self._describe()
+        specs = self._specs()
+        EpisodeWriter(self.out, self.description, codec=self.config.codec)
+        there = self._committed(specs)
+        journal = _Journal(self.out, self._run_entry())
+        receipts = dict(there)
+        status = "failed"
+        try:
+            missing = [index for index in range(len(specs)) if index not in there]
+            for receipt in self._new_receipts(specs, missing):
+                journal.add(receipt)
+                receipts[receipt.index] = receipt
+                if on_receipt is not None:
+                    on_receipt(receipt)
+            write_manifest(self.out)
+            status = "finished"
+        except CancelledError:
+            status = "cancelled"
+            raise
+        finally:
+            with contextlib.suppress(ShopfloorError):
+                if status != "finished":
+                    write_manifest(self.out)
+                journal.close(status)
+        return CollectResult(
+            receipts=tuple(receipts[index] for index in sorted(receipts)),
+            dataset=self.out,
+            cell=self.cell,
+            resumed=len(there),
+            infrastructure=sum(receipt.outcome == "infrastructure" for receipt in receipts.values()),
+            policy=self.told["policy"],
+        )
+
+    def _prepare(self) -> dict[str, Any]:
+        """Ask a worker about cell and policies: the driver itself loads neither simulator nor network."""
+        payload = {
+            "cell": self.cell,
+            "robot": self.config.robot,
+            "image_size": list(self.config.image_size) if self.config.image_size else None,
+            "variation": self.config.variation,
+            "policy": self.policy.to_json(),
+            "teacher": self.teacher.to_json() if self.teacher else None,
+        }
+        ((_, told),) = self.executor.run(PREPARE, [payload], timeout_s=self.config.timeout_s)
+        return told
+
+    def _describe(self) -> dict[str, Any]:
+        """Return the cell's description with the features this run stores."""
+        description: dict[str, Any] = dict(self.told["description"])
+        features = description["features"]
+        unknown = [name for name in self.config.cameras if name not in features or name in ("state", "objects")]
+        if unknown:
+            raise UnknownNameError("camera", unknown[0], set(features) - {"state", "objects"})
+        stored = ("state", "objects", *self.config.cameras)
+        description["features"] = {key: features[key] for key in stored if key in features}
+        return description
+
+    def _specs(self) -> list[EpisodeSpec]:
+        config = self.config
+        options = {"robot": config.robot, "cameras": list(config.cameras), "image_size": self.told["image_size"]}
+        teacher = self.told["teacher"]
+        return [
+            EpisodeSpec(
+                cell=self.cell,
+                seed=config.seed_first + index,
+                policy_digest=self.told["policy"]["digest"],
+                cell_options=options,
+                variation=config.variation,
+                teacher_digest=teacher["digest"] if teacher else "",
+                intervention=config.intervention,
+                action_noise=float(config.noise),
+                purpose=config.purpose,
+            )
+            for index in range(config.episodes)
+        ]
+
+    def _committed(self, specs: Sequence[EpisodeSpec]) -> dict[int, Receipt]:
+        """Return receipts of the episodes that are already in the dataset: the files are the truth."""
+        records = {record.episode_id: record for record in Dataset(self.out).records}
+        earlier = {receipt.episode_id: receipt for receipt in read_receipts(self.out)}
+        there = {}
+        for index, spec in enumerate(specs):
+            record = records.get(spec.episode_id)
+            if record is None:
+                continue
+            hint = earlier.get(spec.episode_id)
+            same = hint is not None and hint.sha256 == record.sha256
+            there[index] = Receipt(
+                episode_id=record.episode_id,
+                index=index,
+                seed=record.seed,
+                outcome=record.outcome,
+                reason=record.reason,
+                steps=record.steps,
+                path=record.file,
+                sha256=record.sha256,
+                bytes=record.bytes,
+                attempt=hint.attempt if hint and same else 1,
+                seconds=hint.seconds if hint and same else 0.0,
+                cpu_seconds=hint.cpu_seconds if hint and same else 0.0,
+                expert_steps=record.expert_steps,
+            )
+        return there
+
+    def _new_receipts(self, specs: Sequence[EpisodeSpec], missing: Sequence[int]) -> Iterator[Receipt]:
+        common = {
+            "policy": self.policy.to_json(),
+            "teacher": self.teacher.to_json() if self.teacher else None,
+            "attempt": 1,
+            "out": str(self.out),
+            "codec": self.config.codec,
+            "description": self.description,
+        }
+        payloads = ({**common, "spec": specs[index].to_json(), "index": index} for index in missing)
+        for position, result in self.executor.run(
+            RUN_EPISODE, payloads, timeout_s=self.config.timeout_s, keep_going=True
+        ):
+            index = missing[position]
+            if "quarantined" not in result:
+                yield Receipt.from_json(result)
+                continue
+            yield Receipt(
+                episode_id=specs[index].episode_id,
+                index=index,
+                seed=specs[index].seed,
+                outcome="infrastructure",
+                reason=result["reason"],
+                attempt=result["attempts"],
+                message=result["message"],
+            )
+
+    def _run_entry(self) -> dict[str, Any]:
+        config = asdict(self.config) | {
+            "cell": self.cell,
+            "policy": self.policy.to_json(),
+            "teacher": self.teacher.to_json() if self.teacher else None,
+            "out": str(self.out),
+            "cameras": list(self.config.cameras),
+            "image_size": self.told["image_size"],
+        }
+        return {
+            "command": "collect",
+            "config": config,
+            "policy": self.told["policy"],
+            "teacher": self.told["teacher"],
+            "workers": self.executor.workers,
+            **environment(),
+        }
+
+
+class _Journal:
+    """`receipts.jsonl` and `run.json`: the account of runs. A hint for people; the episode files are the truth."""
+
+    def __init__(self, out: Path, entry: dict[str, Any]) -> None:
+        self._path = out / RUN
+        self._runs = [*_earlier_runs(self._path), {**entry, "started": now(), "finished": None, "status": "running"}]
+        self._receipts = out / RECEIPTS
+        try:
+            self._fd = os.open(self._receipts, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            size = os.fstat(self._fd).st_size
+            if size and os.pread(self._fd, 1, size - 1) != b"\n":
+                os.write(self._fd, b"\n")  # the last run was killed within a line
+        except OSError as error:
+            raise disk_error(self._receipts, error) from error
+        self._save()
+
+    def add(self, receipt: Receipt) -> None:
+        """Append a receipt."""
+        line = json.dumps(receipt.to_json(), separators=(",", ":")) + "\n"
+        try:
+            os.write(self._fd, line.encode())
+        except OSError as error:
+            raise disk_error(self._receipts, error) from error
+
+    def close(self, status: str) -> None:
+        """Say how the run ended."""
+        os.close(self._fd)
+        self._runs[-1] |= {"finished": now(), "status": status}
+        self._save()
+
+    def _save(self) -> None:
+        replace_json(self._path, {"schema_version": 1, "runs": self._runs})
+
+
+def _earlier_runs(path: Path) -> list[dict[str, Any]]:
+    try:
+        runs = json.loads(path.read_text())["runs"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return runs if isinstance(runs, list) else []
+
+
+def read_receipts(dataset: Path) -> list[Receipt]:
+    """Return the receipts of a dataset's `receipts.jsonl`; a line cut short by a kill is left out."""
+    receipts = []
+    try:
+        lines = (dataset / RECEIPTS).read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    for line in lines:
+        with contextlib.suppress(ValueError, TypeError):
+            receipts.append(Receipt.from_json(json.loads(line)))
+    return receipts
+
+
+def check_folder(out: Path) -> None:
+    """Refuse an output folder that holds something other than a dataset, before anything is touched."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise InvalidInputError(f"{out} is a file; expected a folder for the dataset. Choose another --out.")
+    names = [path.name for path in out.iterdir()]
+    if "dataset.json" in names:
+        return
+    foreign = [name for name in names if name != "episodes" and not name.endswith(".tmp")]
+    if foreign:
+        raise InvalidInputError(
+            f"{out} holds something else ({', '.join(sorted(foreign)[:3])}) and no dataset.json; expected a new or "
+            "empty folder, or a dataset to continue. Choose another --out."
+        )

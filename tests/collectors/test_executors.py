@@ -1,0 +1,293 @@
+"""Executors: same results for any number of workers, and nothing a job does can lose another job."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from shopfloor.collectors.executors import ATTEMPTS, LocalExecutor, SerialExecutor, make_executor
+from shopfloor.core import CancelledError, DiskError, InfrastructureError, InvalidInputError
+
+ALLOWED = ("fault_jobs",)
+HOWS = ("kill", "exit", "hang", "raise", "infrastructure")
+
+
+def serial():
+    return SerialExecutor(allowed=ALLOWED)
+
+
+def payloads(count):
+    return [{"value": value} for value in range(count)]
+
+
+def results(executor, function, given, **options):
+    return dict(executor.run(f"fault_jobs:{function}", given, **options))
+
+
+def test_workers_and_order_do_not_change_results(pool):
+    expected = {index: 2 * index for index in range(20)}
+    for executor in (serial(), pool):
+        assert {index: r["value"] for index, r in results(executor, "double", payloads(20)).items()} == expected
+
+
+def test_pool_keeps_its_processes_between_runs_and_uses_all(pool):
+    slow = [{"value": value, "sleep": 0.05} for value in range(8)]
+    first = {r["pid"] for r in results(pool, "double", slow).values()}
+    again = {r["pid"] for r in results(pool, "double", slow).values()}
+    assert len(first) == 2
+    assert first == again
+    assert os.getpid() not in first
+
+
+def test_workers_have_one_thread_no_torch_and_leave_ctrl_c_to_the_driver(pool):
+    look = results(pool, "look", [{}, {}])[0]
+    assert look["threads"] == "1"
+    assert look["sigint"]
+    assert not look["torch"]
+    assert look["descriptors"] < 12  # none of the driver's or the other worker's
+
+
+def test_payloads_are_drawn_only_when_needed(pool):
+    drawn = []
+
+    def endless():
+        value = 0
+        while True:
+            drawn.append(value)
+            yield {"value": value}
+            value += 1
+
+    running = pool.run("fault_jobs:double", endless())
+    for _ in range(5):
+        next(running)
+    running.close()
+    assert len(drawn) <= 5 + pool.workers
+    assert results(pool, "double", payloads(2))[1]["value"] == 2  # the pool is fit for another run
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_a_failed_try_is_repeated_and_other_jobs_are_not_affected(pool, tmp_path, how):
+    given = [
+        {"marks": str(tmp_path), "name": f"job{i}", "times": 2 if i == 1 else 0, "how": how, "attempt": 1}
+        for i in range(4)
+    ]
+    got = results(pool, "fail", given, timeout_s=1.0)
+    assert [got[i]["tries"] for i in range(4)] == [1, 3, 1, 1]
+    assert [got[i]["attempt"] for i in range(4)] == [1, 3, 1, 1]
+
+
+@pytest.mark.parametrize(("how", "reason"), [("kill", "env_crash"), ("hang", "env_hang"), ("raise", "env_crash")])
+def test_three_failed_tries_are_quarantined_or_raised(pool, tmp_path, how, reason):
+    given = [{"marks": str(tmp_path), "name": "bad", "times": 9, "how": how}, {**ok(tmp_path)}]
+    got = results(pool, "fail", given, timeout_s=0.5, keep_going=True)
+    assert got[1]["value"] == "ok"
+    assert got[0]["quarantined"]
+    assert got[0]["reason"] == reason
+    assert got[0]["attempts"] == ATTEMPTS == len(list(tmp_path.glob("bad-*")))
+    with pytest.raises(InfrastructureError, match="failed 3 times"):
+        results(pool, "fail", given, timeout_s=0.5)
+
+
+def ok(tmp_path):
+    return {"marks": str(tmp_path), "name": "ok", "times": 0, "how": ""}
+
+
+@pytest.mark.parametrize("how", ["raise", "infrastructure"])
+def test_serial_repeats_and_quarantines_too(tmp_path, how):
+    twice = {"marks": str(tmp_path), "name": "twice", "times": 2, "how": how, "attempt": 1}
+    always = {"marks": str(tmp_path), "name": "always", "times": 9, "how": how}
+    got = results(serial(), "fail", [twice, always, ok(tmp_path)], keep_going=True)
+    assert (got[0]["tries"], got[0]["attempt"]) == (3, 3)
+    assert got[1]["quarantined"]
+    assert got[2]["value"] == "ok"
+    with pytest.raises(InfrastructureError):
+        results(serial(), "fail", [{**always, "name": "again"}])
+
+
+@pytest.mark.parametrize(("how", "kind"), [("input", InvalidInputError), ("disk", DiskError)])
+def test_user_errors_and_a_full_disk_are_raised_at_once(pool, tmp_path, how, kind):
+    for number, executor in enumerate((serial(), pool)):
+        given = {"marks": str(tmp_path), "name": f"bad{number}", "times": 9, "how": how}
+        with pytest.raises(kind, match=r"the user|full"):
+            results(executor, "fail", [given], keep_going=True)
+        assert len(list(tmp_path.glob(f"bad{number}-*"))) == 1
+
+
+def test_a_result_that_is_not_json_is_a_failure(pool):
+    assert "quarantined" in results(pool, "garbage", [{}], keep_going=True)[0]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["os:system", "fault_jobs", "shopfloor", "shopfloor.core", "subprocess:run", "fault_jobs_:x", "shopfloorx.a:b"],
+)
+def test_only_the_packages_functions_are_run(name):
+    for executor in (SerialExecutor(), serial(), LocalExecutor(1, allowed=ALLOWED)):
+        with pytest.raises(InvalidInputError, match="not allowed"):
+            list(executor.run(name, [{}]))
+        executor.close()
+
+
+def test_worker_counts():
+    assert isinstance(make_executor(1), SerialExecutor)
+    assert make_executor(3).workers == 3
+    with pytest.raises(InvalidInputError, match="at least 1"):
+        make_executor(0)
+
+
+def test_two_runs_at_a_time_are_refused(pool):
+    running = pool.run("fault_jobs:double", payloads(4))
+    next(running)
+    with pytest.raises(RuntimeError, match="already running"):
+        next(pool.run("fault_jobs:double", payloads(1)))
+    running.close()
+
+
+def test_an_idle_worker_that_dies_is_replaced_without_blaming_a_job(pool):
+    pids = {r["pid"] for r in results(pool, "double", [{"value": 1, "sleep": 0.1}] * 2).values()}
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    time.sleep(0.1)
+    got = results(pool, "double", [{"value": 1, "attempt": 1}] * 2)
+    assert {r["attempt"] for r in got.values()} == {1}
+    assert not pids & {r["pid"] for r in got.values()}
+
+
+def test_close_ends_the_workers():
+    executor = LocalExecutor(2, allowed=ALLOWED)
+    pids = {r["pid"] for r in results(executor, "double", [{"value": 1, "sleep": 0.1}] * 2).values()}
+    executor.close()
+    executor.close()
+    assert not any(alive(pid) for pid in pids)
+
+
+def test_workers_that_cannot_start_are_an_error(monkeypatch):
+    monkeypatch.setattr(sys, "path", ["/nonexistent"])
+    executor = LocalExecutor(2, allowed=ALLOWED)
+    with pytest.raises(InfrastructureError, match="cannot start"):
+        results(executor, "double", payloads(3))
+    executor.close()
+
+
+# -- the driver's end, signals -----------------------------------------------------------------------------------------
+
+DRIVER = """
+    import sys
+    from shopfloor.collectors import signals
+    from shopfloor.collectors.executors import {executor}
+    from shopfloor.core import CancelledError
+    print(" ", end="", flush=True)
+    with signals.handling(), {make} as executor:
+        payloads = [{{"value": i, "sleep": {sleep}}} for i in range(1000)]
+        try:
+            for index, result in executor.run("fault_jobs:double", payloads):
+                print(result["pid"], flush=True)
+        except CancelledError as error:
+            print("cancelled", error.exit_code, flush=True)
+            sys.exit(error.exit_code)
+"""
+LOCAL = {"executor": "LocalExecutor", "make": "LocalExecutor(2, allowed=('fault_jobs',))"}
+SERIAL = {"executor": "SerialExecutor", "make": "SerialExecutor(allowed=('fault_jobs',))"}
+
+
+def driver(environment, parts, sleep):
+    code = textwrap.dedent(DRIVER).format(**parts, sleep=sleep)
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
+
+
+def alive(pid):
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def gone(pids, within_s):
+    end = time.monotonic() + within_s
+    while time.monotonic() < end and any(alive(pid) for pid in pids):
+        time.sleep(0.05)
+    return not any(alive(pid) for pid in pids)
+
+
+def workers_of(process, lines):
+    pids = set()
+    for _ in range(lines):
+        pids.add(int(process.stdout.readline()))
+    return pids
+
+
+def test_the_drivers_death_kills_the_workers(child_environment):
+    process = driver(child_environment, LOCAL, sleep=0.2)
+    pids = workers_of(process, 6)
+    assert len(pids) == 2
+    process.kill()
+    process.wait()
+    assert gone(pids, within_s=5)
+    process.stdout.close()
+
+
+@pytest.mark.parametrize("parts", [LOCAL, SERIAL], ids=["local", "serial"])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("group", [False, True], ids=["driver", "group"])
+def test_a_signal_stops_the_run(child_environment, parts, signum, group):
+    process = driver(child_environment, parts, sleep=0.2)
+    pids = workers_of(process, 4)
+    began = time.monotonic()
+    os.killpg(process.pid, signum) if group else os.kill(process.pid, signum)
+    rest = process.stdout.read()
+    code = process.wait(timeout=10)
+    assert time.monotonic() - began < 10
+    assert code == 128 + signum
+    assert f"cancelled {128 + signum}" in rest
+    assert gone(pids, within_s=2)
+    process.stdout.close()
+
+
+def test_a_hanging_job_does_not_hold_up_a_stop(child_environment):
+    process = driver(child_environment, {**LOCAL}, sleep="0.1 if i < 4 else 3600")
+    pids = workers_of(process, 4)
+    time.sleep(0.3)
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=10) == 143
+    assert time.monotonic() - began < 10
+    assert gone(pids, within_s=2)
+    process.stdout.close()
+
+
+def test_a_second_signal_ends_the_process_at_once(child_environment):
+    process = driver(child_environment, SERIAL, sleep="0.05 if i < 2 else 5")
+    workers_of(process, 2)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=10) == 143
+    assert time.monotonic() - began < 4
+    assert "cancelled" not in process.stdout.read()
+    process.stdout.close()
+
+
+def test_handlers_are_put_back_and_the_flag_is_forgotten():
+    from shopfloor.collectors import signals
+
+    before = [signal.getsignal(signum) for signum in signals.HANDLED]
+    with signals.handling(), signals.handling():
+        os.kill(os.getpid(), signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            time.sleep(0.01)
+        assert signals.requested() == signal.SIGTERM
+        with pytest.raises(CancelledError) as error:
+            signals.check()
+        assert error.value.exit_code == 143
+    assert signals.requested() is None
+    assert [signal.getsignal(signum) for signum in signals.HANDLED] == before
