@@ -1,0 +1,248 @@
+"""A data file, opened with suspicion: everything in it is looked at, and refused by name, before any of it is read."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin  # registers the Blosc filter with HDF5
+import numpy as np
+import numpy.typing as npt
+
+from shopfloor.datasets import layout
+from shopfloor.datasets.errors import DamagedFileError, UnsafeFileError
+from shopfloor.datasets.files import HDF5_SIGNATURE, TRAILER_BYTES, FileState, check_trailer, hash_file
+
+_FILTERS = {
+    h5py.h5z.FILTER_DEFLATE: "gzip",
+    h5py.h5z.FILTER_SHUFFLE: "shuffle",
+    h5py.h5z.FILTER_FLETCHER32: "fletcher32",
+    hdf5plugin.Blosc.filter_id: "blosc",
+}
+# What h5py raises on bytes that are not what they claim to be.
+_HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
+
+
+@contextlib.contextmanager
+def hdf5_errors(path: Path) -> Iterator[None]:
+    """Turn whatever HDF5 raises about `path` into DamagedFileError."""
+    try:
+        yield
+    except DamagedFileError:
+        raise
+    except _HDF5_ERRORS as error:
+        text = " ".join(str(error).split())
+        raise DamagedFileError(path, f"HDF5 cannot read it ({type(error).__name__}: {text[:200]})") from error
+
+
+@dataclass(frozen=True)
+class Array:
+    """One array of a file, checked but not read.
+
+    Attributes:
+        id: HDF5's handle of it.
+        shape: its shape.
+        dtype: its dtype, native byte order.
+    """
+
+    id: h5py.h5d.DatasetID
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def read(self, start: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
+        """Read rows `start` to `stop` (all by default) into a new array."""
+        stop = self.shape[0] if stop is None else stop
+        out = np.empty((stop - start, *self.shape[1:]), self.dtype)
+        self.read_into(out, start)
+        return out
+
+    def read_into(self, out: npt.NDArray[Any], start: int) -> None:
+        """Read rows from `start` on into `out`, a C-contiguous array of this dtype; its length says how many."""
+        if not out.size:
+            return
+        space = self.id.get_space()
+        if len(out) != self.shape[0]:
+            space.select_hyperslab((start, *(0,) * (len(self.shape) - 1)), out.shape)
+        self.id.read(h5py.h5s.create_simple(out.shape), space, out)
+
+
+class Container:
+    """An open data file whose trailer holds and whose whole structure passed the checks.
+
+    Attributes:
+        path: the file.
+        arrays: path inside the file -> array.
+        attributes: path of a group inside the file ("" is the root) -> attributes.
+    """
+
+    def __init__(self, path: Path, file: h5py.h5f.FileID) -> None:
+        """Walk through an open file. Use `Container.open` or `Container.of_bytes`."""
+        self.path = path
+        self.arrays: dict[str, Array] = {}
+        self.attributes: dict[str, dict[str, int | str]] = {}
+        self._file = file
+        self._seen: set[int] = set()
+        try:
+            with hdf5_errors(path):
+                self._walk(h5py.h5g.open(file, b"/"), "", 0)
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def open(cls, path: Path, verified: FileState | None = None) -> tuple[Container, FileState]:
+        """Open a file to read parts of it.
+
+        Args:
+            path: the file.
+            verified: state of the file when its trailer was last checked; it is not checked again while that holds.
+
+        Returns:
+            The container, and the state of the file it belongs to.
+
+        Raises:
+            DamagedFileError: what is wrong with the file; UnsafeFileError: what is refused in it.
+            FileNotFoundError: there is no such file.
+        """
+        state = verified or hash_file(path)[1]
+        with hdf5_errors(path):
+            file = h5py.h5f.open(bytes(path), h5py.h5f.ACC_RDONLY, fapl=_access())
+        if FileState.of(file.get_vfd_handle()) != state:
+            file.close()
+            if verified is None:
+                raise UnsafeFileError(path, "it was exchanged while it was opened")
+            return cls.open(path)  # changed since it was checked: check it again
+        return cls(path, file), state
+
+    @classmethod
+    def of_bytes(cls, path: Path, data: bytes) -> Container:
+        """Open a whole file's bytes, so that what was checked is what is read; raises as `open`."""
+        check_trailer(path, data)
+        if not data.startswith(HDF5_SIGNATURE):
+            raise DamagedFileError(path, "it is not an HDF5 file")
+        with hdf5_errors(path):
+            return cls(path, h5py.h5f.open_file_image(data[:-TRAILER_BYTES]))
+
+    def close(self) -> None:
+        """Close the file."""
+        self.arrays = {}
+        if self._file.valid:
+            self._file.close()
+
+    # -- the walk ----------------------------------------------------------------------------------------------------
+
+    def _refuse(self, name: str, problem: str) -> UnsafeFileError:
+        return UnsafeFileError(self.path, f"{name or '/'} {problem}")
+
+    def _walk(self, group: h5py.h5g.GroupID, name: str, depth: int) -> None:
+        if depth > layout.MAX_DEPTH:
+            raise self._refuse(name, f"is nested deeper than {layout.MAX_DEPTH} groups")
+        self._visit(group, name)
+        self.attributes[name] = self._read_attributes(group, name)
+        if group.get_num_objs() > layout.MAX_OBJECTS:
+            raise self._refuse(name, f"holds more than {layout.MAX_OBJECTS} objects")
+        links = group.links
+        for link in list(group):
+            child = f"{name}/{link.decode('utf-8')}" if name else link.decode("utf-8")
+            kind = links.get_info(link).type
+            if kind != h5py.h5l.TYPE_HARD:
+                words = {h5py.h5l.TYPE_SOFT: "a soft link", h5py.h5l.TYPE_EXTERNAL: "an external link"}
+                raise self._refuse(child, f"is {words.get(kind, 'a link of unknown kind')}")
+            item = h5py.h5o.open(group, link)
+            if isinstance(item, h5py.h5g.GroupID):
+                self._walk(item, child, depth + 1)
+            elif isinstance(item, h5py.h5d.DatasetID):
+                self._visit(item, child)
+                self.arrays[child] = self._check_array(item, child)
+                if h5py.h5a.get_num_attrs(item):
+                    raise self._refuse(child, "is an array with attributes")
+            else:
+                raise self._refuse(child, "is neither group nor array")
+
+    def _visit(self, item: h5py.h5g.GroupID | h5py.h5d.DatasetID, name: str) -> None:
+        address = h5py.h5o.get_info(item).addr
+        if address in self._seen:
+            raise self._refuse(name, "is linked more than once (a loop)")
+        self._seen.add(address)
+        if len(self._seen) > layout.MAX_OBJECTS:
+            raise self._refuse(name, f"is one of more than {layout.MAX_OBJECTS} objects")
+
+    def _check_array(self, item: h5py.h5d.DatasetID, name: str) -> Array:
+        creation = item.get_create_plist()
+        if creation.get_layout() == h5py.h5d.VIRTUAL:
+            raise self._refuse(name, "is a virtual dataset (it would read other files)")
+        if creation.get_external_count():
+            raise self._refuse(name, "has external storage (it would read other files)")
+        if creation.get_layout() != h5py.h5d.CHUNKED:
+            raise self._refuse(name, "is not stored in chunks, so it has no checksum")
+        self._check_filters(creation, name)
+        kind = item.get_type()
+        if kind.get_class() not in (h5py.h5t.INTEGER, h5py.h5t.FLOAT) or kind.get_size() not in (1, 2, 4, 8):
+            raise self._refuse(name, "holds neither integers nor floats")
+        shape = tuple(item.shape)
+        if not 1 <= len(shape) <= layout.MAX_RANK:
+            raise self._refuse(name, f"has {len(shape)} axes, expected 1 to {layout.MAX_RANK}")
+        count = 1
+        for side in shape:
+            count *= side
+        if count * kind.get_size() > layout.MAX_ARRAY_BYTES:
+            raise self._refuse(name, f"claims shape {shape}, more than {layout.MAX_ARRAY_BYTES} bytes")
+        chunk_bytes = int(np.prod(creation.get_chunk(), dtype=np.float64)) * kind.get_size()
+        if chunk_bytes > layout.MAX_CHUNK_BYTES:
+            raise self._refuse(name, f"has chunks of {chunk_bytes} bytes, more than {layout.MAX_CHUNK_BYTES}")
+        return Array(item, shape, np.dtype(kind.dtype).newbyteorder("="))
+
+    def _check_filters(self, creation: h5py.h5p.PropDCID, name: str) -> None:
+        filters = [creation.get_filter(number)[0] for number in range(creation.get_nfilters())]
+        for number in filters:
+            if number not in _FILTERS:
+                raise self._refuse(name, f"needs HDF5 filter {number}; allowed are {', '.join(_FILTERS.values())}")
+        if h5py.h5z.FILTER_FLETCHER32 not in filters:
+            raise self._refuse(name, "has no checksum (fletcher32)")
+
+    def _read_attributes(self, group: h5py.h5g.GroupID, name: str) -> dict[str, int | str]:
+        count = h5py.h5a.get_num_attrs(group)
+        if count > layout.MAX_ATTRIBUTES:
+            raise self._refuse(name, f"has {count} attributes, more than {layout.MAX_ATTRIBUTES}")
+        values: dict[str, int | str] = {}
+        for index in range(count):
+            attribute = h5py.h5a.open(group, index=index)
+            values[attribute.name.decode("utf-8")] = self._attribute(attribute, name)
+        return values
+
+    def _attribute(self, attribute: h5py.h5a.AttrID, name: str) -> int | str:
+        label = f"{name or '/'} attribute {attribute.name.decode('utf-8', 'replace')!r}"
+        kind = attribute.get_type()
+        if attribute.get_storage_size() > 1 << 16 or kind.get_size() > 1 << 16:
+            raise self._refuse(label, "is larger than 64 KiB")
+        if attribute.shape != ():
+            raise self._refuse(label, "is not a single value")
+        if kind.get_class() == h5py.h5t.INTEGER and kind.get_size() <= 8:
+            out = np.empty((), kind.dtype)
+            attribute.read(out, mtype=kind)
+            return int(out)
+        if kind.get_class() == h5py.h5t.STRING and not kind.is_variable_str():
+            out = np.empty((), kind.dtype)
+            attribute.read(out, mtype=kind)
+            return bytes(out.item()).decode("utf-8")
+        raise self._refuse(label, "is neither an integer nor fixed-length text (objects are never read)")
+
+
+def _access() -> h5py.h5p.PropFAID:
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    # Locks where the file system has them; published files never change, so none are needed.
+    if hasattr(access, "set_file_locking"):
+        access.set_file_locking(True, True)  # noqa: FBT003  # use, ignore when disabled
+    return access
+
+
+def attribute(values: Mapping[str, int | str], name: str, kind: type, path: Path) -> Any:  # noqa: ANN401  # of `kind`
+    """Return an attribute that must be there, of type `kind` (int or str), else raise DamagedFileError."""
+    value = values.get(name)
+    if not isinstance(value, kind):
+        raise DamagedFileError(path, f"its attribute {name!r} is missing or not {kind.__name__}")
+    return value

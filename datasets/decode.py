@@ -1,0 +1,306 @@
+"""An episode out of its file: the inverse of `encode`, and the record that a manifest keeps of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shopfloor.core import ACTOR_EXPERT, CameraTrack, Episode, EpisodeSpec, InvalidInputError, UnknownNameError
+from shopfloor.datasets import layout
+from shopfloor.datasets.container import Container, attribute, hdf5_errors
+from shopfloor.datasets.errors import DamagedFileError, FormatVersionError
+from shopfloor.datasets.files import hash_file
+from shopfloor.datasets.jsonfile import parse_json
+
+
+@dataclass(frozen=True)
+class EpisodeRecord:
+    """What is known of an episode without opening its file.
+
+    Attributes:
+        file: file name inside the dataset folder.
+        group: group inside `data`, "demo_<k>".
+        sha256: of the whole file.
+        bytes: size of the whole file.
+        episode_id: SHA-256 of the spec.
+        index: position in the job that collected it.
+        cell: full cell id.
+        seed: the episode's seed.
+        variation: name of the variation.
+        intervention: "none", "expert" or "label".
+        policy_digest: of the acting policy.
+        purpose: "train", "gate", "report" or "other".
+        instruction: text the policy was given (as relabelled).
+        steps: executed actions T.
+        outcome: "success" or "failure" (as relabelled).
+        reason: "" for success, else why it failed.
+        terminated: False if time ended the episode.
+        expert_steps: steps the teacher executed.
+        label_steps: steps with a label of the teacher.
+        weight: from overlays, 1.0 by default; not in manifests.
+    """
+
+    file: str
+    group: str
+    sha256: str
+    bytes: int
+    episode_id: str
+    index: int
+    cell: str
+    seed: int
+    variation: str
+    intervention: str
+    policy_digest: str
+    purpose: str
+    instruction: str
+    steps: int
+    outcome: str
+    reason: str
+    terminated: bool
+    expert_steps: int
+    label_steps: int
+    weight: float = 1.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as a manifest holds it."""
+        data = asdict(self)
+        del data["weight"]
+        return data
+
+    @classmethod
+    def from_json(cls, data: object) -> EpisodeRecord:
+        """Check and build a record from manifest data; raises ValueError. Unknown keys are ignored."""
+        if not isinstance(data, dict):
+            raise ValueError("an episode is not an object")  # noqa: TRY004  # one kind of error for bad content
+        values = {}
+        kinds = {"str": str, "int": int, "bool": bool}
+        for field in fields(cls):
+            if field.name == "weight":
+                continue
+            value, kind = data.get(field.name), kinds[str(field.type)]
+            if type(value) is not kind:
+                raise ValueError(f"an episode's {field.name!r} is {value!r:.60}, expected {field.type}")
+            values[field.name] = value
+        record = cls(**values)
+        if not layout.DATA_FILE.fullmatch(record.file) or not layout.GROUP_NAME.fullmatch(record.group):
+            raise ValueError(f"an episode's file is {record.file!r:.80} with group {record.group!r:.40}")
+        if not 0 <= record.steps <= layout.MAX_STEPS or record.bytes < 0:
+            raise ValueError(f"the episode in {record.file} has {record.steps} steps and {record.bytes} bytes")
+        return record
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Whole episodes
+# --------------------------------------------------------------------------------------------------------------------
+
+
+class EpisodeFile:
+    """One episode's group in an open container, with its arrays under the names that `Episode` has.
+
+    Attributes:
+        path: the file.
+        steps: executed actions T.
+        observation_keys: names of the recorded observations, sorted.
+        camera_names: names of the recorded camera tracks, sorted.
+    """
+
+    def __init__(self, container: Container, group: str = "demo_0") -> None:
+        """Check the format version and that the group's arrays fit together."""
+        self.path = container.path
+        self._container = container
+        self._prefix = f"data/{group}/"
+        root, self._facts = container.attributes[""], container.attributes.get(f"data/{group}", {})
+        if root.get("format") != layout.FORMAT_NAME:
+            raise DamagedFileError(self.path, f"it is HDF5, but not an episode of ours (no format {layout.FORMAT_NAME!r})")
+        version = attribute(root, "format_version", int, self.path)
+        if version != layout.FORMAT_VERSION:
+            raise FormatVersionError(
+                f"{self.path} has format version {version}; this release reads version {layout.FORMAT_VERSION}. "
+                "Install a newer shopfloor."
+            )
+        self.steps: int = attribute(self._facts, "num_samples", int, self.path)
+        names = [name.removeprefix(self._prefix) for name in container.arrays if name.startswith(self._prefix)]
+        self.observation_keys = sorted(name.removeprefix("obs/") for name in names if name.startswith("obs/"))
+        self.camera_names = sorted({name.split("/")[1] for name in names if name.startswith("cameras/")})
+        self._check_shapes()
+
+    def _check_shapes(self) -> None:
+        arrays, T = self._container.arrays, self.steps
+        rows = {path: T for name, path in layout.STEP_ARRAYS.items() if name != "label_chunks"}
+        rows |= {f"obs/{key}": T for key in self.observation_keys}
+        rows |= {f"final/obs/{key}": 1 for key in self.observation_keys} | {layout.FINAL_STATES: 1}
+        rows |= {f"cameras/{name}/extrinsics": T + 1 for name in self.camera_names}
+        rows |= {f"cameras/{name}/intrinsics": 3 for name in self.camera_names}
+        if self._prefix + "labels/chunks" in arrays:
+            rows["labels/chunks"] = T
+        for path, count in rows.items():
+            array = arrays.get(self._prefix + path)
+            if array is None:
+                raise DamagedFileError(self.path, f"it has no array {self._prefix}{path}")
+            if array.shape[0] != count:
+                raise DamagedFileError(self.path, f"{self._prefix}{path} has {array.shape[0]} rows, expected {count}")
+
+    def fact(self, name: str) -> str:
+        """Return a text attribute of the episode."""
+        value: str = attribute(self._facts, name, str, self.path)
+        return value
+
+    def json_fact(self, name: str) -> Any:  # noqa: ANN401  # JSON
+        """Return an attribute that holds JSON."""
+        try:
+            return parse_json(self.fact(name))
+        except ValueError as error:
+            raise DamagedFileError(self.path, f"its attribute {name!r} is not valid JSON ({error})") from None
+
+    @property
+    def spec(self) -> EpisodeSpec:
+        """What was run."""
+        try:
+            return EpisodeSpec.from_json(self.json_fact("spec"))
+        except (InvalidInputError, UnknownNameError, TypeError, ValueError, AttributeError) as error:
+            raise DamagedFileError(self.path, f"its spec cannot be used ({error})") from None
+
+    @property
+    def terminated(self) -> bool:
+        """Whether success or an unrecoverable failure, not time, ended the episode."""
+        return bool(attribute(self._facts, "terminated", int, self.path))
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of one row of an array named as in `Episode`."""
+        return self._find(name).shape[1:]
+
+    def dtype(self, name: str) -> np.dtype[Any]:
+        """Return the dtype of an array named as in `Episode`."""
+        return np.dtype(np.bool_) if name in layout.BOOL_ARRAYS else self._find(name).dtype
+
+    def rows(self, name: str) -> int:
+        """Return how many rows an array has: T+1 for observations and `sim_states`, else T."""
+        return self.steps + 1 if self._final(name) else self.steps
+
+    def _final(self, name: str) -> str:
+        if name == "sim_states":
+            return self._prefix + layout.FINAL_STATES
+        return "" if name in layout.STEP_ARRAYS else f"{self._prefix}final/obs/{name}"
+
+    def _find(self, name: str) -> Any:  # noqa: ANN401  # Array
+        array = self._container.arrays.get(self._prefix + layout.STEP_ARRAYS.get(name, f"obs/{name}"))
+        if array is None:
+            known = [*self.observation_keys, *(key for key, path in layout.STEP_ARRAYS.items()
+                                               if self._prefix + path in self._container.arrays)]
+            raise UnknownNameError(f"array of {self.path.name}", name, known)
+        return array
+
+    def read_into(self, name: str, out: npt.NDArray[Any], start: int) -> None:
+        """Read rows from `start` on into `out` (C-contiguous, the array's dtype; its length says how many)."""
+        array, stop = self._find(name), start + len(out)
+        with hdf5_errors(self.path):
+            if out.dtype == np.bool_:
+                out = out.view(np.uint8)
+            inside = max(min(stop, self.steps) - start, 0)
+            array.read_into(out[:inside], start)
+            if stop > self.steps:
+                self._container.arrays[self._final(name)].read_into(out[inside:], 0)
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
+        """Read rows `start` to `stop` (all by default) of an array named as in `Episode`."""
+        count = self.rows(name)
+        stop = count if stop is None else stop
+        if not 0 <= start <= stop <= count:
+            raise InvalidInputError(f"Rows {start} to {stop} of {name!r} in {self.path}: it has {count}.")
+        with hdf5_errors(self.path):
+            out = np.empty((stop - start, *self.shape(name)), self.dtype(name))
+        self.read_into(name, out, start)
+        return out
+
+    def has(self, name: str) -> bool:
+        """Whether the episode holds an array of this name."""
+        return self._prefix + layout.STEP_ARRAYS.get(name, f"obs/{name}") in self._container.arrays
+
+    def episode(self) -> Episode:
+        """Read everything."""
+        return Episode(
+            spec=self.spec,
+            instruction=self.fact("instruction"),
+            observations={key: self.read(key) for key in self.observation_keys},
+            sim_states=self.read("sim_states"),
+            actions=self.read("actions"),
+            rewards=self.read("rewards"),
+            outcome=self.fact("outcome"),
+            reason=self.fact("reason"),
+            actor=self.read("actor"),
+            object_names=tuple(str(name) for name in self.json_fact("object_names")),
+            stages=tuple((int(step), str(stage)) for step, stage in self.json_fact("stages")),
+            label_actions=self.read("label_actions"),
+            label_valid=self.read("label_valid"),
+            decisions=self.read("decisions"),
+            terminated=self.terminated,
+            label_chunks=self.read("label_chunks") if self.has("label_chunks") else None,
+            cameras={name: self._track(name) for name in self.camera_names},
+        )
+
+    def _track(self, name: str) -> CameraTrack:
+        arrays = self._container.arrays
+        with hdf5_errors(self.path):
+            return CameraTrack(*(arrays[f"{self._prefix}cameras/{name}/{what}"].read()
+                                 for what in ("intrinsics", "extrinsics")))
+
+    def record(self, file: str, group: str, sha256: str, size: int) -> EpisodeRecord:
+        """Return the record of the episode; `file` is its name inside the dataset folder."""
+        spec = self.spec
+        name = layout.EPISODE_NAME.fullmatch(Path(file).name)
+        if spec.episode_id != self.fact("episode_id") or (name and name[2] != spec.episode_id[:16]):
+            raise DamagedFileError(self.path, "its name, its episode_id and its spec do not belong together")
+        return EpisodeRecord(
+            file=file,
+            group=group,
+            sha256=sha256,
+            bytes=size,
+            episode_id=spec.episode_id,
+            index=int(name[1]) if name else self._facts_index(),
+            cell=spec.cell,
+            seed=spec.seed,
+            variation=spec.variation,
+            intervention=spec.intervention,
+            policy_digest=spec.policy_digest,
+            purpose=spec.purpose,
+            instruction=self.fact("instruction"),
+            steps=self.steps,
+            outcome=self.fact("outcome"),
+            reason=self.fact("reason"),
+            terminated=self.terminated,
+            expert_steps=int((self.read("actor") == ACTOR_EXPERT).sum()),
+            label_steps=int(self.read("label_valid").sum()),
+        )
+
+    def _facts_index(self) -> int:
+        index: Mapping[str, int | str] = self._facts
+        return int(attribute(index, "index", int, self.path))
+
+
+def read_record(root: Path, file: str, group: str = "demo_0") -> EpisodeRecord:
+    """Check an episode's file by its own trailer and return its record.
+
+    Args:
+        root: the dataset folder.
+        file: file name inside it.
+        group: group inside `data`.
+
+    Returns:
+        The record.
+
+    Raises:
+        DamagedFileError, UnsafeFileError, FormatVersionError: why the file is not admitted.
+        FileNotFoundError: there is no such file.
+    """
+    path = root / file
+    sha256, state = hash_file(path)
+    container, _ = Container.open(path, state)
+    try:
+        return EpisodeFile(container, group).record(file, group, sha256, state.bytes)
+    finally:
+        container.close()

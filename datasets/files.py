@@ -1,0 +1,306 @@
+"""Files as bytes: the trailer that proves an episode file, safe opening, and publishing without replacing."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import functools
+import hashlib
+import os
+import re
+import stat
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from shopfloor.core import DiskError
+from shopfloor.datasets.errors import DamagedFileError, UnsafeFileError
+
+TRAILER_MAGIC = b"SFSHA256"
+TRAILER_BYTES = 40
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+MAX_FILE_BYTES = 1 << 34
+TEMPORARY_SUFFIX = ".tmp"
+STALE_SECONDS = 86_400.0
+_TEMPORARY_NAME = re.compile(r"\..+\.([0-9a-z]+)-(\d+)-[0-9a-f]{12}\.tmp")
+_BLOCK = 1 << 20
+_RENAME_NOREPLACE = 1
+_AT_FDCWD = -100
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Trailer
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def with_trailer(image: bytes) -> bytes:
+    """Append the 40-byte trailer: `SFSHA256` + SHA-256 of all bytes before it."""
+    return b"".join((image, TRAILER_MAGIC, hashlib.sha256(image).digest()))
+
+
+def check_trailer(path: Path, data: bytes) -> None:
+    """Raise DamagedFileError unless `data`, a whole file's bytes, ends with the hash of what is before."""
+    view = memoryview(data)
+    _compare(path, bytes(view[-TRAILER_BYTES:]), hashlib.sha256(view[:-TRAILER_BYTES]).digest())
+
+
+def _compare(path: Path, trailer: bytes, digest: bytes) -> None:
+    if len(trailer) < TRAILER_BYTES or trailer[:8] != TRAILER_MAGIC:
+        raise DamagedFileError(path, "it has no trailer (SFSHA256): it was cut short, changed, or never committed")
+    if trailer[8:] != digest:
+        raise DamagedFileError(path, "its bytes do not match the SHA-256 in its trailer")
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Safe opening
+# --------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FileState:
+    """What tells one content of a file from another without reading it.
+
+    Attributes:
+        device: device number.
+        inode: inode number.
+        bytes: size.
+        modified_ns: time of the last change, ns.
+    """
+
+    device: int
+    inode: int
+    bytes: int
+    modified_ns: int
+
+    @classmethod
+    def of(cls, fd: int) -> FileState:
+        """Return the state of an open file."""
+        info = os.fstat(fd)
+        return cls(info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns)
+
+
+@contextlib.contextmanager
+def open_regular(path: Path, limit: int = MAX_FILE_BYTES) -> Iterator[int]:
+    """Open a regular file of bounded size for reading, never following a link nor waiting for a pipe.
+
+    Args:
+        path: the file.
+        limit: refuse files of more bytes than this.
+
+    Yields:
+        A file descriptor.
+
+    Raises:
+        UnsafeFileError: a link, pipe, device or folder, or too large.
+        DamagedFileError: the operating system cannot read it.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UnsafeFileError(path, "it is a symbolic link, expected a regular file") from None
+        raise DamagedFileError(path, f"it cannot be opened ({error.strerror})") from error
+    try:
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode):
+            raise UnsafeFileError(path, "it is not a regular file")
+        if info.st_size > limit:
+            raise UnsafeFileError(path, f"it has {info.st_size} bytes, more than the limit of {limit}")
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
+    """Read a whole regular file; raises as `open_regular`."""
+    with open_regular(path, limit) as fd:
+        parts = []
+        try:
+            while part := os.read(fd, 16 * _BLOCK):
+                parts.append(part)
+        except OSError as error:
+            raise DamagedFileError(path, f"it cannot be read ({error.strerror})") from error
+    return b"".join(parts)
+
+
+def hash_file(path: Path, limit: int = MAX_FILE_BYTES) -> tuple[str, FileState]:
+    """Check a file's trailer, reading it in blocks.
+
+    Args:
+        path: the file.
+        limit: refuse files of more bytes than this.
+
+    Returns:
+        SHA-256 of the whole file, trailer included, in hexadecimal; and the state it was read in.
+
+    Raises:
+        DamagedFileError: the trailer does not hold, or as `open_regular`.
+    """
+    with open_regular(path, limit) as fd:
+        state = FileState.of(fd)
+        left = max(state.bytes - TRAILER_BYTES, 0)
+        hasher = hashlib.sha256()
+        try:
+            while left:
+                part = os.read(fd, min(left, _BLOCK))
+                if not part:
+                    raise DamagedFileError(path, "it became shorter while it was read")
+                hasher.update(part)
+                left -= len(part)
+            trailer = os.read(fd, TRAILER_BYTES + 1)
+        except OSError as error:
+            raise DamagedFileError(path, f"it cannot be read ({error.strerror})") from error
+    _compare(path, trailer, hasher.digest())
+    hasher.update(trailer)
+    return hasher.hexdigest(), state
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Publishing
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def _renameat2_noreplace(source: Path, target: Path) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(target))
+
+
+@dataclass(frozen=True)
+class SystemCalls:
+    """The calls a commit makes, in one place so that tests can stop or fail any of them."""
+
+    open: Callable[[Path, int, int], int] = os.open
+    write: Callable[[int, memoryview], int] = os.write
+    fsync: Callable[[int], None] = os.fsync
+    close: Callable[[int], None] = os.close
+    link: Callable[[Path, Path], None] = os.link
+    rename_noreplace: Callable[[Path, Path], None] = _renameat2_noreplace
+    unlink: Callable[[Path], None] = os.unlink
+
+
+POSIX = SystemCalls()
+_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+
+
+def publish(path: Path, data: bytes, calls: SystemCalls = POSIX) -> bool:
+    """Make `data` appear under `path`, whole and durable, or not at all; never replace a file.
+
+    Writes a temporary file in the same folder (its name ends in `.tmp`), fsyncs it, gives it its name, fsyncs the folder.
+
+    Args:
+        path: the final name.
+        data: the file's bytes.
+        calls: the operating system's calls.
+
+    Returns:
+        True when the file is new, False when there was one of that name (which is left alone).
+
+    Raises:
+        DiskError: the operating system refused a call; the temporary file is removed.
+    """
+    temporary = path.with_name(f".{path.name}.{_machine()}-{os.getpid()}-{os.urandom(6).hex()}{TEMPORARY_SUFFIX}")
+    try:
+        _write_temporary(temporary, data, calls)
+        new = _give_name(temporary, path, calls)
+        with contextlib.suppress(OSError):  # a leftover temporary harms nothing
+            calls.unlink(temporary)
+        _sync_folder(path.parent, calls)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            calls.unlink(temporary)
+        raise disk_error(path, error) from error
+    return new
+
+
+def disk_error(path: Path, error: OSError) -> DiskError:
+    """Say in words that writing `path` failed, and what to do."""
+    advice = {
+        errno.ENOSPC: "Free some space, then run the same command again.",
+        errno.EDQUOT: "Your disk quota is used up: free some space, then run the same command again.",
+        errno.EROFS: "The file system is read-only: choose another output folder.",
+        errno.EACCES: "You may not write there: choose another output folder or change its permissions.",
+        errno.EPERM: "You may not write there, or the file system knows no hard links: choose another output folder.",
+    }.get(error.errno or 0, "Check the disk, then run the same command again.")
+    reason = error.strerror or str(error)
+    return DiskError(f"Writing {path} failed: {reason}. Everything reported as saved is whole. {advice}")
+
+
+@functools.cache
+def _machine() -> str:
+    """Return a tag of this boot of this machine and this process namespace; within one, process numbers are unique."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+        return hashlib.sha256(f"{boot}{Path('/proc/self/ns/pid').stat().st_ino}".encode()).hexdigest()[:8]
+    except OSError:
+        return "elsewhere"
+
+
+def sweep_temporaries(folder: Path) -> None:
+    """Remove temporaries that killed writers left: those of a dead process of this machine, and any older than a day."""
+    for entry in os.scandir(folder):
+        match = _TEMPORARY_NAME.fullmatch(entry.name)
+        if not match:
+            continue
+        with contextlib.suppress(OSError):  # another process swept it, or may
+            dead = match[1] == _machine() and not Path(f"/proc/{match[2]}").exists()
+            if dead or time.time() - entry.stat(follow_symlinks=False).st_mtime > STALE_SECONDS:
+                Path(entry.path).unlink()
+
+
+def _write_temporary(temporary: Path, data: bytes, calls: SystemCalls) -> None:
+    fd = calls.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    try:
+        view = memoryview(data)
+        while view:
+            count = calls.write(fd, view)
+            if count <= 0:
+                raise OSError(errno.EIO, "the disk accepted no more bytes")
+            view = view[count:]
+        calls.fsync(fd)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            calls.close(fd)
+        raise
+    calls.close(fd)
+
+
+def _give_name(temporary: Path, path: Path, calls: SystemCalls) -> bool:
+    try:
+        calls.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        try:
+            calls.rename_noreplace(temporary, path)
+        except FileExistsError:
+            return False
+    return True
+
+
+def _sync_folder(folder: Path, calls: SystemCalls) -> None:
+    fd = calls.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, 0)
+    try:
+        calls.fsync(fd)
+    finally:
+        calls.close(fd)
+
+
+def make_folder(path: Path, calls: SystemCalls = POSIX) -> None:
+    """Make a folder and its parents durable; an existing one is fine. Raises DiskError."""
+    if path.is_dir():
+        return
+    try:
+        make_folder(path.parent, calls)
+        path.mkdir(exist_ok=True)
+        _sync_folder(path.parent, calls)
+    except OSError as error:
+        raise disk_error(path, error) from error

@@ -1,0 +1,137 @@
+"""`dataset.json`: what a folder of episodes is, written before the first of them and never changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from shopfloor.core import ACTION_CONVENTION, CONTROL_HZ, InvalidInputError
+from shopfloor.datasets import layout
+from shopfloor.datasets.encode import Provenance
+from shopfloor.datasets.errors import DamagedFileError, FormatVersionError, NotADatasetError
+from shopfloor.datasets.files import TEMPORARY_SUFFIX, make_folder, publish
+from shopfloor.datasets.jsonfile import load_json
+
+MAX_IDENTITY_BYTES = 1 << 24
+_ADVICE = "Restore dataset.json from a copy; the episodes themselves are not affected."
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What `dataset.json` says.
+
+    Attributes:
+        description: what the cell says of itself (`WorkCell.describe()`).
+        provenance: site, owner, residency, licence, purposes.
+        raw: the whole document.
+    """
+
+    description: Mapping[str, Any]
+    provenance: Provenance
+    raw: Mapping[str, Any]
+
+
+def identity_json(description: Mapping[str, Any], provenance: Provenance) -> dict[str, Any]:
+    """Return the document that describes a dataset of one cell."""
+    if not isinstance(description.get("cell"), str):
+        raise InvalidInputError('A dataset\'s description needs the key "cell" with the full cell id.')
+    features = description.get("features", {})
+    document = {
+        "kind": layout.DATASET_KIND,
+        "schema_version": layout.SCHEMA_VERSION,
+        "format_version": layout.FORMAT_VERSION,
+        "cells": [description["cell"]],
+        "features": features,
+        "cameras": sorted(key for key, feature in features.items() if _is_camera(feature)),
+        "action_convention": description.get("action_convention", ACTION_CONVENTION),
+        "control_hz": description.get("control_hz", CONTROL_HZ),
+        **asdict(provenance),
+        "descriptions": {description["cell"]: description},
+    }
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(document, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"A dataset's description must be plain JSON data: {error}.") from None
+    return plain
+
+
+def _is_camera(feature: object) -> bool:
+    return isinstance(feature, dict) and feature.get("dtype") == "uint8" and len(feature.get("shape", ())) == 3
+
+
+def load_identity(root: Path) -> Identity:
+    """Read and check `dataset.json`.
+
+    Raises:
+        NotADatasetError: the folder is missing, or has none.
+        FormatVersionError: it is of a version this release does not know.
+        DamagedFileError: it cannot be used.
+    """
+    path = root / layout.DATASET_FILE
+    if not root.is_dir():
+        raise NotADatasetError(f"{root} is not a folder; expected a dataset (a folder with {layout.DATASET_FILE}).")
+    try:
+        raw = load_json(path, MAX_IDENTITY_BYTES)
+    except FileNotFoundError:
+        raise NotADatasetError(
+            f"{root} is not a dataset: it has no {layout.DATASET_FILE}. Name the folder that `shopfloor collect --out` wrote."
+        ) from None
+    if raw.get("kind") != layout.DATASET_KIND:
+        raise NotADatasetError(f"{path} does not describe a dataset (its kind is {raw.get('kind')!r}).")
+    version = raw.get("format_version")
+    if version != layout.FORMAT_VERSION:
+        raise FormatVersionError(
+            f"{path} says format version {version!r}; this release reads version {layout.FORMAT_VERSION}. "
+            "Install a newer shopfloor."
+        )
+    descriptions = raw.get("descriptions")
+    known = isinstance(descriptions, dict) and all(isinstance(value, dict) for value in descriptions.values())
+    texts = all(isinstance(raw.get(name), str) for name in layout.PROVENANCE)
+    if not (known and descriptions and texts):
+        raise DamagedFileError(path, "it lacks descriptions, site, owner, residency, licence or purposes", _ADVICE)
+    provenance = Provenance(**{name: raw[name] for name in layout.PROVENANCE})
+    return Identity(next(iter(descriptions.values())), provenance, raw)
+
+
+def publish_identity(root: Path, description: Mapping[str, Any], provenance: Provenance) -> Identity:
+    """Make `root` a dataset of this cell, or check that it is one.
+
+    Raises:
+        NotADatasetError: the folder holds something else.
+        InvalidInputError: it is a dataset of another description, site or licence.
+        DiskError: it cannot be written.
+    """
+    wanted = identity_json(description, provenance)
+    path = root / layout.DATASET_FILE
+    if not path.exists():
+        _refuse_foreign(root)
+        make_folder(root)
+        publish(path, (json.dumps(wanted, indent=1) + "\n").encode())
+    found = load_identity(root)
+    differing = sorted(key for key in wanted.keys() | found.raw.keys() if wanted.get(key) != found.raw.get(key))
+    if differing:
+        key = next((key for key in differing if key != "descriptions"), differing[0])
+        raise InvalidInputError(
+            f"{root} holds a dataset whose {key} is {found.raw.get(key)!r:.200}; this run would write "
+            f"{wanted.get(key)!r:.200}. Choose another output folder, or the options the dataset was made with."
+        )
+    make_folder(root / layout.EPISODES)
+    return found
+
+
+def _refuse_foreign(root: Path) -> None:
+    if root.is_symlink() and not root.exists():
+        raise NotADatasetError(f"{root} is a link to nothing; expected a folder, or a name that is free.")
+    if not root.exists():
+        return
+    if not root.is_dir():
+        raise NotADatasetError(f"{root} is a file; expected a folder, or a name that is free.")
+    known = {*layout.FOLDERS, *layout.RUN_FILES}
+    strangers = sorted(entry.name for entry in root.iterdir()
+                       if entry.name not in known and not entry.name.endswith(TEMPORARY_SUFFIX))
+    if strangers or any((root / layout.EPISODES).glob("*.h5")):
+        what = f"it holds {strangers[0]!r}" if strangers else "it holds episodes without dataset.json"
+        raise NotADatasetError(f"{root} is not a dataset and not empty ({what}). Choose another output folder.")

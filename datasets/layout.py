@@ -1,0 +1,55 @@
+"""Names, versions and limits of format 1: what writer and reader must agree on (docs/format.md says it in words)."""
+
+from __future__ import annotations
+
+import re
+
+FORMAT_NAME = "shopfloor-episode"
+FORMAT_VERSION = 1
+DATASET_KIND = "shopfloor-dataset"
+SCHEMA_VERSION = 1
+
+DATASET_FILE = "dataset.json"
+EPISODES, SHARDS, MANIFESTS, OVERLAYS = "episodes", "shards", "manifests", "overlays"
+FOLDERS = (EPISODES, SHARDS, MANIFESTS, OVERLAYS)
+RUN_FILES = ("receipts.jsonl", "run.json")
+
+EPISODE_NAME = re.compile(r"ep-(\d{8,12})-([0-9a-f]{16})\.h5")
+MANIFEST_NAME = re.compile(r"manifest-(\d{1,12})\.json")
+OVERLAY_NAME = re.compile(r"overlay-(\d{1,12})\.json")
+DATA_FILE = re.compile(r"(episodes/ep-\d{8,12}-[0-9a-f]{16}|shards/shard-\d{1,12})\.h5")
+GROUP_NAME = re.compile(r"demo_(0|[1-9]\d{0,11})")
+OBSERVATION_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
+
+# Per-step arrays and where they lie in `data/demo_<k>`; observations are beside them in `obs/<key>`.
+STEP_ARRAYS = {
+    "actions": "actions",
+    "rewards": "rewards",
+    "dones": "dones",
+    "sim_states": "states",
+    "actor": "actor",
+    "decisions": "decisions",
+    "label_actions": "labels/actions",
+    "label_valid": "labels/valid",
+    "label_chunks": "labels/chunks",
+}
+FINAL_STATES = "final/states"
+# Arrays that Episode holds as bool are stored as uint8: HDF5 has no bool that every tool reads alike.
+BOOL_ARRAYS = ("decisions", "label_valid")
+PROVENANCE = ("site", "owner", "residency", "licence", "purposes")
+UNSPECIFIED = "unspecified"
+
+# Limits a reader holds a file to before it reads anything from it.
+MAX_ATTRIBUTE_BYTES = 60_000  # HDF5's own limit for an attribute in an object header is 64 KiB
+MAX_ATTRIBUTES = 64
+MAX_OBJECTS = 100_000
+MAX_DEPTH = 8
+MAX_RANK = 8
+MAX_CHUNK_BYTES = 1 << 26
+MAX_ARRAY_BYTES = 1 << 34
+MAX_STEPS = 10_000_000
+
+
+def episode_file(index: int, episode_id: str) -> str:
+    """Return an episode's file name inside the dataset folder."""
+    return f"{EPISODES}/ep-{index:08d}-{episode_id[:16]}.h5"

@@ -1,0 +1,194 @@
+"""Manifests: the list of a dataset's episodes, so that opening it opens no episode. Rebuilt from the files at will."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from shopfloor.core import DiskError, canonical_json, sha256_hex
+from shopfloor.datasets import layout
+from shopfloor.datasets.decode import EpisodeRecord, read_record
+from shopfloor.datasets.errors import DamagedFileError, FormatVersionError, UnsafeFileError
+from shopfloor.datasets.files import make_folder, publish
+from shopfloor.datasets.jsonfile import load_json
+
+_ADVICE = "Delete it: it is rebuilt from the episodes by the next run."
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One manifest.
+
+    Attributes:
+        number: the highest whole one rules.
+        path: its file; None for the empty one of a folder without any.
+        records: its episodes, sorted by file and group.
+    """
+
+    number: int = 0
+    path: Path | None = None
+    records: tuple[EpisodeRecord, ...] = ()
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What lies in a dataset folder.
+
+    Attributes:
+        records: the episodes that are there, sorted by index and file.
+        manifest: the manifest that rules.
+        loose: names of files that the manifest does not have as they are.
+        damage: what is wrong, by file name inside the folder.
+    """
+
+    records: tuple[EpisodeRecord, ...]
+    manifest: Manifest
+    loose: tuple[str, ...]
+    damage: Mapping[str, DamagedFileError] = field(default_factory=dict)
+
+
+def inner_folder(root: Path, name: str) -> Path | None:
+    """Return one of a dataset's own folders, None if it is not there; refuse one that leads out of the dataset."""
+    folder = root / name
+    if not os.path.lexists(folder):
+        return None
+    if folder.is_symlink() or not folder.is_dir():
+        raise UnsafeFileError(folder, "it is not a folder of its own", "Links out of a dataset are not followed.")
+    return folder
+
+
+def numbered(root: Path, name: str, pattern: re.Pattern[str]) -> list[tuple[int, Path]]:
+    """Return the files of one of a dataset's folders whose names match, with their numbers, ascending."""
+    folder = inner_folder(root, name)
+    if folder is None:
+        return []
+    matches = ((pattern.fullmatch(entry.name), entry) for entry in folder.iterdir())
+    return sorted((int(match[1]), entry) for match, entry in matches if match)
+
+
+def load_manifest(path: Path) -> Manifest:
+    """Read one manifest; raises DamagedFileError unless it is whole."""
+    match = layout.MANIFEST_NAME.fullmatch(path.name)
+    data = load_json(path)
+    if data.get("format_version") != layout.FORMAT_VERSION:
+        raise FormatVersionError(
+            f"{path} has format version {data.get('format_version')!r}; this release reads version "
+            f"{layout.FORMAT_VERSION}. Install a newer shopfloor."
+        )
+    entries = data.get("episodes")
+    if not isinstance(entries, list) or data.get("content_sha256") != sha256_hex(canonical_json(entries)):
+        raise DamagedFileError(path, "its list of episodes does not match its content_sha256", _ADVICE)
+    try:
+        records = tuple(EpisodeRecord.from_json(entry) for entry in entries)
+    except ValueError as error:
+        raise DamagedFileError(path, str(error), _ADVICE) from None
+    return Manifest(int(match[1]) if match else 0, path, records)
+
+
+def ruling_manifest(root: Path) -> tuple[Manifest, dict[str, DamagedFileError]]:
+    """Return the highest whole manifest (an empty one without any) and what is wrong with higher ones."""
+    damage: dict[str, DamagedFileError] = {}
+    for _, path in reversed(numbered(root, layout.MANIFESTS, layout.MANIFEST_NAME)):
+        try:
+            return load_manifest(path), damage
+        except FileNotFoundError:
+            continue
+        except DamagedFileError as error:
+            damage[f"{layout.MANIFESTS}/{path.name}"] = error
+    return Manifest(), damage
+
+
+def data_files(root: Path) -> dict[str, int]:
+    """Return the names inside the dataset of all data files and their sizes in bytes (-1: not a regular file)."""
+    files = {}
+    for name in (layout.EPISODES, layout.SHARDS):
+        folder = inner_folder(root, name)
+        for entry in os.scandir(folder) if folder else ():
+            if layout.DATA_FILE.fullmatch(f"{name}/{entry.name}"):
+                regular = entry.is_file(follow_symlinks=False)
+                files[f"{name}/{entry.name}"] = entry.stat(follow_symlinks=False).st_size if regular else -1
+    return files
+
+
+def list_dataset(root: Path) -> Listing:
+    """Return a folder's episodes: those of the manifest whose files are there, and files it does not know yet.
+
+    Only the latter are opened. Nothing is raised for a damaged episode: it is in `damage`.
+    """
+    manifest, damage = ruling_manifest(root)
+    files = data_files(root)
+    known: dict[str, list[EpisodeRecord]] = {}
+    for record in manifest.records:
+        known.setdefault(record.file, []).append(record)
+    records: list[EpisodeRecord] = []
+    for file, entries in known.items():
+        if file not in files:
+            damage[file] = DamagedFileError(root / file, "it is missing, though the manifest lists it")
+        elif files[file] == entries[0].bytes:
+            records += entries
+    loose = sorted(file for file, size in files.items() if file not in known or known[file][0].bytes != size)
+    for file in loose:
+        try:
+            record = read_record(root, file)
+            if file in known:
+                raise DamagedFileError(root / file, f"it is not the file of the manifest, sha256 {known[file][0].sha256}")
+            records.append(record)
+        except FileNotFoundError:
+            continue
+        except DamagedFileError as error:
+            damage[file] = error
+    return Listing(in_order(records), manifest, tuple(loose), damage)
+
+
+def in_order(records: Iterable[EpisodeRecord]) -> tuple[EpisodeRecord, ...]:
+    """Sort records by index, file and group."""
+    return tuple(sorted(records, key=lambda record: (record.index, record.file, record.group)))
+
+
+def write_manifest(path: Path | str) -> Path:
+    """Bring a dataset's manifest up to date: read the files the ruling one does not know, publish the next one.
+
+    Episodes of the ruling manifest whose files are missing or damaged stay listed, so that nothing is forgotten; other
+    damaged files are left out.
+
+    Args:
+        path: the dataset folder.
+
+    Returns:
+        The manifest that rules now (the old one if nothing changed).
+
+    Raises:
+        DiskError: it cannot be written.
+    """
+    root = Path(path)
+    make_folder(root / layout.MANIFESTS)
+    for _ in range(100):
+        listing = list_dataset(root)
+        current = listing.manifest
+        kept = [record for record in current.records if record.file in listing.damage]
+        records = in_order((*listing.records, *kept))
+        if current.path and current.records == records:
+            return current.path
+        taken = numbered(root, layout.MANIFESTS, layout.MANIFEST_NAME)
+        number = taken[-1][0] + 1 if taken else 1
+        target = root / layout.MANIFESTS / f"manifest-{number:08d}.json"
+        if publish(target, _document(number, records)):
+            return target
+    raise DiskError(f"Other processes keep writing manifests to {root}; run this again when they have ended.")
+
+
+def _document(number: int, records: Iterable[EpisodeRecord]) -> bytes:
+    """Return a manifest's text, one episode a line."""
+    entries = [record.to_json() for record in records]
+    head = {
+        "schema_version": layout.SCHEMA_VERSION,
+        "format_version": layout.FORMAT_VERSION,
+        "number": number,
+        "content_sha256": sha256_hex(canonical_json(entries)),
+    }
+    lines = ",\n".join(json.dumps(entry) for entry in entries)
+    return f'{json.dumps(head)[:-1]}, "episodes": [\n{lines}\n]}}\n'.encode()
