@@ -115,12 +115,10 @@ class MixtureOfExperts(nn.Module):
         self.top_k = min(top_k, experts)
         self.shared = nn.Sequential(nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, width))
         self.router = nn.Linear(width, experts)
-        self.up = nn.Parameter(
-            torch.randn(experts, width, hidden) * width**-0.5
-        )  # allow random: initialised under fork_rng
-        self.down = nn.Parameter(
-            torch.randn(experts, hidden, width) * hidden**-0.5 * 0.5
-        )  # allow random: initialised under fork_rng
+        self.up = nn.Parameter(torch.empty(experts, width, hidden))
+        self.down = nn.Parameter(torch.empty(experts, hidden, width))
+        nn.init.normal_(self.up, std=width**-0.5)
+        nn.init.normal_(self.down, std=0.5 * hidden**-0.5)
         self.register_buffer("balance", torch.zeros(experts))
         self.register_buffer("share", torch.full((experts,), 1.0 / experts))
 
