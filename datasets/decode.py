@@ -116,7 +116,9 @@ class EpisodeFile:
         self._prefix = f"data/{group}/"
         root, self._facts = container.attributes[""], container.attributes.get(f"data/{group}", {})
         if root.get("format") != layout.FORMAT_NAME:
-            raise DamagedFileError(self.path, f"it is HDF5, but not an episode of ours (no format {layout.FORMAT_NAME!r})")
+            raise DamagedFileError(
+                self.path, f"it is HDF5, but not an episode of ours (no format {layout.FORMAT_NAME!r})"
+            )
         version = attribute(root, "format_version", int, self.path)
         if version != layout.FORMAT_VERSION:
             raise FormatVersionError(
@@ -190,8 +192,10 @@ class EpisodeFile:
     def _find(self, name: str) -> Any:  # noqa: ANN401  # Array
         array = self._container.arrays.get(self._prefix + layout.STEP_ARRAYS.get(name, f"obs/{name}"))
         if array is None:
-            known = [*self.observation_keys, *(key for key, path in layout.STEP_ARRAYS.items()
-                                               if self._prefix + path in self._container.arrays)]
+            known = [
+                *self.observation_keys,
+                *(key for key, path in layout.STEP_ARRAYS.items() if self._prefix + path in self._container.arrays),
+            ]
             raise UnknownNameError(f"array of {self.path.name}", name, known)
         return array
 
@@ -246,8 +250,9 @@ class EpisodeFile:
     def _track(self, name: str) -> CameraTrack:
         arrays = self._container.arrays
         with hdf5_errors(self.path):
-            return CameraTrack(*(arrays[f"{self._prefix}cameras/{name}/{what}"].read()
-                                 for what in ("intrinsics", "extrinsics")))
+            return CameraTrack(
+                *(arrays[f"{self._prefix}cameras/{name}/{what}"].read() for what in ("intrinsics", "extrinsics"))
+            )
 
     def record(self, file: str, group: str, sha256: str, size: int) -> EpisodeRecord:
         """Return the record of the episode; `file` is its name inside the dataset folder."""

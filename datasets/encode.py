@@ -23,7 +23,9 @@ BLOCK_CHUNK_BYTES = 1 << 16
 # The memory image grows by this much; larger steps copy less.
 IMAGE_INCREMENT = 1 << 22
 _GZIP_LEVEL = 4
-_STORED_DTYPES = {np.dtype(code) for code in ("u1", "i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8")}
+_STORED_DTYPES = {
+    np.dtype(code) for code in ("u1", "i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8")
+}
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,9 @@ def _check_actions(episode: Episode) -> tuple[int, int]:
 
 
 def _check_array(name: str, array: npt.NDArray[Any], shape: tuple[int | None, ...], dtype: Any) -> None:  # noqa: ANN401
-    fits = array.ndim == len(shape) and all(want in (None, have) for want, have in zip(shape, array.shape, strict=False))
+    fits = array.ndim == len(shape) and all(
+        want in (None, have) for want, have in zip(shape, array.shape, strict=False)
+    )
     if not fits or array.dtype.newbyteorder("=") != np.dtype(dtype):
         words = "x".join("n" if size is None else str(size) for size in shape)
         raise InvalidInputError(

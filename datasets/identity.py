@@ -130,8 +130,9 @@ def _refuse_foreign(root: Path) -> None:
     if not root.is_dir():
         raise NotADatasetError(f"{root} is a file; expected a folder, or a name that is free.")
     known = {*layout.FOLDERS, *layout.RUN_FILES}
-    strangers = sorted(entry.name for entry in root.iterdir()
-                       if entry.name not in known and not entry.name.endswith(TEMPORARY_SUFFIX))
+    strangers = sorted(
+        entry.name for entry in root.iterdir() if entry.name not in known and not entry.name.endswith(TEMPORARY_SUFFIX)
+    )
     if strangers or any((root / layout.EPISODES).glob("*.h5")):
         what = f"it holds {strangers[0]!r}" if strangers else "it holds episodes without dataset.json"
         raise NotADatasetError(f"{root} is not a dataset and not empty ({what}). Choose another output folder.")

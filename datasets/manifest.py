@@ -135,7 +135,9 @@ def list_dataset(root: Path) -> Listing:
         try:
             record = read_record(root, file)
             if file in known:
-                raise DamagedFileError(root / file, f"it is not the file of the manifest, sha256 {known[file][0].sha256}")
+                raise DamagedFileError(
+                    root / file, f"it is not the file of the manifest, sha256 {known[file][0].sha256}"
+                )
             records.append(record)
         except FileNotFoundError:
             continue

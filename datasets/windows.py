@@ -1,0 +1,331 @@
+"""Random windows of episodes for training: only the frames asked for are read, memory stays flat, order is resumable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shopfloor.core import InvalidInputError, UnknownNameError, canonical_json, sha256_hex
+from shopfloor.datasets.decode import EpisodeRecord
+from shopfloor.datasets.reader import Dataset
+
+_OWN_NAMES = ("episode", "step", "observation_mask", "action_mask")
+ACTIONS = ("label", "executed")
+_ROUNDS = 4  # of the Feistel network; four make a permutation that passes for random
+
+Batch = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one of the episodes of `Windows` is.
+
+    Attributes:
+        dataset: position in the sequence of datasets.
+        index: position in that dataset's `records`.
+        record: what is known of it.
+    """
+
+    dataset: int
+    index: int
+    record: EpisodeRecord
+
+
+class Windows:
+    """Windows of episodes, one for each step (each decision point) of each episode.
+
+    The window of step t holds the observations of steps t - observation_horizon + 1 .. t and the actions of steps
+    t .. t + action_horizon - 1. It never leaves its episode: rows before the first step repeat it, rows after the last
+    action repeat that, and masks are False there.
+
+    An epoch has as many windows as the episodes have steps. Without weights each comes exactly once; with weights, a
+    window comes about weight / mean weight times (rounded up or down). The order depends on seed and epoch alone.
+
+    Iterating gives the batches of the rest of the current epoch, each a dict of arrays (B windows, H rows):
+        each of `keys`: (B, observation_horizon, ...), as recorded;
+        each of `step_keys`: (B, ...), as recorded, at step t;
+        "actions": (B, action_horizon, A) float32; "action_mask": (B, action_horizon) bool;
+        "observation_mask": (B, observation_horizon) bool;
+        "episode": (B,) int64, position in `sources`; "step": (B,) int64, t.
+    """
+
+    def __init__(
+        self,
+        datasets: Dataset | Sequence[Dataset],
+        keys: Sequence[str] = ("state",),
+        observation_horizon: int = 1,
+        action_horizon: int = 1,
+        *,
+        episodes: Callable[[EpisodeRecord], bool] | None = None,
+        weights: Callable[[EpisodeRecord], float] | None = None,
+        mixture: Sequence[float] | None = None,
+        step_keys: Sequence[str] = (),
+        actions: str = "label",
+        batch_size: int = 64,
+        seed: int = 0,
+    ) -> None:
+        """Index the windows of some episodes; no file is opened.
+
+        Args:
+            datasets: one or more datasets; those mixed must have equal shapes of what is read.
+            keys: observations to read.
+            observation_horizon: rows of each observation, the last one at step t.
+            action_horizon: rows of actions, the first one at step t.
+            episodes: which episodes to take, all by default.
+            weights: weight of each window of an episode, at least 0; by default what overlays say (1.0 without).
+            mixture: share of the windows that comes from each dataset; by default in proportion to their weights.
+            step_keys: other per-step arrays to read at step t alone, such as "label_chunks" or "actor".
+            actions: "label" (the teacher's command where there is one, else what was executed) or "executed".
+            batch_size: windows a batch; the last of an epoch may be smaller.
+            seed: of the order.
+
+        Raises:
+            InvalidInputError: a horizon, weight or share that cannot be used, or no window at all.
+        """
+        if actions not in ACTIONS:
+            raise UnknownNameError("choice of actions", actions, ACTIONS)
+        for name, value in (
+            ("observation_horizon", observation_horizon),
+            ("action_horizon", action_horizon),
+            ("batch_size", batch_size),
+        ):
+            if value < 1:
+                raise InvalidInputError(f"{name} is {value}; expected at least 1.")
+        self.datasets = [datasets] if isinstance(datasets, Dataset) else list(datasets)
+        self.keys, self.step_keys = tuple(keys), tuple(step_keys)
+        self.observation_horizon, self.action_horizon = observation_horizon, action_horizon
+        self.actions, self.batch_size, self.seed = actions, batch_size, seed
+        self._plan = self._plan_reads()
+        chosen = [
+            Source(number, index, record)
+            for number, dataset in enumerate(self.datasets)
+            for index, record in enumerate(dataset.records)
+            if record.steps and (episodes is None or episodes(record))
+        ]
+        weight = np.array([_weight(source.record, weights) for source in chosen], np.float64)
+        kept = np.flatnonzero(weight > 0)
+        if not len(kept):
+            where = ", ".join(str(dataset.path) for dataset in self.datasets) or "no datasets"
+            raise InvalidInputError(
+                f"No windows: no episode of {where} has steps, was chosen and has a weight above 0."
+            )
+        self.sources = [chosen[position] for position in kept]
+        self._steps = np.array([source.record.steps for source in self.sources], np.int64)
+        self._slots = _Slots(self._steps, self._share(weight[kept], mixture))
+        self._epoch, self._position = 0, 0
+
+    def _plan_reads(self) -> list[tuple[str, str, int, int]]:
+        """Return what each window reads: (name in the batch, array, rows, how far before step t they start)."""
+        H = self.observation_horizon
+        plan = [(key, key, H, H - 1) for key in self.keys]
+        plan += [(key, key, 1, 0) for key in self.step_keys]
+        plan.append(("actions", "actions", self.action_horizon, 0))
+        names = [name for name, *_ in plan]
+        twice = {name for name in names if names.count(name) > 1 or name in _OWN_NAMES}
+        if twice:
+            raise InvalidInputError(f"The batch entry {min(twice)!r} would be there twice; name each array once.")
+        if self.actions == "label":
+            plan += [(f":{key}", key, self.action_horizon, 0) for key in ("label_actions", "label_valid")]
+        return plan
+
+    def _share(self, weight: npt.NDArray[np.float64], mixture: Sequence[float] | None) -> npt.NDArray[np.float64]:
+        if mixture is None:
+            return weight
+        if (
+            len(mixture) != len(self.datasets)
+            or min(mixture) < 0
+            or not np.isfinite(mixture).all()
+            or sum(mixture) <= 0
+        ):
+            raise InvalidInputError(f"mixture is {list(mixture)}; expected a share of at least 0 for each dataset.")
+        owner = np.array([source.dataset for source in self.sources])
+        for number, share in enumerate(mixture):
+            mine = owner == number
+            mass = float((weight[mine] * self._steps[mine]).sum())
+            if share and not mass:
+                raise InvalidInputError(
+                    f"{self.datasets[number].path} has share {share} of the mixture, but no windows."
+                )
+            weight[mine] *= share / mass if mass else 0.0
+        return weight
+
+    # -- order -------------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Return the number of windows in an epoch: the steps of all episodes."""
+        return self._slots.count
+
+    @property
+    def batches(self) -> int:
+        """Number of batches in an epoch."""
+        return -(-len(self) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches that are left of the current epoch, then move on to the next epoch."""
+        while True:
+            epoch, position = self._epoch, self._position
+            stop = min(position + self.batch_size, len(self))
+            places = self.order(epoch, position, stop)
+            # Moved on before the batch is handed out: a state saved after a batch continues with the next one.
+            self._epoch, self._position = (epoch + 1, 0) if stop == len(self) else (epoch, stop)
+            yield self._read(*places)
+            if (self._epoch, self._position) == (epoch + 1, 0):
+                return
+
+    def order(self, epoch: int, start: int, stop: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return which windows come at places `start` to `stop` of an epoch, as (positions in `sources`, steps)."""
+        slots = _permute(np.arange(start, stop, dtype=np.uint64), len(self), self.seed, epoch)
+        return self._slots.window(slots, self.seed, epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the iteration is, as plain JSON data."""
+        return {"epoch": self._epoch, "position": self._position, "fingerprint": self.fingerprint()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on exactly where `state_dict` was taken.
+
+        Raises:
+            InvalidInputError: it is of other episodes, weights, horizons, batch size or seed.
+        """
+        if state.get("fingerprint") != self.fingerprint():
+            raise InvalidInputError(
+                "The saved position belongs to other windows: other episodes, weights, horizons, batch size or seed. "
+                "Build the windows as before, or start a new epoch."
+            )
+        self._epoch, self._position = int(state["epoch"]), int(state["position"])
+
+    def fingerprint(self) -> str:
+        """Return a digest of everything the order and content of batches depends on."""
+        facts = [
+            self.keys,
+            self.step_keys,
+            self.observation_horizon,
+            self.action_horizon,
+            self.actions,
+            self.batch_size,
+            self.seed,
+            [source.record.episode_id for source in self.sources],
+            [float(value) for value in self._slots.weight],
+        ]
+        return sha256_hex(canonical_json(facts))
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def sample(self, indices: Sequence[int] | npt.NDArray[np.integer[Any]]) -> Batch:
+        """Read windows by number: episode after episode in the order of `sources`, step after step.
+
+        Args:
+            indices: window numbers, 0 to len(self) - 1.
+
+        Returns:
+            A batch, as described above.
+        """
+        numbers = np.asarray(indices, np.int64)
+        if numbers.size and (numbers.min() < 0 or numbers.max() >= len(self)):
+            raise InvalidInputError(
+                f"Window numbers {numbers.min()} to {numbers.max()}; expected 0 to {len(self) - 1}."
+            )
+        ends = np.cumsum(self._steps)
+        episode = np.searchsorted(ends, numbers, side="right")
+        return self._read(episode, numbers - (ends - self._steps)[episode])
+
+    def _read(self, episode: npt.NDArray[np.int64], step: npt.NDArray[np.int64]) -> Batch:
+        count = len(step)
+        batch: Batch = {
+            "episode": episode,
+            "step": step,
+            "observation_mask": step[:, None] + np.arange(1 - self.observation_horizon, 1) >= 0,
+            "action_mask": step[:, None] + np.arange(self.action_horizon) < self._steps[episode][:, None],
+        }
+        out: Batch = {}
+        # Episode by episode, so that each file is looked up once; rows land where they belong in the batch.
+        for row in np.argsort(episode, kind="stable"):
+            self._read_window(int(episode[row]), int(step[row]), int(row), count, out)
+        if self.actions == "label":
+            valid = out.pop(":label_valid")
+            out["actions"] = np.where(valid[..., None], out.pop(":label_actions"), out["actions"])
+        for key in self.step_keys:
+            out[key] = out[key][:, 0]
+        return {**batch, **out}
+
+    def _read_window(self, episode: int, step: int, row: int, count: int, out: Batch) -> None:
+        source = self.sources[episode]
+        file = self.datasets[source.dataset].open_episode(source.index)
+        for name, key, horizon, lag in self._plan:
+            if name not in out:
+                out[name] = np.zeros((count, horizon, *file.shape(key)), file.dtype(key))
+            target, start = out[name][row], step - lag
+            first, stop = max(start, 0), min(start + horizon, file.steps)
+            lead, end = first - start, stop - start
+            if target.shape[1:] != file.shape(key) or target.dtype != file.dtype(key):
+                raise InvalidInputError(
+                    f"{file.path}: {key!r} has rows of shape {file.shape(key)} and dtype {file.dtype(key)}; others have "
+                    f"{target.shape[1:]} and {target.dtype}. Choose episodes of one kind."
+                )
+            file.read_into(key, target[lead:end], first)
+            target[:lead] = target[lead : lead + 1]
+            target[end:] = target[end - 1 : end]
+
+
+def _weight(record: EpisodeRecord, weights: Callable[[EpisodeRecord], float] | None) -> float:
+    value = float(weights(record)) if weights else record.weight
+    if not 0 <= value < float("inf"):
+        raise InvalidInputError(f"The weight of {record.file} is {value}; expected a finite number of at least 0.")
+    return value
+
+
+class _Slots:
+    """An epoch's windows as numbered slots, each window in as many slots as its weight gives it."""
+
+    def __init__(self, steps: npt.NDArray[np.int64], weight: npt.NDArray[np.float64]) -> None:
+        self.count = int(steps.sum())
+        equal = bool((weight == weight[0]).all())
+        # Scaled so that weights average 1 over windows; equal ones are exactly 1 and the sums below exact integers.
+        self.weight = np.ones(len(weight)) if equal else weight * (self.count / float((weight * steps).sum()))
+        self._steps = steps
+        self._ends = np.cumsum(self.weight * steps)
+
+    def window(
+        self, slots: npt.NDArray[np.uint64], seed: int, epoch: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return (episode, step) of each slot. A new offset each epoch changes which windows are rounded up."""
+        generator = np.random.default_rng(np.random.SeedSequence([seed, epoch, 1]))
+        offset = generator.integers(1024) / 1024  # a multiple of 2**-10, so that slot + offset is exact
+        at = slots.astype(np.float64) + offset
+        episode = np.minimum(np.searchsorted(self._ends, at, side="right"), len(self._ends) - 1)
+        inside = (at - (self._ends - self.weight * self._steps)[episode]) / self.weight[episode]
+        return episode.astype(np.int64), np.clip(inside.astype(np.int64), 0, self._steps[episode] - 1)
+
+
+def _permute(values: npt.NDArray[np.uint64], count: int, seed: int, epoch: int) -> npt.NDArray[np.uint64]:
+    """Send each of 0 .. count - 1 to another one, in an order that looks random, without a table of `count` entries.
+
+    A Feistel network permutes the next power of four; values that leave the range go through it again.
+    """
+    half = np.uint64(max((count - 1).bit_length() + 1, 2) // 2)
+    low = (np.uint64(1) << half) - np.uint64(1)
+    keys = np.random.default_rng(np.random.SeedSequence([seed, epoch, 0])).integers(
+        0, 1 << 63, size=_ROUNDS, dtype=np.uint64
+    )
+
+    def once(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+        left, right = numbers >> half, numbers & low
+        for key in keys:
+            left, right = right, left ^ (_mix(right ^ key) & low)
+        return (left << half) | right
+
+    out = once(values)
+    while len(outside := np.flatnonzero(out >= count)):
+        out[outside] = once(out[outside])
+    return out
+
+
+def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Scramble 64-bit numbers (the finaliser of SplitMix64, Steele et al. 2014)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
