@@ -148,7 +148,10 @@ class Ledger:
         return dict(json.loads(text))
 
     def step(
-        self, key: str, run: Callable[[], Mapping[str, Any]], rows: Callable[[dict[str, Any]], Iterable[Row]] | None = None
+        self,
+        key: str,
+        run: Callable[[], Mapping[str, Any]],
+        rows: Callable[[dict[str, Any]], Iterable[Row]] | None = None,
     ) -> dict[str, Any]:
         """Return a step's recorded result; run and record it first if it has none.
 

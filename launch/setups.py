@@ -1,0 +1,161 @@
+"""What a flywheel run is made of: its configuration, its named setups, and the seeds each step may use."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from shopfloor.core import InvalidInputError, UnknownNameError
+from shopfloor.launch.gate import LOOKS, SMOKE_LOOKS, Look
+
+MAX_TURNS, MAX_SEED, MAX_EPISODES, MAX_SCENES = 9, 29, 1000, 10_000
+CAMERAS = ("front", "wrist")
+IMAGE_SIZE = (96, 96)
+# DART noise of demonstrations, in units of a full action. The slot of Kitting forgives less.
+DEMONSTRATION_NOISE = {"shopfloor/Kitting-v0": 0.12}
+DEFAULT_NOISE = 0.3
+
+
+@dataclass(frozen=True)
+class FlywheelConfig:
+    """A flywheel: demonstrations, then turns of collect, fine-tune, evaluate, gate. None takes the setup's value.
+
+    Attributes:
+        out: folder of the run; the same command resumes it.
+        cells: work cells; several share one policy, and each has its own gate.
+        turns: turns after the demonstrations, at most 9.
+        observations: what the policy acts from.
+        teacher: expert: takes over or labels while the policy collects; none: the policy learns from its own successes.
+        seed: loop seed, 0 to 29; decides all episode seeds.
+        smoke: the smallest real loop: poses, 3 demonstrations, DAgger labels, one gate look at 30 pairs.
+        demonstrations: expert episodes per cell before the first turn (smoke 3, else 10).
+        episodes: episodes collected per turn and cell (smoke 40, else 60).
+        report_episodes: episodes per report, always the same seeds (smoke 50, poses 200, cameras 100).
+        steps: optimiser steps of the first training (default: the policy's own).
+        turn_steps: optimiser steps of each fine-tuning (default: the policy's own).
+        scenes: random scenes for perception, cameras only (default 3000).
+        head: action head.
+        experts: experts of the head; 1 is dense (default: 1 for one cell, 4 for several).
+        control: also train a policy equally long on the demonstrations alone.
+        shuffle_control: also run the final policy with instructions shuffled across episodes.
+        workers: processes (default: one per processor, at most 4).
+    """
+
+    out: Path
+    cells: tuple[str, ...] = ("PickToTray",)
+    turns: int = 3
+    observations: Literal["poses", "cameras"] = "poses"
+    teacher: Literal["expert", "none"] = "expert"
+    seed: int = 0
+    smoke: bool = False
+    demonstrations: int | None = None
+    episodes: int | None = None
+    report_episodes: int | None = None
+    steps: int | None = None
+    turn_steps: int | None = None
+    scenes: int | None = None
+    head: Literal["regression", "flow"] = "regression"
+    experts: int | None = None
+    control: bool = False
+    shuffle_control: bool = False
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run."""
+        for name, allowed in (
+            ("observations", ("poses", "cameras")),
+            ("teacher", ("expert", "none")),
+            ("head", ("regression", "flow")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise UnknownNameError(f"value of --{name}", str(getattr(self, name)), allowed)
+        if not self.cells or len(set(self.cells)) != len(self.cells):
+            raise InvalidInputError(f"--cells is {' '.join(self.cells) or 'empty'}; expected one or more, each once.")
+        for name, low, high in (
+            ("turns", 0, MAX_TURNS),
+            ("seed", 0, MAX_SEED),
+            ("demonstrations", 1, MAX_EPISODES),
+            ("episodes", 1, MAX_EPISODES),
+            ("report_episodes", 1, MAX_EPISODES),
+            ("steps", 1, 10_000_000),
+            ("turn_steps", 1, 10_000_000),
+            ("scenes", 0, MAX_SCENES),
+            ("experts", 1, 64),
+            ("workers", 1, 1024),
+        ):
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise InvalidInputError(f"--{name.replace('_', '-')} is {value}; expected {low} to {high}.")
+        if self.smoke and self.observations == "cameras":
+            raise InvalidInputError("--smoke runs from poses; leave out --observations cameras, or leave out --smoke.")
+
+    @property
+    def looks(self) -> tuple[Look, ...]:
+        """When the gate looks."""
+        return SMOKE_LOOKS if self.smoke else LOOKS
+
+    @property
+    def intervention(self) -> str:
+        """How the teacher helps while the policy collects."""
+        if self.teacher == "none":
+            return "none"
+        return "label" if self.smoke else "expert"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what decides the run's results as plain JSON data: all but `out` and `workers`."""
+        data = asdict(self)
+        del data["out"], data["workers"]
+        return {**data, "cells": list(self.cells)}
+
+
+def default_workers() -> int:
+    """One per processor this process may use, at most 4."""
+    return min(4, len(os.sched_getaffinity(0)))
+
+
+def resolved(config: FlywheelConfig) -> FlywheelConfig:
+    """Fill in the setup's values and the cells' full ids."""
+    from shopfloor.envs.registry import resolve_cell
+
+    cameras = config.observations == "cameras"
+    names = [name for part in config.cells for name in part.split(",") if name]
+    setup: dict[str, Any] = {
+        "demonstrations": 3 if config.smoke else 10,
+        "episodes": 40 if config.smoke else 60,
+        "report_episodes": 50 if config.smoke else (100 if cameras else 200),
+        "steps": 800 if config.smoke else None,
+        "turn_steps": 500 if config.smoke else None,
+        "scenes": 3000 if cameras else 0,
+        "workers": default_workers(),
+    }
+    missing = {key: value for key, value in setup.items() if getattr(config, key) is None}
+    if not cameras and config.scenes:
+        raise InvalidInputError("--scenes trains perception; it needs --observations cameras.")
+    return replace(config, cells=tuple(resolve_cell(name) for name in names), **missing)
+
+
+def demonstration_noise(cell: str) -> float:
+    """Return the noise demonstrations of a cell (full id) are recorded with."""
+    return DEMONSTRATION_NOISE.get(cell, DEFAULT_NOISE)
+
+
+def train_seed(loop: int, turn: int) -> int:
+    """Return the first of a turn's 1,000 training seeds."""
+    return loop * 20_000 + turn * 1_000
+
+
+def scene_seed(loop: int) -> int:
+    """Return the first of a loop's 10,000 seeds of perception scenes."""
+    return loop * 20_000 + 10_000
+
+
+def gate_seed(loop: int, turn: int) -> int:
+    """Return the first of a turn's 200 gate seeds."""
+    return 700_000 + loop * 2_000 + turn * 200
+
+
+def report_seed(loop: int) -> int:
+    """Return the first of a loop's 1,000 report seeds: the same every turn."""
+    return 800_000 + loop * 1_000
