@@ -27,7 +27,7 @@ from shopfloor.core import (
     UnknownNameError,
 )
 from shopfloor.datasets.files import disk_error
-from shopfloor.datasets.reader import Dataset
+from shopfloor.datasets.manifest import list_dataset
 from shopfloor.datasets.store import EpisodeWriter, write_manifest
 from shopfloor.envs.registry import resolve_cell
 
@@ -92,6 +92,8 @@ class CollectConfig:
                 f"Intervention {self.intervention!r} with teacher {self.teacher!r}; expected a teacher with 'label' or "
                 "'expert', and none with 'none'."
             )
+        if len(set(self.cameras)) != len(self.cameras):
+            raise InvalidInputError(f"Cameras {', '.join(self.cameras)} name one twice.")
         if self.image_size is not None and not all(8 <= side <= 4096 for side in self.image_size):
             raise InvalidInputError(f"Image size is {self.image_size}; expected (height, width) of 8 to 4096 pixels.")
         self._check_seeds()
@@ -261,8 +263,8 @@ class _Collection:
         ]
 
     def _committed(self, specs: Sequence[EpisodeSpec]) -> dict[int, Receipt]:
-        """Return receipts of the episodes that are already in the dataset: the files are the truth."""
-        records = {record.episode_id: record for record in Dataset(self.out).records}
+        """Return receipts of the episodes that are already in the dataset, deleted ones too: the files are the truth."""
+        records = {record.episode_id: record for record in list_dataset(self.out).records}
         earlier = {receipt.episode_id: receipt for receipt in read_receipts(self.out)}
         there = {}
         for index, spec in enumerate(specs):

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from shopfloor.core import FloatArray
 
 CORRELATION = 0.8  # of the noise from one step to the next
-ARM_AXES = 7  # three of translation, three of rotation, one gripper; arms come first, then a base's (v, omega)
-GRIPPER = 6
 
 
-def motion_axes(action_size: int) -> npt.NDArray[np.bool_]:
-    """Return which of an action's A axes move something, shape (A,), bool: all but the grippers."""
-    axes = np.ones(action_size, dtype=np.bool_)
-    axes[GRIPPER : action_size - action_size % ARM_AXES : ARM_AXES] = False
-    return axes
+def axes_in_use(description: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
+    """Return which of an action's A axes the cell does not ignore, shape (A,), bool; from `WorkCell.describe()`."""
+    frozen = set(description.get("frozen_actions", ()))
+    return np.array([name not in frozen for name in description["action_names"]], dtype=np.bool_)
+
+
+def motion_axes(description: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
+    """Return which axes move something: those in use that are no grippers, shape (A,), bool."""
+    grippers = np.array(["gripper" in name for name in description["action_names"]], dtype=np.bool_)
+    return axes_in_use(description) & ~grippers
 
 
 class MotionNoise:
-    """A first-order autoregressive process, scaled by the size of each step's motion, grippers untouched."""
+    """A first-order autoregressive process, scaled by the size of each step's motion."""
 
     def __init__(self, generator: np.random.Generator, scale: float, axes: npt.NDArray[np.bool_]) -> None:
         """Start an episode's noise.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import inspect
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -95,10 +94,9 @@ def _factory(kind: str) -> Callable[..., Any]:
 
 def _build(factory: Callable[..., Any], ref: PolicyRef) -> Policy:
     try:
-        inspect.signature(factory).bind(cell=ref.cell, **ref.arguments)
-    except TypeError as error:
+        policy = factory(cell=ref.cell, **ref.arguments)
+    except TypeError as error:  # the arguments are a user's; the factory may hand them on
         raise InvalidInputError(f"Policy {ref.kind!r} with arguments {dict(ref.arguments)}: {error}.") from error
-    policy = factory(cell=ref.cell, **ref.arguments)
     if not isinstance(policy, Policy):
         raise InvalidInputError(
             f"Policy {ref.kind!r} gave a {type(policy).__name__}; expected an object with info, reset and act."

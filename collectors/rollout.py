@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shopfloor.collectors import signals
-from shopfloor.collectors.noise import MotionNoise, motion_axes
+from shopfloor.collectors.noise import MotionNoise, axes_in_use, motion_axes
 from shopfloor.core import (
     ACTION_CONVENTION,
     ACTOR_EXPERT,
@@ -125,8 +125,9 @@ class _Run:
     ) -> None:
         self.cell, self.policy, self.spec, self.teacher, self.cameras = cell, policy, spec, teacher, cameras
         self.record = _Record()
-        self.axes = motion_axes(cell.action_size)
-        self.noise = MotionNoise(seed_stream(spec.seed, "noise"), spec.action_noise, self.axes)
+        description = cell.describe()
+        self.axes = axes_in_use(description)
+        self.noise = MotionNoise(seed_stream(spec.seed, "noise"), spec.action_noise, motion_axes(description))
         self.queue: list[FloatArray] = []
         self.takeover = 0  # steps the teacher still acts
         self.takeover_steps = TAKEOVER_DECISIONS
@@ -209,13 +210,10 @@ class _Run:
 
     def _judge(self, action: FloatArray, label: FloatArray) -> None:
         """Let the teacher take over where the policy has strayed for too long."""
-        distance = float(np.mean(np.abs(action - label)[self._axes_in_use(label)]))
+        distance = float(np.mean(np.abs(action - label)[self.axes]))
         self.deviation = DEVIATION_MEMORY * self.deviation + (1 - DEVIATION_MEMORY) * distance
         if self.deviation > DEVIATION_THRESHOLD:
             self.takeover, self.deviation = self.takeover_steps, 0.0
-
-    def _axes_in_use(self, label: FloatArray) -> npt.NDArray[np.bool_]:
-        return np.ones(len(label), dtype=np.bool_)
 
     # -- the cell -----------------------------------------------------------------------------------------------------
 
@@ -331,7 +329,7 @@ def _check_fit(
 
 
 def check_policy(policy: Policy, role: str, cell: WorkCell) -> None:
-    """Refuse a policy made for another cell or another action convention, before anything runs."""
+    """Refuse a policy made for another cell, action convention or set of observations, before anything runs."""
     info = policy.info
     if info.cells and cell.cell_id not in info.cells:
         raise InvalidInputError(f"The {role} {info.name!r} was made for {', '.join(info.cells)}, not {cell.cell_id}.")
@@ -339,6 +337,12 @@ def check_policy(policy: Policy, role: str, cell: WorkCell) -> None:
         raise InvalidInputError(
             f"The {role} {info.name!r} speaks action convention {info.action_convention!r}; "
             f"{cell.cell_id} expects {ACTION_CONVENTION!r}."
+        )
+    known = {*cell.describe()["features"], NAMES}
+    missing = [key for key in info.observation_keys if key not in known]
+    if missing:
+        raise InvalidInputError(
+            f"The {role} {info.name!r} needs {', '.join(missing)}; {cell.cell_id} has {', '.join(sorted(known))}."
         )
 
 
@@ -361,7 +365,8 @@ def _entries(observation: Observation, policy: Policy) -> dict[str, Any]:
     missing = [key for key in policy.info.observation_keys if key not in observation]
     if missing:
         raise InvalidInputError(
-            f"Policy {policy.info.name!r} needs {missing}; this cell observes {sorted(observation)}."
+            f"Policy {policy.info.name!r} needs {', '.join(missing)}; it sees {', '.join(sorted(observation))}. "
+            "Make the cell with privileged=True to see the objects."
         )
     entries = {key: observation[key] for key in policy.info.observation_keys}
     return {key: np.array(value) if key != NAMES else value for key, value in entries.items()}

@@ -117,7 +117,8 @@ class FakeCell:
             "robot": "panda",
             "control_hz": 20,
             "action_convention": ACTION_CONVENTION,
-            "action_names": [f"a{i}" for i in range(ACTION_SIZE)],
+            "action_names": ["dx", "dy", "dz", "rx", "ry", "rz", "gripper"],
+            "frozen_actions": ["rx", "ry"],
             "max_episode_steps": self.max_episode_steps,
             "features": {
                 "state": {"shape": [6], "dtype": "float32", "names": [f"s{i}" for i in range(6)], "units": ["m"] * 6},
