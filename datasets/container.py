@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import struct
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +73,19 @@ class Array:
         self.id.read(h5py.h5s.create_simple(out.shape), space, out)
 
 
+@dataclass(frozen=True)
+class Verified:
+    """What was found when a file's trailer was checked.
+
+    Attributes:
+        sha256: of the whole file, in hexadecimal.
+        state: the file's state then.
+    """
+
+    sha256: str
+    state: FileState
+
+
 class Container:
     """An open data file whose trailer holds and whose whole structure passed the checks.
 
@@ -94,29 +110,32 @@ class Container:
             raise
 
     @classmethod
-    def open(cls, path: Path, verified: FileState | None = None) -> tuple[Container, FileState]:
+    def open(cls, path: Path, verified: Verified | None = None) -> tuple[Container, Verified]:
         """Open a file to read parts of it.
 
         Args:
             path: the file.
-            verified: state of the file when its trailer was last checked; it is not checked again while that holds.
+            verified: what was found when the file was last checked; it is not hashed again while that holds.
 
         Returns:
-            The container, and the state of the file it belongs to.
+            The container, and what was found.
 
         Raises:
             DamagedFileError: what is wrong with the file; UnsafeFileError: what is refused in it.
             FileNotFoundError: there is no such file.
         """
-        state = verified or hash_file(path)[1]
+        checked = verified or Verified(*hash_file(path))
         with hdf5_errors(path):
             file = h5py.h5f.open(bytes(path), h5py.h5f.ACC_RDONLY, fapl=_access())
-        if FileState.of(file.get_vfd_handle()) != state:
+        if FileState.of(file.get_vfd_handle()) != checked.state:
             file.close()
             if verified is None:
                 raise UnsafeFileError(path, "it was exchanged while it was opened")
             return cls.open(path)  # changed since it was checked: check it again
-        return cls(path, file), state
+        container = cls(path, file)
+        if verified is None:
+            container._check_or_close()  # noqa: SLF001  # its own class
+        return container, checked
 
     @classmethod
     def of_bytes(cls, path: Path, data: bytes) -> Container:
@@ -125,13 +144,59 @@ class Container:
         if not data.startswith(HDF5_SIGNATURE):
             raise DamagedFileError(path, "it is not an HDF5 file")
         with hdf5_errors(path):
-            return cls(path, h5py.h5f.open_file_image(data[:-TRAILER_BYTES]))
+            container = cls(path, h5py.h5f.open_file_image(data[:-TRAILER_BYTES]))
+        container._check_or_close()  # noqa: SLF001  # its own class
+        return container
+
+    def _check_or_close(self) -> None:
+        try:
+            self.check_chunks(inflate=False)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the file."""
         self.arrays = {}
         if self._file.valid:
             self._file.close()
+
+    def check_chunks(self, *, inflate: bool) -> None:
+        """Refuse chunks that unpack to another size than they claim: HDF5 would hand out whatever lay in memory.
+
+        Args:
+            inflate: also unpack gzip chunks to see (Blosc chunks say it in their header).
+
+        Raises:
+            UnsafeFileError: a chunk of another size, or one that is not there.
+        """
+        with hdf5_errors(self.path):
+            for name, array in self.arrays.items():
+                self._check_chunks(name, array, inflate)
+
+    def _check_chunks(self, name: str, array: Array, inflate: bool) -> None:
+        creation = array.id.get_create_plist()
+        filters = [creation.get_filter(number)[0] for number in range(creation.get_nfilters())]
+        chunk = creation.get_chunk()
+        size = math.prod(chunk) * array.id.dtype.itemsize
+        expected = math.prod(-(-side // step) for side, step in zip(array.shape, chunk, strict=True))
+        stored: list[h5py.h5d.StoreInfo] = []
+        array.id.chunk_iter(stored.append)
+        if len(stored) != expected or len({info.chunk_offset for info in stored}) != expected:
+            raise self._refuse(name, f"has {len(stored)} chunks, expected {expected}")
+        for info in stored:
+            packed = [number for place, number in enumerate(filters) if not info.filter_mask >> place & 1]
+            if hdf5plugin.Blosc.filter_id in packed:
+                unpacked = struct.unpack("<I", array.id.read_direct_chunk(info.chunk_offset)[1][4:8])[0]
+            elif h5py.h5z.FILTER_DEFLATE not in packed:
+                unpacked = info.size - 4 * (h5py.h5z.FILTER_FLETCHER32 in packed)
+            elif inflate:
+                raw = array.id.read_direct_chunk(info.chunk_offset)[1]
+                unpacked = len(zlib.decompressobj().decompress(raw, size + 1))
+            else:
+                continue
+            if unpacked != size:
+                raise self._refuse(name, f"has a chunk at {info.chunk_offset} of {unpacked} bytes, expected {size}")
 
     # -- the walk ----------------------------------------------------------------------------------------------------
 
@@ -186,12 +251,9 @@ class Container:
         shape = tuple(item.shape)
         if not 1 <= len(shape) <= layout.MAX_RANK:
             raise self._refuse(name, f"has {len(shape)} axes, expected 1 to {layout.MAX_RANK}")
-        count = 1
-        for side in shape:
-            count *= side
-        if count * kind.get_size() > layout.MAX_ARRAY_BYTES:
+        if math.prod(shape) * kind.get_size() > layout.MAX_ARRAY_BYTES:
             raise self._refuse(name, f"claims shape {shape}, more than {layout.MAX_ARRAY_BYTES} bytes")
-        chunk_bytes = int(np.prod(creation.get_chunk(), dtype=np.float64)) * kind.get_size()
+        chunk_bytes = math.prod(creation.get_chunk()) * kind.get_size()
         if chunk_bytes > layout.MAX_CHUNK_BYTES:
             raise self._refuse(name, f"has chunks of {chunk_bytes} bytes, more than {layout.MAX_CHUNK_BYTES}")
         return Array(item, shape, np.dtype(kind.dtype).newbyteorder("="))
@@ -236,7 +298,7 @@ def _access() -> h5py.h5p.PropFAID:
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     # Locks where the file system has them; published files never change, so none are needed.
     if hasattr(access, "set_file_locking"):
-        access.set_file_locking(True, True)  # noqa: FBT003  # use, ignore when disabled
+        access.set_file_locking(True, True)  # use them, ignore when disabled
     return access
 
 

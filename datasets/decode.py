@@ -14,7 +14,6 @@ from shopfloor.core import ACTOR_EXPERT, CameraTrack, Episode, EpisodeSpec, Inva
 from shopfloor.datasets import layout
 from shopfloor.datasets.container import Container, attribute, hdf5_errors
 from shopfloor.datasets.errors import DamagedFileError, FormatVersionError
-from shopfloor.datasets.files import hash_file
 from shopfloor.datasets.jsonfile import parse_json
 
 
@@ -77,7 +76,7 @@ class EpisodeRecord:
         """Check and build a record from manifest data; raises ValueError. Unknown keys are ignored."""
         if not isinstance(data, dict):
             raise ValueError("an episode is not an object")  # noqa: TRY004  # one kind of error for bad content
-        values = {}
+        values: dict[str, Any] = {}
         kinds = {"str": str, "int": int, "bool": bool}
         for field in fields(cls):
             if field.name == "weight":
@@ -133,19 +132,38 @@ class EpisodeFile:
 
     def _check_shapes(self) -> None:
         arrays, T = self._container.arrays, self.steps
-        rows = {path: T for name, path in layout.STEP_ARRAYS.items() if name != "label_chunks"}
-        rows |= {f"obs/{key}": T for key in self.observation_keys}
-        rows |= {f"final/obs/{key}": 1 for key in self.observation_keys} | {layout.FINAL_STATES: 1}
-        rows |= {f"cameras/{name}/extrinsics": T + 1 for name in self.camera_names}
-        rows |= {f"cameras/{name}/intrinsics": 3 for name in self.camera_names}
-        if self._prefix + "labels/chunks" in arrays:
-            rows["labels/chunks"] = T
-        for path, count in rows.items():
+        f4, f8, u1, i8 = (np.dtype(code) for code in ("f4", "f8", "u1", "i8"))
+        # path -> rows, axes, dtype (None: any)
+        expected: dict[str, tuple[int, int | None, np.dtype[Any] | None]] = {
+            "actions": (T, 2, f4),
+            "rewards": (T, 1, f4),
+            "dones": (T, 1, i8),
+            "states": (T, 2, f8),
+            "actor": (T, 1, u1),
+            "decisions": (T, 1, u1),
+            "labels/actions": (T, 2, f4),
+            "labels/valid": (T, 1, u1),
+            layout.FINAL_STATES: (1, 2, f8),
+        }
+        if self.has("label_chunks"):
+            expected["labels/chunks"] = (T, 3, f4)
+        for key in self.observation_keys:
+            expected |= {f"obs/{key}": (T, None, None), f"final/obs/{key}": (1, None, None)}
+        for name in self.camera_names:
+            expected |= {f"cameras/{name}/extrinsics": (T + 1, 3, f8), f"cameras/{name}/intrinsics": (3, 2, f8)}
+        for path, (rows, axes, dtype) in expected.items():
             array = arrays.get(self._prefix + path)
             if array is None:
                 raise DamagedFileError(self.path, f"it has no array {self._prefix}{path}")
-            if array.shape[0] != count:
-                raise DamagedFileError(self.path, f"{self._prefix}{path} has {array.shape[0]} rows, expected {count}")
+            if array.shape[0] != rows or axes not in (None, len(array.shape)) or dtype not in (None, array.dtype):
+                found = f"shape {array.shape} and dtype {array.dtype}"
+                wanted = f"{rows} rows" + (f" of {dtype}" if dtype else "")
+                raise DamagedFileError(self.path, f"{self._prefix}{path} has {found}, expected {wanted}")
+        pairs = [("states", layout.FINAL_STATES), ("actions", "labels/actions")]
+        for first, second in [*pairs, *((f"obs/{key}", f"final/obs/{key}") for key in self.observation_keys)]:
+            one, other = arrays[self._prefix + first], arrays[self._prefix + second]
+            if one.shape[1:] != other.shape[1:] or one.dtype != other.dtype:
+                raise DamagedFileError(self.path, f"{self._prefix}{first} and {second} have rows of different kinds")
 
     def fact(self, name: str) -> str:
         """Return a text attribute of the episode."""
@@ -174,7 +192,8 @@ class EpisodeFile:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of one row of an array named as in `Episode`."""
-        return self._find(name).shape[1:]
+        shape: tuple[int, ...] = self._find(name).shape
+        return shape[1:]
 
     def dtype(self, name: str) -> np.dtype[Any]:
         """Return the dtype of an array named as in `Episode`."""
@@ -227,6 +246,12 @@ class EpisodeFile:
 
     def episode(self) -> Episode:
         """Read everything."""
+        names, stages = self.json_fact("object_names"), self.json_fact("stages")
+        try:
+            stages = tuple((int(step), str(stage)) for step, stage in stages)
+            names = tuple(str(name) for name in names)
+        except (TypeError, ValueError) as error:
+            raise DamagedFileError(self.path, f"its object_names or stages cannot be used ({error})") from None
         return Episode(
             spec=self.spec,
             instruction=self.fact("instruction"),
@@ -237,8 +262,8 @@ class EpisodeFile:
             outcome=self.fact("outcome"),
             reason=self.fact("reason"),
             actor=self.read("actor"),
-            object_names=tuple(str(name) for name in self.json_fact("object_names")),
-            stages=tuple((int(step), str(stage)) for step, stage in self.json_fact("stages")),
+            object_names=names,
+            stages=stages,
             label_actions=self.read("label_actions"),
             label_valid=self.read("label_valid"),
             decisions=self.read("decisions"),
@@ -302,10 +327,8 @@ def read_record(root: Path, file: str, group: str = "demo_0") -> EpisodeRecord:
         DamagedFileError, UnsafeFileError, FormatVersionError: why the file is not admitted.
         FileNotFoundError: there is no such file.
     """
-    path = root / file
-    sha256, state = hash_file(path)
-    container, _ = Container.open(path, state)
+    container, found = Container.open(root / file)
     try:
-        return EpisodeFile(container, group).record(file, group, sha256, state.bytes)
+        return EpisodeFile(container, group).record(file, group, found.sha256, found.state.bytes)
     finally:
         container.close()

@@ -73,7 +73,7 @@ def encode_episode(
     # track_times stays off and nothing of this process goes in: bytes depend on the episode alone.
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     access.set_libver_bounds(h5py.h5f.LIBVER_EARLIEST, h5py.h5f.LIBVER_LATEST)
-    access.set_fapl_core(IMAGE_INCREMENT, False)  # noqa: FBT003  # backing_store
+    access.set_fapl_core(IMAGE_INCREMENT, False)  # no file behind it
     file = h5py.h5f.create(b"episode.h5", h5py.h5f.ACC_TRUNC, fapl=access)
     try:
         _write_tree(file, episode, codec, env_args, provenance or Provenance())
@@ -113,8 +113,8 @@ def check_episode(episode: Episode) -> None:
         dtype = array.dtype.newbyteorder("<")
         if dtype not in _STORED_DTYPES or array.ndim < 1 or len(array) != T + 1 or array.ndim > layout.MAX_RANK:
             raise InvalidInputError(
-                f"Observation {name!r} has shape {array.shape} and dtype {array.dtype}; expected {T + 1} rows (T + 1) of "
-                "integers or floats."
+                f"Observation {name!r} has shape {array.shape} and dtype {array.dtype}; expected {T + 1} rows "
+                "(T + 1) of integers or floats."
             )
     if episode.outcome not in ("success", "failure"):
         raise InvalidInputError(f"Outcome is {episode.outcome!r}; only 'success' and 'failure' give an episode.")
@@ -244,7 +244,7 @@ def _dataset(where: h5py.h5g.GroupID, path: str, array: npt.NDArray[Any], codec:
     chunk = _chunk_shape(array)
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     creation.set_chunk(chunk)
-    creation.set_obj_track_times(False)  # noqa: FBT003  # HDF5's own call
+    creation.set_obj_track_times(False)
     # A last chunk may reach past the data: its rest must be zeros, not whatever lay in memory.
     creation.set_fill_time(h5py.h5d.FILL_TIME_ALLOC)
     if codec == "gzip":
@@ -256,7 +256,7 @@ def _dataset(where: h5py.h5g.GroupID, path: str, array: npt.NDArray[Any], codec:
         creation.set_filter(filter_id, h5py.h5z.FLAG_OPTIONAL, options)
     creation.set_fletcher32()
     links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
-    links.set_create_intermediate_group(True)  # noqa: FBT003  # HDF5's own call
+    links.set_create_intermediate_group(True)
     # Sides of length 0 (an episode without steps) may not be smaller than their chunk unless they could grow.
     space = h5py.h5s.create_simple(array.shape, tuple(max(size, 1) for size in array.shape))
     dataset = h5py.h5d.create(where, path.encode(), h5py.h5t.py_create(array.dtype), space, creation, links)

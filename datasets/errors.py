@@ -40,7 +40,7 @@ class DamagedFileError(ShopfloorError):
 
 
 class UnsafeFileError(DamagedFileError):
-    """A file with a feature that is never read: links, external storage, unknown filters, absurd sizes, no regular file."""
+    """A file with something that is never read: a link, external storage, an unknown filter, an absurd size."""
 
     exit_code = 2
 

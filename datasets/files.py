@@ -192,7 +192,7 @@ _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.
 def publish(path: Path, data: bytes, calls: SystemCalls = POSIX) -> bool:
     """Make `data` appear under `path`, whole and durable, or not at all; never replace a file.
 
-    Writes a temporary file in the same folder (its name ends in `.tmp`), fsyncs it, gives it its name, fsyncs the folder.
+    Writes a temporary file in the same folder (`.*.tmp`), fsyncs it, gives it its name, fsyncs the folder.
 
     Args:
         path: the final name.
@@ -243,7 +243,7 @@ def _machine() -> str:
 
 
 def sweep_temporaries(folder: Path) -> None:
-    """Remove temporaries that killed writers left: those of a dead process of this machine, and any older than a day."""
+    """Remove what killed writers left: temporaries of a dead process of this machine, and any older than a day."""
     for entry in os.scandir(folder):
         match = _TEMPORARY_NAME.fullmatch(entry.name)
         if not match:
@@ -259,16 +259,19 @@ def _write_temporary(temporary: Path, data: bytes, calls: SystemCalls) -> None:
     try:
         view = memoryview(data)
         while view:
-            count = calls.write(fd, view)
-            if count <= 0:
-                raise OSError(errno.EIO, "the disk accepted no more bytes")
-            view = view[count:]
+            view = view[_written(calls.write(fd, view)) :]
         calls.fsync(fd)
     except BaseException:
         with contextlib.suppress(OSError):
             calls.close(fd)
         raise
     calls.close(fd)
+
+
+def _written(count: int) -> int:
+    if count <= 0:
+        raise OSError(errno.EIO, "the disk accepted no more bytes")
+    return count
 
 
 def _give_name(temporary: Path, path: Path, calls: SystemCalls) -> bool:

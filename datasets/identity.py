@@ -77,7 +77,8 @@ def load_identity(root: Path) -> Identity:
         raw = load_json(path, MAX_IDENTITY_BYTES)
     except FileNotFoundError:
         raise NotADatasetError(
-            f"{root} is not a dataset: it has no {layout.DATASET_FILE}. Name the folder that `shopfloor collect --out` wrote."
+            f"{root} is not a dataset: it has no {layout.DATASET_FILE}. "
+            "Name the folder that `shopfloor collect --out` wrote."
         ) from None
     if raw.get("kind") != layout.DATASET_KIND:
         raise NotADatasetError(f"{path} does not describe a dataset (its kind is {raw.get('kind')!r}).")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from shopfloor.core import DiskError, canonical_json, sha256_hex
+from shopfloor.core import DiskError, ShopfloorError, canonical_json, sha256_hex
 from shopfloor.datasets import layout
 from shopfloor.datasets.decode import EpisodeRecord, read_record
 from shopfloor.datasets.errors import DamagedFileError, FormatVersionError, UnsafeFileError
@@ -48,7 +48,7 @@ class Listing:
     records: tuple[EpisodeRecord, ...]
     manifest: Manifest
     loose: tuple[str, ...]
-    damage: Mapping[str, DamagedFileError] = field(default_factory=dict)
+    damage: Mapping[str, ShopfloorError] = field(default_factory=dict)
 
 
 def inner_folder(root: Path, name: str) -> Path | None:
@@ -89,13 +89,13 @@ def load_manifest(path: Path) -> Manifest:
     return Manifest(int(match[1]) if match else 0, path, records)
 
 
-def ruling_manifest(root: Path) -> tuple[Manifest, dict[str, DamagedFileError]]:
+def ruling_manifest(root: Path) -> tuple[Manifest, dict[str, ShopfloorError]]:
     """Return the highest whole manifest (an empty one without any) and what is wrong with higher ones."""
-    damage: dict[str, DamagedFileError] = {}
+    damage: dict[str, ShopfloorError] = {}
     for _, path in reversed(numbered(root, layout.MANIFESTS, layout.MANIFEST_NAME)):
         try:
             return load_manifest(path), damage
-        except FileNotFoundError:
+        except FileNotFoundError:  # noqa: PERF203  # the one before it may be whole
             continue
         except DamagedFileError as error:
             damage[f"{layout.MANIFESTS}/{path.name}"] = error
@@ -103,12 +103,12 @@ def ruling_manifest(root: Path) -> tuple[Manifest, dict[str, DamagedFileError]]:
 
 
 def data_files(root: Path) -> dict[str, int]:
-    """Return the names inside the dataset of all data files and their sizes in bytes (-1: not a regular file)."""
+    """Return the names inside the dataset of all `.h5` files and their sizes in bytes (-1: not a regular file)."""
     files = {}
     for name in (layout.EPISODES, layout.SHARDS):
         folder = inner_folder(root, name)
         for entry in os.scandir(folder) if folder else ():
-            if layout.DATA_FILE.fullmatch(f"{name}/{entry.name}"):
+            if entry.name.endswith(".h5"):
                 regular = entry.is_file(follow_symlinks=False)
                 files[f"{name}/{entry.name}"] = entry.stat(follow_symlinks=False).st_size if regular else -1
     return files
@@ -132,17 +132,21 @@ def list_dataset(root: Path) -> Listing:
             records += entries
     loose = sorted(file for file, size in files.items() if file not in known or known[file][0].bytes != size)
     for file in loose:
+        if not layout.DATA_FILE.fullmatch(file):
+            damage[file] = DamagedFileError(root / file, "its name is not one of a committed file, so it is not read")
+            continue
         try:
             record = read_record(root, file)
-            if file in known:
-                raise DamagedFileError(
-                    root / file, f"it is not the file of the manifest, sha256 {known[file][0].sha256}"
-                )
-            records.append(record)
         except FileNotFoundError:
             continue
-        except DamagedFileError as error:
+        except ShopfloorError as error:
             damage[file] = error
+            continue
+        if file in known:
+            problem = f"it is not the file of the manifest, sha256 {known[file][0].sha256}"
+            damage[file] = DamagedFileError(root / file, problem)
+        else:
+            records.append(record)
     return Listing(in_order(records), manifest, tuple(loose), damage)
 
 

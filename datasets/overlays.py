@@ -36,11 +36,11 @@ class Change:
 
     def record(self, record: EpisodeRecord) -> EpisodeRecord:
         """Return the record as it stands after the change."""
-        return dataclasses.replace(record, weight=self.weight, **self.relabel)
+        return dataclasses.replace(record, weight=self.weight, **dict[str, Any](self.relabel))
 
     def episode(self, episode: Episode) -> Episode:
         """Return the episode as it stands after the change."""
-        return dataclasses.replace(episode, **self.relabel)
+        return dataclasses.replace(episode, **dict[str, Any](self.relabel))
 
 
 def load_overlays(root: Path) -> dict[str, Change]:
@@ -70,7 +70,7 @@ def load_overlays(root: Path) -> dict[str, Change]:
         for number, operation in enumerate(operations):
             try:
                 _apply(changes, operation)
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError) as error:  # noqa: PERF203  # says which operation
                 raise DamagedFileError(path, f"its operation {number} cannot be used ({error})", _ADVICE) from None
     return changes
 

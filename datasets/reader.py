@@ -3,51 +3,28 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
-from shopfloor.core import Episode, InvalidInputError, ShopfloorError
+from shopfloor.core import Episode, InvalidInputError
 from shopfloor.datasets import layout
-from shopfloor.datasets.container import Container
+from shopfloor.datasets.container import Container, Verified
 from shopfloor.datasets.decode import EpisodeFile, EpisodeRecord
 from shopfloor.datasets.errors import DamagedFileError
-from shopfloor.datasets.files import FileState, read_bytes
+from shopfloor.datasets.files import read_bytes
 from shopfloor.datasets.identity import load_identity
-from shopfloor.datasets.manifest import inner_folder, list_dataset, load_manifest, numbered
+from shopfloor.datasets.manifest import inner_folder, list_dataset
 from shopfloor.datasets.overlays import Change, load_overlays
+from shopfloor.datasets.verify import Damage, verify
 
 __all__ = ["Damage", "Dataset", "EpisodeRecord"]
 
 logger = logging.getLogger(__name__)
 MAX_OPEN_FILES = 128
-
-
-@dataclass(frozen=True)
-class Damage:
-    """One thing that is wrong with a dataset.
-
-    Attributes:
-        file: full name of the file.
-        problem: what is wrong with it.
-        advice: what to do.
-    """
-
-    file: str
-    problem: str
-    advice: str
-
-    @classmethod
-    def of(cls, path: Path, error: ShopfloorError) -> Damage:
-        """Describe an error met while reading `path`."""
-        if isinstance(error, DamagedFileError):
-            return cls(error.file, error.problem, error.advice)
-        return cls(str(path), str(error), "")
 
 
 class Dataset:
@@ -75,7 +52,7 @@ class Dataset:
         self._listing = list_dataset(self.path)
         self._records = tuple(self._visible())
         self._open: OrderedDict[int, tuple[Container, EpisodeFile]] = OrderedDict()
-        self._verified: dict[str, FileState] = {}
+        self._verified: dict[str, Verified] = {}
         self._max_open_files = max(max_open_files, 1)
         for damage in self.damage:
             logger.warning("%s is damaged: %s", damage.file, damage.problem)
@@ -178,7 +155,7 @@ class Dataset:
         record = self._record(index)
         path = self._locate(record)
         try:
-            container, state = Container.open(path, self._verified.get(record.file))
+            container, verified = Container.open(path, self._verified.get(record.file))
         except FileNotFoundError:
             raise DamagedFileError(path, "it is missing") from None
         try:
@@ -188,7 +165,7 @@ class Dataset:
         except BaseException:
             container.close()
             raise
-        self._verified[record.file] = state
+        self._verified[record.file] = verified
         self._open[index] = container, file
         while len(self._open) > self._max_open_files:
             self._open.popitem(last=False)[1][0].close()
@@ -258,81 +235,5 @@ class Dataset:
         }
 
     def verify(self) -> list[Damage]:
-        """Check every byte of every file; see `verify`."""
+        """Check every byte of every file of the folder as it is now; empty for a sound dataset."""
         return verify(self.path)
-
-
-def verify(path: Path | str) -> list[Damage]:
-    """Check every byte of a dataset: trailers, structure, checksums, values, manifests and overlays.
-
-    Leftover temporaries and a manifest that is missing or behind its files are not damage.
-
-    Args:
-        path: the dataset folder.
-
-    Returns:
-        What is wrong, sorted by file; empty for a sound dataset.
-
-    Raises:
-        NotADatasetError: the folder is none.
-        FormatVersionError: it is of a version this release does not know.
-    """
-    root = Path(path).absolute()
-    found: dict[str, Damage] = {}
-    try:
-        load_identity(root)
-    except DamagedFileError as error:
-        found[error.file] = Damage.of(root / layout.DATASET_FILE, error)
-    for name in layout.FOLDERS:
-        try:
-            inner_folder(root, name)
-        except DamagedFileError as error:
-            found[error.file] = Damage.of(root / name, error)
-    if any(not (root / name).is_symlink() for name in layout.FOLDERS) and not found:
-        _verify_inside(root, found)
-    return [found[file] for file in sorted(found)]
-
-
-def _verify_inside(root: Path, found: dict[str, Damage]) -> None:
-    try:
-        load_overlays(root)
-    except DamagedFileError as error:
-        found[error.file] = Damage.of(root, error)
-    for _, manifest in numbered(root, layout.MANIFESTS, layout.MANIFEST_NAME):
-        try:
-            load_manifest(manifest)
-        except DamagedFileError as error:
-            found[error.file] = Damage.of(manifest, error)
-    listing = list_dataset(root)
-    for file, error in listing.damage.items():
-        found[str(root / file)] = Damage.of(root / file, error)
-    for record in listing.records:
-        try:
-            _verify_episode(root, record)
-        except FileNotFoundError:
-            found[str(root / record.file)] = Damage(str(root / record.file), "it is missing", "")
-        except ShopfloorError as error:
-            found[str(root / record.file)] = Damage.of(root / record.file, error)
-
-
-def _verify_episode(root: Path, record: EpisodeRecord) -> None:
-    path = root / record.file
-    data = read_bytes(path)
-    container = Container.of_bytes(path, data)
-    try:
-        file = EpisodeFile(container, record.group)
-        found = file.record(record.file, record.group, _sha256(data), len(data))
-        if found != record:
-            differing = [name for name, value in found.to_json().items() if value != record.to_json()[name]]
-            raise DamagedFileError(path, f"its {', '.join(differing)} differ from the manifest's")
-        episode = file.episode()
-        if not math.isfinite(float(episode.rewards.sum(dtype="f8"))):
-            logger.info("%s holds rewards that are not finite", path)
-    finally:
-        container.close()
-
-
-def _sha256(data: bytes) -> str:
-    from shopfloor.core import sha256_hex
-
-    return sha256_hex(data)

@@ -99,7 +99,8 @@ class EpisodeWriter:
         """
         if episode.spec.cell not in self.identity.raw["cells"]:
             raise InvalidInputError(
-                f"{self.path} holds episodes of {', '.join(self.identity.raw['cells'])}; this one is of {episode.spec.cell}."
+                f"{self.path} holds episodes of {', '.join(self.identity.raw['cells'])}; "
+                f"this one is of {episode.spec.cell}."
             )
         path = self.path_for(episode.spec, index)
         if path.exists():

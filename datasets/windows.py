@@ -1,4 +1,4 @@
-"""Random windows of episodes for training: only the frames asked for are read, memory stays flat, order is resumable."""
+"""Random windows of episodes for training: only the frames asked for are read, and the order can be resumed."""
 
 from __future__ import annotations
 
@@ -263,7 +263,7 @@ class Windows:
             lead, end = first - start, stop - start
             if target.shape[1:] != file.shape(key) or target.dtype != file.dtype(key):
                 raise InvalidInputError(
-                    f"{file.path}: {key!r} has rows of shape {file.shape(key)} and dtype {file.dtype(key)}; others have "
+                    f"{file.path}: {key!r} has rows of shape {file.shape(key)}, dtype {file.dtype(key)}; others have "
                     f"{target.shape[1:]} and {target.dtype}. Choose episodes of one kind."
                 )
             file.read_into(key, target[lead:end], first)
@@ -316,7 +316,8 @@ def _permute(values: npt.NDArray[np.uint64], count: int, seed: int, epoch: int) 
         left, right = numbers >> half, numbers & low
         for key in keys:
             left, right = right, left ^ (_mix(right ^ key) & low)
-        return (left << half) | right
+        joined: npt.NDArray[np.uint64] = (left << half) | right
+        return joined
 
     out = once(values)
     while len(outside := np.flatnonzero(out >= count)):
@@ -326,6 +327,7 @@ def _permute(values: npt.NDArray[np.uint64], count: int, seed: int, epoch: int) 
 
 def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """Scramble 64-bit numbers (the finaliser of SplitMix64, Steele et al. 2014)."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+    mixed: npt.NDArray[np.uint64] = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    return mixed

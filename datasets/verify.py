@@ -1,0 +1,116 @@
+"""Checking a dataset to the last byte, and saying what is wrong file by file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from shopfloor.core import ShopfloorError, sha256_hex
+from shopfloor.datasets import layout
+from shopfloor.datasets.container import Container
+from shopfloor.datasets.decode import EpisodeFile, EpisodeRecord
+from shopfloor.datasets.errors import DamagedFileError, NotADatasetError
+from shopfloor.datasets.files import read_bytes
+from shopfloor.datasets.identity import load_identity
+from shopfloor.datasets.manifest import inner_folder, list_dataset, load_manifest, numbered
+from shopfloor.datasets.overlays import load_overlays
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One thing that is wrong with a dataset.
+
+    Attributes:
+        file: full name of the file.
+        problem: what is wrong with it.
+        advice: what to do.
+    """
+
+    file: str
+    problem: str
+    advice: str
+
+    @classmethod
+    def of(cls, path: Path, error: ShopfloorError) -> Damage:
+        """Describe an error met while reading `path`."""
+        if isinstance(error, DamagedFileError):
+            return cls(error.file, error.problem, error.advice)
+        return cls(str(path), str(error), "")
+
+
+def verify(path: Path | str) -> list[Damage]:
+    """Check every byte of a dataset: trailers, structure, checksums, values, manifests and overlays.
+
+    Leftover temporaries and a manifest that is missing or behind its files are not damage.
+
+    Args:
+        path: the dataset folder.
+
+    Returns:
+        What is wrong, sorted by file; empty for a sound dataset.
+
+    Raises:
+        NotADatasetError: the folder is none.
+    """
+    root = Path(path).absolute()
+    found: list[Damage] = []
+    try:
+        load_identity(root)
+    except NotADatasetError:
+        raise
+    except ShopfloorError as error:
+        found.append(Damage.of(root / layout.DATASET_FILE, error))
+    for name in layout.FOLDERS:
+        try:
+            inner_folder(root, name)
+        except DamagedFileError as error:  # noqa: PERF203  # each folder is judged by itself
+            return [*found, Damage.of(root / name, error)]
+    found += _damaged_json(root)
+    listing = list_dataset(root)
+    found += [Damage.of(root / file, error) for file, error in listing.damage.items()]
+    for record in listing.records:
+        damage = _damaged_episode(root, record)
+        if damage:
+            found.append(damage)
+    # A manifest may have been met twice.
+    return sorted(set(found), key=lambda damage: (damage.file, damage.problem))
+
+
+def _damaged_json(root: Path) -> list[Damage]:
+    found = []
+    try:
+        load_overlays(root)
+    except ShopfloorError as error:
+        found.append(Damage.of(root / layout.OVERLAYS, error))
+    for _, manifest in numbered(root, layout.MANIFESTS, layout.MANIFEST_NAME):
+        try:
+            load_manifest(manifest)
+        except ShopfloorError as error:  # noqa: PERF203  # each manifest is judged by itself
+            found.append(Damage.of(manifest, error))
+    return found
+
+
+def _damaged_episode(root: Path, record: EpisodeRecord) -> Damage | None:
+    path = root / record.file
+    try:
+        _check_episode(path, record)
+    except FileNotFoundError:
+        return Damage.of(path, DamagedFileError(path, "it is missing"))
+    except ShopfloorError as error:
+        return Damage.of(path, error)
+    return None
+
+
+def _check_episode(path: Path, record: EpisodeRecord) -> None:
+    data = read_bytes(path)
+    container = Container.of_bytes(path, data)
+    try:
+        container.check_chunks(inflate=True)
+        file = EpisodeFile(container, record.group)
+        found = file.record(record.file, record.group, sha256_hex(data), len(data)).to_json()
+        differing = [name for name, value in record.to_json().items() if found[name] != value]
+        if differing:
+            raise DamagedFileError(path, f"its {', '.join(differing)} differ from what the manifest says")
+        file.episode()
+    finally:
+        container.close()
