@@ -1,0 +1,186 @@
+"""Named departures from the nominal episode: looks, a part that is moved, starts in the middle of the task."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from shopfloor.envs import kinematics
+from shopfloor.envs.camera import Light
+from shopfloor.envs.robot import MAX_OPENING_M, Panda
+from shopfloor.envs.task import Task, ToolPose
+from shopfloor.envs.world import SUBSTEPS, World
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Variation:
+    """A point on the axes along which episodes differ.
+
+    Attributes:
+        colour_jitter: largest change of each colour channel of parts, goals and table.
+        light_jitter: strength of the changes of the lamp's direction, brightness and tint, 0 none, 1 as trained with.
+        displace_m: shortest and longest way, m, by which the named part is moved once during the approach, or None.
+        mid_task: start from states anywhere in the task.
+    """
+
+    colour_jitter: float = 0.06
+    light_jitter: float = 1.0
+    displace_m: tuple[float, float] | None = None
+    mid_task: bool = False
+
+
+VARIATIONS = {
+    "nominal": Variation(),
+    "displaced": Variation(displace_m=(0.03, 0.05)),
+    "mid_task": Variation(mid_task=True),
+}
+
+
+def draw_light(variation: Variation, rng: np.random.Generator) -> Light:
+    """Draw the lamp of an episode."""
+    side, front, warmth = rng.uniform(-1.0, 1.0, 3) * variation.light_jitter
+    ambient, diffuse, shade = rng.uniform(-1.0, 1.0, 3) * variation.light_jitter
+    nominal = Light()
+    red, blue = 1.0 + 0.06 * min(warmth, 0.0) - 0.02 * abs(shade), 1.0 - 0.06 * max(warmth, 0.0) - 0.02 * abs(shade)
+    return Light(
+        (0.3 + 0.5 * front, 0.8 * side, 1.0),
+        (red, 1.0 - 0.03 * abs(warmth), blue),
+        nominal.ambient + 0.08 * ambient,
+        nominal.diffuse + 0.08 * diffuse,
+    )
+
+
+class Displacement:
+    """Moves the named part once, when the tool first comes near it; until then nothing has touched it."""
+
+    def __init__(self, span_m: tuple[float, float], rng: np.random.Generator) -> None:
+        """Draw when and, later, where to from `rng`."""
+        self._span_m = span_m
+        self._rng = rng
+        self._near_m = rng.uniform(0.085, 0.13)
+        self.pending = True
+
+    def update(self, world: World, robot: Panda, task: Task) -> None:
+        """Move the part if its time has come."""
+        if not self.pending:
+            return
+        row = task.bodies.index(task.named_body)
+        gap = world.poses[world.bodies.index(task.bodies[row]), :3] - robot.tool_position
+        if float(gap @ gap) > self._near_m**2:
+            return
+        self.pending = False
+        for spot in task.free_spots(world, *self._span_m, self._rng):
+            away = spot[:2] - robot.tool_position[:2]
+            if robot.tool_position[2] > spot[2] + 0.05 or float(away @ away) > 0.10**2:
+                world.place(task.named_body, spot[:3].tolist(), spot[3:].tolist())
+                world.read()
+                return
+
+
+def start_mid_task(world: World, robot: Panda, task: Task, rng: np.random.Generator) -> None:
+    """Teleport into a state of the kind that a policy meets on its way.
+
+    Half of the states have the tool within 9 cm of the named part, 18 % have it anywhere, 32 % hold the part: half of
+    these near the goal, some just released. Of the others 12 % have half-closed fingers. States in which anything
+    overlaps are drawn again.
+
+    Args:
+        world: just reset and read.
+        robot: to teleport.
+        task: just reset.
+        rng: stream of the episode.
+    """
+    kind = rng.uniform()
+    part = world.poses[world.bodies.index(task.named_body)].copy()
+    grasp = task.grasp_pose(world)
+    for _ in range(12):
+        if kind < 0.68:
+            tool = _near(grasp, rng) if kind < 0.5 else _anywhere(task, rng)
+            half_closed = rng.uniform() < 0.12
+            opening = rng.uniform(0.0, MAX_OPENING_M) if half_closed else MAX_OPENING_M
+            _teleport(robot, task, tool, opening, 1.0 if half_closed and rng.uniform() < 0.5 else -1.0, rng)
+        else:
+            _hold(world, robot, task, part, grasp, rng)
+        if world.overlap_m(robot.body) < 5e-4 and world.overlap_m(task.named_body) < 2e-3:
+            break
+        world.place(task.named_body, part[:3].tolist(), part[3:].tolist())
+    else:
+        _teleport(
+            robot, task, ToolPose(grasp.position + np.array([0.0, 0.0, 0.09]), grasp.yaw), MAX_OPENING_M, -1.0, rng
+        )
+    world.read()
+
+
+def _near(grasp: ToolPose, rng: np.random.Generator) -> ToolPose:
+    direction = rng.normal(size=3)
+    direction[2] = abs(direction[2])
+    offset = direction / math.sqrt(float(direction @ direction)) * rng.uniform(0.0, 0.09)
+    if rng.uniform() < 0.3:  # straight above, on the way down
+        offset[:2] *= 0.1
+    yaw = grasp.yaw + (rng.normal() * 0.05 if rng.uniform() < 0.5 else rng.uniform(-0.8, 0.8))
+    return ToolPose(grasp.position + offset, yaw)
+
+
+def _anywhere(task: Task, rng: np.random.Generator) -> ToolPose:
+    low, high = task.workspace
+    position = rng.uniform(
+        [low[0] + 0.02, low[1] + 0.02, low[2] + 0.04], [high[0] - 0.02, high[1] - 0.02, min(high[2], 0.30)]
+    )
+    return ToolPose(position, rng.uniform(-0.8, 0.8))
+
+
+def _hold(world: World, robot: Panda, task: Task, part: Array, grasp: ToolPose, rng: np.random.Generator) -> None:
+    goal = task.release_pose(world)
+    released = False
+    if rng.uniform() < 0.5:
+        released = rng.uniform() < 0.3
+        spread = rng.uniform(-1.0, 1.0, 3) * ([0.012, 0.012, 0.0] if released else [0.05, 0.05, 0.0])
+        spread[2] = 0.0 if released else rng.uniform(0.0, 0.10)
+        tool = ToolPose(goal.position + spread, goal.yaw + rng.normal() * 0.1)
+    else:
+        low, high = task.workspace
+        position = rng.uniform(low, [high[0], high[1], 0.20])
+        position[2] = max(position[2], grasp.position[2] + rng.choice([0.0, 0.05, 0.1]))
+        if rng.uniform() < 0.35:  # just gripped
+            position = grasp.position + np.array([0.0, 0.0, rng.uniform(0.0, 0.08)])
+        tool = ToolPose(position, grasp.yaw + rng.normal() * 0.15)
+    slip = rng.uniform(-0.006, 0.006, 3) * [1.0, 0.0, 1.0]
+    _teleport(robot, task, tool, task.grip_m + 0.0005, 1.0, None)
+    turn = kinematics.yaw_matrix(robot_yaw(robot) - grasp.yaw)
+    at = robot.tool_position + robot.tool_rotation @ slip + turn @ (part[:3] - grasp.position)
+    quaternion = kinematics.quaternion(turn @ kinematics.matrix(part[3:]))
+    world.place(task.named_body, at.tolist(), quaternion)
+    still = np.zeros(7)
+    still[6] = 1.0
+    _settle(world, robot, still)
+    if released:
+        still[6] = -1.0
+        still[2] = rng.uniform(0.0, 1.0)
+        for _ in range(int(rng.integers(1, 4))):
+            _settle(world, robot, still)
+
+
+def _settle(world: World, robot: Panda, action: Array) -> None:
+    robot.command(action)
+    for _ in range(SUBSTEPS):
+        world.substep()
+    robot.read()
+
+
+def _teleport(
+    robot: Panda, task: Task, tool: ToolPose, opening_m: float, gripper: float, rng: np.random.Generator | None
+) -> None:
+    low, high = task.workspace
+    robot.reset(np.minimum(np.maximum(tool.position, low), high), tool.yaw, opening_m, gripper)
+    if rng is not None:  # on the way the target runs ahead of the tool
+        robot.target_position = np.clip(robot.target_position + rng.uniform(-0.008, 0.008, 3), low, high)
+
+
+def robot_yaw(robot: Panda) -> float:
+    """Return the yaw, rad, of a tool that points down."""
+    return math.atan2(float(robot.tool_rotation[1, 0]), float(robot.tool_rotation[0, 0]))
