@@ -143,8 +143,9 @@ class World:
         self._pristine = pybullet.saveState(physicsClientId=self.client)
 
     def restore(self) -> None:
-        """Go back to the built world, contacts and motors' impulses included."""
+        """Go back to the built world; every body waits far from the others, so no contact of the past survives."""
         pybullet.restoreState(self._pristine, physicsClientId=self.client)
+        pybullet.performCollisionDetection(physicsClientId=self.client)
 
     def place(self, body: int, position: Vector, quaternion: Vector = UPRIGHT, velocity: Vector | None = None) -> None:
         """Put a body somewhere.
