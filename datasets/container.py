@@ -42,7 +42,6 @@ def hdf5_errors(path: Path) -> Iterator[None]:
         raise DamagedFileError(path, f"HDF5 cannot read it ({type(error).__name__}: {text[:200]})") from error
 
 
-@dataclass(frozen=True)
 class Array:
     """One array of a file, checked but not read.
 
@@ -52,25 +51,23 @@ class Array:
         dtype: its dtype, native byte order.
     """
 
-    id: h5py.h5d.DatasetID
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    def __init__(self, handle: h5py.h5d.DatasetID, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        """Keep a handle and what was found out about it."""
+        self.id, self.shape, self.dtype = handle, shape, dtype
+        self._space = handle.get_space()
+        self._origin = (0,) * (len(shape) - 1)
 
-    def read(self, start: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
-        """Read rows `start` to `stop` (all by default) into a new array."""
-        stop = self.shape[0] if stop is None else stop
-        out = np.empty((stop - start, *self.shape[1:]), self.dtype)
-        self.read_into(out, start)
+    def read(self) -> npt.NDArray[Any]:
+        """Read all of it."""
+        out = np.empty(self.shape, self.dtype)
+        self.read_into(out, 0)
         return out
 
     def read_into(self, out: npt.NDArray[Any], start: int) -> None:
         """Read rows from `start` on into `out`, a C-contiguous array of this dtype; its length says how many."""
-        if not out.size:
-            return
-        space = self.id.get_space()
-        if len(out) != self.shape[0]:
-            space.select_hyperslab((start, *(0,) * (len(self.shape) - 1)), out.shape)
-        self.id.read(h5py.h5s.create_simple(out.shape), space, out)
+        if out.size:
+            self._space.select_hyperslab((start, *self._origin), out.shape)
+            self.id.read(h5py.h5s.create_simple(out.shape), self._space, out)
 
 
 @dataclass(frozen=True)
@@ -134,7 +131,7 @@ class Container:
             return cls.open(path)  # changed since it was checked: check it again
         container = cls(path, file)
         if verified is None:
-            container._check_or_close()  # noqa: SLF001  # its own class
+            container._check_or_close()  # its own class
         return container, checked
 
     @classmethod
@@ -145,7 +142,7 @@ class Container:
             raise DamagedFileError(path, "it is not an HDF5 file")
         with hdf5_errors(path):
             container = cls(path, h5py.h5f.open_file_image(data[:-TRAILER_BYTES]))
-        container._check_or_close()  # noqa: SLF001  # its own class
+        container._check_or_close()  # its own class
         return container
 
     def _check_or_close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -12,9 +13,12 @@ import numpy.typing as npt
 
 from shopfloor.core import ACTOR_EXPERT, CameraTrack, Episode, EpisodeSpec, InvalidInputError, UnknownNameError
 from shopfloor.datasets import layout
-from shopfloor.datasets.container import Container, attribute, hdf5_errors
+from shopfloor.datasets.container import Array, Container, attribute, hdf5_errors
 from shopfloor.datasets.errors import DamagedFileError, FormatVersionError
 from shopfloor.datasets.jsonfile import parse_json
+
+# Arrays of up to this many bytes are unpacked whole once a file is open: random windows then cost a copy.
+SMALL_ARRAY_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,46 @@ class EpisodeRecord:
 # --------------------------------------------------------------------------------------------------------------------
 
 
+class StepArray:
+    """One per-step array of an open episode: rows 0 to T-1, and row T where the format keeps one.
+
+    Attributes:
+        rows: how many rows it has: T+1 for observations and `sim_states`, else T.
+        row_shape: shape of a row.
+        dtype: its dtype, as in `Episode`.
+    """
+
+    def __init__(self, path: Path, name: str, body: Array, final: Array | None) -> None:
+        """Join the array's two parts."""
+        self._path, self._body, self._final = path, body, final
+        self._steps = body.shape[0]
+        self.rows = self._steps + (final is not None)
+        self.row_shape = body.shape[1:]
+        self.dtype = np.dtype(np.bool_) if name in layout.BOOL_ARRAYS else body.dtype
+        self._small = math.prod(body.shape) * body.dtype.itemsize <= SMALL_ARRAY_BYTES
+        self._whole: npt.NDArray[Any] | None = None
+
+    def read_into(self, out: npt.NDArray[Any], start: int) -> None:
+        """Read rows from `start` on into `out` (C-contiguous, of this dtype; its length says how many)."""
+        if self._small:
+            if self._whole is None:
+                self._whole = np.empty((self.rows, *self.row_shape), self.dtype)
+                self._read_into(self._whole, 0)
+            out[...] = self._whole[start : start + len(out)]
+        else:
+            self._read_into(out, start)
+
+    def _read_into(self, out: npt.NDArray[Any], start: int) -> None:
+        stop = start + len(out)
+        if out.dtype == np.bool_:
+            out = out.view(np.uint8)
+        with hdf5_errors(self._path):
+            inside = max(min(stop, self._steps) - start, 0)
+            self._body.read_into(out[:inside], start)
+            if self._final is not None and stop > self._steps:
+                self._final.read_into(out[inside:], 0)
+
+
 class EpisodeFile:
     """One episode's group in an open container, with its arrays under the names that `Episode` has.
 
@@ -112,6 +156,7 @@ class EpisodeFile:
         """Check the format version and that the group's arrays fit together."""
         self.path = container.path
         self._container = container
+        self._named: dict[str, StepArray] = {}
         self._prefix = f"data/{group}/"
         root, self._facts = container.attributes[""], container.attributes.get(f"data/{group}", {})
         if root.get("format") != layout.FORMAT_NAME:
@@ -190,54 +235,30 @@ class EpisodeFile:
         """Whether success or an unrecoverable failure, not time, ended the episode."""
         return bool(attribute(self._facts, "terminated", int, self.path))
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape of one row of an array named as in `Episode`."""
-        shape: tuple[int, ...] = self._find(name).shape
-        return shape[1:]
+    def array(self, name: str) -> StepArray:
+        """Return a per-step array by the name it has in `Episode`; raises UnknownNameError."""
+        found = self._named.get(name)
+        if found is None:
+            arrays = self._container.arrays
+            body = arrays.get(self._prefix + layout.STEP_ARRAYS.get(name, f"obs/{name}"))
+            if body is None:
+                raise UnknownNameError(f"array of {self.path.name}", name, self._names())
+            final = layout.FINAL_STATES if name == "sim_states" else f"final/obs/{name}"
+            found = self._named[name] = StepArray(self.path, name, body, arrays.get(self._prefix + final))
+        return found
 
-    def dtype(self, name: str) -> np.dtype[Any]:
-        """Return the dtype of an array named as in `Episode`."""
-        return np.dtype(np.bool_) if name in layout.BOOL_ARRAYS else self._find(name).dtype
-
-    def rows(self, name: str) -> int:
-        """Return how many rows an array has: T+1 for observations and `sim_states`, else T."""
-        return self.steps + 1 if self._final(name) else self.steps
-
-    def _final(self, name: str) -> str:
-        if name == "sim_states":
-            return self._prefix + layout.FINAL_STATES
-        return "" if name in layout.STEP_ARRAYS else f"{self._prefix}final/obs/{name}"
-
-    def _find(self, name: str) -> Any:  # noqa: ANN401  # Array
-        array = self._container.arrays.get(self._prefix + layout.STEP_ARRAYS.get(name, f"obs/{name}"))
-        if array is None:
-            known = [
-                *self.observation_keys,
-                *(key for key, path in layout.STEP_ARRAYS.items() if self._prefix + path in self._container.arrays),
-            ]
-            raise UnknownNameError(f"array of {self.path.name}", name, known)
-        return array
-
-    def read_into(self, name: str, out: npt.NDArray[Any], start: int) -> None:
-        """Read rows from `start` on into `out` (C-contiguous, the array's dtype; its length says how many)."""
-        array, stop = self._find(name), start + len(out)
-        with hdf5_errors(self.path):
-            if out.dtype == np.bool_:
-                out = out.view(np.uint8)
-            inside = max(min(stop, self.steps) - start, 0)
-            array.read_into(out[:inside], start)
-            if stop > self.steps:
-                self._container.arrays[self._final(name)].read_into(out[inside:], 0)
+    def _names(self) -> list[str]:
+        return [*self.observation_keys, *(name for name in layout.STEP_ARRAYS if self.has(name))]
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
         """Read rows `start` to `stop` (all by default) of an array named as in `Episode`."""
-        count = self.rows(name)
-        stop = count if stop is None else stop
-        if not 0 <= start <= stop <= count:
-            raise InvalidInputError(f"Rows {start} to {stop} of {name!r} in {self.path}: it has {count}.")
+        array = self.array(name)
+        stop = array.rows if stop is None else stop
+        if not 0 <= start <= stop <= array.rows:
+            raise InvalidInputError(f"Rows {start} to {stop} of {name!r} in {self.path}: it has {array.rows}.")
         with hdf5_errors(self.path):
-            out = np.empty((stop - start, *self.shape(name)), self.dtype(name))
-        self.read_into(name, out, start)
+            out = np.empty((stop - start, *array.row_shape), array.dtype)
+        array.read_into(out, start)
         return out
 
     def has(self, name: str) -> bool:

@@ -143,7 +143,7 @@ class Dataset:
         if isinstance(rows, slice):
             if rows.step not in (None, 1):
                 raise InvalidInputError(f"Rows with step {rows.step}; only contiguous rows can be read.")
-            return {key: file.read(key, *rows.indices(file.rows(key))[:2]) for key in keys}
+            return {key: file.read(key, *rows.indices(file.array(key).rows)[:2]) for key in keys}
         return {key: file.read(key, *(rows or (0, None))) for key in keys}
 
     def open_episode(self, index: int) -> EpisodeFile:

@@ -256,19 +256,21 @@ class Windows:
         source = self.sources[episode]
         file = self.datasets[source.dataset].open_episode(source.index)
         for name, key, horizon, lag in self._plan:
+            array = file.array(key)
             if name not in out:
-                out[name] = np.zeros((count, horizon, *file.shape(key)), file.dtype(key))
+                out[name] = np.empty((count, horizon, *array.row_shape), array.dtype)
             target, start = out[name][row], step - lag
-            first, stop = max(start, 0), min(start + horizon, file.steps)
-            lead, end = first - start, stop - start
-            if target.shape[1:] != file.shape(key) or target.dtype != file.dtype(key):
+            if target.shape[1:] != array.row_shape or target.dtype != array.dtype:
                 raise InvalidInputError(
-                    f"{file.path}: {key!r} has rows of shape {file.shape(key)}, dtype {file.dtype(key)}; others have "
+                    f"{file.path}: {key!r} has rows of shape {array.row_shape}, dtype {array.dtype}; others have "
                     f"{target.shape[1:]} and {target.dtype}. Choose episodes of one kind."
                 )
-            file.read_into(key, target[lead:end], first)
-            target[:lead] = target[lead : lead + 1]
-            target[end:] = target[end - 1 : end]
+            lead, end = max(-start, 0), min(horizon, file.steps - start)
+            array.read_into(target[lead:end], start + lead)
+            if lead:
+                target[:lead] = target[lead]
+            if end < horizon:
+                target[end:] = target[end - 1]
 
 
 def _weight(record: EpisodeRecord, weights: Callable[[EpisodeRecord], float] | None) -> float:
