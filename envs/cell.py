@@ -190,7 +190,10 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
                 f"{self.cell_id}: step was called {'after the episode ended' if self._ready else 'before reset'}; "
                 "call reset first."
             )
-        command = np.asarray(action, dtype=np.float64)
+        try:
+            command = np.asarray(action, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise InvalidInputError(f"{self.cell_id}: action is {action!r}; expected {ACTION_SIZE} numbers.") from None
         if command.shape != (ACTION_SIZE,):
             raise InvalidInputError(
                 f"{self.cell_id}: action has shape {command.shape}; expected ({ACTION_SIZE},): "

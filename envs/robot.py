@@ -21,6 +21,8 @@ FULL_SCALE_RAD = 0.2
 LEASH_M = 0.060
 LEASH_RAD = 0.3
 MAX_OPENING_M = 0.08
+# Radius about the base within which a tool that points down keeps clear of the straight arm, for z up to 0.35 m.
+REACH_M = 0.74
 
 _ARM = list(range(7))
 _FINGERS = [9, 10]
@@ -64,7 +66,7 @@ class Panda:
 
         Args:
             world: where it stands.
-            workspace: shape (2, 3), m, lowest and highest target position.
+            workspace: shape (2, 3), m, lowest and highest target position; it is cut off at REACH_M about the base.
             frozen_axes: action components that are ignored, of 3, 4 (rotation about x and y).
         """
         self._world = world
@@ -112,7 +114,7 @@ class Panda:
             opening_m: between the fingers.
             gripper: last gripper command, +1 or -1.
         """
-        self.target_position = np.array(position, dtype=float)
+        self.target_position = self.within_reach(position)
         self.target_rotation = kinematics.yaw_matrix(yaw)
         self._command = kinematics.inverse(self.target_position, self.target_rotation)
         self._set_joints(np.array([*self._command, 0.5 * opening_m, 0.5 * opening_m]), np.zeros(9))
@@ -133,11 +135,24 @@ class Panda:
         distance = math.sqrt(float(lead @ lead))
         if distance > LEASH_M:
             lead *= LEASH_M / distance
-        self.target_position = np.minimum(np.maximum(self.tool_position + lead, self._low), self._high)
+        self.target_position = self.within_reach(self.tool_position + lead)
         self.target_rotation = self._turn(move[3:])
         self.gripper = 1.0 if action[6] > 0.0 else -1.0
         self._command, _ = kinematics.inverse_step(self._command, self.target_position, self.target_rotation)
         self._drive()
+
+    def within_reach(self, position: Array) -> Array:
+        """Return the nearest position, shape (3,), m, to which the tool may be sent."""
+        position = np.minimum(np.maximum(position, self._low), self._high)
+        radius = math.hypot(position[0], position[1])
+        if radius > REACH_M:
+            position[:2] *= REACH_M / radius
+        return position
+
+    def reaches(self, x: float, y: float) -> bool:
+        """Return whether the tool can come above a point of the table."""
+        inside = self._low[0] <= x <= self._high[0] and self._low[1] <= y <= self._high[1]
+        return bool(inside) and math.hypot(x, y) <= REACH_M
 
     def _turn(self, vector: Array) -> Array:
         turned = kinematics.rotation_matrix(vector) @ self.target_rotation

@@ -95,24 +95,28 @@ def start_mid_task(world: World, robot: Panda, task: Task, rng: np.random.Genera
         task: just reset.
         rng: stream of the episode.
     """
-    kind = rng.uniform()
+    before = world.sim_state()
     part = world.poses[world.bodies.index(task.named_body)].copy()
     grasp = task.grasp_pose(world)
+    kind = rng.uniform()
+    released = kind >= 0.68 and rng.uniform() < 0.15
     for _ in range(12):
         if kind < 0.68:
             tool = _near(grasp, rng) if kind < 0.5 else _anywhere(task, rng)
             half_closed = rng.uniform() < 0.12
             opening = rng.uniform(0.0, MAX_OPENING_M) if half_closed else MAX_OPENING_M
-            _teleport(robot, task, tool, opening, 1.0 if half_closed and rng.uniform() < 0.5 else -1.0, rng)
+            _teleport(robot, tool, opening, 1.0 if half_closed and rng.uniform() < 0.5 else -1.0, rng)
         else:
-            _hold(world, robot, task, part, grasp, rng)
-        if world.overlap_m(robot.body) < 5e-4 and world.overlap_m(task.named_body) < 2e-3:
+            tool = _holding(world, task, grasp, released, rng)
+            _put_in_hand(world, robot, task, part, grasp, tool, rng)
+        if world.overlap_m(robot.body) < 5e-4 and world.overlap_m(task.named_body) < 5e-4:
             break
-        world.place(task.named_body, part[:3].tolist(), part[3:].tolist())
+        world.set_sim_state(before)
     else:
-        _teleport(
-            robot, task, ToolPose(grasp.position + np.array([0.0, 0.0, 0.09]), grasp.yaw), MAX_OPENING_M, -1.0, rng
-        )
+        above = ToolPose(grasp.position + np.array([0.0, 0.0, 0.09]), grasp.yaw)
+        _teleport(robot, above, MAX_OPENING_M, -1.0, rng)
+    if robot.gripper > 0.0 and kind >= 0.68:
+        _settle(world, robot, task, released, rng)
     world.read()
 
 
@@ -134,51 +138,48 @@ def _anywhere(task: Task, rng: np.random.Generator) -> ToolPose:
     return ToolPose(position, rng.uniform(-0.8, 0.8))
 
 
-def _hold(world: World, robot: Panda, task: Task, part: Array, grasp: ToolPose, rng: np.random.Generator) -> None:
-    goal = task.release_pose(world)
-    released = False
-    if rng.uniform() < 0.5:
-        released = rng.uniform() < 0.3
-        spread = rng.uniform(-1.0, 1.0, 3) * ([0.012, 0.012, 0.0] if released else [0.05, 0.05, 0.0])
+def _holding(world: World, task: Task, grasp: ToolPose, released: bool, rng: np.random.Generator) -> ToolPose:
+    """Draw where a hand with the part in it is: at the goal, just above where it took it, or anywhere."""
+    if released or rng.uniform() < 0.42:
+        goal = task.release_pose(world)
+        spread = rng.uniform(-1.0, 1.0, 3) * (0.012 if released else 0.05)
         spread[2] = 0.0 if released else rng.uniform(0.0, 0.10)
-        tool = ToolPose(goal.position + spread, goal.yaw + rng.normal() * 0.1)
-    else:
-        low, high = task.workspace
-        position = rng.uniform(low, [high[0], high[1], 0.20])
-        position[2] = max(position[2], grasp.position[2] + rng.choice([0.0, 0.05, 0.1]))
-        if rng.uniform() < 0.35:  # just gripped
-            position = grasp.position + np.array([0.0, 0.0, rng.uniform(0.0, 0.08)])
-        tool = ToolPose(position, grasp.yaw + rng.normal() * 0.15)
+        return ToolPose(goal.position + spread, goal.yaw + rng.normal() * 0.1)
+    if rng.uniform() < 0.35:
+        return ToolPose(grasp.position + np.array([0.0, 0.0, rng.uniform(0.0, 0.08)]), grasp.yaw + rng.normal() * 0.05)
+    low, high = task.workspace
+    position = rng.uniform([low[0], low[1], grasp.position[2]], [high[0], high[1], 0.20])
+    return ToolPose(position, grasp.yaw + rng.normal() * 0.15)
+
+
+def _put_in_hand(
+    world: World, robot: Panda, task: Task, part: Array, grasp: ToolPose, tool: ToolPose, rng: np.random.Generator
+) -> None:
+    """Teleport with the part between almost closed fingers, a little off the ideal grip."""
+    _teleport(robot, tool, task.grip_m + 0.0005, 1.0, None)
     slip = rng.uniform(-0.006, 0.006, 3) * [1.0, 0.0, 1.0]
-    _teleport(robot, task, tool, task.grip_m + 0.0005, 1.0, None)
     turn = kinematics.yaw_matrix(robot_yaw(robot) - grasp.yaw)
     at = robot.tool_position + robot.tool_rotation @ slip + turn @ (part[:3] - grasp.position)
-    quaternion = kinematics.quaternion(turn @ kinematics.matrix(part[3:]))
-    world.place(task.named_body, at.tolist(), quaternion)
-    still = np.zeros(7)
-    still[6] = 1.0
-    _settle(world, robot, still)
-    if released:
-        still[6] = -1.0
-        still[2] = rng.uniform(0.0, 1.0)
-        for _ in range(int(rng.integers(1, 4))):
-            _settle(world, robot, still)
+    world.place(task.named_body, at.tolist(), kinematics.quaternion(turn @ kinematics.matrix(part[3:])))
 
 
-def _settle(world: World, robot: Panda, action: Array) -> None:
-    robot.command(action)
-    for _ in range(SUBSTEPS):
-        world.substep()
-    robot.read()
+def _settle(world: World, robot: Panda, task: Task, released: bool, rng: np.random.Generator) -> None:
+    """Let the fingers grip; where asked for, open them again and start to rise."""
+    hold = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0])
+    rise = np.array([0.0, 0.0, rng.uniform(0.0, 1.0), 0.0, 0.0, 0.0, -1.0])
+    for action in [hold] + [rise] * (int(rng.integers(1, 4)) if released else 0):
+        robot.command(action)
+        for _ in range(SUBSTEPS):
+            if task.moves:
+                task.before_substep(world)
+            world.substep()
+        robot.read()
 
 
-def _teleport(
-    robot: Panda, task: Task, tool: ToolPose, opening_m: float, gripper: float, rng: np.random.Generator | None
-) -> None:
-    low, high = task.workspace
-    robot.reset(np.minimum(np.maximum(tool.position, low), high), tool.yaw, opening_m, gripper)
+def _teleport(robot: Panda, tool: ToolPose, opening_m: float, gripper: float, rng: np.random.Generator | None) -> None:
+    robot.reset(tool.position, tool.yaw, opening_m, gripper)
     if rng is not None:  # on the way the target runs ahead of the tool
-        robot.target_position = np.clip(robot.target_position + rng.uniform(-0.008, 0.008, 3), low, high)
+        robot.target_position = robot.within_reach(robot.target_position + rng.uniform(-0.008, 0.008, 3))
 
 
 def robot_yaw(robot: Panda) -> float:

@@ -142,12 +142,11 @@ class PickToTray:
         if self._held_steps >= HOLD_STEPS:
             return Verdict("done", success=True)
         failure = ""
-        low, high = self.workspace.tolist()
         if part[2] < -0.02:
             failure = "dropped"
         elif self._wrong_steps >= HOLD_STEPS:
             failure = "wrong_part"
-        elif part[2] < 0.06 and not all(low[axis] <= part[axis] <= high[axis] for axis in (0, 1)):
+        elif part[2] < 0.06 and not robot.reaches(part[0], part[1]):
             failure = "out_of_reach"
         if inside[named]:
             return Verdict("release", failure=failure)

@@ -1,0 +1,93 @@
+"""Runs episodes for the tests of all cells; as a program it prints an episode's digest, for comparing processes."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import sys
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from shopfloor.core import Policy
+from shopfloor.envs.cell import WorkCell
+from shopfloor.envs.experts import make_expert, make_random
+from shopfloor.envs.registry import cell_ids, cell_module, make_cell
+
+CELLS = [cell_id for cell_id in cell_ids() if importlib.util.find_spec(cell_module(cell_id)[0])]
+CAMERAS = ("front", "wrist")
+
+
+@dataclass
+class Run:
+    outcome: str = ""
+    steps: int = 0
+    states: list[np.ndarray] = field(default_factory=list)
+    pictures: list[dict[str, np.ndarray]] = field(default_factory=list)
+    stages: list[str] = field(default_factory=list)
+    digest: str = ""
+
+
+def play(
+    cell: WorkCell,
+    policy: Policy,
+    seed: int,
+    *,
+    variation: str = "nominal",
+    execute: int | None = None,
+    cameras: tuple[str, ...] = (),
+    every: int = 1,
+    limit: int = 10_000,
+) -> Run:
+    """Run an episode as `rollout` does; pictures are taken at every `every`-th decision."""
+    run, digest = Run(), hashlib.sha256()
+    _, info = cell.reset(seed=seed, options={"variation": variation})
+    policy.reset(seed, info["instruction"])
+    done = False
+    while not done and run.steps < limit:
+        observation = dict(cell.observe(cameras if run.steps % every == 0 else ()))
+        if cameras and run.steps % every == 0:
+            run.pictures.append({name: observation[name] for name in cameras})
+        for key in sorted(observation):
+            digest.update(observation[key].tobytes())
+        chunk = policy.act({**observation, "object_names": info["object_names"]})
+        for action in chunk.actions[: execute or chunk.execute]:
+            run.states.append(cell.sim_state())
+            run.stages.append(info["stage"])
+            digest.update(run.states[-1].tobytes())
+            digest.update(action.tobytes())
+            reward, terminated, truncated, info = cell.advance(action)
+            digest.update(json.dumps([reward, terminated, truncated, info["stage"], info["failure"]]).encode())
+            run.steps += 1
+            done = terminated or truncated
+            if done or run.steps >= limit:
+                break
+    run.outcome = "success" if info["success"] else info["failure"]
+    run.digest = digest.hexdigest()
+    return run
+
+
+def build(cell_id: str, **options: object) -> WorkCell:
+    """Build a privileged cell without cameras in its observations."""
+    return make_cell(cell_id, **{"privileged": True, "cameras": (), **options})
+
+
+def count(
+    cell_id: str, seeds: range, *, variation: str = "nominal", execute: int = 1, expert: bool = True
+) -> list[str]:
+    """Return the outcome of one episode per seed."""
+    cell = build(cell_id)
+    policy = make_expert(cell_id) if expert else make_random(cell_id)
+    try:
+        return [play(cell, policy, seed, variation=variation, execute=execute).outcome for seed in seeds]
+    finally:
+        cell.close()
+
+
+if __name__ == "__main__":
+    name, *seeds = sys.argv[1:]
+    cell = build(name)
+    for text in seeds:
+        run = play(cell, make_expert(name), int(text), cameras=CAMERAS, every=10)
+        sys.stdout.write(run.digest + "\n")
