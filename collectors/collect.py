@@ -263,7 +263,7 @@ class _Collection:
         ]
 
     def _committed(self, specs: Sequence[EpisodeSpec]) -> dict[int, Receipt]:
-        """Return receipts of the episodes that are already in the dataset, deleted ones too: the files are the truth."""
+        """Return receipts of the episodes that are already there, deleted ones too: the files are the truth."""
         records = {record.episode_id: record for record in list_dataset(self.out).records}
         earlier = {receipt.episode_id: receipt for receipt in read_receipts(self.out)}
         there = {}

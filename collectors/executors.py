@@ -360,14 +360,15 @@ class LocalExecutor:
         job = worker.job
         if job is None:
             return None
-        message = worker.receive() if worker.connection.poll() else False
+        hung = not worker.connection.poll()
+        message = None if hung else worker.receive()
         if message == READY:
             worker.ready, worker.deadline, self._failed_starts = True, time.monotonic() + worker.timeout_s, 0
             return None
         if message and "value" in message:
             worker.job = None
             return job.index, message["value"]
-        failure = message["error"] if message else self._death(worker, hung=message is False)
+        failure = message["error"] if message else self._death(worker, hung)
         self._drop(worker)  # a process that failed once is not trusted with the next job
         if failure is None:
             again.appendleft(job)

@@ -153,12 +153,12 @@ class _Run:
                 self._note_stage(info)
                 if terminated or truncated:
                     outcome, reason = self._outcome(info, bool(truncated))
-            self._observe()
+            self._observe(ended=True)
         except _PolicyFailure as failure:
             logger.warning("%s, seed %d, step %d: %s", self.spec.cell, self.spec.seed, self._steps, failure)
             outcome, reason, terminated = "failure", failure.reason, True
             if len(self.record.sim_states) == self._steps:
-                self._observe()
+                self._observe(ended=True)
         return self._episode(outcome, reason, bool(terminated))
 
     @property
@@ -217,21 +217,23 @@ class _Run:
 
     # -- the cell -----------------------------------------------------------------------------------------------------
 
-    def _observe(self) -> Observation:
+    def _observe(self, ended: bool = False) -> Observation:
         """Observe with the pictures that are needed now, and record."""
         wanted = set(self.cameras)
         for policy, asks in ((self.policy, self._asks_policy()), (self.teacher, True)):
-            if policy is not None and asks:
+            if policy is not None and asks and not ended:
                 wanted.update(key for key in policy.info.observation_keys if key not in (*NUMBERS, NAMES))
         with self._blame_cell("observe"):
             observation = dict(self.cell.observe(sorted(wanted)))
             sim_state = np.array(self.cell.sim_state(), dtype=np.float64)
             tracks = {name: self.cell.camera_track(name) for name in self.cameras}
         numbers = {key: np.array(observation[key], dtype=np.float32) for key in NUMBERS if key in observation}
-        for key, value in (*numbers.items(), ("sim_state", sim_state)):
+        checked: dict[str, FloatArray] = {**numbers, "sim_state": sim_state}
+        for key, value in checked.items():
             if not np.isfinite(value).all():
                 raise EpisodeFaultError("nonfinite_obs", self._where(f"{key} has non-finite numbers"))
-        kept = numbers | {name: np.array(observation[name], dtype=np.uint8) for name in self.cameras}
+        kept: dict[str, npt.NDArray[Any]] = {**numbers}
+        kept |= {name: np.array(observation[name], dtype=np.uint8) for name in self.cameras}
         for key, value in kept.items():
             self.record.observations.setdefault(key, []).append(value)
         self.record.sim_states.append(sim_state)
