@@ -345,6 +345,6 @@ def _repeat(summary: Summary, run: Mapping[str, Any]) -> list[str]:
         f"<pre>{html.escape(command_line(summary['config']))}</pre>",
         f'<p class="soft">Made with {html.escape(versions + commit)}.</p>',
         '<p class="soft">The same command on the same kind of machine with the same packages gives the same episodes, '
-        "checkpoints and decisions, with any number of workers. Every figure is in <code>summary.json</code>, lineage in "
-        "<code>ledger.sqlite</code>, every episode in <code>data/</code> and <code>evaluations/</code>.</p>",
+        "checkpoints and decisions, with any number of workers. All figures are in <code>summary.json</code>, lineage "
+        "in <code>ledger.sqlite</code>, every episode in <code>data/</code> and <code>evaluations/</code>.</p>",
     ]
