@@ -1,0 +1,242 @@
+"""ConveyorSort: take the part that the instruction names off a moving belt and drop it into its own bin.
+
+Task: three parts of three classes ride on a belt towards the robot; the instruction names one; it goes into the bin of
+its colour. Observations hold no speeds.
+Randomisation: belt speed 0.03-0.09 m/s; order, spacing and place of the parts (the named one stays in reach for at
+least 3.2 s), up to 2 cm off the belt's middle at a yaw within +-30 degrees (the can, round, at 0); the row of bins on
+4 x 6 cm; the named part; the phrasing; where the tool starts; light and colours (mildly).
+Success: the named part, and nothing else, lies in its bin, slower than 5 mm/s, gripper open and clear, for 0.5 s.
+Failure: a part in a bin that is not its own or not asked for (`wrong_part`), the named part past the belt's end or
+where the tool cannot come (`out_of_reach`) or off the table (`dropped`), time (`timeout`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from shopfloor.envs import kinematics
+from shopfloor.envs.camera import Camera
+from shopfloor.envs.cell import WorkCell
+from shopfloor.envs.cells.conveyor_sort_expert import VERSION, decide
+from shopfloor.envs.experts import ScriptedExpert
+from shopfloor.envs.robot import Panda
+from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, ToolPose, Verdict
+from shopfloor.envs.world import UPRIGHT, Shape, World
+
+Array = npt.NDArray[np.float64]
+
+CELL_ID = "shopfloor/ConveyorSort-v0"
+BELT_SPEED_M_S = (0.03, 0.09)
+BELT_END_M, BELT_START_M, BELT_Y_M, BELT_WIDTH_M, BELT_TOP_M = 0.28, 0.90, -0.12, 0.17, 0.03
+BELT_RGB, FRAME_RGB = (0.20, 0.21, 0.23), (0.62, 0.64, 0.66)
+LOST_M = 0.30  # a part this far down the belt is past its end
+REACH_M, REACH_S = 0.70, 3.2
+PARTS_M = (0.33, 0.80)  # where parts may start
+SPACING_M = (0.11, 0.14)
+OFF_MIDDLE_M, MAX_YAW = 0.02, math.pi / 6
+BIN_INNER_M, BIN_WALL_M, BIN_HEIGHT_M, BIN_FLOOR_M = 0.11, 0.005, 0.05, 0.004
+BIN_X_M, BIN_Y_M = (0.37, 0.50, 0.63), 0.15
+PART_MASS_KG = 0.1
+
+_BIN_SIZE = (BIN_INNER_M + 2 * BIN_WALL_M,) * 2 + (BIN_HEIGHT_M,)
+ITEMS = (
+    Item("red box", (0.05, 0.04, 0.05), (0.85, 0.15, 0.15)),
+    Item("green can", (0.04, 0.04, 0.055), (0.15, 0.65, 0.25)),
+    Item("blue block", (0.07, 0.04, 0.03), (0.15, 0.30, 0.85)),
+    Item("red bin", _BIN_SIZE, (0.95, 0.55, 0.50), is_goal=True),
+    Item("green bin", _BIN_SIZE, (0.60, 0.85, 0.60), is_goal=True),
+    Item("blue bin", _BIN_SIZE, (0.55, 0.68, 0.95), is_goal=True),
+)
+GOAL_OF = {"red box": "red bin", "green can": "green bin", "blue block": "blue bin"}
+PHRASES = (
+    "Pick the {} off the belt and drop it into its bin.",
+    "Sort the {} into its bin.",
+    "Take the {} from the conveyor and put it into the bin of its colour.",
+    "Catch the {} on the belt; it belongs in the {}.",
+    "Move the {} from the moving belt to the {}.",
+)
+INSTRUCTIONS = {part: tuple(text.format(part, bin_) for text in PHRASES) for part, bin_ in GOAL_OF.items()}
+CAMERAS = (
+    Camera("front", eye=(0.98, 0.01, 0.64), target=(0.555, 0.01, 0.0), fov_deg=45.0),
+    Camera("wrist", eye=(0.075, 0.0, 0.085), target=(0.025, 0.0, 0.0), fov_deg=80.0, on_tool=True),
+)
+
+
+class ConveyorSort:
+    """The task; see the module's text. Implements `Task`."""
+
+    max_episode_steps = 120
+    frozen_axes: tuple[int, ...] = (3, 4)
+    workspace: Array = np.array([[0.28, -0.24, 0.012], [0.74, 0.28, 0.35]])
+    start_low: Array = np.array([0.44, -0.06, 0.16])
+    start_high: Array = np.array([0.54, 0.06, 0.21])
+    cameras: tuple[Camera, ...] = CAMERAS
+    items: tuple[Item, ...] = ITEMS
+    instructions: Mapping[str, tuple[str, ...]] = INSTRUCTIONS
+    goal_of: Mapping[str, str] = GOAL_OF
+    grip_m = 0.04
+    moves = True
+
+    def __init__(self) -> None:
+        """Start with nothing built."""
+        self.bodies: tuple[int, ...] = ()
+        self.present = np.ones(len(ITEMS), dtype=bool)
+        self.named = ITEMS[0].name
+        self.named_body = -1
+        self._named_index = 0
+        self._held_steps = 0
+        self._wrong_steps = 0
+        self._speed_m_s = 0.0
+        self._belt = -1
+
+    def build(self, world: World) -> None:
+        """Add the parts, the bins and the conveyor: a belt between two rails."""
+        self.bodies = tuple(_add_bin(world, item) if item.is_goal else _add_part(world, item) for item in ITEMS)
+        length = BELT_START_M - BELT_END_M
+        self._belt = world.add([Shape("box", (length, BELT_WIDTH_M, BELT_TOP_M))], [(*BELT_RGB, 1.0)], 0.0)
+        rail, height = 0.01, BELT_TOP_M + 0.004
+        side = 0.5 * (BELT_WIDTH_M + rail)
+        rails = [Shape("box", (length, rail, height), (0.0, sign * side, 0.0)) for sign in (-1, 1)]
+        frame = world.add(rails, [(*FRAME_RGB, 1.0)] * 2, 0.0)
+        middle = 0.5 * (BELT_START_M + BELT_END_M)
+        world.place(self._belt, (middle, BELT_Y_M, 0.5 * BELT_TOP_M))
+        world.place(frame, (middle, BELT_Y_M, 0.5 * height))
+
+    def reset(self, world: World, rng: np.random.Generator) -> None:
+        """Draw the belt's speed, spread the parts along it and place the bins."""
+        speed = rng.uniform(*BELT_SPEED_M_S)
+        self.recall(np.array([rng.integers(3), 0, 0, speed]))
+        first = last = rng.uniform(LOST_M + speed * REACH_S, REACH_M)
+        along = {self._named_index: first}
+        for index in rng.permutation(3).tolist():
+            if index == self._named_index:
+                continue
+            gap, ahead = rng.uniform(*SPACING_M), rng.uniform() < 0.5
+            if (ahead or last + gap > PARTS_M[1]) and first - gap > PARTS_M[0]:
+                along[index] = first = first - gap
+            else:
+                along[index] = last = last + gap
+        for index in range(3):
+            yaw = 0.0 if "can" in ITEMS[index].name else rng.uniform(-MAX_YAW, MAX_YAW)
+            y = BELT_Y_M + rng.uniform(-OFF_MIDDLE_M, OFF_MIDDLE_M)
+            z = BELT_TOP_M + 0.5 * ITEMS[index].size[2]
+            turn = (0.0, 0.0, math.sin(yaw / 2), math.cos(yaw / 2))
+            world.place(self.bodies[index], (along[index], y, z), turn, (-speed, 0.0, 0.0, 0.0, 0.0, 0.0))
+        shift_x, shift_y = rng.uniform(-0.02, 0.02), rng.uniform(-0.03, 0.03)
+        for body, x in zip(self.bodies[3:], BIN_X_M, strict=True):
+            world.place(body, (x + shift_x, BIN_Y_M + shift_y, 0.0))
+
+    def free_spots(self, world: World, low_m: float, high_m: float, rng: np.random.Generator) -> list[Array]:
+        """List places on the belt near the named part, clear of the other parts and of the belt's end."""
+        named = self._named_index
+        pose = world.poses[named].copy()
+        others = [world.poses[index, :2] for index in range(3) if index != named]
+        spots = []
+        for _ in range(24):
+            angle, distance = rng.uniform(-math.pi, math.pi), rng.uniform(low_m, high_m)
+            spot = pose.copy()
+            spot[:2] += distance * np.array([math.cos(angle), math.sin(angle)])
+            inside = LOST_M + 0.04 < spot[0] < REACH_M + 0.02 and abs(spot[1] - BELT_Y_M) < 0.04
+            if inside and all(float(np.hypot(*(spot[:2] - other))) > SPACING_M[0] - 0.02 for other in others):
+                spots.append(spot)
+        return spots
+
+    def before_substep(self, world: World) -> None:
+        """Let the belt carry what lies on it: a body that has a speed but is put back where it was."""
+        middle = 0.5 * (BELT_START_M + BELT_END_M)
+        velocity = (-self._speed_m_s, 0.0, 0.0, 0.0, 0.0, 0.0)
+        world.place(self._belt, (middle, BELT_Y_M, 0.5 * BELT_TOP_M), UPRIGHT, velocity)
+
+    def judge(self, world: World, robot: Panda) -> Verdict:
+        """Judge where the parts lie."""
+        named = self._named_index
+        poses, speeds = world.poses.tolist(), world.velocities.tolist()
+        tool = robot.tool_position.tolist()
+        part = poses[named]
+        bins = [_bin_of(pose, poses[3:6]) for pose in poses[:3]]
+        still = all(abs(speed) < REST_M_S for speed in speeds[named][:3])
+        clear = robot.opening_m > 0.06 and math.dist(tool, part[:3]) > 0.045
+        alone = bins.count(named) == 1
+        self._held_steps = self._held_steps + 1 if bins[named] == named and alone and still and clear else 0
+        wrong = any(
+            bins[index] >= 0 and not bins[index] == index == named and math.dist(tool, poses[index][:3]) > 0.045
+            for index in range(3)
+        )
+        self._wrong_steps = self._wrong_steps + 1 if wrong else 0
+        if self._held_steps >= HOLD_STEPS:
+            return Verdict("done", success=True)
+        failure = ""
+        if part[2] < -0.02:
+            failure = "dropped"
+        elif self._wrong_steps >= HOLD_STEPS:
+            failure = "wrong_part"
+        elif part[2] < 0.07 and self._beyond(part):
+            failure = "out_of_reach"
+        if bins[named] == named:
+            return Verdict("release", failure=failure)
+        if math.dist(tool, part[:3]) < 0.03 and robot.gripper > 0.0:
+            return Verdict("carry" if part[2] > BELT_TOP_M + 0.04 else "grasp", failure=failure)
+        return Verdict("approach", failure=failure)
+
+    def _beyond(self, part: list[float]) -> bool:
+        low, high = self.workspace.tolist()
+        upstream = part[0] > high[0] and part[2] < BELT_TOP_M  # beside the belt; what rides on it will come
+        return part[0] < LOST_M or upstream or not low[1] <= part[1] <= high[1]
+
+    def grasp_pose(self, world: World) -> ToolPose:
+        """Return the tool pose that grips the named part across the belt; only used where it stands upright."""
+        pose = world.poses[self._named_index]
+        rotation = kinematics.matrix(pose[3:])
+        return ToolPose(pose[:3].copy(), math.atan2(rotation[1, 0], rotation[0, 0]))
+
+    def release_pose(self, world: World) -> ToolPose:
+        """Return the tool pose above the middle of the named part's bin."""
+        return ToolPose(world.poses[3 + self._named_index, :3] + [0.0, 0.0, 0.065], 0.0)
+
+    def memory(self) -> Array:
+        """Return the named part's number, the two counters of steps and the belt's speed (m/s), shape (4,)."""
+        return np.array([self._named_index, self._held_steps, self._wrong_steps, self._speed_m_s], dtype=float)
+
+    def recall(self, memory: Array) -> None:
+        """Come back to `memory`."""
+        self._named_index, self._held_steps, self._wrong_steps = (int(value) for value in memory[:3])
+        self._speed_m_s = float(memory[3])
+        self.named = ITEMS[self._named_index].name
+        self.named_body = self.bodies[self._named_index]
+
+
+def _add_part(world: World, item: Item) -> int:
+    kind = "cylinder" if "can" in item.name else "box"
+    return world.add([Shape(kind, item.size)], [(*item.rgb, 1.0)], PART_MASS_KG)
+
+
+def _add_bin(world: World, item: Item) -> int:
+    outer, _, height = item.size
+    half = 0.5 * (BIN_INNER_M + BIN_WALL_M)
+    shapes = [Shape("box", (outer, outer, BIN_FLOOR_M), (0.0, 0.0, BIN_FLOOR_M / 2))]
+    shapes += [Shape("box", (BIN_WALL_M, outer, height), (side * half, 0.0, height / 2)) for side in (-1, 1)]
+    shapes += [Shape("box", (BIN_INNER_M, BIN_WALL_M, height), (0.0, side * half, height / 2)) for side in (-1, 1)]
+    return world.add(shapes, [(*item.rgb, 1.0)] * len(shapes), 0.0)
+
+
+def _bin_of(pose: list[float], bins: list[list[float]]) -> int:
+    """Return the number of the bin that a part is in, or -1."""
+    reach = 0.5 * BIN_INNER_M
+    for number, middle in enumerate(bins):
+        if abs(pose[0] - middle[0]) < reach and abs(pose[1] - middle[1]) < reach and pose[2] < BIN_HEIGHT_M + 0.005:
+            return number
+    return -1
+
+
+def make(**options: object) -> WorkCell:
+    """Build the cell; see `shopfloor.envs.cell.CellOptions` for the options."""
+    return WorkCell(CELL_ID, ConveyorSort(), **options)
+
+
+def expert(execute: int = 1) -> ScriptedExpert:
+    """Return the scripted expert; `execute` is how many actions of a chunk callers run."""
+    return ScriptedExpert(CELL_ID, VERSION, INSTRUCTIONS, decide, execute)
