@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from shopfloor import __version__
-from shopfloor.core import InfrastructureError, ShopfloorError, UnknownNameError
+from shopfloor.core import InfrastructureError, InvalidInputError, ShopfloorError, UnknownNameError
 from shopfloor.launch.console import note
 
 GROUP_HELP = "  what decides the result."
@@ -84,9 +84,11 @@ def find_verb(arguments: list[str]) -> tuple[str | None, list[str]]:
         raise UnknownNameError("verb", first, {verb.split()[0] for verb in VERBS})
     if len(arguments) > 1 and arguments[1] in ("--help", "-h"):
         return None, []
-    second = arguments[1] if len(arguments) > 1 else ""
-    if f"{first} {second}" not in VERBS:
-        known = {verb.split()[1] for verb in VERBS if verb.startswith(f"{first} ")}
+    known = {verb.split()[1] for verb in VERBS if verb.startswith(f"{first} ")}
+    if len(arguments) == 1:
+        raise InvalidInputError(f"`shopfloor {first}` needs one of: {', '.join(sorted(known))}.")
+    second = arguments[1]
+    if second not in known:
         raise UnknownNameError(f"verb of `shopfloor {first}`", second, known)
     return f"{first} {second}", arguments[2:]
 
@@ -159,7 +161,7 @@ def without_frames(text: str) -> str:
             kept.append(f"{line.strip()}:")
         elif not (_is_rule(line) or line == GROUP_HELP):
             kept.append(line)
-    return "\n".join(kept).rstrip().replace("{None}|", "").replace(" (default: None)", "")
+    return "\n".join(kept).rstrip().replace("{None}|", "").replace("{None,", "{").replace(" (default: None)", "")
 
 
 def _is_rule(line: str) -> bool:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shopfloor.core import InvalidInputError, MissingDependencyError, Receipt
+from shopfloor.core import InvalidInputError, Receipt
 from shopfloor.launch import verbs
 from shopfloor.launch.console import make_progress, note, print_json, print_table, with_interval
-from shopfloor.launch.setups import TORCH_HINT, require_torch
+from shopfloor.launch.setups import require_torch
 
 if TYPE_CHECKING:
     from shopfloor.collectors.evaluate import Evaluation
@@ -25,7 +25,8 @@ def cells(arguments: verbs.Cells) -> int:
     """List the cells, and write their pictures if asked to."""
     from shopfloor.envs.registry import cell_ids
 
-    listed = [_describe_cell(cell_id) for cell_id in cell_ids()]
+    described = [_describe_cell(cell_id) for cell_id in cell_ids()]
+    listed = [entry for entry in described if entry is not None]
     if arguments.gallery is not None:
         _write_gallery([entry["id"] for entry in listed], arguments.gallery)
     if arguments.json:
@@ -39,10 +40,15 @@ def cells(arguments: verbs.Cells) -> int:
     return 0
 
 
-def _describe_cell(cell_id: str) -> dict[str, Any]:
+def _describe_cell(cell_id: str) -> dict[str, Any] | None:
+    """Describe a cell; None, and a note, for one of another package that is broken: it must not hide the others."""
     from shopfloor.envs.registry import make_cell
 
-    cell = make_cell(cell_id)
+    try:
+        cell = make_cell(cell_id)
+    except Exception as error:
+        note(f"{cell_id} cannot be made and is left out: {type(error).__name__}: {error}")
+        return None
     try:
         description = cell.describe()
         _, info = cell.reset(seed=0)
@@ -155,12 +161,11 @@ def train(arguments: verbs.Train) -> int:
     """Train or fine-tune a policy."""
     from shopfloor.collectors import signals
 
-    try:
-        from shopfloor.policies.checkpoint import read_card
-        from shopfloor.policies.training import TrainConfig
-        from shopfloor.policies.training import train as run
-    except ImportError as error:
-        raise _torch_missing(error) from error
+    require_torch()
+    from shopfloor.policies.checkpoint import read_card
+    from shopfloor.policies.training import TrainConfig
+    from shopfloor.policies.training import train as run
+
     config = TrainConfig(
         data=arguments.data,
         out=arguments.out,
@@ -189,10 +194,6 @@ def train(arguments: verbs.Train) -> int:
         labels = ", ".join(f"{name} {count}" for name, count in card["label_sources"].items())
         print(f"{folder}: {card['parameters_total']:,} parameters, acts from {card['observations']}; labels: {labels}")
     return 0
-
-
-def _torch_missing(error: ImportError) -> MissingDependencyError:
-    return MissingDependencyError(f"{TORCH_HINT} ({error})")
 
 
 def _check_policy(policy: str) -> None:

@@ -55,7 +55,7 @@ def gate_result(turn, verdict="promote"):
         "p_better": 1e-5,
         "p_worse": 1.0,
         "alpha": 0.01,
-        "why": "50 pairs: the candidate alone solved 20, the policy in service alone 1; better: p = 1e-05 is below 0.01.",
+        "why": "50 pairs: the candidate alone solved 20, the policy in service alone 1; better: p = 1e-05.",
         "in_service": f"checkpoints/turn-{turn - 1}",
         "candidate": f"checkpoints/turn-{turn}",
         "datasets": {"service": "a", "candidate": "b"},

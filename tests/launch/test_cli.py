@@ -1,0 +1,169 @@
+"""The command line: verbs, help, exit codes, messages."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shopfloor.launch import cli
+from shopfloor.launch.verbs import VERBS
+
+SNAPSHOT = Path(__file__).parent / "snapshots" / "errors.txt"
+# Users' mistakes. Regenerate the messages with SHOPFLOOR_UPDATE_SNAPSHOTS=1 and review the diff.
+MISTAKES = (
+    "",
+    "collct PickToTray",
+    "data",
+    "data inof x",
+    "collect",
+    "collect PickToTrai --out {tmp}/a",
+    "collect PickToTray --out {tmp}/a --policy expret",
+    "collect PickToTray --out {tmp}/a --policy ./nowhere",
+    "collect PickToTray --out {tmp}/a --episodes 0",
+    "collect PickToTray --out {tmp}/a --episodes many",
+    "collect PickToTray --out {tmp}/a --episods 3",
+    "collect PickToTray --out {tmp}/a --seed 599999 --episodes 2",
+    "collect PickToTray --out {tmp}/a --noise 2",
+    "collect PickToTray --out {tmp}/a --cameras font",
+    "collect PickToTray --out {tmp}/a --intervene human",
+    "collect PickToTray --out {tmp}/foreign",
+    "collect PickToTray --out {tmp}/foreign/file.txt",
+    "evaluate --policy expert --cell PickToTray --min-success 95",
+    "evaluate --policy expert --cell PickToTray --summary {tmp}/no/such/s.json",
+    "evaluate --policy {tmp}/foreign --cell PickToTray",
+    "compare expert --cell PickToTray",
+    "compare expert random --cell PickToTray --episodes 0",
+    "train --out {tmp}/ck --data {tmp}/foreign",
+    "flywheel --out {tmp}/f --turns 99",
+    "flywheel --out {tmp}/f --observations camera",
+    "flywheel --out {tmp}/f --cells Kiting",
+    "flywheel --out {tmp}/f --smoke --observations cameras",
+    "flywheel --out {tmp}/foreign",
+    "data info {tmp}/foreign",
+    "data verify {tmp}/nowhere",
+    "view {tmp}/foreign",
+)
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    folder = tmp_path / "foreign"
+    folder.mkdir()
+    (folder / "file.txt").write_text("mine")
+    return folder
+
+
+@pytest.mark.usefixtures("foreign")
+def test_messages_for_mistakes(tmp_path, capfd):
+    shown = []
+    for line in MISTAKES:
+        code = cli.main(line.format(tmp=tmp_path).split())
+        out, err = capfd.readouterr()
+        assert "Traceback" not in out + err
+        assert code == 2, line
+        text = re.sub(r"pybullet build time.*\n", "", out + err).replace(str(tmp_path), "TMP")
+        shown.append(f"$ shopfloor {line.replace('{tmp}', 'TMP')}\n{text.rstrip()}\n")
+    text = "\n".join(shown)
+    if os.environ.get("SHOPFLOOR_UPDATE_SNAPSHOTS"):
+        SNAPSHOT.write_text(text)
+    assert text == SNAPSHOT.read_text()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_is_whole_plain_and_shows_defaults(verb, capsys):
+    assert cli.main([*verb.split(), "--help"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.startswith(f"usage: shopfloor {verb}")
+    assert not set(out) & set("╭│╰\x1b…")
+    assert "(default:" in out
+    assert "None" not in out.replace("PickToTray", "")
+    described = [line for line in out.splitlines() if line.startswith("  -") and len(line.split("  ")) < 3]
+    following = dict(zip(out.splitlines(), out.splitlines()[1:], strict=False))
+    assert all(following[line].startswith("      ") for line in described)
+
+
+def test_overview_names_every_verb(capsys):
+    assert cli.main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(re.search(rf"^  {verb} ", out, re.MULTILINE) for verb in VERBS)
+    assert cli.main(["data", "--help"]) == 0
+    assert "data verify" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert re.fullmatch(r"shopfloor \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+def python(code, *arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120, check=False, **options
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "banned"),
+    [
+        ("--help", "torch pybullet h5py av rich"),
+        ("collect --help", "torch pybullet h5py av"),
+        ("flywheel --help", "torch pybullet h5py av"),
+        ("collct", "torch pybullet h5py av"),
+        ("data info /nowhere", "torch pybullet av"),
+        ("cells --json", "torch h5py"),
+        ("evaluate --policy expert --cell PickToTray --episodes 1", "torch"),
+    ],
+)
+def test_a_verb_imports_only_what_it_needs(arguments, banned):
+    code = (
+        "import sys\nfrom shopfloor.launch.cli import main\nmain(sys.argv[2:])\n"
+        "print('IMPORTED', [name for name in sys.argv[1].split() if name in sys.modules])"
+    )
+    answer = python(code, banned, *arguments.split())
+    assert "IMPORTED []" in answer.stdout, answer.stderr
+
+
+def test_it_runs_as_a_module():
+    answer = subprocess.run(
+        [sys.executable, "-m", "shopfloor", "--version"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (answer.returncode, answer.stdout[:10]) == (0, "shopfloor ")
+
+
+def test_standard_output_holds_one_document_and_nothing_else():
+    command = "evaluate --policy expert --cell PickToTray --episodes 1 --json"
+    answer = subprocess.run(
+        [sys.executable, "-m", "shopfloor", *command.split()], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout)["episodes"] == 1
+
+
+def test_a_closed_pipe_is_no_error():
+    command = f"{sys.executable} -m shopfloor flywheel --help | head -1"
+    answer = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60)
+    assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "compare", "train", "flywheel"])
+def test_without_torch_the_message_says_what_to_install(verb, tmp_path):
+    (tmp_path / "ck").mkdir()
+    lines = {
+        "evaluate": f"evaluate --policy {tmp_path}/ck --cell PickToTray",
+        "compare": f"compare expert {tmp_path}/ck --cell PickToTray",
+        "train": f"train --data {tmp_path} --out {tmp_path}/x",
+        "flywheel": f"flywheel --out {tmp_path}/x",
+    }
+    code = (
+        "import sys, importlib.util as u\nfind = u.find_spec\n"
+        "u.find_spec = lambda name, *rest: None if name == 'torch' else find(name, *rest)\n"
+        "from shopfloor.launch.cli import main\nsys.exit(main(sys.argv[1:]))"
+    )
+    answer = python(code, *lines[verb].split())
+    assert answer.returncode == 2
+    assert "pip install 'shopfloor[policies]'" in answer.stderr
+    assert "Traceback" not in answer.stderr
