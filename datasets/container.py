@@ -88,23 +88,46 @@ class Container:
 
     Attributes:
         path: the file.
-        arrays: path inside the file -> array.
-        attributes: path of a group inside the file ("" is the root) -> attributes.
+        arrays: path inside the file -> array (those used so far, in a file that was checked before).
     """
 
-    def __init__(self, path: Path, file: h5py.h5f.FileID) -> None:
-        """Walk through an open file. Use `Container.open` or `Container.of_bytes`."""
+    def __init__(self, path: Path, file: h5py.h5f.FileID, *, checked: bool = False) -> None:
+        """Walk through an open file, unless it was `checked` before. Use `Container.open` or `Container.of_bytes`."""
         self.path = path
         self.arrays: dict[str, Array] = {}
-        self.attributes: dict[str, dict[str, int | str]] = {}
-        self._file = file
+        self._attributes: dict[str, dict[str, int | str]] = {}
+        self._file, self._checked = file, checked
         self._seen: set[int] = set()
+        if checked:
+            return
         try:
             with hdf5_errors(path):
                 self._walk(h5py.h5g.open(file, b"/"), "", 0)
+                self.check_chunks(inflate=False)
         except BaseException:
             self.close()
             raise
+
+    def find(self, name: str) -> Array | None:
+        """Return the array at a path inside the file, None if there is none."""
+        found = self.arrays.get(name)
+        if found is None and self._checked:
+            with hdf5_errors(self.path):
+                try:
+                    item = h5py.h5d.open(self._file, name.encode())
+                except KeyError:
+                    return None
+                found = self.arrays[name] = self._check_array(item, name)
+        return found
+
+    def attributes(self, name: str) -> Mapping[str, int | str]:
+        """Return the attributes of the group at a path inside the file ("" is the root); empty if there is none."""
+        found = self._attributes.get(name)
+        if found is None and self._checked:
+            with hdf5_errors(self.path):
+                group = h5py.h5g.open(self._file, name.encode() or b"/")
+                found = self._attributes[name] = self._read_attributes(group, name)
+        return found or {}
 
     @classmethod
     def open(cls, path: Path, verified: Verified | None = None) -> tuple[Container, Verified]:
@@ -112,7 +135,7 @@ class Container:
 
         Args:
             path: the file.
-            verified: what was found when the file was last checked; it is not hashed again while that holds.
+            verified: what was found when the file was last checked; while that holds it is not checked again.
 
         Returns:
             The container, and what was found.
@@ -129,10 +152,7 @@ class Container:
             if verified is None:
                 raise UnsafeFileError(path, "it was exchanged while it was opened")
             return cls.open(path)  # changed since it was checked: check it again
-        container = cls(path, file)
-        if verified is None:
-            container._check_or_close()  # its own class
-        return container, checked
+        return cls(path, file, checked=verified is not None), checked
 
     @classmethod
     def of_bytes(cls, path: Path, data: bytes) -> Container:
@@ -141,16 +161,7 @@ class Container:
         if not data.startswith(HDF5_SIGNATURE):
             raise DamagedFileError(path, "it is not an HDF5 file")
         with hdf5_errors(path):
-            container = cls(path, h5py.h5f.open_file_image(data[:-TRAILER_BYTES]))
-        container._check_or_close()  # its own class
-        return container
-
-    def _check_or_close(self) -> None:
-        try:
-            self.check_chunks(inflate=False)
-        except BaseException:
-            self.close()
-            raise
+            return cls(path, h5py.h5f.open_file_image(data[:-TRAILER_BYTES]))
 
     def close(self) -> None:
         """Close the file."""
@@ -204,7 +215,7 @@ class Container:
         if depth > layout.MAX_DEPTH:
             raise self._refuse(name, f"is nested deeper than {layout.MAX_DEPTH} groups")
         self._visit(group, name)
-        self.attributes[name] = self._read_attributes(group, name)
+        self._attributes[name] = self._read_attributes(group, name)
         if group.get_num_objs() > layout.MAX_OBJECTS:
             raise self._refuse(name, f"holds more than {layout.MAX_OBJECTS} objects")
         links = group.links
@@ -296,6 +307,8 @@ def _access() -> h5py.h5p.PropFAID:
     # Locks where the file system has them; published files never change, so none are needed.
     if hasattr(access, "set_file_locking"):
         access.set_file_locking(True, True)  # use them, ignore when disabled
+    # Windows read rows all over the place, each of its own chunk: keeping chunks would cost memory for nothing.
+    access.set_cache(0, 1, 0, 0.75)
     return access
 
 

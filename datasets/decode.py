@@ -152,13 +152,18 @@ class EpisodeFile:
         camera_names: names of the recorded camera tracks, sorted.
     """
 
-    def __init__(self, container: Container, group: str = "demo_0") -> None:
-        """Check the format version and that the group's arrays fit together."""
+    def __init__(self, container: Container, group: str = "demo_0", steps: int | None = None) -> None:
+        """Check the format version and that the group's arrays fit together; not if `steps` is known from before."""
         self.path = container.path
         self._container = container
         self._named: dict[str, StepArray] = {}
         self._prefix = f"data/{group}/"
-        root, self._facts = container.attributes[""], container.attributes.get(f"data/{group}", {})
+        self.observation_keys: list[str] = []
+        self.camera_names: list[str] = []
+        if steps is not None:
+            self.steps = steps
+            return
+        root = container.attributes("")
         if root.get("format") != layout.FORMAT_NAME:
             raise DamagedFileError(
                 self.path, f"it is HDF5, but not an episode of ours (no format {layout.FORMAT_NAME!r})"
@@ -169,7 +174,7 @@ class EpisodeFile:
                 f"{self.path} has format version {version}; this release reads version {layout.FORMAT_VERSION}. "
                 "Install a newer shopfloor."
             )
-        self.steps: int = attribute(self._facts, "num_samples", int, self.path)
+        self.steps = attribute(self._facts, "num_samples", int, self.path)
         names = [name.removeprefix(self._prefix) for name in container.arrays if name.startswith(self._prefix)]
         self.observation_keys = sorted(name.removeprefix("obs/") for name in names if name.startswith("obs/"))
         self.camera_names = sorted({name.split("/")[1] for name in names if name.startswith("cameras/")})
@@ -210,6 +215,10 @@ class EpisodeFile:
             if one.shape[1:] != other.shape[1:] or one.dtype != other.dtype:
                 raise DamagedFileError(self.path, f"{self._prefix}{first} and {second} have rows of different kinds")
 
+    @property
+    def _facts(self) -> Mapping[str, int | str]:
+        return self._container.attributes(self._prefix[:-1])
+
     def fact(self, name: str) -> str:
         """Return a text attribute of the episode."""
         value: str = attribute(self._facts, name, str, self.path)
@@ -239,12 +248,16 @@ class EpisodeFile:
         """Return a per-step array by the name it has in `Episode`; raises UnknownNameError."""
         found = self._named.get(name)
         if found is None:
-            arrays = self._container.arrays
-            body = arrays.get(self._prefix + layout.STEP_ARRAYS.get(name, f"obs/{name}"))
+            find = self._container.find
+            body = find(self._prefix + layout.STEP_ARRAYS.get(name, f"obs/{name}"))
             if body is None:
                 raise UnknownNameError(f"array of {self.path.name}", name, self._names())
-            final = layout.FINAL_STATES if name == "sim_states" else f"final/obs/{name}"
-            found = self._named[name] = StepArray(self.path, name, body, arrays.get(self._prefix + final))
+            final = None
+            if name == "sim_states":
+                final = find(self._prefix + layout.FINAL_STATES)
+            elif name not in layout.STEP_ARRAYS:
+                final = find(f"{self._prefix}final/obs/{name}")
+            found = self._named[name] = StepArray(self.path, name, body, final)
         return found
 
     def _names(self) -> list[str]:
@@ -263,7 +276,7 @@ class EpisodeFile:
 
     def has(self, name: str) -> bool:
         """Whether the episode holds an array of this name."""
-        return self._prefix + layout.STEP_ARRAYS.get(name, f"obs/{name}") in self._container.arrays
+        return self._container.find(self._prefix + layout.STEP_ARRAYS.get(name, f"obs/{name}")) is not None
 
     def episode(self) -> Episode:
         """Read everything."""
@@ -329,8 +342,7 @@ class EpisodeFile:
         )
 
     def _facts_index(self) -> int:
-        index: Mapping[str, int | str] = self._facts
-        return int(attribute(index, "index", int, self.path))
+        return int(attribute(self._facts, "index", int, self.path))
 
 
 def read_record(root: Path, file: str, group: str = "demo_0") -> EpisodeRecord:

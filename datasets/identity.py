@@ -97,27 +97,32 @@ def load_identity(root: Path) -> Identity:
     return Identity(next(iter(descriptions.values())), provenance, raw)
 
 
-def publish_identity(root: Path, description: Mapping[str, Any], provenance: Provenance) -> Identity:
-    """Make `root` a dataset of this cell, or check that it is one.
+def publish_identity(root: Path, description: Mapping[str, Any], provenance: Provenance | None) -> Identity:
+    """Make `root` a dataset of this cell, or check that it is one; without `provenance` an existing one keeps its own.
 
     Raises:
         NotADatasetError: the folder holds something else.
         InvalidInputError: it is a dataset of another description, site or licence.
         DiskError: it cannot be written.
     """
-    wanted = identity_json(description, provenance)
+    wanted = identity_json(description, provenance or Provenance())
     path = root / layout.DATASET_FILE
     if not path.exists():
         _refuse_foreign(root)
         make_folder(root)
         publish(path, (json.dumps(wanted, indent=1) + "\n").encode())
     found = load_identity(root)
-    differing = sorted(key for key in wanted.keys() | found.raw.keys() if wanted.get(key) != found.raw.get(key))
+    if provenance is None:
+        wanted |= asdict(found.provenance)
+    differing = [key for key in (*wanted, *found.raw) if wanted.get(key) != found.raw.get(key)]
     if differing:
-        key = next((key for key in differing if key != "descriptions"), differing[0])
+        key, here, there = differing[0], wanted.get(differing[0]), found.raw.get(differing[0])
+        plain = isinstance(here, str | int | list) and isinstance(there, str | int | list)
+        what = (
+            f"{key} is {there!r:.200}; this run would write {here!r:.200}" if plain else f"{key} differ from this run's"
+        )
         raise InvalidInputError(
-            f"{root} holds a dataset whose {key} is {found.raw.get(key)!r:.200}; this run would write "
-            f"{wanted.get(key)!r:.200}. Choose another output folder, or the options the dataset was made with."
+            f"{root} holds a dataset whose {what}. Choose another output folder, or the options it was made with."
         )
     make_folder(root / layout.EPISODES)
     return found

@@ -24,7 +24,7 @@ from shopfloor.datasets.verify import Damage, verify
 __all__ = ["Damage", "Dataset", "EpisodeRecord"]
 
 logger = logging.getLogger(__name__)
-MAX_OPEN_FILES = 128
+MAX_OPEN_FILES = 256
 
 
 class Dataset:
@@ -154,13 +154,14 @@ class Dataset:
             return kept[1]
         record = self._record(index)
         path = self._locate(record)
+        before = self._verified.get(record.file)
         try:
-            container, verified = Container.open(path, self._verified.get(record.file))
+            container, verified = Container.open(path, before)
         except FileNotFoundError:
             raise DamagedFileError(path, "it is missing") from None
         try:
-            file = EpisodeFile(container, record.group)
-            if record.file not in self._verified:
+            file = EpisodeFile(container, record.group, record.steps if verified is before else None)
+            if verified is not before:
                 self._same_episode(file, record)
         except BaseException:
             container.close()

@@ -60,7 +60,8 @@ class EpisodeWriter:
             path: the dataset folder, made if need be.
             description: what the cell says of itself (`WorkCell.describe()`); needs "cell", the full cell id.
             codec: "blosc" (fast; other tools must `import hdf5plugin`), "gzip" (opens anywhere) or "none".
-            provenance: site, owner, residency, licence, purposes; "unspecified" by default.
+            provenance: site, owner, residency, licence, purposes; by default those of the dataset if it exists, else
+                "unspecified".
             calls: the operating system's calls (for tests).
 
         Raises:
@@ -72,7 +73,7 @@ class EpisodeWriter:
             raise UnknownNameError("codec", codec, CODECS)
         self.path = Path(path)
         self.codec = codec
-        self.identity = publish_identity(self.path, description, provenance or Provenance())
+        self.identity = publish_identity(self.path, description, provenance)
         self._calls = calls
         sweep_temporaries(self.path / layout.EPISODES)
 

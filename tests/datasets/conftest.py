@@ -26,7 +26,7 @@ DESCRIPTION = {
 
 
 def _episode(seed: int = 0, steps: int = 12, image: int = 16, **changes: object) -> Episode:
-    """Return an episode whose every value depends on the seed, by arithmetic alone (no generator to change under us)."""
+    """Return an episode whose every value depends on the seed, by arithmetic alone (no generator may change)."""
     T, A = steps, 7
 
     def numbers(*shape: int, dtype: str = "f4", salt: int = 0) -> np.ndarray:

@@ -21,7 +21,7 @@ INSTALLS = (
     ["torch==2.13.0"],
     [
         *("h5py", "hdf5plugin", "numpy", "psutil", "tqdm", "termcolor", "tensorboard", "tensorboardX", "imageio"),
-        *("imageio-ffmpeg", "matplotlib"),
+        *("imageio-ffmpeg", "matplotlib", "six"),  # robomimic imports six, which others no longer bring along
     ],
     ["--no-deps", "robomimic==0.3.0"],
 )
@@ -30,8 +30,8 @@ INSTALLS = (
 READER = """
 import json, sys
 import numpy as np
-path, out, plugin, horizon, stack = sys.argv[1], sys.argv[2], sys.argv[3] == "plugin", int(sys.argv[4]), int(sys.argv[5])
-if plugin:
+path, out, plugin, horizon, stack = *sys.argv[1:4], int(sys.argv[4]), int(sys.argv[5])
+if plugin == "plugin":
     import hdf5plugin
 import robomimic.utils.file_utils as FileUtils
 import robomimic.utils.obs_utils as ObsUtils

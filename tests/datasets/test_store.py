@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from shopfloor.core import InvalidInputError, UnknownNameError, canonical_json, sha256_hex
+from shopfloor.datasets import files
 from shopfloor.datasets.encode import encode_episode
 from shopfloor.datasets.errors import DamagedFileError, NotADatasetError
 from shopfloor.datasets.reader import Dataset
@@ -195,7 +196,11 @@ def test_bytes_depend_on_the_episode_alone(make_episode):
         "print(sha256_hex(encode_episode(made._episode(3))))\n"
     )
     out = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env={**os.environ, "TZ": "Asia/Tokyo"}
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "TZ": "Asia/Tokyo"},
     )
     assert out.stdout.strip() == here
 
@@ -220,14 +225,12 @@ def test_processes_writing_the_same_specs_give_one_file_each(tmp_path, make_epis
     for seed in range(8):
         assert len({commit[seed].sha256 for commit in commits}) == 1
         assert sum(commit[seed].new for commit in commits) == 1
-    assert len(os.listdir(tmp_path / "d/episodes")) == 8
+    assert len(list((tmp_path / "d/episodes").iterdir())) == 8
     assert Dataset(tmp_path / "d").verify() == []
 
 
 def test_leftovers_of_killed_writers_are_swept(tmp_path, make_episode, description):
     writer = EpisodeWriter(tmp_path, description)
-    from shopfloor.datasets import files
-
     gone = tmp_path / f"episodes/.ep-1.h5.{files._machine()}-999999999-0123456789ab.tmp"
     alive = tmp_path / f"episodes/.ep-1.h5.{files._machine()}-{os.getpid()}-0123456789ab.tmp"
     elsewhere = tmp_path / "episodes/.ep-1.h5.0000beef-1-0123456789ab.tmp"

@@ -1,0 +1,250 @@
+"""Damaged files: noticed, named, and never anyone else's trouble."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import shutil
+
+import numpy as np
+import pytest
+
+from shopfloor.core import ShopfloorError
+from shopfloor.datasets.encode import encode_episode
+from shopfloor.datasets.errors import DamagedFileError, FormatVersionError, NotADatasetError, UnsafeFileError
+from shopfloor.datasets.files import with_trailer
+from shopfloor.datasets.reader import Dataset
+from shopfloor.datasets.store import EpisodeWriter, write_manifest
+from shopfloor.datasets.verify import verify
+
+KEYS = ("state", "front", "actions", "label_valid", "label_chunks", "sim_states")
+
+
+def episode_file(path, index):
+    return next((path / "episodes").glob(f"ep-{index:08d}-*.h5"))
+
+
+def read_everything(path):
+    """Read episode 0 in both ways there are."""
+    dataset = Dataset(path)
+    try:
+        return dataset.read(0), dataset.read_arrays(0, KEYS)
+    finally:
+        dataset.close()
+
+
+def damage_at(data: bytes, place: int, bit: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :]
+
+
+def check_damages(tmp_path, make_episode, assert_same, description, codec, flips, cuts):
+    writer = EpisodeWriter(tmp_path / "d", description, codec)
+    path = writer.write(make_episode(0, 6), 0).path
+    writer.write(make_episode(1, 3), 1)
+    write_manifest(writer.path)
+    whole = path.read_bytes()
+    dice = random.Random(7)
+    damaged = [damage_at(whole, dice.randrange(len(whole)), dice.randrange(8)) for _ in range(flips)]
+    damaged += [damage_at(whole, len(whole) - place, 0) for place in range(1, 41)]
+    damaged += [whole[: dice.randrange(len(whole))] for _ in range(cuts)] + [b"", whole + b"\0", whole[:-40]]
+    for data in damaged:
+        path.write_bytes(data)
+        if len(data) != len(whole):  # seen without opening the file
+            dataset = Dataset(writer.path)
+            assert [record.index for record in dataset.records] == [1]
+            assert [damage.file for damage in dataset.damage] == [str(path)]
+            assert_same(dataset.read(0), make_episode(1, 3))
+            continue
+        dataset = Dataset(writer.path)
+        for read in (dataset.read, lambda index, dataset=dataset: dataset.read_arrays(index, KEYS)):
+            with pytest.raises(DamagedFileError, match=path.name):
+                read(0)
+        assert_same(dataset.read(1), make_episode(1, 3))
+    found = Dataset(writer.path).verify()
+    assert [damage.file for damage in found] == [str(path)]
+    assert found[0].problem
+    assert found[0].advice
+    path.write_bytes(whole)
+    assert Dataset(writer.path).verify() == []
+    return len(damaged)
+
+
+def test_no_damage_is_silent(tmp_path, make_episode, assert_same, description):
+    assert check_damages(tmp_path, make_episode, assert_same, description, "blosc", 60, 20) > 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("codec", ["blosc", "gzip", "none"])
+def test_no_damage_is_silent_at_many_places(tmp_path, make_episode, assert_same, description, codec):
+    assert check_damages(tmp_path, make_episode, assert_same, description, codec, 600, 200) > 800
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("codec", ["blosc", "gzip", "none"])
+def test_structures_made_up_to_fool_us_do_not_crash_the_reader(tmp_path, make_episode, description, codec):
+    """Flips under a trailer that holds: HDF5 sees them. In a child, which must neither crash nor hang."""
+    writer = EpisodeWriter(tmp_path / "d", description, codec)
+    path = writer.write(make_episode(0, 3, image=4), 0).path
+    image, dice = path.read_bytes()[:-40], random.Random(3)
+    for batch in range(8):
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                for _ in range(40):
+                    data = image
+                    for _ in range(dice.choice((1, 1, 4))):
+                        data = damage_at(data, dice.randrange(len(image)), dice.randrange(8))
+                    path.write_bytes(with_trailer(data))
+                    try:
+                        dataset = Dataset(writer.path)
+                        if len(dataset):
+                            read_everything(writer.path)
+                        dataset.verify()
+                    except ShopfloorError:
+                        pass
+                code = 0
+            finally:
+                os._exit(code)
+        dice.seed(batch)
+        assert os.waitpid(child, 0)[1] == 0, f"batch {batch}"
+
+
+def test_a_loose_damaged_file_is_listed_and_left_out(dataset, assert_same, make_episode, caplog):
+    path = episode_file(dataset, 1)
+    path.write_bytes(path.read_bytes()[:-7])
+    opened = Dataset(dataset)
+    assert [record.index for record in opened.records] == [0, 2]
+    assert [(damage.file, "no trailer" in damage.problem) for damage in opened.damage] == [(str(path), True)]
+    assert path.name in caplog.text
+    assert_same(opened.read(1), make_episode(2, 1))
+    assert opened.info()["damaged"] == 1
+    write_manifest(dataset)
+    assert [record.index for record in Dataset(dataset).records] == [0, 2]
+    assert [damage.file for damage in Dataset(dataset).verify()] == [str(path)]
+
+
+def test_a_missing_file_is_damage_until_it_is_back(dataset, make_episode, description):
+    write_manifest(dataset)
+    path = episode_file(dataset, 0)
+    path.unlink()
+    for _ in range(2):
+        opened = Dataset(dataset)
+        assert len(opened) == 2
+        assert [(damage.file, damage.problem) for damage in opened.verify()] == [
+            (str(path), "it is missing, though the manifest lists it")
+        ]
+        write_manifest(dataset)
+    assert opened.episode_ids() == {make_episode(seed, steps).spec.episode_id for seed, steps in ((1, 5), (2, 1))}
+    EpisodeWriter(dataset, description).write(make_episode(0, 12), 0)
+    assert Dataset(dataset).verify() == []
+    assert len(Dataset(dataset)) == 3
+
+
+def test_a_file_that_vanishes_while_open_is_named(dataset):
+    opened = Dataset(dataset)
+    episode_file(dataset, 0).unlink()
+    for read in (opened.read, lambda index: opened.read_arrays(index, ["state"])):
+        with pytest.raises(DamagedFileError, match=r"ep-00000000.*it is missing"):
+            read(0)
+
+
+def test_a_file_exchanged_for_another_whole_one_is_noticed(dataset):
+    write_manifest(dataset)
+    shutil.copy(episode_file(dataset, 1), episode_file(dataset, 0))
+    assert [damage.file for damage in Dataset(dataset).verify()] == [str(episode_file(dataset, 0))]
+
+
+def test_a_file_changed_after_it_was_checked_is_checked_again(dataset):
+    opened = Dataset(dataset, max_open_files=1)
+    opened.read_arrays(0, ["front"])
+    opened.read_arrays(1, ["front"])  # pushes the first file out
+    path = episode_file(dataset, 0)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DamagedFileError):
+        opened.read_arrays(0, ["front"])
+
+
+def test_strangers_in_the_folder(dataset):
+    (dataset / "episodes/ep-1 (copy).h5").write_bytes(b"x")
+    (dataset / "episodes/notes.txt").write_text("hello")
+    (dataset / "episodes/.ep-1.h5.x-1-0.tmp").write_bytes(b"half")
+    found = Dataset(dataset).verify()
+    assert [damage.file for damage in found] == [str(dataset / "episodes/ep-1 (copy).h5")]
+    assert len(Dataset(dataset)) == 3
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 5000, b"not hdf5", with_trailer(b"not hdf5"), with_trailer(b"")])
+def test_no_hdf5_at_all(dataset, content):
+    path = episode_file(dataset, 0)
+    path.write_bytes(content)
+    assert [damage.file for damage in Dataset(dataset).verify()] == [str(path)]
+
+
+def test_not_a_dataset(tmp_path):
+    with pytest.raises(NotADatasetError, match="is not a folder"):
+        Dataset(tmp_path / "nowhere")
+    with pytest.raises(NotADatasetError, match=r"has no dataset\.json"):
+        Dataset(tmp_path)
+    (tmp_path / "dataset.json").write_text('{"kind": "something"}')
+    with pytest.raises(NotADatasetError, match="kind is 'something'"):
+        Dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error", "message"),
+    [
+        (
+            '"format_version": 1',
+            '"format_version": 2',
+            FormatVersionError,
+            "format version 2; this release reads version 1",
+        ),
+        ('"kind"', '"kind": 1, "kind"', DamagedFileError, "'kind' appears twice"),
+        ("20", "NaN", DamagedFileError, "NaN is not a number"),
+        ("20", "1e999", DamagedFileError, "out of range"),
+        ("20", "1" * 5000, DamagedFileError, "not valid JSON"),
+        ("20", "[" * 100_000, DamagedFileError, "nested too deep"),
+        ('"descriptions"', '"other"', DamagedFileError, "lacks descriptions"),
+        ("{", "[{", DamagedFileError, "not valid JSON"),
+    ],
+)
+def test_a_damaged_identity(dataset, old, new, error, message):
+    path = dataset / "dataset.json"
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(error, match=message):
+        Dataset(dataset)
+    found = verify(dataset)
+    assert [damage.file for damage in found] == [str(path)]
+
+
+def test_a_file_of_a_later_version(dataset, monkeypatch, make_episode, description):
+    monkeypatch.setattr("shopfloor.datasets.layout.FORMAT_VERSION", 2)
+    data = encode_episode(make_episode(5))
+    monkeypatch.undo()
+    (dataset / f"episodes/ep-00000005-{make_episode(5).spec.episode_id[:16]}.h5").write_bytes(data)
+    found = Dataset(dataset).verify()
+    assert len(found) == 1
+    assert "format version 2; this release reads version 1" in found[0].problem
+    assert len(Dataset(dataset)) == 3
+
+
+def test_errors_survive_the_way_from_a_worker():
+    for error in (DamagedFileError("f", "p", "a"), UnsafeFileError("f", "p")):
+        again = pickle.loads(pickle.dumps(error))
+        assert (type(again), str(again), again.file) == (type(error), str(error), "f")
+
+
+def test_reads_out_of_range(dataset):
+    opened = Dataset(dataset)
+    with pytest.raises(ShopfloorError, match="it has 3"):
+        opened.read(3)
+    with pytest.raises(ShopfloorError, match="it has 13"):
+        opened.read_arrays(0, ["state"], (0, 14))
+    with pytest.raises(ShopfloorError, match="Did you mean 'state'"):
+        opened.read_arrays(0, ["stat"])
+    assert opened.read_arrays(0, ["state"], slice(-1, None))["state"].shape == (1, 9)
+    assert np.array_equal(opened.read_arrays(0, ["actions"])["actions"], opened.read(0).actions)
