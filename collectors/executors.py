@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 ATTEMPTS = 3
 TIMEOUT_S = 600.0
+START_S = 120.0  # for a worker to say that it is there; the time of a job counts from then on
 POLL_S = 0.2
 FAILED_STARTS = 3
 SINGLE_THREAD = {
@@ -225,7 +226,8 @@ class _Worker:
 
     def give(self, function: str, job: _Job, timeout_s: float) -> None:
         """Send a job; a worker that died meanwhile shows as end of file on the next receive."""
-        self.job, self.timeout_s, self.deadline = job, timeout_s, time.monotonic() + timeout_s
+        self.job, self.timeout_s = job, timeout_s
+        self.deadline = time.monotonic() + (timeout_s if self.ready else START_S)
         try:
             self.connection.send_bytes(json.dumps({"function": function, "payload": job.told()}).encode())
         except OSError:
@@ -381,13 +383,14 @@ class LocalExecutor:
 
     def _death(self, worker: _Worker, hung: bool) -> dict[str, Any] | None:
         """Describe a lost worker; None for one that never started, whose job is not to blame."""
-        if hung:
+        if hung and worker.ready:
             message = f"no answer within {worker.timeout_s:g} s, worker killed"
             return {"fatal": False, "type": "", "message": message, "reason": "env_hang"}
-        code = worker.end()
+        code = 0 if hung else worker.end()
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
         if worker.ready:
             return {"fatal": False, "type": "", "message": f"worker process ended: {how}", "reason": "env_crash"}
+        how = f"no sign of life within {START_S:g} s" if hung else how
         self._failed_starts += 1
         if self._failed_starts >= FAILED_STARTS and signals.requested() is None:
             raise InfrastructureError(

@@ -9,7 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from shopfloor.core import InvalidInputError, Policy, PolicyRef, UnknownNameError, canonical_json
+from shopfloor.core import (
+    InvalidInputError,
+    MissingDependencyError,
+    Policy,
+    PolicyRef,
+    UnknownNameError,
+    canonical_json,
+)
 
 ENTRY_POINT_GROUP = "shopfloor.policies"
 BUILT_IN = {
@@ -17,6 +24,7 @@ BUILT_IN = {
     "random": "shopfloor.envs.experts:make_random_from",
     "checkpoint": "shopfloor.policies.checkpoint:load_policy",
 }
+LEARNING_PACKAGES = ("torch", "safetensors", "tokenizers", "transformers")  # of the extra `policies`
 MAX_CACHED = 8
 
 _cache: OrderedDict[str, Policy] = OrderedDict()
@@ -59,14 +67,22 @@ def resolve_policy(ref: PolicyRef) -> Policy:
 
     Raises:
         UnknownNameError: if no built-in policy and no entry point has this kind.
+        MissingDependencyError: if it needs a package that is not installed.
         InvalidInputError: if the factory does not take these arguments.
     """
     key = canonical_json(ref.to_json())
     if key in _cache:
         _cache.move_to_end(key)
         return _cache[key]
-    factory = _factory(ref.kind)
-    policy = _build(factory, ref)
+    try:
+        policy = _build(_factory(ref.kind), ref)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in LEARNING_PACKAGES:
+            raise
+        raise MissingDependencyError(
+            f"Policy {ref.kind!r} needs {error.name}, which is not installed. Install it with "
+            "`pip install 'shopfloor[policies]'`."
+        ) from error
     _cache[key] = policy
     while len(_cache) > MAX_CACHED:
         _cache.popitem(last=False)
@@ -83,6 +99,7 @@ def _entry_points() -> list[importlib.metadata.EntryPoint]:
 
 
 def _factory(kind: str) -> Callable[..., Any]:
+    """Find a kind's factory."""
     if kind in BUILT_IN:
         module, _, name = BUILT_IN[kind].partition(":")
         return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]

@@ -153,9 +153,10 @@ class FakePolicy:
         answer=None,
         sign=1.0,
         cells=(CELL_ID,),
+        image_size=None,
     ):
         digest = f"{name}-{speed}-{execute}-{sign}-{keys}"
-        self.info = PolicyInfo(name, digest, tuple(cells), tuple(keys), expert=expert)
+        self.info = PolicyInfo(name, digest, tuple(cells), tuple(keys), image_size=image_size, expert=expert)
         self.speed, self.execute, self.horizon, self.answer, self.sign = speed, execute, horizon, answer, sign
         self.seen, self.resets = [], []
 

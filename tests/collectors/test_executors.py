@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from shopfloor.collectors import executors
 from shopfloor.collectors.executors import ATTEMPTS, LocalExecutor, SerialExecutor, make_executor
 from shopfloor.core import CancelledError, DiskError, InfrastructureError, InvalidInputError
 
@@ -77,7 +78,7 @@ def test_a_failed_try_is_repeated_and_other_jobs_are_not_affected(pool, tmp_path
         {"marks": str(tmp_path), "name": f"job{i}", "times": 2 if i == 1 else 0, "how": how, "attempt": 1}
         for i in range(4)
     ]
-    got = results(pool, "fail", given, timeout_s=1.0)
+    got = results(pool, "fail", given, timeout_s=3.0)
     assert [got[i]["tries"] for i in range(4)] == [1, 3, 1, 1]
     assert [got[i]["attempt"] for i in range(4)] == [1, 3, 1, 1]
 
@@ -85,13 +86,17 @@ def test_a_failed_try_is_repeated_and_other_jobs_are_not_affected(pool, tmp_path
 @pytest.mark.parametrize(("how", "reason"), [("kill", "env_crash"), ("hang", "env_hang"), ("raise", "env_crash")])
 def test_three_failed_tries_are_quarantined_or_raised(pool, tmp_path, how, reason):
     given = [{"marks": str(tmp_path), "name": "bad", "times": 9, "how": how}, {**ok(tmp_path)}]
-    got = results(pool, "fail", given, timeout_s=0.5, keep_going=True)
+    got = results(pool, "fail", given, timeout_s=2.0, keep_going=True)
     assert got[1]["value"] == "ok"
     assert got[0]["quarantined"]
     assert got[0]["reason"] == reason
     assert got[0]["attempts"] == ATTEMPTS == len(list(tmp_path.glob("bad-*")))
+
+
+def test_without_keep_going_a_job_that_always_fails_ends_the_run(pool, tmp_path):
+    given = [{"marks": str(tmp_path), "name": "bad", "times": 9, "how": "kill"}]
     with pytest.raises(InfrastructureError, match="failed 3 times"):
-        results(pool, "fail", given, timeout_s=0.5)
+        results(pool, "fail", given)
 
 
 def ok(tmp_path):
@@ -170,9 +175,26 @@ def test_close_ends_the_workers():
 def test_workers_that_cannot_start_are_an_error(monkeypatch):
     monkeypatch.setattr(sys, "path", ["/nonexistent"])
     executor = LocalExecutor(2, allowed=ALLOWED)
-    with pytest.raises(InfrastructureError, match="cannot start"):
+    with pytest.raises(InfrastructureError, match=r"cannot start.*exit status 1"):
         results(executor, "double", payloads(3))
     executor.close()
+
+
+def test_workers_that_hang_while_they_start_are_an_error(monkeypatch):
+    monkeypatch.setattr(executors, "_BOOT", "import time; time.sleep(60)")
+    monkeypatch.setattr(executors, "START_S", 0.2)
+    executor = LocalExecutor(2, allowed=ALLOWED)
+    with pytest.raises(InfrastructureError, match=r"no sign of life within 0\.2 s"):
+        results(executor, "double", payloads(3))
+    executor.close()
+
+
+def test_the_clock_of_a_job_starts_when_its_worker_is_there(monkeypatch):
+    slow_start = f"import time; time.sleep(1.0); {executors._BOOT}"
+    monkeypatch.setattr(executors, "_BOOT", slow_start)
+    with LocalExecutor(1, allowed=ALLOWED) as executor:
+        given = [{"value": 1, "attempt": 1}]
+        assert results(executor, "double", given, timeout_s=0.8)[0]["attempt"] == 1
 
 
 # -- the driver's end, signals -----------------------------------------------------------------------------------------
