@@ -51,7 +51,8 @@ class Block:
     @property
     def title(self) -> str:
         """Where the block is, as an editor can follow it."""
-        return f"{self.document}:{self.line} {self.language}"
+        inside = self.document.is_absolute() and self.document.is_relative_to(ROOT)
+        return f"{self.document.relative_to(ROOT) if inside else self.document}:{self.line} {self.language}"
 
 
 class DocumentError(Exception):
