@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, cast, final
@@ -110,10 +111,13 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         task.build(self.world)
         self.world.seal()
         self._rows = np.array([self.world.bodies.index(body) for body in task.bodies])
-        self._order = np.arange(len(task.items))
+        self._order = self._shuffled_rows = np.arange(len(task.items))
         self._phrase = 0
         self._light = Light()
-        self._colours = np.zeros((len(task.items) + 1, 3))
+        self._looks: Array = np.zeros(0)
+        self._table: npt.NDArray[np.float32] = np.zeros((0, 0), dtype=np.float32)
+        self._instruction = ""
+        self._names: tuple[str, ...] = ()
         self._displacement: Displacement | None = None
         self._verdict = Verdict("")
         self._steps = 0
@@ -157,8 +161,7 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         nominal = np.array([item.rgb for item in task.items] + [TABLE_RGB])
         jitter = rng.uniform(-1.0, 1.0, nominal.shape) * variation.colour_jitter
         jitter[-1] = 0.3 * jitter[-1] + 0.7 * jitter[-1, 0]  # tables are grey
-        self._colours = np.clip(nominal + jitter, 0.0, 1.0)
-        self._paint()
+        self._dress(np.clip(nominal + jitter, 0.0, 1.0))
         self._displacement = Displacement(variation.displace_m, rng) if variation.displace_m else None
         if variation.mid_task:
             start_mid_task(world, self.robot, task, rng)
@@ -200,11 +203,12 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
                 f"{', '.join(panda.ACTION_NAMES)}."
             )
         self._steps += 1
-        if not np.isfinite(command).all():
+        values = command.tolist()
+        if not all(map(math.isfinite, values)):
             self._verdict = Verdict(self._verdict.stage, failure="nonfinite_action")
             self._running = False
             return 0.0, True, False, self._info()
-        self._simulate(np.minimum(np.maximum(command, -1.0), 1.0))
+        self._simulate([min(max(value, -1.0), 1.0) for value in values])
         verdict = self._verdict = self.task.judge(self.world, self.robot)
         terminated = verdict.success or bool(verdict.failure)
         truncated = not terminated and self._steps >= self.max_episode_steps
@@ -213,7 +217,7 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         self._running = not (terminated or truncated)
         return float(verdict.success), terminated, truncated, self._info()
 
-    def _simulate(self, command: Array) -> None:
+    def _simulate(self, command: list[float]) -> None:
         world, task = self.world, self.task
         self.robot.command(command)
         if task.moves:
@@ -221,8 +225,7 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
                 task.before_substep(world)
                 world.substep()
         else:
-            for _ in range(SUBSTEPS):
-                world.substep()
+            world.control_step()
         world.read()
         self.robot.read()
         if self._displacement is not None:
@@ -249,12 +252,12 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
     @property
     def instruction(self) -> str:
         """The text that says what to do in this episode."""
-        return self.task.instructions[self.task.named][self._phrase]
+        return self._instruction
 
     @property
     def object_names(self) -> tuple[str, ...]:
         """Class name per row of `objects` in this episode."""
-        return tuple(self.task.items[index].name for index in self._order)
+        return self._names
 
     def observe(self, cameras: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:
         """Look at the current state.
@@ -276,18 +279,9 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
 
     def sim_state(self) -> Array:
         """Return the simulator's full state, shape (D,), float64: enough to draw the same pictures later."""
-        head = [float(self._steps), float(self._phrase)]
-        return np.concatenate(
-            [
-                head,
-                self._order,
-                self._light.to_row(),
-                self._colours.ravel(),
-                self.robot.sim_state(),
-                self.task.memory(),
-                self.world.sim_state(),
-            ]
-        )
+        head = (self._steps, self._phrase)
+        parts = (head, self._looks, self.robot.sim_state(), self.task.memory(), self.world.sim_state())
+        return np.concatenate(parts, dtype=np.float64)
 
     def set_sim_state(self, state: npt.ArrayLike) -> None:
         """Come back to a `sim_state` of this kind of cell; the episode can be drawn, observed and continued."""
@@ -305,12 +299,11 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         self._steps, self._phrase = int(head[0]), int(head[1])
         self._order = order.astype(np.int64)
         self._light = Light.from_row(light.tolist())
-        self._colours = colours.reshape(-1, 3).copy()
-        self._paint()
+        self.task.recall(memory)
+        self._dress(colours.reshape(-1, 3))
         self.world.set_sim_state(world)
         self.world.read()
         self.robot.set_sim_state(robot)
-        self.task.recall(memory)
         self._displacement = None
         self._ready = self._running = True
 
@@ -378,26 +371,29 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
     def _picture(self, camera: Camera, size: tuple[int, int]) -> Image:
         return camera.render(self.world, self._extrinsics(camera), size, self._light)[0]
 
-    def _paint(self) -> None:
-        for body, rgb in zip((*self.task.bodies, self.world.table), self._colours.tolist(), strict=True):
+    def _dress(self, colours: Array) -> None:
+        """Colour the bodies, shape (N + 1, 3), table last, and prepare what stays the same for an episode."""
+        items, order = self.task.items, self._order.tolist()
+        for body, rgb in zip((*self.task.bodies, self.world.table), colours.tolist(), strict=True):
             self.world.colour(body, (*rgb, 1.0))
+        self._looks = np.concatenate([self._order, self._light.to_row(), colours.ravel()])
+        self._instruction = self.task.instructions[self.task.named][self._phrase]
+        self._names = tuple(items[index].name for index in order)
+        self._shuffled_rows = self._rows[self._order]
+        self._table = np.zeros((len(items), OBJECT_COLUMNS), dtype=np.float32)
+        self._table[:, 7:] = [(*items[index].size, 1.0, items[index].is_goal) for index in order]
 
     def _objects(self) -> npt.NDArray[np.float32]:
-        task = self.task
-        table = np.zeros((len(task.items), OBJECT_COLUMNS))
-        poses = self.world.poses[self._rows]
-        table[:, :3] = poses[:, :3]
-        table[:, 3:7] = np.where(poses[:, 6:7] < 0.0, -poses[:, 3:7], poses[:, 3:7])
-        table[:, 7:10] = [item.size for item in task.items]
-        table[:, 10] = 1.0
-        table[:, 11] = [item.is_goal for item in task.items]
-        table[~task.present] = 0.0
-        return table[self._order].astype(np.float32)
+        table: npt.NDArray[np.float32] = self._table.copy()
+        table[:, :7] = self.world.poses[self._shuffled_rows]
+        table[table[:, 6] < 0.0, 3:7] *= -1.0
+        table[~self.task.present[self._order]] = 0.0
+        return table
 
     def _info(self) -> dict[str, Any]:
         return {
-            "instruction": self.instruction,
-            "object_names": self.object_names,
+            "instruction": self._instruction,
+            "object_names": self._names,
             "success": self._verdict.success,
             "stage": self._verdict.stage,
             "failure": self._verdict.failure,

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
+Quaternion = tuple[float, float, float, float]
 
 HOME: Array = np.array([0.0, -0.35, 0.0, -2.35, 0.0, 2.0, math.pi / 4])
 # Limits of the datasheet (franka_panda URDF, soft limits), rad.
@@ -21,63 +22,67 @@ UPPER: Array = np.array([2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973
 TOOL_OFFSET_M = 0.107 + 0.105  # flange and hand, as in the URDF: joint 7 to the point between the fingertips
 _DAMPING = 1e-4
 _POSTURE_GAIN = 0.05
-
-
-def _modified_dh() -> tuple[Array, Array, Array]:
-    """Return A, B, C, each (7, 4, 4), with joint transforms A + B cos(q) + C sin(q)."""
-    half = math.pi / 2
-    rows = (
-        (0.0, 0.333, 0.0),
-        (0.0, 0.0, -half),
-        (0.0, 0.316, half),
-        (0.0825, 0.0, half),
-        (-0.0825, 0.384, -half),
-        (0.0, 0.0, half),
-        (0.088, 0.0, half),
-    )
-    constant, cosine, sine = (np.zeros((7, 4, 4)) for _ in range(3))
-    for joint, (a, d, alpha) in enumerate(rows):
-        c, s = round(math.cos(alpha), 12), round(math.sin(alpha), 12)
-        constant[joint] = np.array([[0, 0, 0, a], [0, 0, -s, -s * d], [0, 0, c, c * d], [0, 0, 0, 1]])
-        cosine[joint, :3, :2] = np.array([[1, 0], [0, c], [0, s]])
-        sine[joint, :3, :2] = np.array([[0, -1], [c, 0], [s, 0]])
-    return constant, cosine, sine
-
-
-_CONSTANT, _COSINE, _SINE = _modified_dh()
 _QUARTER = math.sqrt(0.5)
-# Joint 7 to tool: down the flange, turned by -45 degrees, then half a turn about x so that z points back at the hand.
-_TOOL: Array = np.array(
-    [
-        [_QUARTER, -_QUARTER, 0, 0],
-        [-_QUARTER, -_QUARTER, 0, 0],
-        [0, 0, -1, TOOL_OFFSET_M],
-        [0, 0, 0, 1],
-    ]
+
+# Modified Denavit-Hartenberg rows of the URDF: a (m), d (m), sine of alpha (alpha is 0 or a quarter turn).
+_ROWS = (
+    (0.0, 0.333, 0.0),
+    (0.0, 0.0, -1.0),
+    (0.0, 0.316, 1.0),
+    (0.0825, 0.0, 1.0),
+    (-0.0825, 0.384, -1.0),
+    (0.0, 0.0, 1.0),
+    (0.088, 0.0, 1.0),
 )
 
 
-def forward(joints: Array) -> tuple[Array, Array]:
-    """Return the tool's pose and its Jacobian.
+def forward(joints: Array) -> tuple[Array, Array, Array]:
+    """Return the tool's pose and its Jacobian, in plain floats: for 7 joints that beats arrays.
 
     Args:
         joints: shape (7,), rad.
 
     Returns:
-        The pose, shape (4, 4), m, and the Jacobian, shape (6, 7): velocity (m/s) and angular velocity (rad/s).
+        Position, shape (3,), m; rotation, shape (3, 3); Jacobian, shape (6, 7): velocity and angular velocity.
     """
-    links = _CONSTANT + _COSINE * np.cos(joints)[:, None, None] + _SINE * np.sin(joints)[:, None, None]
-    for joint in range(1, 7):
-        links[joint] = links[joint - 1] @ links[joint]
-    pose = links[6] @ _TOOL
-    axes = links[:, :3, 2]
-    arms = pose[:3, 3] - links[:, :3, 3]
-    jacobian = np.empty((6, 7))
-    jacobian[0] = axes[:, 1] * arms[:, 2] - axes[:, 2] * arms[:, 1]
-    jacobian[1] = axes[:, 2] * arms[:, 0] - axes[:, 0] * arms[:, 2]
-    jacobian[2] = axes[:, 0] * arms[:, 1] - axes[:, 1] * arms[:, 0]
-    jacobian[3:] = axes.T
-    return pose, jacobian
+    px = py = pz = 0.0
+    ax, ay, az = 1.0, 0.0, 0.0  # the link's x, y and z axes in the base frame
+    bx, by, bz = 0.0, 1.0, 0.0
+    cx, cy, cz = 0.0, 0.0, 1.0
+    origins, axes = [], []
+    for (a, d, turn), angle in zip(_ROWS, joints.tolist(), strict=True):
+        px, py, pz = px + a * ax, py + a * ay, pz + a * az
+        if turn > 0.0:  # alpha = +90 degrees: y becomes z, z becomes -y
+            bx, by, bz, cx, cy, cz = cx, cy, cz, -bx, -by, -bz
+        elif turn < 0.0:
+            bx, by, bz, cx, cy, cz = -cx, -cy, -cz, bx, by, bz
+        px, py, pz = px + d * cx, py + d * cy, pz + d * cz
+        c, s = math.cos(angle), math.sin(angle)
+        ax, ay, az, bx, by, bz = (
+            c * ax + s * bx,
+            c * ay + s * by,
+            c * az + s * bz,
+            c * bx - s * ax,
+            c * by - s * ay,
+            c * bz - s * az,
+        )
+        origins.append((px, py, pz))
+        axes.append((cx, cy, cz))
+    # Down the flange, turned by -45 degrees, then half a turn about x so that z points back at the hand.
+    px, py, pz = px + TOOL_OFFSET_M * cx, py + TOOL_OFFSET_M * cy, pz + TOOL_OFFSET_M * cz
+    q = _QUARTER
+    rotation = np.array(
+        [
+            [q * (ax - bx), -q * (ax + bx), -cx],
+            [q * (ay - by), -q * (ay + by), -cy],
+            [q * (az - bz), -q * (az + bz), -cz],
+        ]
+    )
+    columns = []
+    for (ox, oy, oz), (zx, zy, zz) in zip(origins, axes, strict=True):
+        x, y, z = px - ox, py - oy, pz - oz
+        columns.append((zy * z - zz * y, zz * x - zx * z, zx * y - zy * x, zx, zy, zz))
+    return np.array((px, py, pz)), rotation, np.array(columns).T
 
 
 def inverse_step(joints: Array, position: Array, rotation: Array) -> tuple[Array, float]:
@@ -91,10 +96,8 @@ def inverse_step(joints: Array, position: Array, rotation: Array) -> tuple[Array
     Returns:
         The new joints, shape (7,), rad, within limits, and the error before the step (m and rad together).
     """
-    pose, jacobian = forward(joints)
-    error = np.empty(6)
-    error[:3] = position - pose[:3, 3]
-    error[3:] = rotation_vector(rotation @ pose[:3, :3].T)
+    reached, turned, jacobian = forward(joints)
+    error = np.concatenate([position - reached, rotation_vector(rotation @ turned.T)])
     posture = _POSTURE_GAIN * (HOME - joints)
     gram = jacobian @ jacobian.T
     gram.flat[::7] += _DAMPING
@@ -114,14 +117,10 @@ def inverse(position: Array, rotation: Array, start: Array = HOME) -> Array:
 
 def rotation_vector(rotation: Array) -> Array:
     """Return the axis-angle vector, shape (3,), rad, of a rotation matrix, shape (3, 3)."""
-    x, y, z = rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]
-    sine = 0.5 * math.sqrt(x * x + y * y + z * z)
-    cosine = 0.5 * (rotation[0, 0] + rotation[1, 1] + rotation[2, 2] - 1.0)
-    if sine < 1e-9 and cosine < 0.0:  # half a turn: the axis is the largest column of R + 1
-        column = (rotation + np.eye(3))[:, int(np.argmax(np.diag(rotation)))]
-        return math.pi * column / math.sqrt(float(column @ column))
-    scale = 0.5 if sine < 1e-9 else 0.5 * math.atan2(sine, cosine) / sine
-    return np.array([x * scale, y * scale, z * scale])
+    x, y, z, w = quaternion(rotation)
+    sine = math.sqrt(x * x + y * y + z * z)
+    scale = 2.0 if sine < 1e-9 else 2.0 * math.atan2(sine, w) / sine
+    return np.array((x * scale, y * scale, z * scale))
 
 
 def rotation_matrix(vector: Array) -> Array:
@@ -142,7 +141,7 @@ def rotation_matrix(vector: Array) -> Array:
     )
 
 
-def quaternion(rotation: Array) -> tuple[float, float, float, float]:
+def quaternion(rotation: Array) -> Quaternion:
     """Return the quaternion (x, y, z, w), w >= 0, of a rotation matrix, shape (3, 3)."""
     (a, b, c), (d, e, f), (g, h, i) = rotation.tolist()
     trace = a + e + i
@@ -161,7 +160,22 @@ def quaternion(rotation: Array) -> tuple[float, float, float, float]:
     return q if q[3] >= 0.0 else (-q[0], -q[1], -q[2], -q[3])
 
 
-def matrix(q: tuple[float, float, float, float] | Array) -> Array:
+def turn_between(first: Quaternion, second: Quaternion) -> tuple[float, float, float]:
+    """Return the axis-angle vector, rad, base frame, that turns one orientation (x, y, z, w) into another."""
+    ax, ay, az, aw = first
+    bx, by, bz, bw = second
+    w = aw * bw + ax * bx + ay * by + az * bz
+    x = aw * bx - ax * bw - ay * bz + az * by
+    y = aw * by - ay * bw - az * bx + ax * bz
+    z = aw * bz - az * bw - ax * by + ay * bx
+    if w < 0.0:
+        x, y, z, w = -x, -y, -z, -w
+    sine = math.sqrt(x * x + y * y + z * z)
+    scale = 2.0 if sine < 1e-9 else 2.0 * math.atan2(sine, w) / sine
+    return x * scale, y * scale, z * scale
+
+
+def matrix(q: Quaternion | Array) -> Array:
     """Return the rotation matrix, shape (3, 3), of a unit quaternion (x, y, z, w)."""
     x, y, z, w = (float(value) for value in q)
     return np.array(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ class Panda:
         body: PyBullet's body id.
         joints: shape (9,), float64, seven arm joints (rad) and two fingers (m) at the last `read`.
         tool_position: shape (3,), m, point between the fingertips at the last `read`.
-        tool_rotation: shape (3, 3), tool to base (axes: see `kinematics`).
+        tool_quaternion: x, y, z, w (w >= 0), tool to base (axes: see `kinematics`).
         target_position: shape (3,), m, where the tool was told to go.
         target_rotation: shape (3, 3), how the tool was told to be turned.
         gripper: last gripper command, +1 closes, -1 opens.
@@ -71,9 +72,10 @@ class Panda:
         """
         self._world = world
         self._client = world.client
-        self._low, self._high = workspace
-        self._active = np.array([float(axis not in frozen_axes) for axis in range(6)])
-        self._active *= [FULL_SCALE_M] * 3 + [FULL_SCALE_RAD] * 3
+        self._low, self._high = workspace[0].tolist(), workspace[1].tolist()
+        self._scale = [
+            0.0 if axis in frozen_axes else FULL_SCALE_M if axis < 3 else FULL_SCALE_RAD for axis in range(6)
+        ]
         self._upright = 3 in frozen_axes and 4 in frozen_axes
         self.body: int = pybullet.loadURDF(str(URDF), useFixedBase=True, physicsClientId=self._client)
         gear = pybullet.createConstraint(
@@ -97,10 +99,10 @@ class Panda:
                 physicsClientId=self._client,
             )
         self.joints: Array = np.zeros(9)
-        self._joint_velocities: Array = np.zeros(9)
+        self._joint_velocities: tuple[float, ...] = (0.0,) * 9
         self._command: Array = kinematics.HOME
         self.tool_position: Array = np.zeros(3)
-        self.tool_rotation: Array = np.eye(3)
+        self.tool_quaternion: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 1.0)
         self.target_position: Array = np.zeros(3)
         self.target_rotation: Array = np.eye(3)
         self.gripper = -1.0
@@ -119,52 +121,64 @@ class Panda:
         self._command = kinematics.inverse(self.target_position, self.target_rotation)
         self._set_joints(np.array([*self._command, 0.5 * opening_m, 0.5 * opening_m]), np.zeros(9))
         self.gripper = gripper
-        self._drive()
+        self._drive_arm()
+        self._drive_fingers()
         self.read()
 
-    def command(self, action: Array) -> None:
+    def command(self, action: Sequence[float]) -> None:
         """Move the target by an action and drive the motors there.
 
         Args:
-            action: shape (7,), in [-1, 1]: position and rotation deltas in the base frame (full scale 25 mm and
+            action: 7 numbers in [-1, 1]: position and rotation deltas in the base frame (full scale 25 mm and
                 0.2 rad), gripper (> 0 closes). The target stays within the workspace and within 60 mm and 0.3 rad of
                 where the tool is.
         """
-        move = action[:6] * self._active
-        lead = self.target_position + move[:3] - self.tool_position
-        distance = math.sqrt(float(lead @ lead))
-        if distance > LEASH_M:
-            lead *= LEASH_M / distance
-        self.target_position = self.within_reach(self.tool_position + lead)
-        self.target_rotation = self._turn(move[3:])
-        self.gripper = 1.0 if action[6] > 0.0 else -1.0
+        dx, dy, dz, rx, ry, rz = (value * scale for value, scale in zip(action[:6], self._scale, strict=True))
+        x, y, z = self.target_position.tolist()
+        tool = self.tool_position.tolist()
+        lead = (x + dx - tool[0], y + dy - tool[1], z + dz - tool[2])
+        distance = math.sqrt(lead[0] ** 2 + lead[1] ** 2 + lead[2] ** 2)
+        share = LEASH_M / distance if distance > LEASH_M else 1.0
+        self.target_position = self.within_reach([tool[axis] + share * lead[axis] for axis in range(3)])
+        self.target_rotation = self._turn_yaw(rz) if self._upright else self._turn(np.array([rx, ry, rz]))
         self._command, _ = kinematics.inverse_step(self._command, self.target_position, self.target_rotation)
-        self._drive()
+        self._drive_arm()
+        gripper = 1.0 if action[6] > 0.0 else -1.0
+        if gripper != self.gripper:  # motors keep their command
+            self.gripper = gripper
+            self._drive_fingers()
 
-    def within_reach(self, position: Array) -> Array:
+    def within_reach(self, position: Sequence[float] | Array) -> Array:
         """Return the nearest position, shape (3,), m, to which the tool may be sent."""
-        position = np.minimum(np.maximum(position, self._low), self._high)
-        radius = math.hypot(position[0], position[1])
-        if radius > REACH_M:
-            position[:2] *= REACH_M / radius
-        return position
+        x, y, z = (
+            min(max(float(value), low), high) for value, low, high in zip(position, self._low, self._high, strict=True)
+        )
+        radius = math.sqrt(x * x + y * y)
+        share = REACH_M / radius if radius > REACH_M else 1.0
+        return np.array((x * share, y * share, z))
 
     def reaches(self, x: float, y: float) -> bool:
         """Return whether the tool can come above a point of the table."""
         inside = self._low[0] <= x <= self._high[0] and self._low[1] <= y <= self._high[1]
         return bool(inside) and math.hypot(x, y) <= REACH_M
 
+    def _turn_yaw(self, angle: float) -> Array:
+        """Return the target turned about z only, on its leash; the tool keeps pointing down."""
+        measured = self.tool_yaw
+        lead = math.atan2(self.target_rotation[1, 0], self.target_rotation[0, 0]) + angle - measured
+        lead = (lead + math.pi) % (2.0 * math.pi) - math.pi
+        return kinematics.yaw_matrix(measured + min(max(lead, -LEASH_RAD), LEASH_RAD))
+
     def _turn(self, vector: Array) -> Array:
+        """Return the target turned by an axis-angle vector, on its leash."""
         turned = kinematics.rotation_matrix(vector) @ self.target_rotation
         lead = kinematics.rotation_vector(turned @ self.tool_rotation.T)
         angle = math.sqrt(float(lead @ lead))
         if angle > LEASH_RAD:
             turned = kinematics.rotation_matrix(lead * (LEASH_RAD / angle)) @ self.tool_rotation
-        if self._upright:
-            return kinematics.yaw_matrix(math.atan2(turned[1, 0], turned[0, 0]))
         return turned
 
-    def _drive(self) -> None:
+    def _drive_arm(self) -> None:
         pybullet.setJointMotorControlArray(
             self.body,
             _ARM,
@@ -174,6 +188,8 @@ class Panda:
             positionGains=_ARM_GAINS,
             physicsClientId=self._client,
         )
+
+    def _drive_fingers(self) -> None:
         for finger in _FINGERS:
             pybullet.setJointMotorControl2(
                 self.body,
@@ -193,9 +209,23 @@ class Panda:
         """Refresh what is measured."""
         states = pybullet.getJointStates(self.body, _JOINTS, self._client)
         self.joints = np.array([state[0] for state in states])
-        self._joint_velocities = np.array([state[1] for state in states])
-        pose, _ = kinematics.forward(self.joints[:7])
-        self.tool_position, self.tool_rotation = pose[:3, 3], pose[:3, :3]
+        self._joint_velocities = tuple(state[1] for state in states)
+        link = pybullet.getLinkState(self.body, _TOOL_LINK, 0, 1, self._client)
+        self.tool_position = np.array(link[4])
+        x, y, z, w = link[5]
+        # Half a turn about x: the link's z axis points along the reach of the hand, the tool's against it.
+        self.tool_quaternion = (w, z, -y, -x) if x <= 0.0 else (-w, -z, y, x)
+
+    @property
+    def tool_rotation(self) -> Array:
+        """Orientation of the tool, shape (3, 3), tool to base."""
+        return kinematics.matrix(self.tool_quaternion)
+
+    @property
+    def tool_yaw(self) -> float:
+        """Angle of the tool's x axis about z, rad."""
+        x, y, z, w = self.tool_quaternion
+        return math.atan2(2.0 * (x * y + z * w), 1.0 - 2.0 * (y * y + z * z))
 
     @property
     def opening_m(self) -> float:
@@ -204,15 +234,12 @@ class Panda:
 
     def state(self) -> npt.NDArray[np.float32]:
         """Return the proprioception, shape (22,), float32; entries are named by STATE_NAMES."""
-        row = np.empty(STATE_SIZE)
-        row[:7] = self.joints[:7]
-        row[7:10] = self.tool_position
-        row[10:14] = kinematics.quaternion(self.tool_rotation)
-        row[14] = self.opening_m
-        row[15:18] = self.target_position - self.tool_position
-        row[18:21] = kinematics.rotation_vector(self.target_rotation @ self.tool_rotation.T)
-        row[21] = self.gripper
-        return row.astype(np.float32)
+        joints, tool = self.joints.tolist(), self.tool_position.tolist()
+        x, y, z = self.target_position.tolist()
+        turn = kinematics.turn_between(self.tool_quaternion, kinematics.quaternion(self.target_rotation))
+        offset = (x - tool[0], y - tool[1], z - tool[2])
+        row = (*joints[:7], *tool, *self.tool_quaternion, joints[7] + joints[8], *offset, *turn, self.gripper)
+        return np.array(row, dtype=np.float32)
 
     def sim_state(self) -> Array:
         """Return everything needed to come back, shape (38,), float64."""
@@ -233,5 +260,6 @@ class Panda:
         self._command = state[18:25].copy()
         self.target_position, self.target_rotation = state[25:28].copy(), state[28:37].reshape(3, 3).copy()
         self.gripper = float(state[37])
-        self._drive()
+        self._drive_arm()
+        self._drive_fingers()
         self.read()

@@ -158,15 +158,15 @@ def _put_in_hand(
     """Teleport with the part between almost closed fingers, a little off the ideal grip."""
     _teleport(robot, tool, task.grip_m + 0.0005, 1.0, None)
     slip = rng.uniform(-0.006, 0.006, 3) * [1.0, 0.0, 1.0]
-    turn = kinematics.yaw_matrix(robot_yaw(robot) - grasp.yaw)
+    turn = kinematics.yaw_matrix(robot.tool_yaw - grasp.yaw)
     at = robot.tool_position + robot.tool_rotation @ slip + turn @ (part[:3] - grasp.position)
     world.place(task.named_body, at.tolist(), kinematics.quaternion(turn @ kinematics.matrix(part[3:])))
 
 
 def _settle(world: World, robot: Panda, task: Task, released: bool, rng: np.random.Generator) -> None:
     """Let the fingers grip; where asked for, open them again and start to rise."""
-    hold = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0])
-    rise = np.array([0.0, 0.0, rng.uniform(0.0, 1.0), 0.0, 0.0, 0.0, -1.0])
+    hold = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]
+    rise = [0.0, 0.0, rng.uniform(0.0, 1.0), 0.0, 0.0, 0.0, -1.0]
     for action in [hold] + [rise] * (int(rng.integers(1, 4)) if released else 0):
         robot.command(action)
         for _ in range(SUBSTEPS):
@@ -180,8 +180,3 @@ def _teleport(robot: Panda, tool: ToolPose, opening_m: float, gripper: float, rn
     robot.reset(tool.position, tool.yaw, opening_m, gripper)
     if rng is not None:  # on the way the target runs ahead of the tool
         robot.target_position = robot.within_reach(robot.target_position + rng.uniform(-0.008, 0.008, 3))
-
-
-def robot_yaw(robot: Panda) -> float:
-    """Return the yaw, rad, of a tool that points down."""
-    return math.atan2(float(robot.tool_rotation[1, 0]), float(robot.tool_rotation[0, 0]))

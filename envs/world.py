@@ -62,6 +62,7 @@ class World:
         self.bodies: list[int] = []
         self.poses: Array = np.zeros((0, 7))
         self.velocities: Array = np.zeros((0, 6))
+        self._states: Array = np.zeros((0, BODY_STATE))
         self._pristine = -1
         pybullet.setPhysicsEngineParameter(
             fixedTimeStep=SUBSTEP_S,
@@ -164,17 +165,23 @@ class World:
         """Advance by 1/240 s."""
         pybullet.stepSimulation(physicsClientId=self.client)
 
+    def control_step(self) -> None:
+        """Advance by 1/20 s."""
+        step, client = pybullet.stepSimulation, self.client
+        for _ in range(SUBSTEPS):
+            step(client)
+
     def read(self) -> None:
         """Refresh `poses` and `velocities`."""
         client = self.client
         pose, velocity = pybullet.getBasePositionAndOrientation, pybullet.getBaseVelocity
-        poses, velocities = [], []
+        rows = []
         for body in self.bodies:
             position, quaternion = pose(body, client)
-            poses.append(position + quaternion)
             linear, angular = velocity(body, client)
-            velocities.append(linear + angular)
-        self.poses, self.velocities = np.array(poses), np.array(velocities)
+            rows.append(position + quaternion + linear + angular)
+        self._states = np.array(rows)
+        self.poses, self.velocities = self._states[:, :7], self._states[:, 7:]
 
     def touching(self, first: int, second: int) -> bool:
         """Return whether two bodies had a contact point in the last substep."""
@@ -188,7 +195,7 @@ class World:
 
     def sim_state(self) -> Array:
         """Return the bodies' state of the last `read`, shape (13 B,), float64: pose and velocity of each."""
-        return np.concatenate([self.poses, self.velocities], axis=1).ravel()
+        return self._states.ravel()
 
     def set_sim_state(self, state: Array) -> None:
         """Put every body where `sim_state` found it."""

@@ -34,6 +34,7 @@ TRAY_LOW, TRAY_HIGH = (0.43, 0.175), (0.59, 0.255)
 CLEARANCE_M = 0.105
 MAX_YAW = math.pi / 4
 PART_MASS_KG = 0.1
+CLEAR_M, OPEN_M = 0.045, 0.06  # tool to part and between the fingers, once let go
 
 ITEMS = (
     Item("red cube", (0.04, 0.04, 0.04), (0.85, 0.15, 0.15)),
@@ -129,16 +130,17 @@ class PickToTray:
     def judge(self, world: World, robot: Panda) -> Verdict:
         """Judge where the parts lie."""
         named = self._named_index
-        poses, speeds = world.poses.tolist(), world.velocities.tolist()
+        poses = world.poses.tolist()
         tool = robot.tool_position.tolist()
         part, tray = poses[named], poses[3]
         inside = [_in_tray(pose, tray) for pose in poses[:3]]
-        still = all(abs(speed) < REST_M_S for speed in speeds[named][:3])
-        clear = robot.opening_m > 0.06 and math.dist(tool, part[:3]) > 0.045
-        others = any(inside[index] for index in range(3) if index != named)
-        wrong = any(inside[index] and math.dist(tool, poses[index][:3]) > 0.045 for index in range(3) if index != named)
-        self._held_steps = self._held_steps + 1 if inside[named] and still and clear and not others else 0
-        self._wrong_steps = self._wrong_steps + 1 if wrong else 0
+        clear = [math.dist(tool, pose[:3]) > CLEAR_M for pose in poses[:3]]
+        others = [index for index in range(3) if inside[index] and index != named]
+        done = inside[named] and not others and clear[named] and robot.opening_m > OPEN_M
+        if done:
+            done = max(map(abs, world.velocities[named, :3].tolist())) < REST_M_S
+        self._held_steps = self._held_steps + 1 if done else 0
+        self._wrong_steps = self._wrong_steps + 1 if any(clear[index] for index in others) else 0
         if self._held_steps >= HOLD_STEPS:
             return Verdict("done", success=True)
         failure = ""
