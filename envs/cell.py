@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, cast, final
+from typing import Any, final
 
 import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.core import (
-    ACTION_CONVENTION,
-    CONTROL_HZ,
-    InvalidInputError,
-    UnknownNameError,
-    seed_stream,
-)
+from shopfloor.core import CONTROL_HZ, InvalidInputError, UnknownNameError, seed_stream
 from shopfloor.envs import robot as panda
-from shopfloor.envs.camera import LIGHT_SIZE, Camera, Image, Light, check_size
+from shopfloor.envs.camera import LIGHT_SIZE, Camera, Image, Light
+from shopfloor.envs.description import OBJECT_COLUMNS, cell_options, describe, observation_space, vocabulary
 from shopfloor.envs.robot import Panda
 from shopfloor.envs.task import Task, Verdict
 from shopfloor.envs.variation import VARIATIONS, Displacement, draw_light, start_mid_task
@@ -27,43 +21,8 @@ from shopfloor.envs.world import SUBSTEPS, TABLE_RGB, World
 
 Array = npt.NDArray[np.float64]
 
-OBJECT_COLUMNS = 12
-OBJECT_NAMES = ("x", "y", "z", "qx", "qy", "qz", "qw", "size_x", "size_y", "size_z", "present", "is_goal")
-OBJECT_UNITS = ("m",) * 3 + ("1",) * 4 + ("m",) * 3 + ("1",) * 2
 ACTION_SIZE = len(panda.ACTION_NAMES)
 _RENDER_SIZE = (480, 480)
-
-
-@dataclass(frozen=True)
-class CellOptions:
-    """What `gymnasium.make` may be given.
-
-    Attributes:
-        robot: "panda".
-        cameras: names of the views in observations.
-        image_size: height and width of their pictures, pixels.
-        privileged: whether observations hold "objects", the poses of all parts and goals.
-        variation: how episodes depart from the nominal one, such as "displaced".
-        render_mode: "rgb_array" or None.
-    """
-
-    robot: str = "panda"
-    cameras: tuple[str, ...] = ("front", "wrist")
-    image_size: tuple[int, int] = (96, 96)
-    privileged: bool = False
-    variation: str = "nominal"
-    render_mode: str | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse what no cell can do."""
-        if self.robot != "panda":
-            raise UnknownNameError("robot", str(self.robot), ["panda"])
-        if self.variation not in VARIATIONS:
-            raise UnknownNameError("variation", str(self.variation), VARIATIONS)
-        if self.render_mode not in (None, "rgb_array"):
-            raise UnknownNameError("render mode", str(self.render_mode), ["rgb_array"])
-        object.__setattr__(self, "image_size", check_size(self.image_size))
-        object.__setattr__(self, "cameras", tuple(self.cameras or ()))
 
 
 @final
@@ -85,27 +44,20 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": CONTROL_HZ}  # noqa: RUF012  # Gymnasium's own form
 
-    def __init__(self, cell_id: str, task: Task, **options: Any) -> None:  # noqa: ANN401  # checked by CellOptions
-        """Build the cell; see `CellOptions` for the options."""
-        known = [field.name for field in fields(CellOptions)]
-        for name in options:
-            if name not in known:
-                raise UnknownNameError("cell option", name, known)
+    def __init__(self, cell_id: str, task: Task, **options: Any) -> None:  # noqa: ANN401  # checked there
+        """Build the cell; see `shopfloor.envs.description.CellOptions`."""
         self.cell_id = cell_id
         self.task = task
-        self.options = CellOptions(**options)
+        self.options = cell_options(options)
         self.render_mode = self.options.render_mode
         self._cameras = {camera.name: camera for camera in task.cameras}
         for name in self.options.cameras:
             self._camera(name)
         self.max_episode_steps = task.max_episode_steps
         self.instructions = dict(task.instructions)
-        self.vocabulary = {
-            "parts": list(dict.fromkeys(item.name for item in task.items if not item.is_goal)),
-            "goals": list(dict.fromkeys(item.name for item in task.items if item.is_goal)),
-        }
+        self.vocabulary = vocabulary(task)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (ACTION_SIZE,), np.float32)
-        self.observation_space = self._observation_space()
+        self.observation_space = observation_space(task, self.options)
         self.world = World()
         self.robot = Panda(self.world, task.workspace, task.frozen_axes)
         task.build(self.world)
@@ -319,44 +271,7 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
 
     def describe(self) -> dict[str, Any]:
         """Return plain JSON data on what the cell takes and gives; written into every dataset."""
-        height, width = self.options.image_size
-        slots = len(self.task.items)
-        features: dict[str, Any] = {
-            "state": _feature([panda.STATE_SIZE], "float32", panda.STATE_NAMES, panda.STATE_UNITS),
-            "objects": _feature([slots, OBJECT_COLUMNS], "float32", OBJECT_NAMES, OBJECT_UNITS),
-        }
-        for name in self._cameras:
-            features[name] = _feature([height, width, 3], "uint8", ("height", "width", "rgb"), ("px", "px", "1"))
-        frozen = [panda.ACTION_NAMES[axis] for axis in self.task.frozen_axes]
-        return {
-            "cell": self.cell_id,
-            "robot": self.options.robot,
-            "control_hz": CONTROL_HZ,
-            "action_convention": ACTION_CONVENTION,
-            "action_names": list(panda.ACTION_NAMES),
-            "action_full_scale": {"position_m": panda.FULL_SCALE_M, "rotation_rad": panda.FULL_SCALE_RAD},
-            "frozen_actions": frozen,
-            "workspace_m": self.task.workspace.tolist(),
-            "max_episode_steps": self.max_episode_steps,
-            "features": features,
-            "object_slots": slots,
-            "instruction_templates": {name: list(texts) for name, texts in self.instructions.items()},
-            "vocabulary": self.vocabulary,
-            "cameras": {
-                camera.name: {
-                    "fov_deg": camera.fov_deg,
-                    "eye": camera.eye,
-                    "target": camera.target,
-                    "on_tool": camera.on_tool,
-                }
-                for camera in self._cameras.values()
-            },
-            "env_args": {
-                "env_name": self.cell_id,
-                "type": 2,
-                "env_kwargs": {"robot": self.options.robot, "image_size": [height, width]},
-            },
-        }
+        return describe(self.cell_id, self.task, self.options)
 
     # -- Inside ------------------------------------------------------------------------------------------------------
 
@@ -398,18 +313,3 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
             "stage": self._verdict.stage,
             "failure": self._verdict.failure,
         }
-
-    def _observation_space(self) -> gymnasium.Space[dict[str, npt.NDArray[Any]]]:
-        spaces: dict[str, gymnasium.Space[Any]] = {
-            "state": gymnasium.spaces.Box(-np.inf, np.inf, (panda.STATE_SIZE,), np.float32)
-        }
-        if self.options.privileged:
-            shape = (len(self.task.items), OBJECT_COLUMNS)
-            spaces["objects"] = gymnasium.spaces.Box(-np.inf, np.inf, shape, np.float32)
-        for name in self.options.cameras:
-            spaces[name] = gymnasium.spaces.Box(0, 255, (*self.options.image_size, 3), np.uint8)
-        return cast("gymnasium.Space[dict[str, npt.NDArray[Any]]]", gymnasium.spaces.Dict(spaces))
-
-
-def _feature(shape: list[int], dtype: str, names: Sequence[str], units: Sequence[str]) -> dict[str, Any]:
-    return {"shape": shape, "dtype": dtype, "names": list(names), "units": list(units)}

@@ -165,9 +165,9 @@ def turn_between(first: Quaternion, second: Quaternion) -> tuple[float, float, f
     ax, ay, az, aw = first
     bx, by, bz, bw = second
     w = aw * bw + ax * bx + ay * by + az * bz
-    x = aw * bx - ax * bw - ay * bz + az * by
-    y = aw * by - ay * bw - az * bx + ax * bz
-    z = aw * bz - az * bw - ax * by + ay * bx
+    x = aw * bx - ax * bw + ay * bz - az * by
+    y = aw * by - ay * bw + az * bx - ax * bz
+    z = aw * bz - az * bw + ax * by - ay * bx
     if w < 0.0:
         x, y, z, w = -x, -y, -z, -w
     sine = math.sqrt(x * x + y * y + z * z)

@@ -64,7 +64,7 @@ def make_cell(name: str, **options: Any) -> WorkCell:  # noqa: ANN401  # checked
 
     Args:
         name: full id or bare name.
-        options: see `shopfloor.envs.cell.CellOptions`.
+        options: see `shopfloor.envs.description.CellOptions`.
     """
     module, function = cell_module(name)
     return cast(WorkCell, getattr(importlib.import_module(module), function)(**options))

@@ -35,6 +35,7 @@ CLEARANCE_M = 0.105
 MAX_YAW = math.pi / 4
 PART_MASS_KG = 0.1
 CLEAR_M, OPEN_M = 0.045, 0.06  # tool to part and between the fingers, once let go
+SLOW_M_S = 0.02
 
 ITEMS = (
     Item("red cube", (0.04, 0.04, 0.04), (0.85, 0.15, 0.15)),
@@ -136,9 +137,8 @@ class PickToTray:
         inside = [_in_tray(pose, tray) for pose in poses[:3]]
         clear = [math.dist(tool, pose[:3]) > CLEAR_M for pose in poses[:3]]
         others = [index for index in range(3) if inside[index] and index != named]
-        done = inside[named] and not others and clear[named] and robot.opening_m > OPEN_M
-        if done:
-            done = max(map(abs, world.velocities[named, :3].tolist())) < REST_M_S
+        speed = math.hypot(*world.velocities[named, :3].tolist())
+        done = inside[named] and not others and clear[named] and robot.opening_m > OPEN_M and speed < REST_M_S
         self._held_steps = self._held_steps + 1 if done else 0
         self._wrong_steps = self._wrong_steps + 1 if any(clear[index] for index in others) else 0
         if self._held_steps >= HOLD_STEPS:
@@ -148,7 +148,7 @@ class PickToTray:
             failure = "dropped"
         elif self._wrong_steps >= HOLD_STEPS:
             failure = "wrong_part"
-        elif part[2] < 0.06 and not robot.reaches(part[0], part[1]):
+        elif part[2] < 0.06 and clear[named] and speed < SLOW_M_S and not robot.reaches(part[0], part[1]):
             failure = "out_of_reach"
         if inside[named]:
             return Verdict("release", failure=failure)
@@ -183,7 +183,7 @@ def _in_tray(pose: list[float], tray: list[float]) -> bool:
 
 
 def make(**options: object) -> WorkCell:
-    """Build the cell; see `shopfloor.envs.cell.CellOptions` for the options."""
+    """Build the cell; see `shopfloor.envs.description.CellOptions` for the options."""
     return WorkCell(CELL_ID, PickToTray(), **options)
 
 

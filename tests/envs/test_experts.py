@@ -8,7 +8,8 @@ import pytest
 from cell_episodes import CELLS, build, count, play
 
 from shopfloor.core import InvalidInputError, Policy, UnknownNameError
-from shopfloor.envs.experts import grasp_yaw, make_expert, make_expert_from, make_random, wrap
+from shopfloor.envs.experts import make_expert, make_expert_from, make_random
+from shopfloor.envs.scene import grasp_yaw, wrap
 
 QUICK = range(600_100, 600_112)
 MANY = range(600_200, 600_400)
