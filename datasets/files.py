@@ -293,6 +293,9 @@ def _sync_folder(folder: Path, calls: SystemCalls) -> None:
     fd = calls.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, 0)
     try:
         calls.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that cannot sync folders
+            raise
     finally:
         calls.close(fd)
 

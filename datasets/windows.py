@@ -117,6 +117,7 @@ class Windows:
         self._steps = np.array([source.record.steps for source in self.sources], np.int64)
         self._slots = _Slots(self._steps, self._share(weight[kept], mixture))
         self._epoch, self._position = 0, 0
+        self._fingerprint = ""
 
     def _plan_reads(self) -> list[tuple[str, str, int, int]]:
         """Return what each window reads: (name in the batch, array, rows, how far before step t they start)."""
@@ -200,6 +201,8 @@ class Windows:
 
     def fingerprint(self) -> str:
         """Return a digest of everything the order and content of batches depends on."""
+        if self._fingerprint:
+            return self._fingerprint
         facts = [
             self.keys,
             self.step_keys,
@@ -211,7 +214,8 @@ class Windows:
             [source.record.episode_id for source in self.sources],
             [float(value) for value in self._slots.weight],
         ]
-        return sha256_hex(canonical_json(facts))
+        self._fingerprint = sha256_hex(canonical_json(facts))
+        return self._fingerprint
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
