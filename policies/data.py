@@ -186,25 +186,23 @@ def load_table(
             "No step to train on: no episode carries a teacher's label and none succeeded. "
             "Collect demonstrations (`--policy expert`) or with `--intervene expert`."
         )
-    texts = tuple(sorted({part["instruction"] for part in parts} | {text for part in parts for text in part["texts"]}))
+    rows = [part["texts"] or [part["instruction"]] * len(part["state"]) for part in parts]
+    texts = tuple(sorted({text for row in rows for text in row}))
     position = {text: index for index, text in enumerate(texts)}
 
     def join(key: str) -> torch.Tensor:
         return torch.from_numpy(np.concatenate([part[key] for part in parts]))
 
-    instruction = [
-        [position[text] for text in part["texts"] or [part["instruction"]] * len(part["state"])] for part in parts
-    ]
     return Table(
         state=join("state"),
         objects=join("objects"),
-        instruction=torch.tensor([row for rows in instruction for row in rows]),
+        instruction=torch.tensor([position[text] for row in rows for text in row]),
         cell=join("cell"),
         chunk=join("chunk"),
         valid=join("valid"),
         maps=maps,
         group=join("group"),
-        instructions=tuple(text for text in texts if text),
+        instructions=texts,
         sources=sources,
     )
 

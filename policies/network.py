@@ -200,6 +200,10 @@ class Eyes(nn.Module):
     """
 
     KEYPOINTS, POOLS, MIXED = 32, 4, 48
+    # A fresh layer's logits are small: unscaled, every softmax starts almost flat and the keypoints at the centre, and
+    # 1,000 steps later the 90th percentile of the named part's error is 68 mm instead of 18 mm.
+    SHARPNESS = 5.0
+    POINT_SCALE = 3.0  # so that coordinates count beside the pools in the layer norm
 
     def __init__(self, config: NetworkConfig) -> None:
         """Make one reader per view, and outputs for one slot per name."""
@@ -228,9 +232,10 @@ class Eyes(nn.Module):
     def _read_view(self, index: int, rows: torch.Tensor) -> torch.Tensor:
         mixed = functional.relu(self.mix[index](rows))
         maps = self.maps[index](mixed)
-        points = torch.einsum("bpk,pc->bkc", maps.softmax(1), self.grid).flatten(1)
-        pooled = torch.einsum("bpk,bpm->bkm", self.pools[index](mixed).softmax(1), mixed).flatten(1)
-        return torch.cat([points, maps.amax(1), pooled], -1)
+        points = torch.einsum("bpk,pc->bkc", (self.SHARPNESS * maps).softmax(1), self.grid).flatten(1)
+        pools = (self.SHARPNESS * self.pools[index](mixed)).softmax(1)
+        pooled = torch.einsum("bpk,bpm->bkm", pools, mixed).flatten(1)
+        return torch.cat([self.POINT_SCALE * points, maps.amax(1), pooled], -1)
 
     def forward(self, features: torch.Tensor, tool: Tool) -> Seen:
         """Look.

@@ -70,7 +70,7 @@ class TrainConfig:
 
 
 HORIZON = 2
-LEARNING_RATE, WARM_LEARNING_RATE = 1e-3, 8e-4
+LEARNING_RATES = {("poses", False): 1e-3, ("poses", True): 8e-4, ("cameras", False): 3e-3, ("cameras", True): 1.5e-3}
 GROUNDING_STEPS = 150
 AVERAGE_DECAY = 0.99
 DEFAULT_STEPS = {("poses", False): 1200, ("poses", True): 900, ("cameras", False): 1600, ("cameras", True): 1000}
@@ -277,8 +277,8 @@ class _Trainer:
     def run(self, steps: int, batch: int, progress: Progress) -> None:
         """Optimise for `steps` steps; `averaged` then holds the running average of the weights."""
         network = self.network.train()
-        rate = WARM_LEARNING_RATE if self.warm else LEARNING_RATE
-        optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-4)
+        rate = LEARNING_RATES["cameras" if network.config.views else "poses", self.warm]
+        optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-4, fused=True)
         for step in range(steps):
             warm_up = min(1.0, (step + 1) / 50)
             for group in optimiser.param_groups:
