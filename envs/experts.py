@@ -57,6 +57,7 @@ class ScriptedExpert:
             sha256_hex(f"expert:{cell_id}:{version}:{execute}"),
             (cell_id,),
             ("state", "objects", "object_names"),
+            expert=True,
         )
 
     @property
