@@ -62,9 +62,9 @@ def _main(arguments: list[str]) -> int:
     parsed = parse(verbs.VERBS[verb], verb, rest)
     if isinstance(parsed, int):
         return parsed
-    from shopfloor.collectors import signals
+    from shopfloor.launch.stopping import stopping_in_time
 
-    with signals.handling():
+    with stopping_in_time():
         return _command(verb)(parsed)
 
 

@@ -8,6 +8,7 @@ from shopfloor.core import ShopfloorError
 from shopfloor.launch import setups
 from shopfloor.launch.flywheel import flywheel
 from shopfloor.launch.gate import Look
+from shopfloor.launch.stopping import stopping_in_time
 
 SETTINGS = {
     "smoke": True,
@@ -40,7 +41,8 @@ def timeless(value):
 
 if __name__ == "__main__":
     try:
-        run(sys.argv[1], **{key: json.loads(value) for key, value in (word.split("=") for word in sys.argv[2:])})
+        with stopping_in_time():
+            run(sys.argv[1], **{key: json.loads(value) for key, value in (word.split("=") for word in sys.argv[2:])})
     except ShopfloorError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

@@ -1,0 +1,33 @@
+"""A signal ends the process in time even where nobody asks for it."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+PROGRAM = """
+import sys, time
+from shopfloor.collectors import signals
+from shopfloor.launch.stopping import stopping_in_time
+with stopping_in_time(0.5):
+    print("ready", flush=True)
+    while sys.argv[1] == "deaf" or signals.requested() is None:
+        time.sleep(0.05)
+print("left by itself")
+"""
+
+
+@pytest.mark.parametrize(("how", "code", "said"), [("deaf", 143, ""), ("listening", 0, "left by itself\n")])
+def test_the_process_leaves(how, code, said):
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, how], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (code, said)
+    assert time.monotonic() - began < 10
+    assert ("run the same command again" in err) == (how == "deaf")
