@@ -16,7 +16,8 @@ from shopfloor.datasets import layout
 from shopfloor.datasets.files import with_trailer
 
 CODECS = ("blosc", "gzip", "none")
-# One row a chunk from this size on (pictures): a random window then decodes only its own frames.
+# One row a chunk from this size on (pictures): a random window then decodes only its own frames. Four rows a chunk
+# measured 1.1 times the time to read a window (16 rows of gzip: 2.4 times) for up to a third less size.
 ROW_CHUNK_BYTES = 4096
 # Smaller rows share chunks of up to this size: one chunk holds most episodes' states and actions whole.
 BLOCK_CHUNK_BYTES = 1 << 16
@@ -265,7 +266,9 @@ def _dataset(where: h5py.h5g.GroupID, path: str, array: npt.NDArray[Any], codec:
 
 
 def _blosc(itemsize: int) -> tuple[int, tuple[int, ...]]:
-    # LZ4 level 5: benchmarks/dataset.py measured it fastest to write and read of the codecs that halve the size.
+    # Measured on pictures of our renderer (two cameras, 128 px, 200 steps; CPU ms to write, us to read a window of two
+    # frames each, bytes a step): Blosc-LZ4 level 5: 15, 50, 7,600; Blosc-Zstd 1: 34, 130, 4,600; gzip 4: 74, 140, 4,200;
+    # LZ4-HC: 67, 60, 5,200; uncompressed with its checksums: 47, 63, 98,600; bit shuffling doubles LZ4's size and time.
     # Byte shuffling helps floats and does nothing for uint8.
     shuffle = hdf5plugin.Blosc.SHUFFLE if itemsize > 1 else hdf5plugin.Blosc.NOSHUFFLE
     options = hdf5plugin.Blosc(cname="lz4", clevel=5, shuffle=shuffle)
