@@ -267,8 +267,8 @@ def _dataset(where: h5py.h5g.GroupID, path: str, array: npt.NDArray[Any], codec:
 
 def _blosc(itemsize: int) -> tuple[int, tuple[int, ...]]:
     # Measured on pictures of our renderer (two cameras, 128 px, 200 steps; CPU ms to write, us to read a window of two
-    # frames each, bytes a step): Blosc-LZ4 level 5: 15, 50, 7,600; Blosc-Zstd 1: 34, 130, 4,600; gzip 4: 74, 140, 4,200;
-    # LZ4-HC: 67, 60, 5,200; uncompressed with its checksums: 47, 63, 98,600; bit shuffling doubles LZ4's size and time.
+    # frames each, bytes a step): Blosc-LZ4 level 5: 15, 50, 7,600; Blosc-Zstd 1: 34, 130, 4,600; gzip 4: 74, 140,
+    # 4,200; LZ4-HC: 67, 60, 5,200; uncompressed with checksums: 47, 63, 98,600; bit shuffling doubles LZ4's figures.
     # Byte shuffling helps floats and does nothing for uint8.
     shuffle = hdf5plugin.Blosc.SHUFFLE if itemsize > 1 else hdf5plugin.Blosc.NOSHUFFLE
     options = hdf5plugin.Blosc(cname="lz4", clevel=5, shuffle=shuffle)
