@@ -131,7 +131,7 @@ class _Run:
                 purpose="train",
                 teacher=teacher,
                 intervention=config.intervention if teacher else "none",
-                noise=setups.demonstration_noise(cell) if demonstrations else 0.0,
+                noise=setups.demonstration_noise(cell) if demonstrations else config.collection_noise,
                 cameras=setups.CAMERAS if config.observations == "cameras" else (),
             )
 
