@@ -185,8 +185,8 @@ def document(figures: Sequence[Figure], experts: Sequence[Sequence[str]], comman
     parts = [
         "# Results",
         "Every figure is of episodes in PyBullet, of the policy in service after each turn, on report seeds that "
-        "decide nothing and are the same every turn. Intervals are Wilson 95 %. Turn 0 is the policy trained on the first "
-        "demonstrations. *promote*, *hold* and *reject* are what the gate decided on other, fresh seeds.",
+        "decide nothing and are the same every turn. Intervals are Wilson 95 %. Turn 0 is the policy trained on the "
+        "first demonstrations. *promote*, *hold* and *reject* are what the gate decided on other, fresh seeds.",
         "The interventions are a scripted expert's, which sees the simulator's poses: this is teacher distillation, "
         "not self-improvement. CPU seconds are of one core, all processes added up.",
         f"Repeat it (finished runs are not run again):\n\n    {command}",
@@ -207,7 +207,7 @@ def measure_experts(cells: Sequence[str], runs: Path, workers: int | None) -> li
     from shopfloor.launch.setups import default_workers
 
     measured = read_json(EXPERT_SUCCESS) if EXPERT_SUCCESS.is_file() else {}
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for cell in cells:
         result = evaluate(
             "expert",
