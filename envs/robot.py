@@ -30,8 +30,8 @@ _FINGERS = [9, 10]
 _JOINTS = _ARM + _FINGERS
 _TOOL_LINK = 11
 _ARM_FORCES = [87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0]  # N m, effort limits of the URDF
-_ARM_GAINS = [0.2] * 7
-_FINGER_FORCE_N = 12.0
+_ARM_GAINS = [0.2] * 7  # of the lag per substep: about nine tenths of it per control step
+_FINGER_FORCE_N = 12.0  # measured: 30 N squeezes parts out at 12 solver iterations
 _FINGER_SPEED_M_S = 0.2
 _GEAR_FORCE_N = 50.0
 

@@ -20,7 +20,7 @@ GRAVITY = -9.81
 TABLE_SIZE_M = (1.5, 1.6, 0.05)
 TABLE_CENTRE_M = (0.45, 0.0)
 TABLE_RGB = (0.55, 0.57, 0.60)
-# Lateral and spinning friction that hold a part between two fingers without drift (measured, see decisions/).
+# Measured: with the fingers geared together these hold a part without drift; lateral friction 0.5 lets it slip.
 FRICTION = 1.0
 SPINNING_FRICTION = 0.005
 ROLLING_FRICTION = 0.0005
