@@ -9,13 +9,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 TORCH := torch==2.13.0
 OUT := runs/demo
 
-# The tests must not see the root folder as a place to import from, and every process uses one thread.
-TEST_ENV := PYTHONSAFEPATH=1 PYTHONHASHSEED=0 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
-PYTEST := $(TEST_ENV) $(BIN)/python -m pytest
+# Every process uses one thread, and tests must not see the root folder as a place to import from.
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+PYTEST := PYTHONSAFEPATH=1 $(ONE_THREAD) $(BIN)/python -m pytest
 JOBS := 2
 PYTEST_ARGS :=
 
-.PHONY: help setup demo smoke test slow lint format types layers docs wheel ci clean
+.PHONY: help setup demo smoke test slow lint format types layers docs wheel results ci clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
 
@@ -25,6 +25,7 @@ help:
 	@echo "make test    set up, run the quick tests       make slow    the slow tests"
 	@echo "make lint    ruff: rules and formatting        make types   mypy, strict"
 	@echo "make layers  imports go one way                make docs    run the documents' code"
+	@echo "make results the figures of docs/results.md, an hour or more"
 	@echo "make wheel   build the wheel, use it elsewhere make clean   remove what make made (not runs/)"
 
 setup: $(VENV)/.weights
@@ -81,6 +82,9 @@ docs: setup
 
 wheel: setup
 	$(BIN)/python checks/wheel.py
+
+results: setup
+	$(ONE_THREAD) $(BIN)/python -m benchmarks.results --out docs/results.md --runs runs/results
 
 ci:
 	bash .ci/run
