@@ -46,7 +46,7 @@ class FlywheelConfig:
         smoke: the smallest real loop: poses, 3 demonstrations, DAgger labels, one gate look at 30 pairs.
         demonstrations: expert episodes per cell before the first turn (smoke 3, poses 5, cameras 8).
         episodes: episodes collected per turn and cell (poses 40, cameras 60).
-        report_episodes: episodes per report, always the same seeds (smoke 50, poses 200, cameras 100).
+        report_episodes: episodes per report, always the same seeds (poses 200, smoke and cameras 50).
         steps: optimiser steps of the first training (default: the policy's own).
         turn_steps: optimiser steps of each fine-tuning (default: the policy's own).
         scenes: random scenes for perception, cameras only (default 3000).
@@ -143,7 +143,7 @@ def resolved(config: FlywheelConfig) -> FlywheelConfig:
     setup: dict[str, Any] = {
         "demonstrations": 3 if config.smoke else (8 if cameras else 5),
         "episodes": 60 if cameras else 40,
-        "report_episodes": 50 if config.smoke else (100 if cameras else 200),
+        "report_episodes": 50 if config.smoke or cameras else 200,
         "steps": 800 if config.smoke else None,
         "turn_steps": 500 if config.smoke else None,
         "scenes": 3000 if cameras else 0,
