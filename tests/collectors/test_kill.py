@@ -24,16 +24,12 @@ pytestmark = pytest.mark.slow
 
 GROUP_KILLS = 34
 DRIVER_KILLS = 6
-OPTIONS = {
-    "cell": "PickToTray",
-    "policy": "expert",
-    "episodes": 220,
-    "noise": 0.2,
-}
+OPTIONS = {"cell": "PickToTray", "policy": "expert", "noise": 0.2}
+ENDLESS = 3000  # more than are ever run before the last kill
 DRIVER = f"""
     import json, sys
     from shopfloor.collectors.collect import collect
-    collect(**{OPTIONS}, out=sys.argv[1], workers=2,
+    collect(**{OPTIONS}, episodes={ENDLESS}, out=sys.argv[1], workers=2,
             on_receipt=lambda receipt: print(json.dumps(receipt.to_json()), flush=True))
 """
 
@@ -130,16 +126,17 @@ def test_no_kill_loses_a_reported_episode_and_the_resumed_dataset_is_equal(tmp_p
             reported[receipt["path"]] = receipt["sha256"]
         check(out, reported)
     assert kills == {True: GROUP_KILLS, False: DRIVER_KILLS}
-    survived = len(reported)
 
-    result = collect(**OPTIONS, out=out, workers=2)
+    survived = len(reported)
+    count = 1 + max(record.index for record in Dataset(out).records)
+    result = collect(**OPTIONS, episodes=count, out=out, workers=2)
     check(out, reported)
-    assert [receipt.index for receipt in result.receipts] == list(range(OPTIONS["episodes"]))
-    collect(**OPTIONS, out=tmp_path / "whole", workers=1)
+    assert [receipt.index for receipt in result.receipts] == list(range(count))
+    collect(**OPTIONS, episodes=count, out=tmp_path / "whole", workers=1)
     assert episodes(out) == episodes(tmp_path / "whole")
-    assert len(Dataset(out)) == OPTIONS["episodes"]
+    assert len(Dataset(out)) == count
     print(
         f"\n{kills[True]} kills of the process group and {kills[False]} of the driver alone in "
-        f"{time.monotonic() - began:.0f} s: {survived} episodes reported before a kill, {survived} whole; "
-        f"{result.resumed} resumed, {OPTIONS['episodes']} files equal to those of a run without a kill."
+        f"{time.monotonic() - began:.0f} s: {survived} episodes reported before a kill, all whole; "
+        f"{result.resumed} resumed, {count} files equal to those of a run without a kill."
     )
