@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 WIDTH, HEIGHT = 560, 260
-LEFT, RIGHT, TOP, BOTTOM = 48, 16, 16, 36
+LEFT, RIGHT, TOP, BOTTOM = 60, 16, 24, 36
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def success_chart(title: str, labels: Sequence[str], series: Sequence[Series]) -
                 f'<circle class="dot" cx="{middle}" cy="{_number(y(p.value))}" r="5"/></g>'
             )
             if one.joined:
-                parts.append(_text(x(p.at) + 9, y(p.value) - 8, f"{100 * p.value:.0f} %", "start", "value"))
+                parts.append(_text(x(p.at), y(p.high) - 6, f"{100 * p.value:.0f} %", style="value"))
     return _svg(title, WIDTH, HEIGHT, parts) + legend([(one.name, one.style) for one in series])
 
 

@@ -55,7 +55,6 @@ def write_report(out: Path, summary: Summary) -> Path:
         f'<p class="soft">{html.escape(RULE)}</p>',
         *(_videos(out, summary, cell) for cell in summary["cells"]),
         *_gates(summary),
-        *_failures(summary),
         *_sources(summary),
         *_efficiency(summary),
         *_repeat(summary, run),
@@ -124,7 +123,7 @@ def _point(at: float, figures: Mapping[str, Any]) -> Point:
 
 def _success(summary: Summary) -> list[str]:
     parts = [
-        "<h2>Success over turns</h2>",
+        "<h2>Success and failures over turns</h2>",
         '<p class="soft">Report episodes use the same seeds every turn and decide nothing. Bars: Wilson 95 % '
         "intervals; the gate decides by a paired test on other seeds.</p>",
         '<div class="columns">',
@@ -153,6 +152,7 @@ def _success(summary: Summary) -> list[str]:
             series.append(Series(name, style, found, joined=False))
         chart = success_chart(f"Success of {short(cell)} over turns", labels, [s for s in series if s.points])
         parts.append(f'<div class="card"><h3>{html.escape(short(cell))}</h3>{chart}</div>')
+        parts.append(_outcomes(summary, cell))
     return [*parts, "</div>"]
 
 
@@ -193,7 +193,7 @@ def _videos(out: Path, summary: Summary, cell: str) -> str:
             f'<div class="card"><h3>{html.escape(f"{short(cell)}, seed {seed}: “{instruction}”")}</h3>'
             f'<div class="pair">{"".join(figures)}</div></div>'
         )
-    return f'<div class="columns">{"".join(cards)}</div>'
+    return f'<div class="columns triple">{"".join(cards)}</div>'
 
 
 def _gates(summary: Summary) -> list[str]:
@@ -226,16 +226,13 @@ def _gates(summary: Summary) -> list[str]:
     ]
 
 
-def _failures(summary: Summary) -> list[str]:
-    parts = ["<h2>Outcomes per turn</h2>", '<div class="columns">']
-    for cell in summary["cells"]:
-        rows = [
-            (f"turn {entry['turn']} candidate" if entry["turn"] else "demonstrations", entry["candidate"]["outcomes"])
-            for entry in entries_of(summary, cell)
-        ]
-        chart = stacked_bars(f"Outcomes of {short(cell)} per turn", rows, OUTCOME_STYLES)
-        parts.append(f'<div class="card"><h3>{html.escape(short(cell))}: report episodes by outcome</h3>{chart}</div>')
-    return [*parts, "</div>"]
+def _outcomes(summary: Summary, cell: str) -> str:
+    rows = [
+        (f"turn {entry['turn']} candidate" if entry["turn"] else "demonstrations", entry["candidate"]["outcomes"])
+        for entry in entries_of(summary, cell)
+    ]
+    chart = stacked_bars(f"Outcomes of {short(cell)} per turn", rows, OUTCOME_STYLES)
+    return f'<div class="card"><h3>{html.escape(short(cell))}: report episodes by outcome</h3>{chart}</div>'
 
 
 def _sources(summary: Summary) -> list[str]:

@@ -142,7 +142,7 @@ def test_charts_are_named_and_in_range():
     check(chart)
     assert 'aria-label="Success &lt;now&gt;"' in chart
     ys = [float(y) for y in re.findall(r'cy="([\d.]+)"', chart)]
-    assert ys == [224.0, 16.0]
+    assert ys == [224.0, 24.0]
     bars = stacked_bars("bars", [("one", {"a": 3, "b": 0}), ("none", {})], {"a": "s0", "b": "s1"})
     check(bars)
     assert bars.count("<rect") == 1
