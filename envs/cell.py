@@ -23,6 +23,7 @@ Array = npt.NDArray[np.float64]
 
 ACTION_SIZE = len(panda.ACTION_NAMES)
 _RENDER_SIZE = (480, 480)
+_ABSENT = (0.0,) * OBJECT_COLUMNS
 
 
 @final
@@ -62,12 +63,12 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         self.robot = Panda(self.world, task.workspace, task.frozen_axes)
         task.build(self.world)
         self.world.seal()
-        self._rows = np.array([self.world.bodies.index(body) for body in task.bodies])
-        self._order = self._shuffled_rows = np.arange(len(task.items))
+        self._rows = [self.world.bodies.index(body) for body in task.bodies]
+        self._order = np.arange(len(task.items))
         self._phrase = 0
         self._light = Light()
         self._looks: Array = np.zeros(0)
-        self._table: npt.NDArray[np.float32] = np.zeros((0, 0), dtype=np.float32)
+        self._slots: list[tuple[int, int, tuple[float, ...]]] = []
         self._instruction = ""
         self._names: tuple[str, ...] = ()
         self._displacement: Displacement | None = None
@@ -294,16 +295,22 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         self._looks = np.concatenate([self._order, self._light.to_row(), colours.ravel()])
         self._instruction = self.task.instructions[self.task.named][self._phrase]
         self._names = tuple(items[index].name for index in order)
-        self._shuffled_rows = self._rows[self._order]
-        self._table = np.zeros((len(items), OBJECT_COLUMNS), dtype=np.float32)
-        self._table[:, 7:] = [(*items[index].size, 1.0, items[index].is_goal) for index in order]
+        self._slots = [
+            (index, self._rows[index], (*items[index].size, 1.0, float(items[index].is_goal))) for index in order
+        ]
 
     def _objects(self) -> npt.NDArray[np.float32]:
-        table: npt.NDArray[np.float32] = self._table.copy()
-        table[:, :7] = self.world.poses[self._shuffled_rows]
-        table[table[:, 6] < 0.0, 3:7] *= -1.0
-        table[~self.task.present[self._order]] = 0.0
-        return table
+        rows, present = self.world.rows, self.task.present
+        table = []
+        for item, row, fixed in self._slots:
+            if present[item]:
+                pose = rows[row]
+                if pose[6] < 0.0:
+                    pose = (*pose[:3], -pose[3], -pose[4], -pose[5], -pose[6])
+                table.append((*pose[:7], *fixed))
+            else:
+                table.append(_ABSENT)
+        return np.array(table, dtype=np.float32)
 
     def _info(self) -> dict[str, Any]:
         return {

@@ -97,7 +97,7 @@ def inverse_step(joints: Array, position: Array, rotation: Array) -> tuple[Array
         The new joints, shape (7,), rad, within limits, and the error before the step (m and rad together).
     """
     reached, turned, jacobian = forward(joints)
-    error = np.concatenate([position - reached, rotation_vector(rotation @ turned.T)])
+    error = np.array((*(position - reached).tolist(), *rotation_vector(rotation @ turned.T)))
     posture = _POSTURE_GAIN * (HOME - joints)
     gram = jacobian @ jacobian.T
     gram.flat[::7] += _DAMPING
@@ -115,12 +115,12 @@ def inverse(position: Array, rotation: Array, start: Array = HOME) -> Array:
     return joints
 
 
-def rotation_vector(rotation: Array) -> Array:
-    """Return the axis-angle vector, shape (3,), rad, of a rotation matrix, shape (3, 3)."""
+def rotation_vector(rotation: Array) -> tuple[float, float, float]:
+    """Return the axis-angle vector, 3 numbers, rad, of a rotation matrix, shape (3, 3)."""
     x, y, z, w = quaternion(rotation)
     sine = math.sqrt(x * x + y * y + z * z)
     scale = 2.0 if sine < 1e-9 else 2.0 * math.atan2(sine, w) / sine
-    return np.array((x * scale, y * scale, z * scale))
+    return x * scale, y * scale, z * scale
 
 
 def rotation_matrix(vector: Array) -> Array:

@@ -172,7 +172,7 @@ class Panda:
     def _turn(self, vector: Array) -> Array:
         """Return the target turned by an axis-angle vector, on its leash."""
         turned = kinematics.rotation_matrix(vector) @ self.target_rotation
-        lead = kinematics.rotation_vector(turned @ self.tool_rotation.T)
+        lead = np.array(kinematics.rotation_vector(turned @ self.tool_rotation.T))
         angle = math.sqrt(float(lead @ lead))
         if angle > LEASH_RAD:
             turned = kinematics.rotation_matrix(lead * (LEASH_RAD / angle)) @ self.tool_rotation

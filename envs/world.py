@@ -50,6 +50,7 @@ class World:
     Attributes:
         client: PyBullet's physicsClientId; every call must pass it.
         bodies: ids of the bodies whose poses an episode changes, in the order they were added.
+        rows: the last `read` in plain floats: per body position, quaternion xyzw, linear and angular velocity.
         poses: shape (B, 7), float64, position (m) and quaternion xyzw of each body at the last `read`.
         velocities: shape (B, 6), float64, linear (m/s) and angular (rad/s) velocity at the last `read`.
     """
@@ -62,6 +63,7 @@ class World:
         self.bodies: list[int] = []
         self.poses: Array = np.zeros((0, 7))
         self.velocities: Array = np.zeros((0, 6))
+        self.rows: list[tuple[float, ...]] = []
         self._states: Array = np.zeros((0, BODY_STATE))
         self._pristine = -1
         pybullet.setPhysicsEngineParameter(
@@ -180,6 +182,7 @@ class World:
             position, quaternion = pose(body, client)
             linear, angular = velocity(body, client)
             rows.append(position + quaternion + linear + angular)
+        self.rows = rows
         self._states = np.array(rows)
         self.poses, self.velocities = self._states[:, :7], self._states[:, 7:]
 

@@ -11,7 +11,7 @@ cannot come (`out_of_reach`), time (`timeout`).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -131,13 +131,13 @@ class PickToTray:
     def judge(self, world: World, robot: Panda) -> Verdict:
         """Judge where the parts lie."""
         named = self._named_index
-        poses = world.poses.tolist()
+        poses = world.rows
         tool = robot.tool_position.tolist()
         part, tray = poses[named], poses[3]
         inside = [_in_tray(pose, tray) for pose in poses[:3]]
         clear = [math.dist(tool, pose[:3]) > CLEAR_M for pose in poses[:3]]
         others = [index for index in range(3) if inside[index] and index != named]
-        speed = math.hypot(*world.velocities[named, :3].tolist())
+        speed = math.hypot(*part[7:10])
         done = inside[named] and not others and clear[named] and robot.opening_m > OPEN_M and speed < REST_M_S
         self._held_steps = self._held_steps + 1 if done else 0
         self._wrong_steps = self._wrong_steps + 1 if any(clear[index] for index in others) else 0
@@ -177,7 +177,7 @@ class PickToTray:
         self.named_body = self.bodies[self._named_index]
 
 
-def _in_tray(pose: list[float], tray: list[float]) -> bool:
+def _in_tray(pose: Sequence[float], tray: Sequence[float]) -> bool:
     reach = 0.5 * TRAY_INNER_M
     return abs(pose[0] - tray[0]) < reach and abs(pose[1] - tray[1]) < reach and pose[2] < 0.045
 
