@@ -13,7 +13,7 @@ where the tool cannot come (`out_of_reach`) or off the table (`dropped`), time (
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,8 @@ OFF_MIDDLE_M, MAX_YAW = 0.02, math.pi / 6
 BIN_INNER_M, BIN_WALL_M, BIN_HEIGHT_M, BIN_FLOOR_M = 0.11, 0.005, 0.05, 0.004
 BIN_X_M, BIN_Y_M = (0.37, 0.50, 0.63), 0.15
 PART_MASS_KG = 0.1
+CLEAR_M, OPEN_M = 0.045, 0.06  # tool to part and between the fingers, once let go
+SLOW_M_S = 0.02
 
 _BIN_SIZE = (BIN_INNER_M + 2 * BIN_WALL_M,) * 2 + (BIN_HEIGHT_M,)
 ITEMS = (
@@ -153,19 +155,15 @@ class ConveyorSort:
 
     def judge(self, world: World, robot: Panda) -> Verdict:
         """Judge where the parts lie."""
-        named = self._named_index
-        poses, speeds = world.poses.tolist(), world.velocities.tolist()
-        tool = robot.tool_position.tolist()
-        part = poses[named]
-        bins = [_bin_of(pose, poses[3:6]) for pose in poses[:3]]
-        still = all(abs(speed) < REST_M_S for speed in speeds[named][:3])
-        clear = robot.opening_m > 0.06 and math.dist(tool, part[:3]) > 0.045
-        alone = bins.count(named) == 1
-        self._held_steps = self._held_steps + 1 if bins[named] == named and alone and still and clear else 0
-        wrong = any(
-            bins[index] >= 0 and not bins[index] == index == named and math.dist(tool, poses[index][:3]) > 0.045
-            for index in range(3)
-        )
+        named, rows = self._named_index, world.rows
+        part, tool = rows[named], robot.tool_position.tolist()
+        bins = [_bin_of(row, rows[3:6]) for row in rows[:3]]
+        clear = [math.dist(tool, row[:3]) > CLEAR_M for row in rows[:3]]
+        speed = math.hypot(*part[7:10])
+        done = bins[named] == named and bins.count(named) == 1
+        done = done and clear[named] and robot.opening_m > OPEN_M and speed < REST_M_S
+        self._held_steps = self._held_steps + 1 if done else 0
+        wrong = any(bins[index] >= 0 and clear[index] and not index == bins[index] == named for index in range(3))
         self._wrong_steps = self._wrong_steps + 1 if wrong else 0
         if self._held_steps >= HOLD_STEPS:
             return Verdict("done", success=True)
@@ -174,7 +172,7 @@ class ConveyorSort:
             failure = "dropped"
         elif self._wrong_steps >= HOLD_STEPS:
             failure = "wrong_part"
-        elif part[2] < 0.07 and self._beyond(part):
+        elif clear[named] and self._lost(part, speed, robot):
             failure = "out_of_reach"
         if bins[named] == named:
             return Verdict("release", failure=failure)
@@ -182,10 +180,10 @@ class ConveyorSort:
             return Verdict("carry" if part[2] > BELT_TOP_M + 0.04 else "grasp", failure=failure)
         return Verdict("approach", failure=failure)
 
-    def _beyond(self, part: list[float]) -> bool:
-        low, high = self.workspace.tolist()
-        upstream = part[0] > high[0] and part[2] < BELT_TOP_M  # beside the belt; what rides on it will come
-        return part[0] < LOST_M or upstream or not low[1] <= part[1] <= high[1]
+    def _lost(self, part: Sequence[float], speed: float, robot: Panda) -> bool:
+        """Return whether a part is past the belt's end, or at rest where the tool cannot come."""
+        past = part[0] < LOST_M and part[2] < BELT_TOP_M + 0.04
+        return past or (part[2] < BELT_TOP_M and speed < SLOW_M_S and not robot.reaches(part[0], part[1]))
 
     def grasp_pose(self, world: World) -> ToolPose:
         """Return the tool pose that grips the named part across the belt; only used where it stands upright."""
@@ -223,7 +221,7 @@ def _add_bin(world: World, item: Item) -> int:
     return world.add(shapes, [(*item.rgb, 1.0)] * len(shapes), 0.0)
 
 
-def _bin_of(pose: list[float], bins: list[list[float]]) -> int:
+def _bin_of(pose: Sequence[float], bins: Sequence[Sequence[float]]) -> int:
     """Return the number of the bin that a part is in, or -1."""
     reach = 0.5 * BIN_INNER_M
     for number, middle in enumerate(bins):
@@ -233,7 +231,7 @@ def _bin_of(pose: list[float], bins: list[list[float]]) -> int:
 
 
 def make(**options: object) -> WorkCell:
-    """Build the cell; see `shopfloor.envs.cell.CellOptions` for the options."""
+    """Build the cell; see `shopfloor.envs.description.CellOptions` for the options."""
     return WorkCell(CELL_ID, ConveyorSort(), **options)
 
 

@@ -14,7 +14,7 @@ cannot come (`out_of_reach`), time (`timeout`).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,8 @@ FIXTURE_LOW, FIXTURE_HIGH = (0.44, 0.14), (0.56, 0.22)
 SPACING_M = 0.12
 PART_YAW, FIXTURE_YAW = 1.2, 0.7
 PART_MASS_KG = 0.1
+CLEAR_M, OPEN_M = 0.045, 0.06  # tool to part and between the fingers, once let go
+SLOW_M_S = 0.02
 # A gripped part creeps about the line between the fingers, a residual of the solver: 4-11 degrees a second, 0.3-4 with
 # five times the inertia. The fixture is smooth, so that parts slide down its walls.
 INERTIA_SCALE, FIXTURE_FRICTION = 5.0, 0.3
@@ -140,31 +142,27 @@ class Kitting:
 
     def judge(self, world: World, robot: Panda) -> Verdict:
         """Judge how the parts stand to the slot."""
-        named = self._named_index
-        poses, speeds = world.poses.tolist(), world.velocities.tolist()
-        tool = robot.tool_position.tolist()
-        part, other, slot = poses[named], poses[1 - named], poses[2]
-        on_fixture = _on_fixture(other, slot)
-        still = all(abs(speed) < REST_M_S for speed in speeds[named][:3])
-        clear = robot.opening_m > 0.06 and math.dist(tool, part[:3]) > 0.045
-        seated = _seated(part, slot, ITEMS[named].size[2])
-        self._held_steps = self._held_steps + 1 if seated and still and clear and not on_fixture else 0
-        wrong = on_fixture and math.dist(tool, other[:3]) > 0.045
-        self._wrong_steps = self._wrong_steps + 1 if wrong else 0
+        named, rows = self._named_index, world.rows
+        part, other, slot = rows[named], rows[1 - named], rows[2]
+        tool, height = robot.tool_position.tolist(), ITEMS[named].size[2]
+        clear, away = math.dist(tool, part[:3]) > CLEAR_M, math.dist(tool, other[:3]) > CLEAR_M
+        speed, seated, blocked = math.hypot(*part[7:10]), _seated(part, slot, height), _on_fixture(other, slot)
+        done = seated and not blocked and clear and robot.opening_m > OPEN_M and speed < REST_M_S
+        self._held_steps = self._held_steps + 1 if done else 0
+        self._wrong_steps = self._wrong_steps + 1 if blocked and away else 0
         if self._held_steps >= HOLD_STEPS:
             return Verdict("done", success=True)
         failure = ""
-        low, high = self.workspace.tolist()
         if part[2] < -0.02:
             failure = "dropped"
         elif self._wrong_steps >= HOLD_STEPS:
             failure = "wrong_part"
-        elif part[2] < 0.06 and not all(low[axis] <= part[axis] <= high[axis] for axis in (0, 1)):
+        elif part[2] < 0.06 and clear and speed < SLOW_M_S and not robot.reaches(part[0], part[1]):
             failure = "out_of_reach"
         if seated:
             return Verdict("release", failure=failure)
         if math.dist(tool, part[:3]) < 0.035 and robot.gripper > 0.0:
-            lifted = part[2] > 0.5 * ITEMS[named].size[2] + 0.01
+            lifted = part[2] > 0.5 * height + 0.01
             stage = "insert" if lifted and _on_fixture(part, slot) else "carry" if lifted else "grasp"
             return Verdict(stage, failure=failure)
         return Verdict("approach", failure=failure)
@@ -172,13 +170,13 @@ class Kitting:
     def grasp_pose(self, world: World) -> ToolPose:
         """Return the tool pose that grips the named part above its centre; only used where it stands upright."""
         pose = world.poses[self._named_index]
-        return ToolPose(pose[:3] + [0.0, 0.0, GRIP_ABOVE_M], _yaw(pose.tolist()))
+        return ToolPose(pose[:3] + np.array([0.0, 0.0, GRIP_ABOVE_M]), _yaw(pose.tolist()))
 
     def release_pose(self, world: World) -> ToolPose:
         """Return the tool pose at which the named part stands in the slot."""
         slot = world.poses[2]
         height = FLOOR_M + 0.5 * ITEMS[self._named_index].size[2] + GRIP_ABOVE_M
-        return ToolPose(slot[:3] + [0.0, 0.0, height], _yaw(slot.tolist()))
+        return ToolPose(slot[:3] + np.array([0.0, 0.0, height]), _yaw(slot.tolist()))
 
     def memory(self) -> Array:
         """Return the named part's number and the two counters of steps, shape (3,)."""
@@ -202,12 +200,12 @@ def _turn(yaw: float) -> tuple[float, float, float, float]:
     return 0.0, 0.0, math.sin(0.5 * yaw), math.cos(0.5 * yaw)
 
 
-def _yaw(pose: list[float]) -> float:
+def _yaw(pose: Sequence[float]) -> float:
     rotation = kinematics.matrix((pose[3], pose[4], pose[5], pose[6]))
     return math.atan2(float(rotation[1, 0]), float(rotation[0, 0]))
 
 
-def _on_fixture(pose: list[float], slot: list[float]) -> bool:
+def _on_fixture(pose: Sequence[float], slot: Sequence[float]) -> bool:
     """Return whether a part's centre is over the fixture and not far above it."""
     yaw = _yaw(slot)
     dx, dy = pose[0] - slot[0], pose[1] - slot[1]
@@ -215,7 +213,7 @@ def _on_fixture(pose: list[float], slot: list[float]) -> bool:
     return abs(along) < 0.5 * FIXTURE_M[0] and abs(across) < 0.5 * FIXTURE_M[1] and pose[2] < 0.09
 
 
-def _seated(pose: list[float], slot: list[float], height: float) -> bool:
+def _seated(pose: Sequence[float], slot: Sequence[float], height: float) -> bool:
     """Return whether a part stands in the slot, half a turn or not."""
     if math.hypot(pose[0] - slot[0], pose[1] - slot[1]) > SEATED_M:
         return False
@@ -225,7 +223,7 @@ def _seated(pose: list[float], slot: list[float], height: float) -> bool:
 
 
 def make(**options: object) -> WorkCell:
-    """Build the cell; see `shopfloor.envs.cell.CellOptions` for the options."""
+    """Build the cell; see `shopfloor.envs.description.CellOptions` for the options."""
     return WorkCell(CELL_ID, Kitting(), **options)
 
 
