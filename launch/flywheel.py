@@ -20,7 +20,7 @@ from shopfloor.launch import gate, setups
 from shopfloor.launch.console import Progress, QuietProgress
 from shopfloor.launch.ledger import Ledger, Row
 from shopfloor.launch.pairing import compare_policies, run_episodes
-from shopfloor.launch.runfile import open_run
+from shopfloor.launch.runfile import open_run, read_json
 from shopfloor.launch.setups import FlywheelConfig, resolved
 from shopfloor.launch.summary import build_summary, evaluation_figures, seeds_used, turn_entry
 
@@ -55,8 +55,10 @@ def flywheel(config: FlywheelConfig, progress: Progress | None = None) -> dict[s
     ):
         run = _Run(config, ledger, executor, progress or QuietProgress())
         summary = run.everything()
-        replace_json(config.out / SUMMARY, summary)
-        run.report(summary)
+        path = config.out / SUMMARY
+        if not (path.is_file() and (config.out / REPORT).is_file() and read_json(path) == summary):
+            replace_json(path, summary)
+            run.report(summary)
     return summary
 
 
