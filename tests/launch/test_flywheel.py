@@ -197,3 +197,14 @@ def test_controls_are_shown_beside(tmp_path, validate):
     page = (tmp_path / "out" / "report.html").read_text()
     assert "instructions shuffled" in page
     assert "trained equally long" in page
+
+
+def test_several_cells_share_a_policy_and_have_a_gate_each(tmp_path, validate):
+    summary = tiny.run(tmp_path / "out", cells=("PickToTray", "ConveyorSort"), turns=1)
+    validate(summary, "flywheel-summary")
+    cells = ["shopfloor/PickToTray-v0", "shopfloor/ConveyorSort-v0"]
+    assert [(entry["turn"], entry["cell"]) for entry in summary["turns"]] == [(t, c) for t in (0, 1) for c in cells]
+    assert {entry["candidate"]["policy"] for entry in summary["turns"][2:]} == {"checkpoints/turn-1"}
+    assert [row[:2] for row in decisions(tmp_path / "out")] == [(1, cell) for cell in sorted(cells)]
+    total, active = (summary["efficiency"][0][f"parameters_{kind}"] for kind in ("total", "active"))
+    assert active < total  # a sparse mixture by default
