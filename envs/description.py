@@ -63,12 +63,13 @@ def cell_options(options: Mapping[str, Any]) -> CellOptions:
     return CellOptions(**options)
 
 
-def vocabulary(task: Task) -> dict[str, list[str]]:
-    """Return the class names of parts and of goals."""
-    return {
-        "parts": list(dict.fromkeys(item.name for item in task.items if not item.is_goal)),
-        "goals": list(dict.fromkeys(item.name for item in task.items if item.is_goal)),
-    }
+def vocabulary(task: Task) -> dict[str, Any]:
+    """Return the class names of parts and of goals, and to which goal each part goes."""
+    parts = {item.name: item.belongs_to for item in task.items if not item.is_goal}
+    goals = list(dict.fromkeys(item.name for item in task.items if item.is_goal))
+    only = goals[0] if len(goals) == 1 else ""
+    goal_of = {part: goal or only for part, goal in parts.items()}
+    return {"parts": list(parts), "goals": goals, "goal_of": goal_of}
 
 
 def observation_space(task: Task, options: CellOptions) -> ObservationSpace:

@@ -28,12 +28,14 @@ class Item:
         size: full extents in the body's frame, m.
         rgb: nominal colour in [0, 1].
         is_goal: whether parts go there.
+        belongs_to: name of a part's goal; may be left out where there is only one.
     """
 
     name: str
     size: tuple[float, float, float]
     rgb: tuple[float, float, float]
     is_goal: bool = False
+    belongs_to: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class Task(Protocol):
     moves: bool
 
     def build(self, world: World) -> None:
-        """Add the bodies; called once in the life of a cell."""
+        """Add the bodies to a new or cleared world; called for every episode and must always do the same."""
 
     def reset(self, world: World, rng: np.random.Generator) -> None:
         """Place every body for a new episode and choose the named part. All randomness must come from `rng`."""

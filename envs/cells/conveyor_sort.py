@@ -46,14 +46,14 @@ SLOW_M_S = 0.02
 
 _BIN_SIZE = (BIN_INNER_M + 2 * BIN_WALL_M,) * 2 + (BIN_HEIGHT_M,)
 ITEMS = (
-    Item("red box", (0.05, 0.04, 0.05), (0.85, 0.15, 0.15)),
-    Item("green can", (0.04, 0.04, 0.055), (0.15, 0.65, 0.25)),
-    Item("blue block", (0.07, 0.04, 0.03), (0.15, 0.30, 0.85)),
+    Item("red box", (0.05, 0.04, 0.05), (0.85, 0.15, 0.15), belongs_to="red bin"),
+    Item("green can", (0.04, 0.04, 0.055), (0.15, 0.65, 0.25), belongs_to="green bin"),
+    Item("blue block", (0.07, 0.04, 0.03), (0.15, 0.30, 0.85), belongs_to="blue bin"),
     Item("red bin", _BIN_SIZE, (0.95, 0.55, 0.50), is_goal=True),
     Item("green bin", _BIN_SIZE, (0.60, 0.85, 0.60), is_goal=True),
     Item("blue bin", _BIN_SIZE, (0.55, 0.68, 0.95), is_goal=True),
 )
-GOAL_OF = {"red box": "red bin", "green can": "green bin", "blue block": "blue bin"}
+GOAL_OF = {item.name: item.belongs_to for item in ITEMS if not item.is_goal}
 PHRASES = (
     "Pick the {} off the belt and drop it into its bin.",
     "Sort the {} into its bin.",
@@ -79,7 +79,6 @@ class ConveyorSort:
     cameras: tuple[Camera, ...] = CAMERAS
     items: tuple[Item, ...] = ITEMS
     instructions: Mapping[str, tuple[str, ...]] = INSTRUCTIONS
-    goal_of: Mapping[str, str] = GOAL_OF
     grip_m = 0.04
     moves = True
 

@@ -43,8 +43,8 @@ PART_MASS_KG = 0.1
 CLEAR_M, OPEN_M = 0.045, 0.06  # tool to part and between the fingers, once let go
 SLOW_M_S = 0.02
 # A gripped part creeps about the line between the fingers, a residual of the solver: 4-11 degrees a second, 0.3-4 with
-# five times the inertia. The fixture is smooth, so that parts slide down its walls.
-INERTIA_SCALE, FIXTURE_FRICTION = 5.0, 0.3
+# five times the inertia.
+INERTIA_SCALE = 5.0
 FLOOR_RGB = (0.13, 0.14, 0.16)
 SEATED_M, SEATED_RAD = 0.005, math.radians(8.0)
 SEATED_HEIGHT_M, UPRIGHT_COSINE = 0.003, math.cos(math.radians(5.0))
@@ -54,7 +54,6 @@ ITEMS = (
     Item("purple motor", (*FOOTPRINT_M, 0.05), (0.50, 0.25, 0.70)),
     Item("slot", (*FIXTURE_M, FIXTURE_HEIGHT_M), (0.80, 0.84, 0.86), is_goal=True),
 )
-GOAL_OF = {item.name: "slot" for item in ITEMS if not item.is_goal}
 PHRASES = (
     "Insert the {} into the slot.",
     "Put the {} into the slot of the fixture.",
@@ -62,7 +61,7 @@ PHRASES = (
     "Pick up the {} and fit it into the slot.",
     "The {} belongs in the slot.",
 )
-INSTRUCTIONS = {name: tuple(text.format(name) for text in PHRASES) for name in GOAL_OF}
+INSTRUCTIONS = {item.name: tuple(text.format(item.name) for text in PHRASES) for item in ITEMS if not item.is_goal}
 CAMERAS = (
     Camera("front", eye=(0.88, 0.0, 0.62), target=(0.445, 0.0, 0.02), fov_deg=43.0),
     Camera("wrist", eye=(0.075, 0.0, 0.085), target=(0.025, 0.0, 0.0), fov_deg=80.0, on_tool=True),
@@ -80,7 +79,6 @@ class Kitting:
     cameras: tuple[Camera, ...] = CAMERAS
     items: tuple[Item, ...] = ITEMS
     instructions: Mapping[str, tuple[str, ...]] = INSTRUCTIONS
-    goal_of: Mapping[str, str] = GOAL_OF
     grip_m = FOOTPRINT_M[1]
     moves = False
 
@@ -107,8 +105,6 @@ class Kitting:
             shapes.append(Shape("box", (inner_x, side, height), (0.0, sign * 0.5 * (inner_y + side), height / 2)))
         fixture = world.add(shapes, [(*ITEMS[2].rgb, 1.0)] * len(shapes), 0.0)
         self._floor = world.add([Shape("box", (inner_x, inner_y, FLOOR_M))], [(*FLOOR_RGB, 1.0)], 0.0)
-        for body in (fixture, self._floor):
-            pybullet.changeDynamics(body, -1, lateralFriction=FIXTURE_FRICTION, physicsClientId=world.client)
         self.bodies = (*parts, fixture)
 
     def reset(self, world: World, rng: np.random.Generator) -> None:

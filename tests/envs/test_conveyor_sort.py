@@ -75,7 +75,7 @@ def test_scenes_are_as_the_module_says(cell):
 
 
 def test_every_class_has_its_own_bin(cell):
-    assert GOALS == GOAL_OF
+    assert GOALS == GOAL_OF == cell.describe()["vocabulary"]["goal_of"]
     assert len(set(GOAL_OF.values())) == 3
     assert set(GOAL_OF.values()) == {item.name for item in ITEMS if item.is_goal}
     for part, texts in cell.instructions.items():

@@ -75,6 +75,7 @@ def test_scenes_are_as_the_module_says(cell):
     assert (min(part_yaws), max(part_yaws)) == pytest.approx((-1.2, 1.2), abs=0.03)
     assert (min(slot_yaws), max(slot_yaws)) == pytest.approx((-0.7, 0.7), abs=0.03)
     assert named == {item.name for item in ITEMS if not item.is_goal}
+    assert cell.describe()["vocabulary"]["goal_of"] == dict.fromkeys(named, "slot")
 
 
 def test_parts_start_at_rest(cell):
@@ -178,7 +179,7 @@ def test_lost_parts(cell):
 
 
 def test_a_part_slides_down_into_the_slot(cell):
-    """The fixture is smooth: let go a little off and leaning, a part comes to lie on the floor."""
+    """Let go a little off, turned and above the floor, a part comes to lie on it."""
     for seed, along, across, lift in ((7, 0.003, 0.0, 0.008), (8, -0.003, 0.002, 0.010), (9, 0.0, -0.003, 0.006)):
         cell.reset(seed=seed)
         put(cell, named_row(cell), along, across, 0.05, lift)
