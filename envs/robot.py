@@ -77,6 +77,18 @@ class Panda:
             0.0 if axis in frozen_axes else FULL_SCALE_M if axis < 3 else FULL_SCALE_RAD for axis in range(6)
         ]
         self._upright = 3 in frozen_axes and 4 in frozen_axes
+        self.build()
+        self.joints: Array = np.zeros(9)
+        self._joint_velocities: tuple[float, ...] = (0.0,) * 9
+        self._command: Array = kinematics.HOME
+        self.tool_position: Array = np.zeros(3)
+        self.tool_quaternion: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 1.0)
+        self.target_position: Array = np.zeros(3)
+        self.target_rotation: Array = np.eye(3)
+        self.gripper = -1.0
+
+    def build(self) -> None:
+        """Load the arm into its world, which was just made or cleared."""
         self.body: int = pybullet.loadURDF(str(URDF), useFixedBase=True, physicsClientId=self._client)
         gear = pybullet.createConstraint(
             self.body,
@@ -98,14 +110,6 @@ class Panda:
                 spinningFriction=SPINNING_FRICTION,
                 physicsClientId=self._client,
             )
-        self.joints: Array = np.zeros(9)
-        self._joint_velocities: tuple[float, ...] = (0.0,) * 9
-        self._command: Array = kinematics.HOME
-        self.tool_position: Array = np.zeros(3)
-        self.tool_quaternion: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 1.0)
-        self.target_position: Array = np.zeros(3)
-        self.target_rotation: Array = np.eye(3)
-        self.gripper = -1.0
 
     def reset(self, position: Array, yaw: float, opening_m: float = MAX_OPENING_M, gripper: float = -1.0) -> None:
         """Put the tool at a pose, pointing down and at rest.

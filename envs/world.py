@@ -1,10 +1,10 @@
-"""An owned PyBullet client: bodies are built once, placed anew for every episode, read once per control step."""
+"""An owned PyBullet client: built anew for every episode, read once per control step."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,9 @@ SPINNING_FRICTION = 0.005
 ROLLING_FRICTION = 0.0005
 UPRIGHT = (0.0, 0.0, 0.0, 1.0)
 BODY_STATE = 13
-_CYLINDER_SIDES = 20
+# Of radius 1 and height 1, with sharp rims: the renderer rounds its own cylinders. A file, because PyBullet never frees
+# the memory of meshes that are handed to it as lists (50 kB each).
+CYLINDER_MESH = Path(__file__).parent / "assets" / "cylinder.obj"
 
 
 @dataclass(frozen=True)
@@ -66,16 +68,29 @@ class World:
         self.rows: list[tuple[float, ...]] = []
         self._states: Array = np.zeros((0, BODY_STATE))
         self._pristine = -1
+        self._build()
+
+    def _build(self) -> None:
         pybullet.setPhysicsEngineParameter(
             fixedTimeStep=SUBSTEP_S,
             numSolverIterations=SOLVER_ITERATIONS,
             deterministicOverlappingPairs=1,
-            enableFileCaching=0,
+            enableFileCaching=1,
             physicsClientId=self.client,
         )
         pybullet.setGravity(0, 0, GRAVITY, physicsClientId=self.client)
         x, y = TABLE_CENTRE_M
         self.table = self._create([Shape("box", TABLE_SIZE_M)], [(*TABLE_RGB, 1.0)], 0.0, (x, y, -TABLE_SIZE_M[2] / 2))
+
+    def clear(self) -> None:
+        """Throw everything away but the table, as in a new world; build the rest again in the same order.
+
+        Nothing less brings a used world back: Bullet keeps the trees of its broad phase, pairs that no longer overlap
+        and the order of contacts, and these decide the last digit of what happens next. Body ids come out the same.
+        """
+        pybullet.resetSimulation(physicsClientId=self.client)
+        self.bodies.clear()
+        self._build()
 
     def add(
         self, shapes: Sequence[Shape], colours: Sequence[Vector], mass_kg: float, position: Vector = (0.0, 0.0, 5.0)
@@ -111,12 +126,10 @@ class World:
             physicsClientId=self.client,
         )
         if shapes[0].kind == "cylinder":
-            vertices, normals, indices = _cylinder_mesh(radii[0], heights[0])
             visual = pybullet.createVisualShape(
                 pybullet.GEOM_MESH,
-                vertices=vertices,
-                normals=normals,
-                indices=indices,
+                fileName=str(CYLINDER_MESH),
+                meshScale=[radii[0], radii[0], heights[0]],
                 rgbaColor=list(colours[0]),
                 physicsClientId=self.client,
             )
@@ -146,7 +159,7 @@ class World:
         self._pristine = pybullet.saveState(physicsClientId=self.client)
 
     def restore(self) -> None:
-        """Go back to the built world; every body waits far from the others, so no contact of the past survives."""
+        """Put every body back where it was built; good for looking, but see `clear` for what of the past survives."""
         pybullet.restoreState(self._pristine, physicsClientId=self.client)
         pybullet.performCollisionDetection(physicsClientId=self.client)
 
@@ -214,30 +227,3 @@ class World:
         if self.client >= 0:
             pybullet.disconnect(physicsClientId=self.client)
             self.client = -1
-
-
-def _cylinder_mesh(radius: float, height: float) -> tuple[list[list[float]], list[list[float]], list[int]]:
-    """Return vertices, normals and indices of a cylinder with sharp rims; the renderer rounds its own."""
-    vertices: list[list[float]] = []
-    normals: list[list[float]] = []
-    indices: list[int] = []
-    top = 0.5 * height
-    for side in range(_CYLINDER_SIDES):
-        first, second = (2.0 * math.pi * (side + end) / _CYLINDER_SIDES for end in (0, 1))
-        a, b = (math.cos(first), math.sin(first)), (math.cos(second), math.sin(second))
-        base = len(vertices)
-        for x, y in (a, b):
-            for z in (-top, top):
-                vertices.append([radius * x, radius * y, z])
-                normals.append([x, y, 0.0])
-        indices += [base, base + 2, base + 3, base, base + 3, base + 1]
-        for z, (left, right) in ((top, (a, b)), (-top, (b, a))):
-            base = len(vertices)
-            vertices += [
-                [0.0, 0.0, z],
-                [radius * left[0], radius * left[1], z],
-                [radius * right[0], radius * right[1], z],
-            ]
-            normals += [[0.0, 0.0, math.copysign(1.0, z)]] * 3
-            indices += [base, base + 1, base + 2]
-    return vertices, normals, indices

@@ -1,12 +1,18 @@
 """Make the small Panda that shopfloor ships from the Apache-2.0 meshes in `pybullet_data`.
 
-Run `python envs/assets/decimate_panda.py` in an environment with pybullet: it rewrites `envs/assets/panda/`. Triangles
-are merged by quadric vertex clustering (Lindstrom 2000), one small OBJ per link and colour; the arm keeps no collision
-shapes, the hand and fingers get boxes.
+Run `python envs/assets/decimate_panda.py` in an environment with pybullet: it rewrites `envs/assets/panda/` and
+`envs/assets/cylinder.obj`. Triangles are merged by quadric vertex clustering (Lindstrom 2000), one small OBJ per link
+and colour; the arm keeps no collision shapes, the hand and fingers get boxes.
+
+PyBullet's renderer normalises a mesh's normals in place each time it draws, in float32, where most vectors settle late
+or never: equal states would give pictures that differ in the last digit. All normals written here are exactly of unit
+length in that arithmetic, see `exact_normal`.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 import shutil
 from pathlib import Path
@@ -17,6 +23,9 @@ import pybullet_data
 
 SOURCE = Path(pybullet_data.getDataPath()) / "franka_panda"
 TARGET = Path(__file__).parent / "panda"
+CYLINDER = Path(__file__).parent / "cylinder.obj"
+CYLINDER_SIDES = 20
+DECIMALS = 8  # of normals
 COLOURS = {"white": "0.93 0.94 0.95 1", "dark": "0.22 0.23 0.25 1"}
 GRID_M = {"hand": 0.015, "finger": 0.007, "link0": 0.024, "link7": 0.016, "link6": 0.025}
 DEFAULT_GRID_M = 0.030
@@ -88,6 +97,52 @@ def cluster(points: Points, faces: Faces, grid: float) -> tuple[Points, Faces]:
     return solved, merged[np.sort(first)]
 
 
+def exact_normal(normal: Points) -> Points:
+    """Return a vector of DECIMALS decimals, shape (3,), near a unit vector, that float32 arithmetic leaves as it is.
+
+    Its squared length is 1 or the next float above, in whatever order it is summed, so that 1 / sqrt of it is 1.
+    """
+    large = int(np.argmax(np.abs(normal)))
+    small = [axis for axis in range(3) if axis != large]
+    steps = 2e-6 * np.arange(-12, 13)
+    offsets = np.stack(np.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(-1, 2)
+    offsets = offsets[np.argsort((offsets**2).sum(axis=1), kind="stable")]
+    candidates = np.zeros((len(offsets), 3))
+    candidates[:, small] = normal[small] + offsets
+    rest = 1.0 + 6e-8 - (candidates[:, small] ** 2).sum(axis=1)  # the middle of what rounds to 1 or the next float
+    candidates[:, large] = np.copysign(np.minimum(np.sqrt(rest), 1.0), normal[large])
+    candidates = np.round(candidates, DECIMALS)
+    squares = candidates.astype(np.float32) ** 2
+    sums = [squares[:, a] + squares[:, b] + squares[:, c] for a, b, c in ((0, 1, 2), (1, 2, 0), (2, 0, 1))]
+    one = np.float32(1.0)
+    exact = np.all([(total == one) | (total == np.nextafter(one, np.float32(2.0))) for total in sums], axis=0)
+    if not exact.any():
+        raise ValueError(f"Near {normal} there is no normal that float32 arithmetic leaves as it is.")
+    return np.asarray(candidates[np.argmax(exact)] + 0.0)
+
+
+def write_cylinder(path: Path) -> None:
+    """Write an upright cylinder of radius 1 and height 1 with sharp rims; the renderer rounds its own."""
+    corners = [
+        (math.cos(turn), math.sin(turn)) for turn in 2.0 * np.pi * np.arange(CYLINDER_SIDES + 1) / CYLINDER_SIDES
+    ]
+    points: list[tuple[float, float, float]] = []
+    normals: list[Points] = []
+    for a, b in itertools.pairwise(corners):
+        low_a, high_a, low_b, high_b = ((*end, z) for end in (a, b) for z in (-0.5, 0.5))
+        side = [exact_normal(np.array((*end, 0.0))) for end in (a, b)]
+        points += [low_a, low_b, high_b, low_a, high_b, high_a]
+        normals += [side[0], side[1], side[1], side[0], side[1], side[0]]
+        points += [(0.0, 0.0, 0.5), high_a, high_b, (0.0, 0.0, -0.5), low_b, low_a]
+        normals += [np.array((0.0, 0.0, z)) for z in (1.0, 1.0, 1.0, -1.0, -1.0, -1.0)]
+    lines = [f"v {x:.9f} {y:.9f} {z:.1f}" for x, y, z in points]
+    lines += [f"vn {x:.{DECIMALS}f} {y:.{DECIMALS}f} {z:.{DECIMALS}f}" for x, y, z in normals]
+    lines += [
+        f"f {index}//{index} {index + 1}//{index + 1} {index + 2}//{index + 2}" for index in range(1, len(points), 3)
+    ]
+    path.write_text("# Made by shopfloor's decimate_panda.py: radius 1, height 1\n" + "\n".join(lines) + "\n")
+
+
 def write_obj(path: Path, points: Points, faces: Faces) -> None:
     """Write triangles with one normal per corner: averaged over neighbours that bend by less than about 40 degrees."""
     corners = points[faces]
@@ -104,8 +159,8 @@ def write_obj(path: Path, points: Points, faces: Faces) -> None:
         for vertex in face:
             near = [other for other in around[int(vertex)] if unit[other] @ unit[index] > 0.77]
             normal = area[near].sum(axis=0)
-            normal /= max(float(np.linalg.norm(normal)), 1e-12)
-            lines.append(f"vn {normal[0]:.3f} {normal[1]:.3f} {normal[2]:.3f}")
+            normal = exact_normal(normal / max(float(np.linalg.norm(normal)), 1e-12))
+            lines.append("vn " + " ".join(f"{value:.{DECIMALS}f}" for value in normal))
             words.append(f"{vertex + 1}//{3 * index + len(words) + 1}")
         rows.append("f " + " ".join(words))
     path.write_text(
@@ -127,6 +182,7 @@ def boxes(rows: tuple[tuple[str, str], ...], flip: bool) -> str:
 
 def main() -> None:
     """Write the meshes, the URDF and the licence."""
+    write_cylinder(CYLINDER)
     shutil.rmtree(TARGET, ignore_errors=True)
     TARGET.mkdir(parents=True)
     shutil.copy(SOURCE / "LICENSE.txt", TARGET / "LICENSE.txt")
