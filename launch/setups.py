@@ -44,12 +44,12 @@ class FlywheelConfig:
         teacher: expert: takes over or labels while the policy collects; none: the policy learns from its own successes.
         seed: loop seed, 0 to 29; decides all episode seeds.
         smoke: the smallest real loop: poses, 3 demonstrations, DAgger labels, one gate look at 30 pairs.
-        demonstrations: expert episodes per cell before the first turn (smoke 3, poses 5, cameras 8).
+        demonstrations: expert episodes per cell before the first turn (smoke 3, else 5).
         episodes: episodes collected per turn and cell (poses 40, cameras 60).
         report_episodes: episodes per report, always the same seeds (poses 200, smoke and cameras 50).
-        steps: optimiser steps of the first training (default: the policy's own).
-        turn_steps: optimiser steps of each fine-tuning (default: the policy's own).
-        scenes: random scenes for perception, cameras only (default 3000).
+        steps: optimiser steps of the first training (smoke 800, cameras 400, poses: the policy's own default).
+        turn_steps: optimiser steps of each fine-tuning (smoke 500, cameras 900, poses: the policy's own default).
+        scenes: random scenes for perception, cameras only (default 1500).
         head: action head.
         experts: experts of the head; 1 is dense (default: 1 for one cell, 4 for several).
         control: also train a policy equally long on the demonstrations alone.
@@ -141,12 +141,13 @@ def resolved(config: FlywheelConfig) -> FlywheelConfig:
     cameras = config.observations == "cameras"
     names = [name for part in config.cells for name in part.split(",") if name]
     setup: dict[str, Any] = {
-        "demonstrations": 3 if config.smoke else (8 if cameras else 5),
+        "demonstrations": 3 if config.smoke else 5,
         "episodes": 60 if cameras else 40,
         "report_episodes": 50 if config.smoke or cameras else 200,
-        "steps": 800 if config.smoke else None,
-        "turn_steps": 500 if config.smoke else None,
-        "scenes": 3000 if cameras else 0,
+        # From cameras a short first training: the scenes keep teaching perception in every turn.
+        "steps": 800 if config.smoke else (400 if cameras else None),
+        "turn_steps": 500 if config.smoke else (900 if cameras else None),
+        "scenes": 1500 if cameras else 0,
         "workers": default_workers(),
     }
     missing = {key: value for key, value in setup.items() if getattr(config, key) is None}
