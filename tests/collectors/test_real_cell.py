@@ -100,8 +100,4 @@ def test_pictures_do_not_depend_on_workers_and_can_be_rendered_again(tmp_path):
     for index in range(0, 12, 4):
         episode = dataset.read(index)
         for camera in ("front", "wrist"):
-            again, recorded = render_episode(episode, camera), episode.observations[camera]
-            difference = np.abs(again.astype(np.int16) - recorded)
-            # PyBullet's renderer normalises a mesh's normals in place each time it draws: the last digit may differ.
-            assert difference.max() <= 1
-            assert (difference > 0).mean() < 1e-5
+            assert np.array_equal(render_episode(episode, camera), episode.observations[camera])

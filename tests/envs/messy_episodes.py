@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+
 from cell_episodes import build
 
 from shopfloor.envs.cell import WorkCell
