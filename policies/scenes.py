@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from safetensors import safe_open
 
-from shopfloor.core import InvalidInputError
+from shopfloor.core import InvalidInputError, canonical_json
 from shopfloor.envs.experts import make_expert
 from shopfloor.envs.registry import make_cell
 from shopfloor.policies import vision
@@ -123,8 +123,9 @@ def _render(payload: Mapping[str, Any], path: Path) -> None:
     cell.close()
     maps = torch.stack([vision.encode(np.stack(rows[view])) for view in payload["views"]], 1).half()
     tensors = {key: torch.from_numpy(np.stack(rows[key]).astype(np.float32)) for key in ("state", "objects", "chunk")}
-    metadata = {"names": json.dumps(names), "instructions": json.dumps(instructions), "cell": payload["cell"]}
-    publish_tensors({**tensors, "maps": maps}, path, metadata)
+    # One entry: safetensors writes several in no fixed order, and the same scenes must give the same bytes.
+    about = canonical_json({"names": names, "instructions": instructions, "cell": payload["cell"]})
+    publish_tensors({**tensors, "maps": maps}, path, {"about": about})
 
 
 def read_block(path: Path) -> Scenes:
@@ -135,16 +136,16 @@ def read_block(path: Path) -> Scenes:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
+            about = json.loads(file.metadata()["about"])
             tensors = {key: file.get_tensor(key) for key in ("state", "objects", "chunk", "maps")}
     except Exception as error:
         raise InvalidInputError(f"Scene block {path} cannot be read ({error}); delete it and run again.") from error
     return Scenes(
-        metadata["cell"],
+        about["cell"],
         tensors["state"].numpy(),
         tensors["objects"].numpy(),
-        json.loads(metadata["names"]),
-        json.loads(metadata["instructions"]),
+        about["names"],
+        about["instructions"],
         tensors["chunk"].numpy(),
         tensors["maps"],
     )
