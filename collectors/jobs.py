@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 PREPARE = "shopfloor.collectors.jobs:prepare"
 RUN_EPISODE = "shopfloor.collectors.jobs:run_episode"
 MAX_CELLS = 4
-# A reset makes a used cell equal to a new one, in less than half the time. Set it to False for cells that do not keep that
-# promise: every episode then gets a new one.
+# A reset makes a used cell equal to a new one, in less than half the time. Set it to False for cells that do not keep
+# that promise: every episode then gets a new one.
 REUSE_CELLS = True
 DEFAULT_IMAGE_SIZE = (96, 96)
 
