@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pybullet
 
 from shopfloor.core import InvalidInputError
+from shopfloor.envs.engine import pybullet
 from shopfloor.envs.world import World
 
 Array = npt.NDArray[np.float64]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pybullet
 
 from shopfloor.envs import kinematics
+from shopfloor.envs.engine import pybullet
 from shopfloor.envs.world import FRICTION, SPINNING_FRICTION, World
 
 Array = npt.NDArray[np.float64]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pybullet
+
+from shopfloor.envs.engine import pybullet
 
 Array = npt.NDArray[np.float64]
 Vector = Sequence[float]

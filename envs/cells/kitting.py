@@ -18,12 +18,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-import pybullet
 
 from shopfloor.envs import kinematics
 from shopfloor.envs.camera import Camera
 from shopfloor.envs.cell import WorkCell
 from shopfloor.envs.cells.kitting_expert import FLOOR_M, GRIP_ABOVE_M, VERSION, decide
+from shopfloor.envs.engine import pybullet
 from shopfloor.envs.experts import ScriptedExpert
 from shopfloor.envs.robot import Panda
 from shopfloor.envs.scene import wrap

@@ -65,7 +65,7 @@ def test_messages_for_mistakes(tmp_path, capfd):
         out, err = capfd.readouterr()
         assert "Traceback" not in out + err
         assert code == 2, line
-        text = re.sub(r"pybullet build time.*\n", "", out + err).replace(str(tmp_path), "TMP")
+        text = (out + err).replace(str(tmp_path), "TMP")
         shown.append(f"$ shopfloor {line.replace('{tmp}', 'TMP')}\n{text.rstrip()}\n")
     text = "\n".join(shown)
     if os.environ.get("SHOPFLOOR_UPDATE_SNAPSHOTS"):
@@ -141,6 +141,7 @@ def test_standard_output_holds_one_document_and_nothing_else():
     )
     assert answer.returncode == 0, answer.stderr
     assert json.loads(answer.stdout)["episodes"] == 1
+    assert answer.stderr == ""
 
 
 def test_a_closed_pipe_is_no_error():
