@@ -18,6 +18,7 @@ from shopfloor.collectors.statistics import wilson_interval
 from shopfloor.launch.console import make_progress, note, with_interval
 from shopfloor.launch.report import command_line, short
 from shopfloor.launch.runfile import read_json
+from shopfloor.launch.summary import before_the_loop
 
 Summary = Mapping[str, Any]
 FIGURES = (
@@ -87,13 +88,14 @@ def pooled(entries: Sequence[Mapping[str, Any]]) -> str:
 def rows_of(figure: Figure) -> list[tuple[str, ...]]:
     """Return a figure's table: a row per turn and control, a column per seed, and the pool."""
     summaries = list(figure.runs.values())
+    before = before_the_loop(summaries[0]["config"])
     rows = []
     for turn in range(len(summaries[0]["turns"])):
         entries = [summary["turns"][turn] for summary in summaries]
-        name = "turn 0: demonstrations alone" if turn == 0 else f"turn {turn}"
+        name = f"turn 0: {before} alone" if turn == 0 else f"turn {turn}"
         rows.append((name, *(_turn_text(entry) for entry in entries), pooled(entries)))
     for key, name in (
-        ("control", "control: as many optimiser steps on the demonstrations alone"),
+        ("control", f"control: as many optimiser steps on {before} alone"),
         ("shuffle_control", "control: last policy, instructions shuffled across episodes"),
     ):
         entries = [entry for summary in summaries for entry in summary[key] or ()]

@@ -14,6 +14,7 @@ from shopfloor.launch.charts import Point, Series, stacked_bars, success_chart
 from shopfloor.launch.console import with_interval
 from shopfloor.launch.page import page, table
 from shopfloor.launch.runfile import RUN, read_json
+from shopfloor.launch.summary import before_the_loop
 from shopfloor.launch.video import video_tag
 
 REPORT = "report.html"
@@ -145,7 +146,7 @@ def _success(summary: Summary) -> list[str]:
             ),
         ]
         for key, name, style in (
-            ("control", "trained equally long on the demonstrations alone", "s9"),
+            ("control", f"trained equally long on {before_the_loop(summary['config'])} alone", "s9"),
             ("shuffle_control", "last policy, instructions shuffled", "s3"),
         ):
             found = [_point(len(turns) - 0.8, e) for e in summary.get(key) or () if e["cell"] == cell]
@@ -312,7 +313,7 @@ def _efficiency(summary: Summary) -> list[str]:
     controls = [
         (html.escape(label), html.escape(short(entry["cell"])), with_interval(entry["success"], entry["interval"]))
         for key, label in (
-            ("control", "trained equally long on the demonstrations alone"),
+            ("control", f"trained equally long on {before_the_loop(summary['config'])} alone"),
             ("shuffle_control", "last policy with instructions shuffled across episodes"),
         )
         for entry in summary.get(key) or ()

@@ -112,6 +112,11 @@ def _cpu(extra: Any) -> float:  # noqa: ANN401  # JSON
     return float(extra.get("cpu_seconds", 0.0)) if isinstance(extra, Mapping) else 0.0
 
 
+def before_the_loop(config: Mapping[str, Any]) -> str:
+    """Name what turn 0 and the control arm train on, from a summary's resolved configuration."""
+    return "the demonstrations and random scenes" if config.get("scenes") else "the demonstrations"
+
+
 def teacher_statement(config: FlywheelConfig, sources: Mapping[str, int]) -> str:
     """Say plainly where the labels of the last training came from."""
     expert, own, scenes = (sources.get(key, 0) for key in ("expert", "own_success", "scenes"))
