@@ -101,9 +101,10 @@ class CollectConfig:
     def _check_seeds(self) -> None:
         low, high = PURPOSE_SEEDS.get(self.purpose, (0, 1 << 32))
         if not (low <= self.seed_first and self.seed_first + self.episodes <= high):
+            advice = "" if self.purpose == "other" else " Purpose 'other' takes any seed."
             raise InvalidInputError(
                 f"Seeds {self.seed_first} to {self.seed_first + self.episodes - 1} are outside the range of purpose "
-                f"{self.purpose!r}, {low} to {high - 1}. Purpose 'other' takes any seed."
+                f"{self.purpose!r}, {low} to {high - 1}.{advice}"
             )
 
 
@@ -394,6 +395,9 @@ def read_receipts(dataset: Path) -> list[Receipt]:
 def check_folder(out: Path) -> None:
     """Refuse an output folder that holds something other than a dataset, before anything is touched."""
     if not out.exists():
+        above = next(folder for folder in out.parents if folder.exists())
+        if not above.is_dir():
+            raise InvalidInputError(f"{out} cannot be made: {above} is a file. Choose another --out.")
         return
     if not out.is_dir():
         raise InvalidInputError(f"{out} is a file; expected a folder for the dataset. Choose another --out.")

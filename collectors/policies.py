@@ -53,7 +53,8 @@ def policy_ref(policy: str | PolicyRef, cell: str) -> PolicyRef:
         return PolicyRef("checkpoint", cell, {"path": str(Path(policy).resolve())})
     if "/" in policy:
         raise InvalidInputError(f"No checkpoint folder {policy!r}; expected a folder that `train` wrote.")
-    raise UnknownNameError("policy", policy, [kind for kind in policy_kinds() if kind != "checkpoint"])
+    kinds = [kind for kind in policy_kinds() if kind != "checkpoint"]
+    raise UnknownNameError("policy", policy, kinds, "Or name the folder of a checkpoint.")
 
 
 def resolve_policy(ref: PolicyRef) -> Policy:
@@ -67,7 +68,7 @@ def resolve_policy(ref: PolicyRef) -> Policy:
 
     Raises:
         UnknownNameError: if no built-in policy and no entry point has this kind.
-        MissingDependencyError: if it needs a package that is not installed.
+        MissingDependencyError: if it needs a package that is not installed, or another package's cannot be loaded.
         InvalidInputError: if the factory does not take these arguments.
     """
     key = canonical_json(ref.to_json())
@@ -105,7 +106,13 @@ def _factory(kind: str) -> Callable[..., Any]:
         return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
     for point in _entry_points():
         if point.name == kind:
-            return point.load()  # type: ignore[no-any-return]
+            try:
+                return point.load()  # type: ignore[no-any-return]
+            except (ImportError, AttributeError) as error:
+                raise MissingDependencyError(
+                    f"Policy {kind!r} is announced by an installed package as {point.value}, which cannot be loaded "
+                    f"({error}). Install what it needs, or remove that package."
+                ) from error
     raise UnknownNameError("policy", kind, policy_kinds())
 
 

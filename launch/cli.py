@@ -161,7 +161,17 @@ def without_frames(text: str) -> str:
             kept.append(f"{line.strip()}:")
         elif not (_is_rule(line) or line == GROUP_HELP):
             kept.append(line)
-    return "\n".join(kept).rstrip().replace("{None}|", "").replace("{None,", "{").replace(" (default: None)", "")
+    return "\n".join(_without_none(line) for line in kept).rstrip()
+
+
+def _without_none(line: str) -> str:
+    """Drop None from a flag's choices and default; help on the same line stays in its column."""
+    shorter = line.replace("{None}|", "").replace("{None,", "{")
+    flag, gap, text = shorter.strip().partition("  ")
+    if gap and flag.startswith("-"):
+        indent = len(shorter) - len(shorter.lstrip())
+        shorter = f"{' ' * indent}{flag}{' ' * (len(line) - len(shorter))}{gap}{text}"
+    return shorter.replace(" (default: None)", "")
 
 
 def _is_rule(line: str) -> bool:

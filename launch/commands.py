@@ -75,7 +75,10 @@ def _write_gallery(cell_ids: list[str], folder: Path) -> None:
 
     from shopfloor.envs.registry import make_cell
 
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInputError(f"--gallery {folder} cannot be made: {error.strerror}. Give another folder.") from error
     for cell_id in cell_ids:
         cell = make_cell(cell_id, image_size=(384, 384))
         try:
@@ -213,6 +216,8 @@ def evaluate(arguments: verbs.Evaluate) -> int:
         raise InvalidInputError(f"--min-success is {threshold:g}; expected a rate from 0 to 1, such as 0.9.")
     if arguments.summary is not None and not arguments.summary.absolute().parent.is_dir():
         raise InvalidInputError(f"--summary {arguments.summary}: its folder does not exist. Make it first.")
+    if arguments.summary is not None and arguments.summary.is_dir():
+        raise InvalidInputError(f"--summary {arguments.summary} is a folder; expected a file's name.")
     _check_policy(arguments.policy)
     with _counting("evaluate", arguments.episodes, arguments.quiet or arguments.json) as count:
         result = run(

@@ -40,12 +40,14 @@ def flywheel(config: FlywheelConfig, progress: Progress | None = None) -> dict[s
 
     Raises:
         InvalidInputError: `config.out` holds something else, or a run with other settings.
-        MissingDependencyError: torch is not installed.
+        MissingDependencyError: torch or open weights are not installed.
         CancelledError: a signal asked to stop; run the same again to go on.
         InfrastructureError: episodes that failed because of the machine, or a full disk.
     """
     setups.require_torch()
     config = resolved(replace(config, out=config.out.absolute()))
+    if not (config.out / LEDGER).is_file():  # a new run: say what is missing before anything is made
+        setups.require_weights(config.observations)
     workers = config.workers or setups.default_workers()
     open_run(config.out, config.to_json(), seeds_used(config), workers)
     with (

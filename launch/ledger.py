@@ -98,6 +98,8 @@ class Ledger:
                 raise InvalidInputError(f"Ledger {path} has format {version}; this shopfloor reads format {FORMAT}.")
             self._connection.executescript(f"BEGIN;{_TABLES}PRAGMA user_version = {FORMAT};COMMIT;")
         except sqlite3.DatabaseError as error:
+            if "disk" in str(error):  # full, or broken
+                raise DiskError(f"Ledger {path} could not be made: {error}. Free space, then run again.") from error
             raise InvalidInputError(
                 f"{path} is not a ledger shopfloor can use ({error}). Move it away, or give another --out."
             ) from error

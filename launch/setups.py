@@ -32,6 +32,13 @@ def require_torch() -> None:
         raise MissingDependencyError(TORCH_HINT)
 
 
+def require_weights(observations: str) -> None:
+    """Raise `MissingDependencyError`, with the command that helps, where open weights are not installed."""
+    from shopfloor.policies import text, vision, weights
+
+    weights.require_weights((text.MODEL, vision.MODEL) if observations == "cameras" else (text.MODEL,))
+
+
 @dataclass(frozen=True)
 class FlywheelConfig:
     """A flywheel: demonstrations, then turns of collect, fine-tune, evaluate, gate. None takes the setup's value.

@@ -39,6 +39,11 @@ def page_of(folder: Path, episode: int = 0, camera: str = "front", out: Path | N
         return (folder / REPORT).absolute()
     if (folder / "ledger.sqlite").is_file():
         raise InvalidInputError(f"{folder} has no {REPORT} yet; finish its flywheel by running its command again.")
+    if folder.is_dir() and not (folder / "dataset.json").is_file():
+        raise InvalidInputError(
+            f"{folder} is neither a flywheel's folder (no {REPORT}) nor a dataset (no dataset.json). "
+            "Name the --out of `shopfloor flywheel` or of `shopfloor collect`."
+        )
     from shopfloor.datasets.reader import Dataset
 
     dataset = Dataset(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from shopfloor.core import (
     seed_stream,
     sha256_hex,
 )
+from shopfloor.datasets.files import disk_error
 from shopfloor.policies import text, vision
 from shopfloor.policies.features import OBJECT_WIDTH
 from shopfloor.policies.network import Inputs, NetworkConfig, PolicyNetwork
@@ -35,6 +37,7 @@ FORMAT = 1
 MODEL, CONFIG, CARD = "model.safetensors", "config.json", "card.md"
 SIZE_LIMIT = 2 << 30
 CONFIG_LIMIT = 4 << 20
+_CARD_DIGEST = re.compile(r"^- Digest .*`([0-9a-f]{64})`$", re.MULTILINE)
 
 
 @dataclass
@@ -109,28 +112,37 @@ def is_finished(folder: Path, shape: NetworkConfig, plan: Mapping[str, Any], exe
 
 
 def write(folder: Path, point: Checkpoint) -> Path:
-    """Publish a checkpoint folder, whole or not at all; returns `folder`."""
+    """Publish a checkpoint folder, whole or not at all; returns `folder`.
+
+    Raises:
+        DiskError: writing failed; nothing is left behind.
+    """
     tensors = {name: value.contiguous() for name, value in point.network.state_dict().items()}
     model = save({**tensors, "text_embeddings": point.embeddings.contiguous()})
     config = json.dumps(_config(point), indent=1, sort_keys=True).encode()
+    card = _card(point, hashlib.sha256(model + config).hexdigest()).encode()
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name, data in ((MODEL, model), (CONFIG, config), (CARD, _card(point).encode())):
-        with (temporary / name).open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    temporary.rename(folder)
-    handle = os.open(folder.parent, os.O_RDONLY)
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        temporary.mkdir(parents=True)
+        for name, data in ((MODEL, model), (CONFIG, config), (CARD, card)):
+            with (temporary / name).open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.rename(folder)
+        handle = os.open(folder.parent, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise disk_error(folder, error) from error
     return folder
 
 
-def _card(point: Checkpoint) -> str:
+def _card(point: Checkpoint, digest: str) -> str:
     shape = point.network.config
     total, active = point.network.parameter_counts()
     encoders = "\n".join(
@@ -144,6 +156,7 @@ def _card(point: Checkpoint) -> str:
 - Actions: `{ACTION_CONVENTION}`, chunks of {shape.horizon}, {point.execute} executed.
 - Head: {shape.head}, {"dense" if shape.experts == 1 else f"{shape.experts} experts, top {shape.top_k}"};
   {total:,} trainable parameters, {active:,} active per decision.
+- Digest (SHA-256 of {MODEL} and {CONFIG}): `{digest}`
 
 ## Labels it was trained on
 - {labels["expert"]} decisions labelled by the scripted expert (teacher distillation, not self-improvement).
@@ -159,7 +172,7 @@ def read_card(folder: Path) -> dict[str, Any]:
     """Return `config.json` of a checkpoint, plus "digest".
 
     Raises:
-        InvalidInputError: missing, too large, not JSON, or of another format version.
+        InvalidInputError: missing, too large, not JSON, of another format version, or not what `card.md` says.
     """
     path = folder / CONFIG
     if not folder.is_dir() or not path.is_file() or not (folder / MODEL).is_file():
@@ -182,7 +195,22 @@ def read_card(folder: Path) -> dict[str, Any]:
             f"{path} uses action convention {config.get('action_convention')!r}; "
             f"this version runs {ACTION_CONVENTION!r}."
         )
-    return {**config, "digest": _digest(folder, data)}
+    digest = _digest(folder, data)
+    _check_digest(folder, digest)
+    return {**config, "digest": digest}
+
+
+def _check_digest(folder: Path, digest: str) -> None:
+    """Refuse files other than those `card.md` was written for; a folder without a card proves nothing."""
+    try:
+        said = _CARD_DIGEST.search((folder / CARD).read_text(errors="replace"))
+    except OSError:
+        return
+    if said and said[1] != digest:
+        raise InvalidInputError(
+            f"Checkpoint {folder} is corrupt or truncated (its digest is {digest[:16]}, {CARD} says {said[1][:16]}); "
+            "train again or restore it from a copy."
+        )
 
 
 def _digest(folder: Path, config: bytes) -> str:

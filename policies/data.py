@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,7 +149,8 @@ def episode_maps(
     encoder = catalogue()[vision.MODEL]["files"][vision.FILE][:8]
     path = cache / f"{key}-{encoder}.safetensors" if cache else None
     if path is not None and path.is_file():
-        return load_file(path)["maps"]
+        with contextlib.suppress(Exception):  # a cache that cannot be read is made again
+            return load_file(path)["maps"]
     maps = torch.stack([vision.encode(view[steps]) for view in images], 1).half()
     if path is not None:
         publish_tensors({"maps": maps}, path)

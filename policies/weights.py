@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import json
 import os
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from shopfloor.core import InvalidInputError, MissingDependencyError, UnknownNameError
+from shopfloor.core import DiskError, InvalidInputError, MissingDependencyError, UnknownNameError
 from shopfloor.policies.tensors import publish_tensors
 
 INSTALL_HINT = (
@@ -74,6 +75,13 @@ def _check_hash(path: Path, expected: str, model: str) -> None:
         )
 
 
+def require_weights(models: Iterable[str]) -> None:
+    """Check that all files of some catalogued models are there and are the pinned ones; raises as `weight_file`."""
+    for model in models:
+        for name in catalogue()[model]["files"]:
+            weight_file(model, name)
+
+
 def cache_folder() -> Path:
     """Return the folder for converted weights: `$XDG_CACHE_HOME/shopfloor`, else `~/.cache/shopfloor`."""
     base = os.environ.get("XDG_CACHE_HOME")
@@ -98,6 +106,6 @@ def plain_tensors(model: str, name: str) -> dict[str, torch.Tensor]:
     tensors = {
         key: value.contiguous() for key, value in torch.load(source, map_location="cpu", weights_only=True).items()
     }
-    with contextlib.suppress(OSError):  # a home that cannot be written only costs the next start some time
+    with contextlib.suppress(DiskError):  # a home that cannot be written only costs the next start some time
         publish_tensors(tensors, cached)
     return tensors

@@ -56,13 +56,15 @@ class ShopfloorError(Exception):
 class UnknownNameError(ShopfloorError):
     """A name that is not in a closed list; the message suggests the nearest one."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        """Say which `kind` of thing `name` was meant to be and what is `known`."""
+    def __init__(self, kind: str, name: str, known: Iterable[str], advice: str = "") -> None:
+        """Say which `kind` of thing `name` was meant to be, what is `known`, and what else can be done."""
         choices = sorted(known)
         near = difflib.get_close_matches(name.lower(), [choice.lower() for choice in choices], n=1, cutoff=0.5)
         nearest = next((choice for choice in choices if near and choice.lower() == near[0]), None)
         hint = f" Did you mean {nearest!r}?" if nearest else ""
-        super().__init__(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(choices) or 'none'}.")
+        super().__init__(
+            f"Unknown {kind} {name!r}.{hint} Known: {', '.join(choices) or 'none'}.{advice and ' '}{advice}"
+        )
 
 
 class InvalidInputError(ShopfloorError):

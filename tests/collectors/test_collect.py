@@ -1,5 +1,6 @@
 """Collecting: resumes, same bytes for any workers and order, accounts for everything, touches nothing foreign."""
 
+import importlib.metadata
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from fake_cell import CELL_ID
 
+from shopfloor.collectors import policies
 from shopfloor.collectors.collect import PURPOSE_SEEDS, CollectConfig, collect, read_receipts
 from shopfloor.collectors.evaluate import evaluate
 from shopfloor.collectors.executors import LocalExecutor, SerialExecutor
@@ -337,6 +339,13 @@ def test_policy_references():
         resolve_policy(PolicyRef("nonsense", CELL_ID))
     with pytest.raises(InvalidInputError, match="No checkpoint folder"):
         policy_ref("runs/none", CELL_ID)
+
+
+def test_another_packages_policy_that_cannot_be_loaded_is_named(monkeypatch):
+    gone = importlib.metadata.EntryPoint("gone", "no_such_module:make", "shopfloor.policies")
+    monkeypatch.setattr(policies, "_entry_points", lambda: [gone])
+    with pytest.raises(MissingDependencyError, match=r"'gone' .* no_such_module:make, which cannot be loaded"):
+        resolve_policy(PolicyRef("gone", CELL_ID))
 
 
 def test_a_missing_package_is_named_with_the_way_to_get_it(monkeypatch):

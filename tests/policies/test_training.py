@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import json
 import shutil
 
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 
 from shopfloor.collectors.collect import collect
-from shopfloor.core import InvalidInputError, UnknownNameError
+from shopfloor.core import DiskError, InvalidInputError, UnknownNameError
 from shopfloor.datasets.reader import Dataset
 from shopfloor.envs.registry import make_cell
 from shopfloor.policies import checkpoint, data, scenes, text
@@ -157,6 +158,9 @@ def test_features_are_cached_once_per_episode(seen):
     again = train(dataclasses.replace(config, out=root / "again"))
     assert cached.stat().st_mtime_ns == before
     assert checkpoint.read(again).digest == checkpoint.read(root / "checkpoint").digest
+    cached.write_bytes(cached.read_bytes()[:100])  # cut short: made again
+    third = train(dataclasses.replace(config, out=root / "third"))
+    assert checkpoint.read(third).digest == checkpoint.read(again).digest
 
 
 def test_pictures_that_were_not_recorded_are_asked_for(demonstrations, tmp_path):
@@ -193,6 +197,27 @@ def test_a_truncated_model_is_refused(trained, tmp_path, keep):
     model.write_bytes(model.read_bytes()[:keep])
     with pytest.raises(InvalidInputError, match="corrupt or truncated"):
         checkpoint.load_policy(CELL, str(copy))
+
+
+def test_a_flipped_bit_of_the_model_is_refused(trained, tmp_path):
+    copy = shutil.copytree(trained, tmp_path / "copy")
+    model = bytearray((copy / "model.safetensors").read_bytes())
+    model[-1000] ^= 1  # still a whole file of finite weights
+    (copy / "model.safetensors").write_bytes(model)
+    with pytest.raises(InvalidInputError, match="corrupt or truncated"):
+        checkpoint.load_policy(CELL, str(copy))
+    (copy / "card.md").unlink()
+    checkpoint.load_policy(CELL, str(copy))  # without a card nothing says which bytes it had
+
+
+def test_a_disk_error_leaves_nothing_behind(trained, tmp_path, monkeypatch):
+    def fail(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.os, "fsync", fail)
+    with pytest.raises(DiskError, match=r"out failed: No space left on device.*Free some space"):
+        checkpoint.write(tmp_path / "out", checkpoint.read(trained))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
