@@ -17,7 +17,6 @@ from typing import Any
 from shopfloor.core import InvalidInputError
 
 PROMOTE, HOLD, REJECT, NEED_MORE = "promote", "hold", "reject", "need_more"
-VERDICTS = (PROMOTE, HOLD, REJECT, NEED_MORE)
 # Below this chance of a later promotion a look ends the comparison with "hold". It can only lower the rate of wrong
 # promotions; simulated, it saves 60 % of the pairs between equal policies and costs 3-6 points of power.
 FUTILITY = 0.02

@@ -14,7 +14,6 @@ from shopfloor.policies.weights import plain_tensors
 MODEL = "EfficientNet-lite0"
 FILE = "models/efficientnet-lite0-57934424.pth"
 CHANNELS = 40
-STRIDE = 8
 BATCH = 8  # larger batches fall out of cache on a CPU
 FEATURE_SCALE = 8.0  # brings the maps' values to about unit size
 BATCH_NORM_EPSILON = 1e-3  # of the TensorFlow release
