@@ -221,7 +221,13 @@ SERIAL = {"executor": "SerialExecutor", "make": "SerialExecutor(allowed=('fault_
 def driver(environment, parts, sleep):
     code = textwrap.dedent(DRIVER).format(**parts, sleep=sleep)
     return subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+        # Under nohup the tests inherit an ignored SIGHUP, which a run rightly leaves ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
 
 
