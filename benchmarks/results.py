@@ -56,11 +56,12 @@ def run_folder(runs: Path, cell: str, observations: str, seed: int) -> Path:
     return runs / f"{cell}-{observations}-{seed}"
 
 
-def run_one(runs: Path, cell: str, observations: str, seed: int, arguments: argparse.Namespace) -> Summary:
-    """Run or resume one flywheel, or read it under `--report-only`."""
+def run_one(runs: Path, cell: str, observations: str, seed: int, arguments: argparse.Namespace) -> Summary | None:
+    """Run or resume one flywheel; under `--report-only` read it, None where it is not finished."""
     out = run_folder(runs, cell, observations, seed)
     if arguments.report_only:
-        return read_json(out / "summary.json")
+        summary = out / "summary.json"
+        return read_json(summary) if (out / "report.html").is_file() and summary.is_file() else None
     from shopfloor.launch.flywheel import flywheel
     from shopfloor.launch.setups import FlywheelConfig
 
@@ -173,8 +174,10 @@ def _cpu(part: Mapping[str, Any] | None) -> float:
     return float(part["cpu_seconds"]) if part else 0.0
 
 
-def document(figures: Sequence[Figure], experts: Sequence[Sequence[str]], command: str) -> str:
-    """Return the whole page."""
+def document(
+    figures: Sequence[Figure], experts: Sequence[Sequence[str]], command: str, missing: Sequence[str] = ()
+) -> str:
+    """Return the whole page; `missing` names the runs that it lacks."""
     overview = [
         (
             figure.title,
@@ -194,6 +197,7 @@ def document(figures: Sequence[Figure], experts: Sequence[Sequence[str]], comman
         f"Repeat it (finished runs are not run again):\n\n    {command}",
         "## Overview",
         markdown_table(("", "turn 0", "end", "weakest seed at the end"), overview),
+        *([f"Not measured yet: {'; '.join(missing)}."] if missing else []),
         *(section(figure) for figure in figures),
     ]
     if experts:
@@ -257,13 +261,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     experts: list[tuple[str, ...]] = []
     if not options.no_experts:
         experts = measure_experts(sorted({cell for cell, _ in wanted}), options.runs, options.workers)
-    command = " ".join(["python -m benchmarks.results", *(sys.argv[1:] if arguments is None else arguments)])
+    given = [word for word in (sys.argv[1:] if arguments is None else arguments) if word != "--report-only"]
+    command = " ".join(["python -m benchmarks.results", *given])
     figures: list[Figure] = []
+    missing: list[str] = []
     for cell, observations in wanted:
-        runs = {seed: run_one(options.runs, cell, observations, seed, options) for seed in options.seeds}
-        figures.append(Figure(cell, observations, runs))
+        found = {seed: run_one(options.runs, cell, observations, seed, options) for seed in options.seeds}
+        runs = {seed: summary for seed, summary in found.items() if summary is not None}
+        missing += [f"{cell} from {observations}, loop seed {seed}" for seed in found if seed not in runs]
+        if runs:
+            figures.append(Figure(cell, observations, runs))
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(document(figures, experts, command))
+        options.out.write_text(document(figures, experts, command, missing))
     print(f"{options.out}: {len(figures)} figures")
 
 

@@ -24,6 +24,7 @@ def test_the_page_pools_seeds_and_shows_controls(results, summary, tmp_path):
         folder = results.run_folder(tmp_path / "runs", "PickToTray", "poses", seed)
         folder.mkdir(parents=True)
         (folder / "summary.json").write_text(json.dumps(summary))
+        (folder / "report.html").touch()
     out = tmp_path / "results.md"
     common = ["--runs", str(tmp_path / "runs"), "--out", str(out), "--report-only", "--no-experts"]
     results.main([*common, "--cells", "PickToTray", "--observations", "poses", "--seeds", "0", "1"])
@@ -35,3 +36,7 @@ def test_the_page_pools_seeds_and_shows_controls(results, summary, tmp_path):
     assert "teacher distillation, not self-improvement" in text
     assert "python -m benchmarks.results --runs" in text
     assert "expert 1,000, own_success 20" in text
+    assert "--report-only" not in text
+    assert "Not measured yet" not in text
+    results.main([*common, "--cells", "PickToTray", "--observations", "poses", "--seeds", "0", "7"])
+    assert "Not measured yet: PickToTray from poses, loop seed 7." in out.read_text()
