@@ -53,7 +53,7 @@ class FlywheelConfig:
         smoke: the smallest real loop: poses, 3 demonstrations, DAgger labels, one gate look at 30 pairs.
         demonstrations: expert episodes per cell before the first turn (smoke 3, else 5).
         episodes: episodes collected per turn and cell (poses 40, cameras 60).
-        report_episodes: episodes per report, always the same seeds (poses 200, smoke and cameras 50).
+        report_episodes: episodes per report, always the same seeds (poses 200, cameras 100, smoke 50).
         steps: optimiser steps of the first training (smoke 800, cameras 400, poses: the policy's own default).
         turn_steps: optimiser steps of each fine-tuning (smoke 500, cameras 900, poses: the policy's own default).
         scenes: random scenes for perception, cameras only (default 1500).
@@ -150,7 +150,7 @@ def resolved(config: FlywheelConfig) -> FlywheelConfig:
     setup: dict[str, Any] = {
         "demonstrations": 3 if config.smoke else 5,
         "episodes": 60 if cameras else 40,
-        "report_episodes": 50 if config.smoke or cameras else 200,
+        "report_episodes": 50 if config.smoke else (100 if cameras else 200),
         # From cameras a short first training: the scenes keep teaching perception in every turn.
         "steps": 800 if config.smoke else (400 if cameras else None),
         "turn_steps": 500 if config.smoke else (900 if cameras else None),
