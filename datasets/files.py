@@ -24,10 +24,15 @@ HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 MAX_FILE_BYTES = 1 << 34
 TEMPORARY_SUFFIX = ".tmp"
 STALE_SECONDS = 86_400.0
+_NAME_BYTES = 200  # of the final name in a temporary one: file systems allow 255 in all
 _TEMPORARY_NAME = re.compile(r"\..+\.([0-9a-z]+)-(\d+)-[0-9a-f]{12}\.tmp")
 _BLOCK = 1 << 20
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
+# Why a file that may be whole cannot be read: the process or its user, not the file, is at fault.
+_NOT_DAMAGE = {
+    errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR, errno.ESTALE,
+}  # fmt: skip
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -95,6 +100,7 @@ def open_regular(path: Path, limit: int = MAX_FILE_BYTES) -> Iterator[int]:
     Raises:
         UnsafeFileError: a link, pipe, device or folder, or too large.
         DamagedFileError: the operating system cannot read it.
+        DiskError: it may be whole, but this process may not open it, or not now.
         FileNotFoundError: there is no such file.
     """
     try:
@@ -104,7 +110,7 @@ def open_regular(path: Path, limit: int = MAX_FILE_BYTES) -> Iterator[int]:
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise UnsafeFileError(path, "it is a symbolic link, expected a regular file") from None
-        raise DamagedFileError(path, f"it cannot be opened ({error.strerror})") from error
+        raise read_error(path, error) from error
     try:
         info = os.fstat(fd)
         if not stat.S_ISREG(info.st_mode):
@@ -124,7 +130,7 @@ def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
             while part := os.read(fd, 16 * _BLOCK):
                 parts.append(part)
         except OSError as error:
-            raise DamagedFileError(path, f"it cannot be read ({error.strerror})") from error
+            raise read_error(path, error) from error
     return b"".join(parts)
 
 
@@ -154,10 +160,23 @@ def hash_file(path: Path, limit: int = MAX_FILE_BYTES) -> tuple[str, FileState]:
                 left -= len(part)
             trailer = os.read(fd, TRAILER_BYTES + 1)
         except OSError as error:
-            raise DamagedFileError(path, f"it cannot be read ({error.strerror})") from error
+            raise read_error(path, error) from error
     _compare(path, trailer, hasher.digest())
     hasher.update(trailer)
     return hasher.hexdigest(), state
+
+
+def read_error(path: Path, error: OSError) -> DamagedFileError | DiskError:
+    """Say in words that `path` cannot be read: damage only where the file itself is at fault."""
+    reason = error.strerror or str(error)
+    if error.errno not in _NOT_DAMAGE:
+        return DamagedFileError(path, f"it cannot be read ({reason})")
+    advice = {
+        errno.EACCES: "Ask its owner for permission to read it, or run this as the user who wrote it.",
+        errno.EMFILE: "Raise the limit of open files (ulimit -n), then run the same command again.",
+        errno.ENOMEM: "Free some memory, then run the same command again.",
+    }.get(error.errno or 0, "Run the same command again.")
+    return DiskError(f"Reading {path} failed: {reason}. The file may well be whole. {advice}")
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -174,7 +193,7 @@ def _renameat2_noreplace(source: Path, target: Path) -> None:
 
 @dataclass(frozen=True)
 class SystemCalls:
-    """The calls a commit makes, in one place so that tests can stop or fail any of them."""
+    """The calls that change a dataset, in one place so that tests can stop or fail any of them."""
 
     open: Callable[[Path, int, int], int] = os.open
     write: Callable[[int, memoryview], int] = os.write
@@ -183,6 +202,7 @@ class SystemCalls:
     link: Callable[[Path, Path], None] = os.link
     rename_noreplace: Callable[[Path, Path], None] = _renameat2_noreplace
     unlink: Callable[[Path], None] = os.unlink
+    mkdir: Callable[[Path, int], None] = os.mkdir
 
 
 POSIX = SystemCalls()
@@ -205,7 +225,7 @@ def publish(path: Path, data: bytes, calls: SystemCalls = POSIX) -> bool:
     Raises:
         DiskError: the operating system refused a call; the temporary file is removed.
     """
-    temporary = path.with_name(f".{path.name}.{_machine()}-{os.getpid()}-{os.urandom(6).hex()}{TEMPORARY_SUFFIX}")
+    temporary = temporary_name(path)
     try:
         _write_temporary(temporary, data, calls)
         new = _give_name(temporary, path, calls)
@@ -217,6 +237,12 @@ def publish(path: Path, data: bytes, calls: SystemCalls = POSIX) -> bool:
             calls.unlink(temporary)
         raise disk_error(path, error) from error
     return new
+
+
+def temporary_name(path: Path) -> Path:
+    """Return a new name beside `path` that `sweep_temporaries` knows, whatever the length of the final name."""
+    start = path.name.encode("utf-8", "surrogateescape")[:_NAME_BYTES].decode("utf-8", "ignore")
+    return path.with_name(f".{start}.{_machine()}-{os.getpid()}-{os.urandom(6).hex()}{TEMPORARY_SUFFIX}")
 
 
 def disk_error(path: Path, error: OSError) -> DiskError:
@@ -242,16 +268,25 @@ def _machine() -> str:
         return "elsewhere"
 
 
-def sweep_temporaries(folder: Path) -> None:
-    """Remove what killed writers left: temporaries of a dead process of this machine, and any older than a day."""
-    for entry in os.scandir(folder):
-        match = _TEMPORARY_NAME.fullmatch(entry.name)
-        if not match:
-            continue
+def sweep_temporaries(folder: Path, calls: SystemCalls = POSIX) -> None:
+    """Remove what killed writers left: temporaries of dead processes of this machine, and others' older than a day.
+
+    This machine's clock decides nothing about its own processes: it may have jumped since they began.
+    """
+    try:
+        names = [(entry.path, _TEMPORARY_NAME.fullmatch(entry.name)) for entry in os.scandir(folder)]
+    except OSError:  # no such folder, or not ours to list: then there is nothing of ours to sweep
+        return
+    for path, match in names:
         with contextlib.suppress(OSError):  # another process swept it, or may
-            dead = match[1] == _machine() and not Path(f"/proc/{match[2]}").exists()
-            if dead or time.time() - entry.stat(follow_symlinks=False).st_mtime > STALE_SECONDS:
-                Path(entry.path).unlink()
+            if match and _abandoned(Path(path), match[1], match[2]):
+                calls.unlink(Path(path))
+
+
+def _abandoned(path: Path, machine: str, process: str) -> bool:
+    if machine == _machine():
+        return not Path(f"/proc/{process}").exists()
+    return time.time() - path.lstat().st_mtime > STALE_SECONDS
 
 
 def _write_temporary(temporary: Path, data: bytes, calls: SystemCalls) -> None:
@@ -300,13 +335,30 @@ def _sync_folder(folder: Path, calls: SystemCalls) -> None:
         calls.close(fd)
 
 
-def make_folder(path: Path, calls: SystemCalls = POSIX) -> None:
-    """Make a folder and its parents durable; an existing one is fine. Raises DiskError."""
-    if path.is_dir():
-        return
+def settle(folder: Path, calls: SystemCalls = POSIX) -> None:
+    """Make the names in a folder durable: a writer killed before its last fsync leaves some that only memory holds.
+
+    A folder that may not be listed is left alone: nothing is written there. Raises DiskError.
+    """
     try:
-        make_folder(path.parent, calls)
-        path.mkdir(exist_ok=True)
-        _sync_folder(path.parent, calls)
+        with contextlib.suppress(PermissionError):
+            _sync_folder(folder, calls)
+    except OSError as error:
+        raise disk_error(folder, error) from error
+
+
+def make_folder(path: Path, calls: SystemCalls = POSIX) -> None:
+    """Make a folder durable, with the way to it and the names in it; an existing one is fine. Raises DiskError."""
+    try:
+        if not path.is_dir():
+            # Made only after its parent's own name is durable: so a folder that is there needs its own name synced only.
+            make_folder(path.parent, calls)
+            with contextlib.suppress(FileExistsError):  # another process was faster
+                calls.mkdir(path, 0o777)
+            _sync_folder(path, calls)  # says so if it is a file
+            _sync_folder(path.parent, calls)
+            return
     except OSError as error:
         raise disk_error(path, error) from error
+    for folder in (path, path.parent):
+        settle(folder, calls)

@@ -12,10 +12,11 @@ from shopfloor.core import ACTION_CONVENTION, CONTROL_HZ, InvalidInputError
 from shopfloor.datasets import layout
 from shopfloor.datasets.encode import Provenance
 from shopfloor.datasets.errors import DamagedFileError, FormatVersionError, NotADatasetError
-from shopfloor.datasets.files import TEMPORARY_SUFFIX, make_folder, publish
-from shopfloor.datasets.jsonfile import load_json
+from shopfloor.datasets.files import POSIX, TEMPORARY_SUFFIX, SystemCalls, make_folder, publish
+from shopfloor.datasets.jsonfile import json_digest, load_json
 
 MAX_IDENTITY_BYTES = 1 << 24
+DIGEST = "content_sha256"
 _ADVICE = "Restore dataset.json from a copy; the episodes themselves are not affected."
 
 
@@ -93,11 +94,16 @@ def load_identity(root: Path) -> Identity:
     texts = all(isinstance(raw.get(name), str) for name in layout.PROVENANCE)
     if not (known and descriptions and texts):
         raise DamagedFileError(path, "it lacks descriptions, site, owner, residency, licence or purposes", _ADVICE)
+    # Files of the first releases have none.
+    if DIGEST in raw and raw[DIGEST] != json_digest({key: value for key, value in raw.items() if key != DIGEST}):
+        raise DamagedFileError(path, f"its content does not match its {DIGEST}", _ADVICE)
     provenance = Provenance(**{name: raw[name] for name in layout.PROVENANCE})
     return Identity(next(iter(descriptions.values())), provenance, raw)
 
 
-def publish_identity(root: Path, description: Mapping[str, Any], provenance: Provenance | None) -> Identity:
+def publish_identity(
+    root: Path, description: Mapping[str, Any], provenance: Provenance | None, calls: SystemCalls = POSIX
+) -> Identity:
     """Make `root` a dataset of this cell, or check that it is one; without `provenance` an existing one keeps its own.
 
     Raises:
@@ -109,12 +115,13 @@ def publish_identity(root: Path, description: Mapping[str, Any], provenance: Pro
     path = root / layout.DATASET_FILE
     if not path.exists():
         _refuse_foreign(root)
-        make_folder(root)
-        publish(path, (json.dumps(wanted, indent=1) + "\n").encode())
+        make_folder(root, calls)
+        publish(path, (json.dumps(wanted | {DIGEST: json_digest(wanted)}, indent=1) + "\n").encode(), calls)
     found = load_identity(root)
     if provenance is None:
         wanted |= asdict(found.provenance)
-    differing = [key for key in (*wanted, *found.raw) if wanted.get(key) != found.raw.get(key)]
+    keys = [key for key in (*wanted, *found.raw) if key != DIGEST]
+    differing = [key for key in keys if wanted.get(key) != found.raw.get(key)]
     if differing:
         key, here, there = differing[0], wanted.get(differing[0]), found.raw.get(differing[0])
         plain = isinstance(here, str | int | list) and isinstance(there, str | int | list)
@@ -124,7 +131,7 @@ def publish_identity(root: Path, description: Mapping[str, Any], provenance: Pro
         raise InvalidInputError(
             f"{root} holds a dataset whose {what}. Choose another output folder, or the options it was made with."
         )
-    make_folder(root / layout.EPISODES)
+    make_folder(root / layout.EPISODES, calls)
     return found
 
 

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from shopfloor.core import DiskError, ShopfloorError, canonical_json, sha256_hex
+from shopfloor.core import DiskError, ShopfloorError
 from shopfloor.datasets import layout
 from shopfloor.datasets.decode import EpisodeRecord, read_record
 from shopfloor.datasets.errors import DamagedFileError, FormatVersionError, UnsafeFileError
 from shopfloor.datasets.files import make_folder, publish
-from shopfloor.datasets.jsonfile import load_json
+from shopfloor.datasets.jsonfile import json_digest, load_json
 
 _ADVICE = "Delete it: it is rebuilt from the episodes by the next run."
 
@@ -80,7 +80,7 @@ def load_manifest(path: Path) -> Manifest:
             f"{layout.FORMAT_VERSION}. Install a newer shopfloor."
         )
     entries = data.get("episodes")
-    if not isinstance(entries, list) or data.get("content_sha256") != sha256_hex(canonical_json(entries)):
+    if not isinstance(entries, list) or data.get("content_sha256") != json_digest(entries):
         raise DamagedFileError(path, "its list of episodes does not match its content_sha256", _ADVICE)
     try:
         records = tuple(EpisodeRecord.from_json(entry) for entry in entries)
@@ -194,7 +194,7 @@ def _document(number: int, records: Iterable[EpisodeRecord]) -> bytes:
         "schema_version": layout.SCHEMA_VERSION,
         "format_version": layout.FORMAT_VERSION,
         "number": number,
-        "content_sha256": sha256_hex(canonical_json(entries)),
+        "content_sha256": json_digest(entries),
     }
     lines = ",\n".join(json.dumps(entry) for entry in entries)
     return f'{json.dumps(head)[:-1]}, "episodes": [\n{lines}\n]}}\n'.encode()

@@ -12,7 +12,7 @@ from shopfloor.core import Episode, EpisodeSpec, InvalidInputError, UnknownNameE
 from shopfloor.datasets import layout
 from shopfloor.datasets.decode import read_record
 from shopfloor.datasets.encode import CODECS, Provenance, encode_episode
-from shopfloor.datasets.files import POSIX, SystemCalls, publish, sweep_temporaries
+from shopfloor.datasets.files import POSIX, SystemCalls, publish, settle, sweep_temporaries
 from shopfloor.datasets.identity import publish_identity
 from shopfloor.datasets.manifest import write_manifest
 
@@ -73,9 +73,10 @@ class EpisodeWriter:
             raise UnknownNameError("codec", codec, CODECS)
         self.path = Path(path)
         self.codec = codec
-        self.identity = publish_identity(self.path, description, provenance)
+        self.identity = publish_identity(self.path, description, provenance, calls)
         self._calls = calls
-        sweep_temporaries(self.path / layout.EPISODES)
+        for folder in (self.path, *(self.path / name for name in layout.FOLDERS)):
+            sweep_temporaries(folder, calls)
 
     def path_for(self, spec: EpisodeSpec, index: int) -> Path:
         """Return the file an episode of this spec is committed to, as number `index` of its job."""
@@ -114,6 +115,7 @@ class EpisodeWriter:
 
     def _committed(self, path: Path, data: bytes | None) -> Commit:
         """Return the commit that was there first, after checking that it is whole."""
+        settle(path.parent, self._calls)  # whoever gave it its name may have been killed before making that durable
         record = read_record(self.path, path.relative_to(self.path).as_posix())
         if data is not None and record.sha256 != sha256_hex(data):
             logger.warning("%s was committed by another process with other bytes; the first one stays", path)
