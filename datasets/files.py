@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from shopfloor.core import DiskError
+from shopfloor.core import DiskError, InvalidInputError
 from shopfloor.datasets.errors import DamagedFileError, UnsafeFileError
 
 TRAILER_MAGIC = b"SFSHA256"
@@ -237,6 +237,15 @@ def publish(path: Path, data: bytes, calls: SystemCalls = POSIX) -> bool:
             calls.unlink(temporary)
         raise disk_error(path, error) from error
     return new
+
+
+def require_writable(folder: Path) -> None:
+    """Raise InvalidInputError, before anything is done, unless files can be made in an existing folder."""
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InvalidInputError(
+            f"{folder} cannot be written to (a read-only file system, or no permission); nothing was changed. Choose "
+            "another folder, or change its permissions."
+        )
 
 
 def temporary_name(path: Path) -> Path:

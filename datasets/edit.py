@@ -1,0 +1,167 @@
+"""Second thoughts about committed episodes: leave them out, call them otherwise. Their files never change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shopfloor.core import FAILURE_REASONS, InvalidInputError, UnknownNameError
+from shopfloor.datasets.decode import EpisodeRecord
+from shopfloor.datasets.files import POSIX, SystemCalls, require_writable
+from shopfloor.datasets.manifest import ruling_manifest
+from shopfloor.datasets.overlays import append_overlay, load_overlays
+from shopfloor.datasets.reader import Dataset
+from shopfloor.datasets.select import nearest_ids, parse_where
+
+MIN_ID = 8
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What an edit did.
+
+    Attributes:
+        changed: episodes whose state it changed; those that were so before are not counted.
+        overlay: the new overlay's file, None where nothing had to be said.
+    """
+
+    changed: int
+    overlay: Path | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as plain JSON data."""
+        return {"changed": self.changed, "overlay": str(self.overlay) if self.overlay else None}
+
+
+def delete(
+    path: Path | str,
+    where: str | None = None,
+    ids: Iterable[str] = (),
+    reason: str = "",
+    calls: SystemCalls = POSIX,
+) -> Edit:
+    """Leave episodes out from now on, by a tombstone each; `purge` removes their files.
+
+    Args:
+        path: the dataset folder.
+        where: an expression (`parse_where`); what it selects is deleted beside the `ids`.
+        ids: episode ids, or beginnings of at least 8 characters that fit one episode.
+        reason: why, for people.
+        calls: the operating system's calls.
+
+    Returns:
+        How many episodes were left out now, and the overlay that says so.
+
+    Raises:
+        InvalidInputError: an unknown id, an expression that cannot be read, or neither.
+        NotADatasetError, FormatVersionError, DamagedFileError: as `Dataset`.
+        DiskError: it cannot be written.
+    """
+    chosen = _choose(path, where, ids)
+    extra = {"reason": reason} if reason else {}
+    return _say(path, [{"op": "tombstone", "episode_id": one, **extra} for one in chosen], calls)
+
+
+def relabel(
+    path: Path | str,
+    where: str | None = None,
+    ids: Iterable[str] = (),
+    instruction: str | None = None,
+    outcome: str | None = None,
+    reason: str | None = None,
+    calls: SystemCalls = POSIX,
+) -> Edit:
+    """Give episodes another instruction, outcome or reason, through an overlay.
+
+    Args:
+        path: the dataset folder.
+        where: an expression (`parse_where`); what it selects is relabelled beside the `ids`.
+        ids: episode ids, or beginnings of at least 8 characters that fit one episode.
+        instruction: the new text.
+        outcome: "success", or "failure" with a `reason`.
+        reason: one of FAILURE_REASONS; without `outcome`, all chosen episodes must have failed.
+        calls: the operating system's calls.
+
+    Returns:
+        How many episodes are called otherwise now, and the overlay that says so.
+
+    Raises:
+        As `delete`; UnknownNameError for an unknown outcome or reason.
+    """
+    _check_labels(instruction, outcome, reason)
+    wanted = {"instruction": instruction, "outcome": outcome, "reason": "" if outcome == "success" else reason}
+    operations = []
+    for one, record in _choose(path, where, ids).items():
+        if record is None:
+            raise InvalidInputError(f"Episode {one} of {path} is damaged or missing, so it cannot be relabelled.")
+        if reason and outcome is None and record.outcome != "failure":
+            raise InvalidInputError(
+                f"Episode {one} of {path} succeeded, so it has no reason; give the outcome failure with it, or select "
+                "failures only."
+            )
+        values = {name: value for name, value in wanted.items() if value not in (None, getattr(record, name))}
+        if "reason" in values or "outcome" in values:
+            values |= {"outcome": outcome or "failure", "reason": wanted["reason"]}
+        if values:
+            operations.append({"op": "relabel", "episode_id": one, **values})
+    return _say(path, operations, calls)
+
+
+def _check_labels(instruction: str | None, outcome: str | None, reason: str | None) -> None:
+    if instruction is None and outcome is None and reason is None:
+        raise InvalidInputError("There is nothing to relabel; give an instruction, an outcome or a reason.")
+    if outcome not in (None, "success", "failure"):
+        raise UnknownNameError("outcome", str(outcome), ("success", "failure"))
+    if outcome == "success" and reason:
+        raise InvalidInputError(f"A success has no reason, and {reason!r} was given; leave it out.")
+    if outcome == "failure" and not reason:
+        raise InvalidInputError(f"The outcome failure needs a reason, one of {', '.join(FAILURE_REASONS)}.")
+    if outcome != "success" and reason is not None and reason not in FAILURE_REASONS:
+        raise UnknownNameError("reason", reason, FAILURE_REASONS)
+
+
+def _say(path: Path | str, operations: list[dict[str, Any]], calls: SystemCalls) -> Edit:
+    if not operations:
+        return Edit(0, None)
+    return Edit(len(operations), append_overlay(path, operations, calls))
+
+
+def _choose(path: Path | str, where: str | None, ids: Iterable[str]) -> Mapping[str, EpisodeRecord | None]:
+    """Return the chosen episodes that are not left out yet; None is the record of one that cannot be read."""
+    ids = [ids] if isinstance(ids, str) else list(ids)
+    if where is None and not ids:
+        raise InvalidInputError("Nothing says which episodes; give an expression (where) or episode ids.")
+    test = parse_where(where) if where is not None else lambda record: False
+    root = Path(path)
+    dataset = Dataset(root)
+    require_writable(root)
+    records = {record.episode_id: record for record in dataset.records}
+    chosen: dict[str, EpisodeRecord | None] = {one: record for one, record in records.items() if test(record)}
+    if ids:
+        left_out = {one for one, change in load_overlays(root).items() if change.tombstone}
+        listed = {record.episode_id for record in ruling_manifest(root)[0].records}
+        known = {*records, *left_out, *listed, *dataset.episode_ids()}
+        for wanted in ids:
+            one = _resolve(wanted, known, root)
+            if one not in left_out:
+                chosen[one] = records.get(one)
+    return chosen
+
+
+def _resolve(wanted: str, known: set[str], root: Path) -> str:
+    if wanted in known:
+        return wanted
+    fitting = sorted(one for one in known if one.startswith(wanted)) if len(wanted) >= MIN_ID else []
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise InvalidInputError(
+            f"Episode id {wanted!r} fits {len(fitting)} episodes of {root}: {', '.join(fitting[:3])}; give more of it."
+        )
+    near = nearest_ids(wanted, known)
+    raise InvalidInputError(
+        f"{root} has no episode {wanted!r}. "
+        + (f"Near ones: {', '.join(near)}." if near else "`data info` says what it holds.")
+    )
