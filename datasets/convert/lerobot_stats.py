@@ -1,0 +1,159 @@
+"""LeRobot's statistics of a feature: min, max, mean, std, count and five quantiles, of one episode and of all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
+NAMES = ("min", "max", "mean", "std", "count", *QUANTILES)
+# Quantiles over a whole dataset come from at most this many rows, evenly spaced; with fewer rows they are exact.
+SAMPLED_ROWS = 1 << 16
+# LeRobot looks at this many pictures of an episode (n ** 0.75, at least 100) and makes large ones about 150 px wide.
+_LEAST_PICTURES, _MOST_PICTURES, _PICTURE_POWER = 100, 10_000, 0.75
+_LARGE_SIDE_PX, _SAMPLED_SIDE_PX = 300, 150
+
+# Name of a statistic -> array: the shape of the feature's row, (1,) for the count, (3, 1, 1) for pictures.
+Statistics: TypeAlias = dict[str, npt.NDArray[Any]]
+
+
+class RunningRows:
+    """Statistics of a feature's rows, episode after episode, in bounded memory.
+
+    Everything but the quantiles is exact. Quantiles are those of every k-th row, where k is 1 until there are more than
+    `SAMPLED_ROWS` rows and doubles whenever there are again: the same rows give the same figures, no drawing needed.
+    """
+
+    def __init__(self, sampled_rows: int = SAMPLED_ROWS) -> None:
+        """Start without rows."""
+        self._limit = sampled_rows
+        self._every, self._next, self._count = 1, 0, 0
+        self._mean = self._squares = self._min = self._max = np.zeros(0)
+        self._sample: list[npt.NDArray[Any]] = []
+        self._sampled = 0
+
+    def update(self, rows: npt.NDArray[Any]) -> None:
+        """Add the rows of an episode, shape (T, ...), T at least 1."""
+        values = rows.astype(np.float64)
+        mean, squares = values.mean(0), ((values - values.mean(0)) ** 2).sum(0)
+        if self._count == 0:
+            self._mean, self._squares = mean, squares
+            self._min, self._max = values.min(0), values.max(0)
+        else:
+            # Chan, Golub and LeVeque's pairwise update: sums of squares around the mean do not cancel.
+            total = self._count + len(values)
+            delta = mean - self._mean
+            self._mean = self._mean + delta * (len(values) / total)
+            self._squares = self._squares + squares + delta**2 * (self._count * len(values) / total)
+            self._min, self._max = np.minimum(self._min, values.min(0)), np.maximum(self._max, values.max(0))
+        self._keep(rows)
+        self._count += len(rows)
+
+    def _keep(self, rows: npt.NDArray[Any]) -> None:
+        picked = rows[self._next - self._count :: self._every]
+        self._next += len(picked) * self._every
+        self._sample.append(picked.copy())
+        self._sampled += len(picked)
+        while self._sampled > self._limit:
+            thinned = np.concatenate(self._sample)[::2]
+            self._sample, self._sampled = [thinned.copy()], len(thinned)
+            self._every *= 2
+            self._next = -(-(self._count + len(rows)) // self._every) * self._every
+
+    def result(self) -> Statistics:
+        """Return the statistics of all rows so far; there must be one."""
+        sample = np.concatenate(self._sample).astype(np.float64)
+        found = {
+            "min": self._min,
+            "max": self._max,
+            "mean": self._mean,
+            "std": np.sqrt(self._squares / self._count),
+            **dict(zip(QUANTILES, np.quantile(sample, list(QUANTILES.values()), axis=0), strict=True)),
+        }
+        return {"count": np.array([self._count]), **{name: np.atleast_1d(value) for name, value in found.items()}}
+
+
+class RunningPictures:
+    """Statistics of a camera's sampled pictures: counts of the 256 values of each channel, so all of it is exact.
+
+    Attributes:
+        counts: shape (3, 256), int64, how often each channel had each value.
+        pictures: how many pictures were looked at.
+    """
+
+    def __init__(self) -> None:
+        """Start without pictures."""
+        self.counts = np.zeros((3, 256), np.int64)
+        self.pictures = 0
+
+    def update(self, pictures: npt.NDArray[np.uint8]) -> None:
+        """Add an episode's pictures, shape (T, H, W, 3), of which some are looked at."""
+        every = sampled_side_step(*pictures.shape[1:3])
+        for index in sampled_pictures(len(pictures)):
+            picture = pictures[index, ::every, ::every]
+            for channel in range(3):
+                self.counts[channel] += np.bincount(picture[..., channel].reshape(-1), minlength=256)
+            self.pictures += 1
+
+    def merge(self, other: RunningPictures) -> None:
+        """Add what another one has seen."""
+        self.counts += other.counts
+        self.pictures += other.pictures
+
+    def result(self) -> Statistics:
+        """Return the statistics of the sampled pictures, values divided by 255, shape (3, 1, 1); count in pictures."""
+        values = np.arange(256) / 255.0
+        total = self.counts.sum(1)
+        mean = self.counts @ values / total
+        variance = (self.counts * (values - mean[:, None]) ** 2).sum(1) / total
+        found = {
+            "min": np.array([values[counts > 0].min() for counts in self.counts]),
+            "max": np.array([values[counts > 0].max() for counts in self.counts]),
+            "mean": mean,
+            "std": np.sqrt(variance),
+            **{name: np.array([_quantile(counts, q) for counts in self.counts]) for name, q in QUANTILES.items()},
+        }
+        shaped = {name: value.reshape(3, 1, 1) for name, value in found.items()}
+        return {"count": np.array([self.pictures]), **shaped}
+
+
+def _quantile(counts: npt.NDArray[np.int64], share: float) -> float:
+    """Return the quantile of 0..255 values given their counts, interpolated between neighbours as NumPy does."""
+    place = share * (counts.sum() - 1)
+    below = int(place)
+    ends = np.cumsum(counts)
+    low, high = (int(np.searchsorted(ends, rank, side="right")) for rank in (below, min(below + 1, int(ends[-1]) - 1)))
+    return (low + (high - low) * (place - below)) / 255.0
+
+
+def sampled_pictures(count: int) -> list[int]:
+    """Return which of an episode's pictures are looked at: evenly spaced, first and last among them."""
+    wanted = max(min(_LEAST_PICTURES, count), min(int(count**_PICTURE_POWER), _MOST_PICTURES))
+    picked: list[int] = np.round(np.linspace(0, count - 1, wanted)).astype(int).tolist()
+    return picked
+
+
+def sampled_side_step(height: int, width: int) -> int:
+    """Return the step between the pixels that are looked at, 1 for all but large pictures."""
+    side = max(height, width)
+    return 1 if side < _LARGE_SIDE_PX else side // _SAMPLED_SIDE_PX
+
+
+def of_rows(rows: npt.NDArray[Any]) -> Statistics:
+    """Return the statistics of one episode's rows, shape (T, ...)."""
+    running = RunningRows(sampled_rows=len(rows))
+    running.update(rows)
+    return running.result()
+
+
+def plain(statistics: Statistics) -> dict[str, Any]:
+    """Return statistics as JSON lists, in the order of `NAMES`."""
+    return {name: statistics[name].tolist() for name in NAMES}
+
+
+def all_finite(rows: Iterable[npt.NDArray[Any]]) -> bool:
+    """Whether statistics of these rows exist."""
+    return all(bool(np.isfinite(values).all()) for values in rows if values.dtype.kind == "f")

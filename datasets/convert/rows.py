@@ -1,0 +1,46 @@
+"""Observations of episodes that a format wants alike: the same keys, shapes and dtypes in all of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shopfloor.core import Episode, InvalidInputError
+
+
+def name_episode(episode: Episode) -> str:
+    """Return words for an episode in a message."""
+    return f"Episode {episode.spec.episode_id[:16]} (seed {episode.spec.seed})"
+
+
+def observed(episode: Episode, key: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Return an observation's rows before each action, shape (T, *shape).
+
+    Args:
+        episode: the episode.
+        key: of the observation.
+        shape: of a row in the dataset's first episode.
+        dtype: of a row there.
+
+    Raises:
+        InvalidInputError: the observation is not like the first episode's.
+    """
+    rows = episode.observations.get(key)
+    if rows is None or rows.shape[1:] != shape or rows.dtype != dtype:
+        found = "is missing" if rows is None else f"has rows {rows.shape[1:]} of {rows.dtype}"
+        raise InvalidInputError(
+            f"{name_episode(episode)}: observation {key!r} {found}; the dataset's first episode has rows {shape} of "
+            f"{dtype}. Export episodes that are alike (where), or other observations (keys)."
+        )
+    return rows[: episode.steps]
+
+
+def refuse_clashes(names: list[str], keys: list[str], where: str) -> None:
+    """Raise InvalidInputError if two of the observations `keys` would have the same one of `names` in a format."""
+    clashing = [key for key, name in zip(keys, names, strict=True) if names.count(name) > 1]
+    if clashing:
+        raise InvalidInputError(
+            f"The observations {' and '.join(clashing)} would have the same name in {where}. Export one of them (keys)."
+        )
