@@ -1,0 +1,175 @@
+"""What LeRobot has no place for: written beside an export of ours, so that an import gives the same episodes back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shopfloor.core import CameraTrack, Episode, EpisodeSpec, InvalidInputError, UnknownNameError
+from shopfloor.datasets.convert.lerobot_info import MAX_METADATA_BYTES, Info
+from shopfloor.datasets.convert.lerobot_layout import EXTRA_FILE, EXTRA_KIND, EXTRA_VERSION, Feature
+from shopfloor.datasets.convert.lerobot_rows import Frames
+from shopfloor.datasets.convert.lerobot_tables import Table
+from shopfloor.datasets.errors import DamagedFileError, FormatVersionError
+from shopfloor.datasets.jsonfile import load_json, parse_json
+from shopfloor.datasets.layout import MAX_RANK
+
+_ADVICE = (
+    "Export the dataset again. If LeRobot's tools changed it, delete meta/shopfloor: then it is imported as anybody's."
+)
+_DTYPES = {np.dtype(code).name for code in ("?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8")}
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def extra_facts(episode: Episode) -> dict[str, Any]:
+    """Return an episode's facts as JSON data."""
+    return {
+        "spec": episode.spec.to_json(),
+        "instruction": episode.instruction,
+        "outcome": episode.outcome,
+        "reason": episode.reason,
+        "terminated": episode.terminated,
+        "stages": [[int(step), stage] for step, stage in episode.stages],
+        "object_names": list(episode.object_names),
+    }
+
+
+def extra_arrays(episode: Episode, keys: Sequence[str], features: Sequence[Feature], own_actions: bool) -> Arrays:
+    """Return the arrays of an episode that its frames do not hold.
+
+    Args:
+        episode: the episode.
+        keys: the observation keys that are exported.
+        features: those that the frames hold.
+        own_actions: whether the frames hold other actions than the executed ones.
+    """
+    framed = {feature.key for feature in features}
+    arrays: Arrays = {
+        "sim_states": episode.sim_states,
+        "actor": episode.actor,
+        "label_actions": episode.label_actions,
+        "label_valid": episode.label_valid,
+        "decisions": episode.decisions,
+    }
+    if episode.label_chunks is not None:
+        arrays["label_chunks"] = episode.label_chunks
+    if own_actions:
+        arrays["actions"] = episode.actions
+    for key in keys:
+        rows = episode.observations[key]
+        arrays[f"final/{key}"] = rows[episode.steps :] if key in framed else rows
+    for name, track in episode.cameras.items():
+        arrays |= {f"intrinsics/{name}": track.intrinsics, f"extrinsics/{name}": track.extrinsics}
+    return arrays
+
+
+class Extra:
+    """What lies beside an export of ours.
+
+    Attributes:
+        identity: the `dataset.json` of the dataset that was exported.
+    """
+
+    def __init__(self, info: Info, document: Mapping[str, Any]) -> None:
+        """Check the document; raises FormatVersionError, DamagedFileError."""
+        self._info, self._file = info, info.root / EXTRA_FILE
+        if document.get("schema_version") != EXTRA_VERSION:
+            raise FormatVersionError(
+                f"{self._file} has schema version {document.get('schema_version')!r:.40}; this release reads version "
+                f"{EXTRA_VERSION}. Install a newer shopfloor."
+            )
+        self.identity, keys = document.get("identity"), document.get("keys")
+        known = isinstance(keys, dict) and all(isinstance(name, str) for name in keys.values())
+        if not known or not isinstance(self.identity, dict):
+            raise self._damaged("it lacks identity or keys")
+        self._keys: dict[str, str] = keys
+        self.features = [feature for name, feature in info.features.items() if name in self._wanted]
+
+    @classmethod
+    def find(cls, info: Info) -> Extra | None:
+        """Return what lies beside an export of ours, None for anybody else's dataset."""
+        path = info.inside(info.root / EXTRA_FILE)
+        if not path.exists():
+            return None
+        document = load_json(path, MAX_METADATA_BYTES)
+        return cls(info, document) if document.get("kind") == EXTRA_KIND else None
+
+    @property
+    def _wanted(self) -> set[str]:
+        return {*self._keys.values(), "action", "next.reward"}
+
+    def _damaged(self, problem: str, path: Path | None = None) -> DamagedFileError:
+        return DamagedFileError(path or self._file, problem, _ADVICE)
+
+    def episodes(self, frames: Iterator[Frames]) -> Iterator[Episode]:
+        """Return the episodes that were exported, given their frames.
+
+        Raises:
+            DamagedFileError: frames and extras do not belong together.
+        """
+        extras = self._rows()
+        for frame in frames:
+            path, facts, arrays = next(extras, (self._file, None, {}))
+            if facts is None:
+                raise self._damaged(f"it has nothing about episode {frame.number}")
+            try:
+                yield self._episode(frame, facts, arrays)
+            except (KeyError, TypeError, ValueError, AttributeError, InvalidInputError, UnknownNameError) as error:
+                raise self._damaged(f"what it says of episode {frame.number} cannot be used ({error})", path) from None
+        if next(extras, None):
+            raise self._damaged("it lists more episodes than the dataset has")
+
+    def _rows(self) -> Iterator[tuple[Path, Any, Arrays]]:
+        number = 0
+        for path in sorted(self._file.parent.glob("chunk-*/file-*.parquet")):
+            with Table(self._info.inside(path)) as table:
+                for block in table.blocks(("episode_index", "facts", "arrays")):
+                    for row in block.table.to_pylist():
+                        if row["episode_index"] != number:
+                            raise self._damaged(f"it lists episode {row['episode_index']}, expected {number}", path)
+                        number += 1
+                        try:
+                            yield path, parse_json(row["facts"]), {item["name"]: _array(item) for item in row["arrays"]}
+                        except (KeyError, TypeError, ValueError) as error:
+                            problem = f"what it says of episode {number - 1} cannot be used ({error})"
+                            raise self._damaged(problem, path) from None
+
+    def _episode(self, frame: Frames, facts: Mapping[str, Any], arrays: Arrays) -> Episode:
+        observations = {}
+        for key, name in self._keys.items():
+            last = arrays[f"final/{key}"]
+            body = frame.rows[name] if name else last[:-1]
+            observations[key] = np.concatenate([body.reshape(len(body), *last.shape[1:]), last[-1:]])
+            if observations[key].dtype != last.dtype:
+                raise ValueError(f"observation {key} is {body.dtype} in the frames and {last.dtype} here")
+        cameras = [name.removeprefix("intrinsics/") for name in arrays if name.startswith("intrinsics/")]
+        return Episode(
+            spec=EpisodeSpec.from_json(facts["spec"]),
+            instruction=str(facts["instruction"]),
+            observations=observations,
+            sim_states=arrays["sim_states"],
+            actions=arrays.get("actions", frame.rows["action"]),
+            rewards=frame.rows["next.reward"].reshape(-1),
+            outcome=str(facts["outcome"]),
+            reason=str(facts["reason"]),
+            actor=arrays["actor"],
+            object_names=tuple(str(name) for name in facts["object_names"]),
+            stages=tuple((int(step), str(stage)) for step, stage in facts["stages"]),
+            label_actions=arrays["label_actions"],
+            label_valid=arrays["label_valid"],
+            decisions=arrays["decisions"],
+            terminated=bool(facts["terminated"]),
+            label_chunks=arrays.get("label_chunks"),
+            cameras={name: CameraTrack(arrays[f"intrinsics/{name}"], arrays[f"extrinsics/{name}"]) for name in cameras},
+        )
+
+
+def _array(item: Mapping[str, Any]) -> npt.NDArray[Any]:
+    dtype, shape = item["dtype"], tuple(item["shape"])
+    if dtype not in _DTYPES or len(shape) > MAX_RANK:
+        raise ValueError(f"array {item['name']!r:.60} is {dtype!r:.20} with {len(shape)} axes")
+    return np.frombuffer(item["data"], dtype).reshape(shape).copy()
