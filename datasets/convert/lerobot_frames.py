@@ -109,10 +109,14 @@ class VideoReader:
         except (av.FFmpegError, OverflowError) as error:
             raise DamagedFileError(self.path, f"it cannot be decoded ({error})", ADVICE) from error
 
+    def close(self) -> None:
+        """Close the file."""
+        self._stack.close()
+
     def __enter__(self) -> VideoReader:
         """Return itself."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Close the file."""
-        self._stack.close()
+        self.close()

@@ -42,7 +42,7 @@ class Place:
 
 
 def read_tasks(info: Info) -> dict[int, str]:
-    """Return task_index -> instruction; raises DamagedFileError."""
+    """Return task_index -> instruction."""
     if not info.many_a_file:
         return {line["task_index"]: line["task"] for line in _lines(info, "tasks", {"task_index": int, "task": str})}
     tasks: dict[int, str] = {}
@@ -67,8 +67,8 @@ def read_places(info: Info) -> Iterator[Place]:
         found = (place.number, place.first)
         if found != (number, frames) or not 0 < place.length <= MAX_STEPS:
             raise info.damaged(
-                f"meta/episodes lists episode {place.number} of {place.length} frames from frame {place.first} on, where "
-                f"episode {number} from frame {frames} on is due"
+                f"meta/episodes lists episode {place.number} of {place.length} frames from frame {place.first} on, "
+                f"expected episode {number} from frame {frames} on"
             )
         number, frames = number + 1, frames + place.length
         yield place

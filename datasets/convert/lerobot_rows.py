@@ -82,7 +82,7 @@ def _check_order(block: Block, place: Place, fps: int) -> None:
         at = int(wrong[0])
         raise DamagedFileError(
             block.path,
-            f"frame {at} of episode {place.number} has timestamp {times_s[at]:.4f} s, expected {due_s[at]:.4f} s at {fps} Hz",
+            f"frame {at} of episode {place.number} is at {times_s[at]:.4f} s, expected {due_s[at]:.4f} s ({fps} Hz)",
             "Resample the dataset to a steady rate with LeRobot's tools first.",
         )
 
