@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,15 @@ import numpy.typing as npt
 
 from shopfloor.datasets import layout
 from shopfloor.datasets.errors import DamagedFileError, UnsafeFileError
-from shopfloor.datasets.files import HDF5_SIGNATURE, TRAILER_BYTES, FileState, check_trailer, hash_file
+from shopfloor.datasets.files import (
+    HDF5_SIGNATURE,
+    NOT_DAMAGE,
+    TRAILER_BYTES,
+    FileState,
+    check_trailer,
+    hash_file,
+    read_error,
+)
 
 _FILTERS = {
     h5py.h5z.FILTER_DEFLATE: "gzip",
@@ -26,18 +36,20 @@ _FILTERS = {
     h5py.h5z.FILTER_FLETCHER32: "fletcher32",
     hdf5plugin.Blosc.filter_id: "blosc",
 }
-# What h5py raises on bytes that are not what they claim to be.
-_HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
+# What h5py, and unpacking a chunk, raise on bytes that are not what they claim to be.
+_HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, struct.error, zlib.error)
 
 
 @contextlib.contextmanager
 def hdf5_errors(path: Path) -> Iterator[None]:
-    """Turn whatever HDF5 raises about `path` into DamagedFileError."""
+    """Turn whatever HDF5 raises about `path` into DamagedFileError; DiskError where the process is at fault."""
     try:
         yield
-    except DamagedFileError:
-        raise
+    except MemoryError as error:
+        raise read_error(path, OSError(errno.ENOMEM, "not enough memory")) from error
     except _HDF5_ERRORS as error:
+        if isinstance(error, OSError) and error.errno in NOT_DAMAGE:
+            raise read_error(path, error) from error
         text = " ".join(str(error).split())
         raise DamagedFileError(path, f"HDF5 cannot read it ({type(error).__name__}: {text[:200]})") from error
 
@@ -176,13 +188,22 @@ class Container:
             inflate: also unpack gzip chunks to see (Blosc chunks say it in their header).
 
         Raises:
-            UnsafeFileError: a chunk of another size, or one that is not there.
+            UnsafeFileError: a chunk of another size, or one that is not there; an episode that claims to be hundreds
+                of times larger than what is stored of it.
         """
+        claimed: Counter[str] = Counter()
+        stored: Counter[str] = Counter()
         with hdf5_errors(self.path):
             for name, array in self.arrays.items():
-                self._check_chunks(name, array, inflate)
+                group = "/".join(name.split("/")[:2])
+                claimed[group] += math.prod(array.shape) * array.dtype.itemsize
+                stored[group] += self._check_chunks(name, array, inflate)
+        for group, size in claimed.items():
+            if size > layout.MAX_UNPROVEN_BYTES and size > layout.MAX_EXPANSION * stored[group]:
+                raise self._refuse(group, f"claims {size} bytes but stores {stored[group]} (a decompression bomb)")
 
-    def _check_chunks(self, name: str, array: Array, inflate: bool) -> None:
+    def _check_chunks(self, name: str, array: Array, inflate: bool) -> int:
+        """Check one array's chunks; returns how many bytes are stored."""
         creation = array.id.get_create_plist()
         filters = [creation.get_filter(number)[0] for number in range(creation.get_nfilters())]
         chunk = creation.get_chunk()
@@ -205,6 +226,7 @@ class Container:
                 continue
             if unpacked != size:
                 raise self._refuse(name, f"has a chunk at {info.chunk_offset} of {unpacked} bytes, expected {size}")
+        return sum(info.size for info in stored)
 
     # -- the walk ----------------------------------------------------------------------------------------------------
 

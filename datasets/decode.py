@@ -14,7 +14,7 @@ import numpy.typing as npt
 from shopfloor.core import ACTOR_EXPERT, CameraTrack, Episode, EpisodeSpec, InvalidInputError, UnknownNameError
 from shopfloor.datasets import layout
 from shopfloor.datasets.container import Array, Container, attribute, hdf5_errors
-from shopfloor.datasets.errors import DamagedFileError, FormatVersionError
+from shopfloor.datasets.errors import DamagedFileError, FormatVersionError, UnsafeFileError
 from shopfloor.datasets.jsonfile import parse_json
 
 # Arrays of up to this many bytes are unpacked whole once a file is open: random windows then cost a copy.
@@ -178,6 +178,9 @@ class EpisodeFile:
         names = [name.removeprefix(self._prefix) for name in container.arrays if name.startswith(self._prefix)]
         self.observation_keys = sorted(name.removeprefix("obs/") for name in names if name.startswith("obs/"))
         self.camera_names = sorted({name.split("/")[1] for name in names if name.startswith("cameras/")})
+        for name in (*self.observation_keys, *self.camera_names):
+            if not layout.OBSERVATION_KEY.fullmatch(name):
+                raise UnsafeFileError(self.path, f"an observation or camera has the name {name!r:.90}")
         self._check_shapes()
 
     def _check_shapes(self) -> None:

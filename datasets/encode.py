@@ -71,18 +71,28 @@ def encode_episode(
     if codec not in CODECS:
         raise UnknownNameError("codec", codec, CODECS)
     check_episode(episode)
+    image = _image(episode, codec, env_args, provenance or Provenance())
+    size = sum(array.nbytes for array in _arrays(episode).values())
+    # A reader refuses what unpacks to hundreds of times its size (an hour of a covered camera); half is a safe margin.
+    if size > layout.MAX_UNPROVEN_BYTES and size > layout.MAX_EXPANSION // 2 * len(image):
+        image = _image(episode, "none", env_args, provenance or Provenance())
+    return with_trailer(image)
+
+
+def _image(episode: Episode, codec: str, env_args: Mapping[str, Any] | None, provenance: Provenance) -> bytes:
+    """Return the HDF5 file of an episode."""
     # track_times stays off and nothing of this process goes in: bytes depend on the episode alone.
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     access.set_libver_bounds(h5py.h5f.LIBVER_EARLIEST, h5py.h5f.LIBVER_LATEST)
     access.set_fapl_core(IMAGE_INCREMENT, False)  # no file behind it
     file = h5py.h5f.create(b"episode.h5", h5py.h5f.ACC_TRUNC, fapl=access)
     try:
-        _write_tree(file, episode, codec, env_args, provenance or Provenance())
+        _write_tree(file, episode, codec, env_args, provenance)
         h5py.h5f.flush(file)
-        image = file.get_file_image()
+        image: bytes = file.get_file_image()
     finally:
         file.close()
-    return with_trailer(image)
+    return image
 
 
 # --------------------------------------------------------------------------------------------------------------------

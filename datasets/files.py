@@ -30,7 +30,7 @@ _BLOCK = 1 << 20
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
 # Why a file that may be whole cannot be read: the process or its user, not the file, is at fault.
-_NOT_DAMAGE = {
+NOT_DAMAGE = {
     errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR, errno.ESTALE,
 }  # fmt: skip
 
@@ -169,7 +169,7 @@ def hash_file(path: Path, limit: int = MAX_FILE_BYTES) -> tuple[str, FileState]:
 def read_error(path: Path, error: OSError) -> DamagedFileError | DiskError:
     """Say in words that `path` cannot be read: damage only where the file itself is at fault."""
     reason = error.strerror or str(error)
-    if error.errno not in _NOT_DAMAGE:
+    if error.errno not in NOT_DAMAGE:
         return DamagedFileError(path, f"it cannot be read ({reason})")
     advice = {
         errno.EACCES: "Ask its owner for permission to read it, or run this as the user who wrote it.",

@@ -16,6 +16,7 @@ from shopfloor.datasets.files import POSIX, TEMPORARY_SUFFIX, SystemCalls, make_
 from shopfloor.datasets.jsonfile import json_digest, load_json
 
 MAX_IDENTITY_BYTES = 1 << 24
+MAX_HZ = 1_000_000
 DIGEST = "content_sha256"
 _ADVICE = "Restore dataset.json from a copy; the episodes themselves are not affected."
 
@@ -89,16 +90,34 @@ def load_identity(root: Path) -> Identity:
             f"{path} says format version {version!r}; this release reads version {layout.FORMAT_VERSION}. "
             "Install a newer shopfloor."
         )
-    descriptions = raw.get("descriptions")
-    known = isinstance(descriptions, dict) and all(isinstance(value, dict) for value in descriptions.values())
-    texts = all(isinstance(raw.get(name), str) for name in layout.PROVENANCE)
-    if not (known and descriptions and texts):
-        raise DamagedFileError(path, "it lacks descriptions, site, owner, residency, licence or purposes", _ADVICE)
+    problem = _problem(raw)
+    if problem:
+        raise DamagedFileError(path, problem, _ADVICE)
     # Files of the first releases have none.
     if DIGEST in raw and raw[DIGEST] != json_digest({key: value for key, value in raw.items() if key != DIGEST}):
         raise DamagedFileError(path, f"its content does not match its {DIGEST}", _ADVICE)
     provenance = Provenance(**{name: raw[name] for name in layout.PROVENANCE})
-    return Identity(next(iter(descriptions.values())), provenance, raw)
+    return Identity(next(iter(raw["descriptions"].values())), provenance, raw)
+
+
+def _problem(raw: Mapping[str, Any]) -> str:
+    """Return what of a description cannot be used, "" for nothing."""
+    lists = {name: raw.get(name) for name in ("cells", "cameras")}
+    tables = {name: raw.get(name) for name in ("features", "descriptions")}
+    if not (all(isinstance(raw.get(name), str) for name in layout.PROVENANCE) and raw.get("descriptions")):
+        return "it lacks descriptions, site, owner, residency, licence or purposes"
+    for name, value in lists.items():
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            return f"its {name} are not a list of names"
+    for name, value in tables.items():
+        if not isinstance(value, dict) or not all(isinstance(item, dict) for item in value.values()):
+            return f"its {name} are not a table of objects"
+    hz = raw.get("control_hz")
+    if isinstance(hz, bool) or not isinstance(hz, int | float) or not 0 < hz <= MAX_HZ:
+        return f"its control_hz is {hz!r:.60}, expected a number above 0"
+    if not isinstance(raw.get("action_convention"), str):
+        return "its action_convention is not text"
+    return ""
 
 
 def publish_identity(
