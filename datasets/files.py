@@ -129,9 +129,11 @@ def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
         try:
             while part := os.read(fd, 16 * _BLOCK):
                 parts.append(part)
+            return b"".join(parts)
+        except MemoryError as error:
+            raise read_error(path, OSError(errno.ENOMEM, "not enough memory")) from error
         except OSError as error:
             raise read_error(path, error) from error
-    return b"".join(parts)
 
 
 def hash_file(path: Path, limit: int = MAX_FILE_BYTES) -> tuple[str, FileState]:
@@ -292,6 +294,12 @@ def sweep_temporaries(folder: Path, calls: SystemCalls = POSIX) -> None:
                 calls.unlink(Path(path))
 
 
+def abandoned(path: Path) -> bool:
+    """Whether a path is named as a temporary whose writer is gone."""
+    match = _TEMPORARY_NAME.fullmatch(path.name)
+    return match is not None and _abandoned(path, match[1], match[2])
+
+
 def _abandoned(path: Path, machine: str, process: str) -> bool:
     if machine == _machine():
         return not Path(f"/proc/{process}").exists()
@@ -360,7 +368,7 @@ def make_folder(path: Path, calls: SystemCalls = POSIX) -> None:
     """Make a folder durable, with the way to it and the names in it; an existing one is fine. Raises DiskError."""
     try:
         if not path.is_dir():
-            # Made only after its parent's own name is durable: so a folder that is there needs its own name synced only.
+            # Made only after its parent's own name is durable: so a folder that is there only needs its own synced.
             make_folder(path.parent, calls)
             with contextlib.suppress(FileExistsError):  # another process was faster
                 calls.mkdir(path, 0o777)
