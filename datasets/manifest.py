@@ -13,9 +13,10 @@ from shopfloor.core import DiskError, ShopfloorError
 from shopfloor.datasets import layout
 from shopfloor.datasets.decode import EpisodeRecord, read_record
 from shopfloor.datasets.errors import DamagedFileError, FormatVersionError, UnsafeFileError
-from shopfloor.datasets.files import make_folder, publish
+from shopfloor.datasets.files import POSIX, SystemCalls, make_folder, publish
 from shopfloor.datasets.jsonfile import json_digest, load_json
 
+_TRIES = 100
 _ADVICE = "Delete it: it is rebuilt from the episodes by the next run."
 
 
@@ -49,6 +50,12 @@ class Listing:
     manifest: Manifest
     loose: tuple[str, ...]
     damage: Mapping[str, ShopfloorError] = field(default_factory=dict)
+
+    @property
+    def known(self) -> tuple[EpisodeRecord, ...]:
+        """The episodes that are there and those of the manifest whose files are missing or damaged."""
+        kept = [record for record in self.manifest.records if record.file in self.damage]
+        return in_order((*self.records, *kept))
 
 
 def inner_folder(root: Path, name: str) -> Path | None:
@@ -155,7 +162,7 @@ def in_order(records: Iterable[EpisodeRecord]) -> tuple[EpisodeRecord, ...]:
     return tuple(sorted(records, key=lambda record: (record.index, record.file, record.group)))
 
 
-def write_manifest(path: Path | str) -> Path:
+def write_manifest(path: Path | str, calls: SystemCalls = POSIX) -> Path:
     """Bring a dataset's manifest up to date: read the files the ruling one does not know, publish the next one.
 
     Episodes of the ruling manifest whose files are missing or damaged stay listed, so that nothing is forgotten; other
@@ -163,6 +170,7 @@ def write_manifest(path: Path | str) -> Path:
 
     Args:
         path: the dataset folder.
+        calls: the operating system's calls.
 
     Returns:
         The manifest that rules now (the old one if nothing changed).
@@ -171,20 +179,54 @@ def write_manifest(path: Path | str) -> Path:
         DiskError: it cannot be written.
     """
     root = Path(path)
-    make_folder(root / layout.MANIFESTS)
-    for _ in range(100):
+    make_folder(root / layout.MANIFESTS, calls)
+    for _ in range(_TRIES):
         listing = list_dataset(root)
         current = listing.manifest
-        kept = [record for record in current.records if record.file in listing.damage]
-        records = in_order((*listing.records, *kept))
-        if current.path and current.records == records:
+        if current.path and current.records == listing.known:
             return current.path
-        taken = numbered(root, layout.MANIFESTS, layout.MANIFEST_NAME)
-        number = taken[-1][0] + 1 if taken else 1
-        target = root / layout.MANIFESTS / f"manifest-{number:08d}.json"
-        if publish(target, _document(number, records)):
-            return target
-    raise DiskError(f"Other processes keep writing manifests to {root}; run this again when they have ended.")
+        published = _publish_next(root, listing.known, calls)
+        if published:
+            return published
+    raise _crowded(root)
+
+
+def publish_manifest(root: Path, records: Iterable[EpisodeRecord], calls: SystemCalls = POSIX) -> Path:
+    """List exactly these episodes in the next manifest, whatever earlier ones say.
+
+    Args:
+        root: the dataset folder.
+        records: of whole episodes.
+        calls: the operating system's calls.
+
+    Returns:
+        The manifest that rules now (the old one if it says the same).
+
+    Raises:
+        DiskError: it cannot be written.
+    """
+    wanted = in_order(records)
+    make_folder(root / layout.MANIFESTS, calls)
+    for _ in range(_TRIES):
+        current, _ = ruling_manifest(root)
+        if current.path and current.records == wanted:
+            return current.path
+        published = _publish_next(root, wanted, calls)
+        if published:
+            return published
+    raise _crowded(root)
+
+
+def _publish_next(root: Path, records: Iterable[EpisodeRecord], calls: SystemCalls) -> Path | None:
+    """Publish the manifest after the highest; None if another process took its number meanwhile."""
+    taken = numbered(root, layout.MANIFESTS, layout.MANIFEST_NAME)
+    number = taken[-1][0] + 1 if taken else 1
+    target = root / layout.MANIFESTS / f"manifest-{number:08d}.json"
+    return target if publish(target, _document(number, records), calls) else None
+
+
+def _crowded(root: Path) -> DiskError:
+    return DiskError(f"Other processes keep writing manifests to {root}; run this again when they have ended.")
 
 
 def _document(number: int, records: Iterable[EpisodeRecord]) -> bytes:
