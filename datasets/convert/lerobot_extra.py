@@ -14,9 +14,10 @@ from shopfloor.datasets.convert.lerobot_info import MAX_METADATA_BYTES, Info
 from shopfloor.datasets.convert.lerobot_layout import EXTRA_FILE, EXTRA_KIND, EXTRA_VERSION, Feature
 from shopfloor.datasets.convert.lerobot_rows import Frames
 from shopfloor.datasets.convert.lerobot_tables import Table
+from shopfloor.datasets.encode import Provenance
 from shopfloor.datasets.errors import DamagedFileError, FormatVersionError
 from shopfloor.datasets.jsonfile import load_json, parse_json
-from shopfloor.datasets.layout import MAX_RANK
+from shopfloor.datasets.layout import MAX_RANK, PROVENANCE, UNSPECIFIED
 
 _ADVICE = (
     "Export the dataset again. If LeRobot's tools changed it, delete meta/shopfloor: then it is imported as anybody's."
@@ -82,10 +83,10 @@ class Extra:
                 f"{self._file} has schema version {document.get('schema_version')!r:.40}; this release reads version "
                 f"{EXTRA_VERSION}. Install a newer shopfloor."
             )
-        self.identity, keys = document.get("identity"), document.get("keys")
-        known = isinstance(keys, dict) and all(isinstance(name, str) for name in keys.values())
-        if not known or not isinstance(self.identity, dict):
+        identity, keys = document.get("identity"), document.get("keys")
+        if not isinstance(keys, dict) or not isinstance(identity, dict):
             raise self._damaged("it lacks identity or keys")
+        self.identity: Mapping[str, Any] = identity
         self._keys: dict[str, str] = keys
         self.features = [feature for name, feature in info.features.items() if name in self._wanted]
 
@@ -97,6 +98,18 @@ class Extra:
             return None
         document = load_json(path, MAX_METADATA_BYTES)
         return cls(info, document) if document.get("kind") == EXTRA_KIND else None
+
+    def description(self) -> Mapping[str, Any]:
+        """Return the exported dataset's description; raises DamagedFileError."""
+        found = self.identity.get("descriptions")
+        if not isinstance(found, dict) or len(found) != 1 or not all(isinstance(item, dict) for item in found.values()):
+            raise self._damaged("its identity has no description of one cell")
+        description: Mapping[str, Any] = next(iter(found.values()))
+        return description
+
+    def provenance(self) -> Provenance:
+        """Return where the exported dataset was from."""
+        return Provenance(**{name: str(self.identity.get(name, UNSPECIFIED)) for name in PROVENANCE})
 
     @property
     def _wanted(self) -> set[str]:

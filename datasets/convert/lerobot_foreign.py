@@ -14,6 +14,7 @@ from shopfloor.datasets import layout
 from shopfloor.datasets.convert.lerobot_info import Info
 from shopfloor.datasets.convert.lerobot_layout import AUTOMATIC, IMAGES, OBSERVATION, Feature
 from shopfloor.datasets.convert.lerobot_rows import Frames
+from shopfloor.datasets.convert.rows import exact_float32
 
 OUTCOMES = ("next.reward", "next.done", "next.success")
 _INTEGERS = {f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)}
@@ -40,7 +41,7 @@ def plan_import(info: Info) -> Plan:
     action = info.features.get("action")
     if action is None or action.dtype not in _NUMBERS or len(action.shape) != 1:
         raise InvalidInputError(
-            f"{info.file} declares no feature 'action' that is a vector of numbers; without actions there is no episode."
+            f"{info.file} declares no feature 'action' that is a vector of numbers; an episode needs actions."
         )
     keys: dict[str, str] = {}
     left_out: dict[str, str] = {}
@@ -91,6 +92,12 @@ def describe(info: Info, plan: Plan, cell: str, action_convention: str) -> dict[
             names = ["height", "width", "rgb"] if feature.is_picture else feature.names or []
             shape = list(feature.shape)
             features[plan.keys[feature.name]] = {"shape": shape, "dtype": dtype, "names": names, "units": []}
+    read = {feature.name for feature in plan.features}
+    outcomes = "assumed to be successes: the source does not say"
+    if "next.success" in read:
+        outcomes = "from next.success"
+    elif "next.reward" in read:
+        outcomes = "from next.reward: a success where it reaches 1"
     return {
         "cell": cell,
         "robot": info.robot_type,
@@ -100,11 +107,16 @@ def describe(info: Info, plan: Plan, cell: str, action_convention: str) -> dict[
         "features": features,
         "source": {"format": "lerobot", "features": {key: name for name, key in plan.keys.items()}},
         "final_observation": "repeated",
+        "outcomes": outcomes,
     }
 
 
 def foreign_episode(
-    frames: Frames, plan: Plan, spec: EpisodeSpec, instruction: str, actions: npt.NDArray[np.float32]
+    frames: Frames,
+    plan: Plan,
+    spec: EpisodeSpec,
+    instruction: str,
+    cast: bool,
 ) -> Episode:
     """Return frames as an episode.
 
@@ -113,18 +125,23 @@ def foreign_episode(
         plan: what was read.
         spec: of the episode.
         instruction: its text.
-        actions: shape (T, A).
+        cast: whether actions and rewards may be rounded to float32.
+
+    Raises:
+        InvalidInputError: they would have to be.
     """
-    T, rows = len(actions), frames.rows
+    rows, where = frames.rows, f"Episode {frames.number}"
+    T = len(rows["action"])
+    actions = exact_float32(rows["action"].reshape(T, -1), f"{where}: action", cast)
     observations = {}
     for name, key in plan.keys.items():
         body = rows[name].view(np.uint8) if rows[name].dtype == bool else rows[name]
         observations[key] = np.concatenate([body, body[-1:]])
-    rewards = rows["next.reward"].reshape(T).astype(np.float32) if "next.reward" in rows else np.zeros(T, np.float32)
-    success = bool(rows["next.success"].any()) if "next.success" in rows else bool((rewards > 0).any())
-    if "next.success" in rows and "next.reward" not in rows and success:
-        rewards[int(np.flatnonzero(rows["next.success"].reshape(T))[0])] = 1.0
-    done = bool(rows["next.done"].reshape(T)[-1]) if "next.done" in rows else success
+    rewards = np.zeros(T, np.float32)
+    if "next.reward" in rows:
+        rewards = exact_float32(rows["next.reward"].reshape(T), f"{where}: next.reward", cast)
+    success = _success(rows, rewards)
+    terminated = bool(rows["next.done"].reshape(T)[-1]) if "next.done" in rows else success
     return Episode(
         spec=spec,
         instruction=instruction,
@@ -140,5 +157,13 @@ def foreign_episode(
         label_actions=np.zeros_like(actions),
         label_valid=np.zeros(T, bool),
         decisions=np.ones(T, bool),
-        terminated=done,
+        terminated=terminated,
     )
+
+
+def _success(rows: Mapping[str, npt.NDArray[Any]], rewards: npt.NDArray[np.float32]) -> bool:
+    if "next.success" in rows:
+        return bool(rows["next.success"].any())
+    if "next.reward" in rows:
+        return bool((rewards >= 1.0).any())
+    return True  # see `describe`: demonstrations say nothing of it

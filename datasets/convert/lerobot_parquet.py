@@ -13,7 +13,6 @@ import numpy.typing as npt
 from shopfloor.core import MissingDependencyError
 from shopfloor.datasets.convert.lerobot_layout import AUTOMATIC, Feature
 from shopfloor.datasets.convert.lerobot_stats import NAMES
-from shopfloor.datasets.files import disk_error
 
 try:
     import pyarrow as pa
@@ -75,10 +74,7 @@ class RollingFiles:
         if self.file == CHUNKS_SIZE:
             self.chunk, self.file = self.chunk + 1, 0
         path = self._root / self._template.format(chunk_index=self.chunk, file_index=self.file)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise disk_error(path, error) from error
+        path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
 
@@ -90,10 +86,9 @@ class RollingTable:
     """
 
     def __init__(self, files: RollingFiles, schema: Arrow, compression: str = "snappy") -> None:
-        """Start without a file; `schema` is Arrow's."""
+        """Start without a file."""
         self.files, self._schema, self._compression = files, schema, compression
         self._writer: Any = None
-        self._path = Path()
         self._file: BinaryIO | None = None
         self._latest = 0
 
@@ -102,32 +97,22 @@ class RollingTable:
         if self._file is not None and self.files.full(self._file.tell(), self._latest):
             self.close()
         if self._file is None:
-            self._path = self.files.next()
-            try:
-                self._file = self._path.open("xb")
-                self._writer = pq.ParquetWriter(self._file, self._schema, compression=self._compression)
-            except OSError as error:
-                raise disk_error(self._path, error) from error
+            self._file = self.files.next().open("xb")
+            self._writer = pq.ParquetWriter(self._file, self._schema, compression=self._compression)
         return self.files.chunk, self.files.file
 
     def write(self, table: Arrow) -> None:
         """Append a table as one row group of the file that `begin` chose."""
         assert self._file is not None
         before = self._file.tell()
-        try:
-            self._writer.write_table(table, row_group_size=max(len(table), 1))
-        except OSError as error:
-            raise disk_error(self._path, error) from error
+        self._writer.write_table(table, row_group_size=max(len(table), 1))
         self._latest = self._file.tell() - before
 
     def close(self) -> None:
         """Write the footer and close the file."""
         if self._file is not None:
-            try:
-                self._writer.close()
-                self._file.close()
-            except OSError as error:
-                raise disk_error(self._path, error) from error
+            self._writer.close()
+            self._file.close()
             self._file = None
 
 
@@ -220,12 +205,3 @@ def tasks_table(tasks: Mapping[str, int]) -> Arrow:
         {"task_index": pa.array(list(tasks.values()), pa.int64()), "task": pa.array(list(tasks), pa.string())}
     )
     return table.replace_schema_metadata({"pandas": json.dumps(pandas)})
-
-
-def write_table(path: Path, table: Arrow) -> None:
-    """Write a small table as a file of its own."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, path, compression="snappy")
-    except OSError as error:
-        raise disk_error(path, error) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,18 +11,17 @@ import numpy as np
 import numpy.typing as npt
 from av.video.stream import VideoStream
 
-from shopfloor.core import DiskError, InvalidInputError, MissingDependencyError
-from shopfloor.datasets.files import disk_error
+from shopfloor.core import InvalidInputError, MissingDependencyError
 
 PIXEL_FORMAT = "yuv420p"
 # A key picture every second one, LeRobot's default: a reader who wants one picture decodes at most two.
 KEY_EVERY = 2
 # The first encoder that this build of PyAV has. Measured on 96 px pictures of our renderer (pictures per CPU second,
-# bytes, PSNR in dB): x264 crf 18 veryfast 5,250, 707, 34.7; medium 3,150, 712, 34.9; SVT-AV1 crf 30 preset 8 (LeRobot's
-# default): 518, 481, 34.3; crf 20 preset 10: 804, 1,093, 34.6. Without subsampled colours it would be above 40 dB, but
-# LeRobot's own files have them. x264 alone takes pictures under 64 px.
+# bytes, PSNR in dB): x264 crf 18 veryfast without looking ahead 5,550, 791, 34.9; medium, looking ahead: 3,150, 712,
+# 34.9; SVT-AV1 crf 30 preset 8: 518, 481, 34.3; crf 20 preset 10: 804, 1,093, 34.6. Colours at half resolution, which
+# LeRobot's own files have too, bound it. x264 alone takes pictures under 64 px.
 ENCODERS: dict[str, dict[str, str]] = {
-    "libx264": {"crf": "18", "preset": "veryfast", "bf": "0"},
+    "libx264": {"crf": "18", "preset": "veryfast", "tune": "zerolatency"},
     "libsvtav1": {"crf": "20", "preset": "10"},
 }
 CODEC_NAMES = {"libx264": "h264", "libsvtav1": "av1"}
@@ -67,6 +65,7 @@ class VideoWriter:
     Attributes:
         path: the file.
         pictures: how many were added.
+        bytes: of them, as far as they are encoded.
     """
 
     def __init__(self, path: Path, encoder: str, fps: int, height: int, width: int) -> None:
@@ -76,7 +75,7 @@ class VideoWriter:
                 f"Pictures of {height}x{width} pixels cannot be video in {PIXEL_FORMAT}, which needs even sides; "
                 "export with pictures='png'."
             )
-        self.path, self.pictures = path, 0
+        self.path, self.pictures, self.bytes = path, 0, 0
         self._file: BinaryIO = path.open("xb")
         try:
             self._container = av.open(self._file, "w", format="mp4")
@@ -89,34 +88,20 @@ class VideoWriter:
             self._file.close()
             raise
 
-    @property
-    def bytes(self) -> int:
-        """Bytes in the file so far (the encoder may hold back a few pictures)."""
-        return self._file.tell()
-
     def add(self, pictures: npt.NDArray[np.uint8]) -> None:
         """Append pictures, shape (T, H, W, 3), uint8, RGB."""
-        with self._errors():
-            for picture in pictures:
-                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-                frame.pts = self.pictures
-                self._container.mux(self._stream.encode(frame))
-                self.pictures += 1
+        for picture in pictures:
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            frame.pts = self.pictures
+            self._mux(self._stream.encode(frame))
+            self.pictures += 1
 
     def close(self) -> None:
         """Write what is left and close the file."""
-        with self._errors():
-            self._container.mux(self._stream.encode())
-            self._container.close()
-            self._file.close()
+        self._mux(self._stream.encode())
+        self._container.close()
+        self._file.close()
 
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            self._file.close()
-            raise disk_error(self.path, error) from error
-        except av.FFmpegError as error:
-            self._file.close()
-            raise DiskError(f"Encoding {self.path} failed: {error}. Export with pictures='png' instead.") from error
+    def _mux(self, packets: list[av.Packet]) -> None:
+        self.bytes += sum(packet.size for packet in packets)
+        self._container.mux(packets)

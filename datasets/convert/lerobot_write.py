@@ -19,7 +19,6 @@ from shopfloor.datasets.convert.lerobot_layout import AUTOMATIC, Feature
 from shopfloor.datasets.convert.lerobot_stats import RunningPictures, RunningRows, of_rows, plain
 from shopfloor.datasets.convert.lerobot_video import VideoWriter, video_info
 from shopfloor.datasets.convert.png import encode_png
-from shopfloor.datasets.files import disk_error
 
 _EPISODES_A_GROUP = 64
 _MB = 1 << 20
@@ -217,7 +216,7 @@ class LeRobotWriter:
         for camera in self._cameras:
             if camera.writer:
                 camera.writer.close()
-        tables.write_table(self.root / layout.TASKS_FILE, tables.tasks_table(self.tasks))
+        tables.pq.write_table(tables.tasks_table(self.tasks), self.root / layout.TASKS_FILE)
         statistics = {name: plain(total.result()) for name, total in self._totals.items()}
         _write_json(self.root / layout.STATS_FILE, statistics)
         _write_json(self.root / layout.EXTRA_FILE, extra)
@@ -247,8 +246,4 @@ class LeRobotWriter:
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(value, indent=4, allow_nan=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise disk_error(path, error) from error
+    path.write_text(json.dumps(value, indent=4, allow_nan=False) + "\n", encoding="utf-8")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from shopfloor.datasets.convert.tfrecord import RECORD_OVERHEAD_BYTES, record
-from shopfloor.datasets.files import disk_error
 
 SHARD_BYTES = 256 << 20
 
@@ -35,15 +34,12 @@ class SplitWriter:
     def add(self, example: bytes) -> None:
         """Append an example."""
         size = len(example) + RECORD_OVERHEAD_BYTES
-        try:
-            if self._file is None or self._written + size > self.shard_bytes:
-                self._close()
-                self._file = self._unnamed(len(self.lengths)).open("xb")
-                self.lengths.append(0)
-                self._written = 0
-            self._file.write(record(example))
-        except OSError as error:
-            raise disk_error(self.folder, error) from error
+        if self._file is None or self._written + size > self.shard_bytes:
+            self._close()
+            self._file = self._unnamed(len(self.lengths)).open("xb")
+            self.lengths.append(0)
+            self._written = 0
+        self._file.write(record(example))
         self._written += size
         self.lengths[-1] += 1
         self.bytes += len(example)
@@ -51,12 +47,9 @@ class SplitWriter:
     def finish(self) -> None:
         """Close the last shard, and give the shards their names, which say how many there are."""
         count = len(self.lengths)
-        try:
-            self._close()
-            for shard in range(count):
-                self._unnamed(shard).rename(self.folder / f"{self.prefix}-{shard:05d}-of-{count:05d}")
-        except OSError as error:
-            raise disk_error(self.folder, error) from error
+        self._close()
+        for shard in range(count):
+            self._unnamed(shard).rename(self.folder / f"{self.prefix}-{shard:05d}-of-{count:05d}")
 
     def _close(self) -> None:
         if self._file is not None:

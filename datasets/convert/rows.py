@@ -44,3 +44,23 @@ def refuse_clashes(names: list[str], keys: list[str], where: str) -> None:
         raise InvalidInputError(
             f"The observations {' and '.join(clashing)} would have the same name in {where}. Export one of them (keys)."
         )
+
+
+def exact_float32(rows: npt.NDArray[Any], what: str, cast: bool) -> npt.NDArray[np.float32]:
+    """Return numbers as float32.
+
+    Args:
+        rows: any numbers.
+        what: they are, for the message.
+        cast: whether rounding is allowed.
+
+    Raises:
+        InvalidInputError: they would be rounded, and that is not allowed.
+    """
+    rounded = rows.astype(np.float32)
+    if not cast and not np.array_equal(rounded, rows, equal_nan=rows.dtype.kind == "f"):
+        raise InvalidInputError(
+            f"{what} holds {rows.dtype} numbers that float32 cannot hold exactly; expected float32. Allow rounding "
+            "(cast) to import them anyway."
+        )
+    return rounded

@@ -1,0 +1,97 @@
+"""Which episodes and observations an export takes, in which order, and with which actions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shopfloor.core import Episode, InvalidInputError, UnknownNameError
+from shopfloor.datasets.convert.formats import ExportOptions
+from shopfloor.datasets.convert.rows import name_episode
+from shopfloor.datasets.groups import assign, joined
+from shopfloor.datasets.reader import Dataset
+from shopfloor.datasets.select import parse_where
+
+ACTIONS = ("executed", "label")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is exported.
+
+    Attributes:
+        dataset: of which dataset.
+        train: positions in its `records`, in order.
+        valid: those of the validation share, in order.
+        keys: observation keys, sorted.
+        first: the first episode, which the others must be like.
+    """
+
+    dataset: Dataset
+    train: tuple[int, ...]
+    valid: tuple[int, ...]
+    keys: tuple[str, ...]
+    first: Episode
+
+    @classmethod
+    def of(cls, dataset: Dataset, options: ExportOptions) -> Selection:
+        """Choose by the options' `where`, `valid`, `seed` and `keys`.
+
+        Raises:
+            InvalidInputError: nothing is chosen; UnknownNameError: an observation key or kind of actions.
+        """
+        if options.actions not in ACTIONS:
+            raise UnknownNameError("kind of actions", options.actions, ACTIONS)
+        chosen = [index for index, record in enumerate(dataset.records)]
+        if options.where is not None:
+            where = parse_where(options.where)
+            chosen = [index for index in chosen if where(dataset.records[index])]
+        if not chosen:
+            raise InvalidInputError(
+                f"{dataset.path} has no episode to export{' for that expression' if options.where else ''}."
+            )
+        valid = _validation(dataset, chosen, options)
+        train = [index for index in chosen if index not in valid]
+        first = dataset.read((train or chosen)[0])
+        keys = sorted(options.keys if options.keys is not None else first.observations)
+        unknown = [key for key in keys if key not in first.observations]
+        if unknown:
+            raise UnknownNameError("observation key", unknown[0], first.observations)
+        return cls(dataset, tuple(train), tuple(sorted(valid)), tuple(keys), first)
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """All positions: first those to train on, then those of the validation share."""
+        return self.train + self.valid
+
+    def read(self, index: int) -> Episode:
+        """Read an episode; raises InvalidInputError if it has no steps, which these formats cannot hold."""
+        episode = self.dataset.read(index)
+        if not episode.steps:
+            raise InvalidInputError(
+                f"{name_episode(episode)} has no steps, which this format cannot hold. Leave such episodes out: "
+                "where 'steps > 0'."
+            )
+        return episode
+
+
+def _validation(dataset: Dataset, chosen: list[int], options: ExportOptions) -> set[int]:
+    if not 0 <= options.valid < 1:
+        raise InvalidInputError(f"The validation share is {options.valid}; expected 0 to less than 1.")
+    if not options.valid:
+        return set()
+    # Equal seeds of a cell begin alike, whoever acted: they stay on one side.
+    records = [dataset.records[index] for index in chosen]
+    groups = joined([[(record.cell, record.variation, record.seed)] for record in records])
+    parts = assign([len(group) for group in groups], {"train": 1 - options.valid, "valid": options.valid}, options.seed)
+    return {chosen[item] for group, part in zip(groups, parts, strict=True) if part == "valid" for item in group}
+
+
+def given_actions(episode: Episode, options: ExportOptions) -> npt.NDArray[Any]:
+    """Return the actions to export, shape (T, A): the executed ones, or the teacher's label where there is one."""
+    if options.actions == "executed":
+        return episode.actions
+    return np.where(episode.label_valid[:, None], episode.label_actions, episode.actions)
