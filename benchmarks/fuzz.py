@@ -121,7 +121,9 @@ def _count(result: Fuzzed, outcome: Outcome, target: Target, dice: random.Random
         result.other += 1
     if how in ("read", "refused"):
         return
-    result.findings.append(f"{target.path.parent.parent.name}/{target.path.name} case {outcome.case}: {how} {outcome.value}")
+    result.findings.append(
+        f"{target.path.parent.parent.name}/{target.path.name} case {outcome.case}: {how} {outcome.value}"
+    )
     if keep:
         keep.mkdir(parents=True, exist_ok=True)
         (keep / f"{outcome.case}-{target.path.name}").write_bytes(target.changed(dice))

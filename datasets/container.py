@@ -51,6 +51,8 @@ def hdf5_errors(path: Path) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in NOT_DAMAGE:
             raise read_error(path, error) from error
         text = " ".join(str(error).split())
+        if "memory allocation failed" in text or "unable to allocate" in text:
+            raise read_error(path, OSError(errno.ENOMEM, "not enough memory")) from error
         raise DamagedFileError(path, f"HDF5 cannot read it ({type(error).__name__}: {text[:200]})") from error
 
 

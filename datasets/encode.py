@@ -11,7 +11,14 @@ import hdf5plugin
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.core import ACTION_CONVENTION, Episode, InvalidInputError, UnknownNameError, canonical_json
+from shopfloor.core import (
+    ACTION_CONVENTION,
+    Episode,
+    InfrastructureError,
+    InvalidInputError,
+    UnknownNameError,
+    canonical_json,
+)
 from shopfloor.datasets import layout
 from shopfloor.datasets.files import with_trailer
 
@@ -24,6 +31,7 @@ BLOCK_CHUNK_BYTES = 1 << 16
 # The memory image grows by this much; larger steps copy less.
 IMAGE_INCREMENT = 1 << 22
 _GZIP_LEVEL = 4
+_SPARE_BYTES = 1 << 25
 _STORED_DTYPES = {
     np.dtype(code) for code in ("u1", "i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8")
 }
@@ -67,16 +75,26 @@ def encode_episode(
 
     Raises:
         InvalidInputError: an array or a text that the format cannot hold exactly.
+        InfrastructureError: not enough memory.
     """
     if codec not in CODECS:
         raise UnknownNameError("codec", codec, CODECS)
     check_episode(episode)
-    image = _image(episode, codec, env_args, provenance or Provenance())
     size = sum(array.nbytes for array in _arrays(episode).values())
-    # A reader refuses what unpacks to hundreds of times its size (an hour of a covered camera); half is a safe margin.
-    if size > layout.MAX_UNPROVEN_BYTES and size > layout.MAX_EXPANSION // 2 * len(image):
-        image = _image(episode, "none", env_args, provenance or Provenance())
-    return with_trailer(image)
+    try:
+        # HDF5 takes the process with it when its image cannot grow: the room for image and copies must be there before.
+        np.empty(3 * size + _SPARE_BYTES, np.uint8)
+        image = _image(episode, codec, env_args, provenance or Provenance())
+        # A reader refuses what unpacks to hundreds of times its size (an hour of a covered camera); half is a safe
+        # margin.
+        if size > layout.MAX_UNPROVEN_BYTES and size > layout.MAX_EXPANSION // 2 * len(image):
+            image = _image(episode, "none", env_args, provenance or Provenance())
+        return with_trailer(image)
+    except MemoryError as error:
+        raise InfrastructureError(
+            f"Not enough memory to save an episode of {episode.steps} steps ({size / 1e6:.0f} MB; saving it takes three "
+            "times that). Free some memory or use fewer workers, then run the same command again."
+        ) from error
 
 
 def _image(episode: Episode, codec: str, env_args: Mapping[str, Any] | None, provenance: Provenance) -> bytes:
