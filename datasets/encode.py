@@ -61,6 +61,7 @@ def encode_episode(
     codec: str = "blosc",
     env_args: Mapping[str, Any] | None = None,
     provenance: Provenance | None = None,
+    action_convention: str = ACTION_CONVENTION,
 ) -> bytes:
     """Return the whole bytes of an episode's file; equal arguments give equal bytes.
 
@@ -69,6 +70,7 @@ def encode_episode(
         codec: "blosc" (fast; other tools must `import hdf5plugin`), "gzip" (opens anywhere) or "none".
         env_args: robomimic's description of the environment; made from the spec when not given.
         provenance: site, owner, residency, licence, purposes.
+        action_convention: id of the meaning of the actions.
 
     Returns:
         HDF5 image and trailer.
@@ -81,14 +83,20 @@ def encode_episode(
         raise UnknownNameError("codec", codec, CODECS)
     check_episode(episode)
     size = sum(array.nbytes for array in _arrays(episode).values())
+    env_args = env_args or {"env_name": episode.spec.cell, "type": 2, "env_kwargs": dict(episode.spec.cell_options)}
+    about: dict[str, str | int] = {
+        "total": episode.steps,
+        "env_args": canonical_json(env_args),
+        "action_convention": action_convention,
+    }
     try:
         # HDF5 takes the process with it when its image cannot grow: the room for image and copies must be there before.
         np.empty(3 * size + _SPARE_BYTES, np.uint8)
-        image = _image(episode, codec, env_args, provenance or Provenance())
+        image = _image(episode, codec, about, provenance or Provenance())
         # A reader refuses what unpacks to hundreds of times its size (an hour of a covered camera); half is a safe
         # margin.
         if size > layout.MAX_UNPROVEN_BYTES and size > layout.MAX_EXPANSION // 2 * len(image):
-            image = _image(episode, "none", env_args, provenance or Provenance())
+            image = _image(episode, "none", about, provenance or Provenance())
         return with_trailer(image)
     except MemoryError as error:
         raise InfrastructureError(
@@ -97,7 +105,7 @@ def encode_episode(
         ) from error
 
 
-def _image(episode: Episode, codec: str, env_args: Mapping[str, Any] | None, provenance: Provenance) -> bytes:
+def _image(episode: Episode, codec: str, about: Mapping[str, str | int], provenance: Provenance) -> bytes:
     """Return the HDF5 file of an episode."""
     # track_times stays off and nothing of this process goes in: bytes depend on the episode alone.
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
@@ -105,7 +113,7 @@ def _image(episode: Episode, codec: str, env_args: Mapping[str, Any] | None, pro
     access.set_fapl_core(IMAGE_INCREMENT, False)  # no file behind it
     file = h5py.h5f.create(b"episode.h5", h5py.h5f.ACC_TRUNC, fapl=access)
     try:
-        _write_tree(file, episode, codec, env_args, provenance)
+        _write_tree(file, episode, codec, about, provenance)
         h5py.h5f.flush(file)
         image: bytes = file.get_file_image()
     finally:
@@ -183,14 +191,11 @@ def _check_key(kind: str, name: str) -> None:
 
 
 def _write_tree(
-    file: h5py.h5f.FileID, episode: Episode, codec: str, env_args: Mapping[str, Any] | None, provenance: Provenance
+    file: h5py.h5f.FileID, episode: Episode, codec: str, about: Mapping[str, str | int], provenance: Provenance
 ) -> None:
-    spec = episode.spec
-    T = episode.steps
-    env_args = env_args or {"env_name": spec.cell, "type": 2, "env_kwargs": dict(spec.cell_options)}
     _attributes(file, {"format": layout.FORMAT_NAME, "format_version": layout.FORMAT_VERSION})
     data = h5py.h5g.create(file, b"data")
-    _attributes(data, {"total": T, "env_args": canonical_json(env_args), "action_convention": ACTION_CONVENTION})
+    _attributes(data, about)
     demo = h5py.h5g.create(data, b"demo_0")
     _attributes(demo, {**_facts(episode), **asdict(provenance)})
     for path, array in _arrays(episode).items():

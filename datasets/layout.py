@@ -12,6 +12,7 @@ SCHEMA_VERSION = 1
 DATASET_FILE = "dataset.json"
 EPISODES, SHARDS, MANIFESTS, OVERLAYS = "episodes", "shards", "manifests", "overlays"
 FOLDERS = (EPISODES, SHARDS, MANIFESTS, OVERLAYS)
+DAMAGED = "damaged"  # where `repair` puts what it sets aside; no reader looks there
 RUN_FILES = ("receipts.jsonl", "run.json")
 
 EPISODE_NAME = re.compile(r"ep-(\d{8,12})-([0-9a-f]{16})\.h5")

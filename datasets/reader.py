@@ -34,21 +34,25 @@ class Dataset:
     thread-safe; each process may have its own (it can be pickled).
     """
 
-    def __init__(self, path: Path | str, max_open_files: int = MAX_OPEN_FILES) -> None:
+    def __init__(
+        self, path: Path | str, max_open_files: int = MAX_OPEN_FILES, overlays: Sequence[Path | str] = ()
+    ) -> None:
         """List a dataset; no episode that the manifest knows is opened.
 
         Args:
             path: the dataset folder.
             max_open_files: how many episode files `read_arrays` keeps open.
+            overlays: overlay files outside the dataset (views), applied after its own, in this order.
 
         Raises:
             NotADatasetError: the folder is none.
             FormatVersionError: it is of a version this release does not know.
             DamagedFileError: `dataset.json` or an overlay cannot be used.
+            InvalidInputError: an overlay of `overlays` is not there.
         """
         self.path = Path(path).absolute()
         self.identity = load_identity(self.path)
-        self._changes: Mapping[str, Change] = load_overlays(self.path)
+        self._changes: Mapping[str, Change] = load_overlays(self.path, overlays)
         self._listing = list_dataset(self.path)
         self._records = tuple(self._visible())
         self._open: OrderedDict[int, tuple[Container, EpisodeFile]] = OrderedDict()
@@ -88,8 +92,9 @@ class Dataset:
         return [Damage.of(self.path / file, error) for file, error in sorted(self._listing.damage.items())]
 
     def episode_ids(self) -> set[str]:
-        """Return the ids of all committed episodes, tombstoned ones included: what a resumed job need not run."""
-        return {record.episode_id for record in self._listing.records}
+        """Return the ids of committed episodes, tombstoned or purged ones, too: what a resumed job need not run."""
+        purged = {one for one, change in self._changes.items() if change.tombstone}
+        return {record.episode_id for record in self._listing.records} | purged
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -229,7 +234,7 @@ class Dataset:
             "expert_steps": sum(record.expert_steps for record in records),
             "label_steps": sum(record.label_steps for record in records),
             "cameras": list(self.identity.raw.get("cameras", [])),
-            "tombstones": len(self.episode_ids()) - len(records),
+            "tombstones": len({record.episode_id for record in self._listing.records}) - len(records),
             "damaged": len(self._listing.damage),
             "manifest": {"number": manifest.number, "loose_files": len(self._listing.loose)},
             "provenance": {name: self.identity.raw[name] for name in layout.PROVENANCE},

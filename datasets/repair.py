@@ -27,7 +27,6 @@ from shopfloor.datasets.identity import load_identity
 from shopfloor.datasets.manifest import data_files, load_manifest, numbered, publish_manifest
 from shopfloor.datasets.overlays import load_overlays
 
-DAMAGED = "damaged"
 _NO_IDENTITY = (
     "It says what the numbers in the episodes mean (names, units, site, licence), which they do not say themselves, so "
     "it cannot be made from them. Restore it from a copy; or run the command that collected the dataset again with "
@@ -170,14 +169,14 @@ def _named_only(damaged: Mapping[str, DamagedFileError], known: set[str]) -> lis
 def _set_aside(root: Path, file: str, problem: str, dry_run: bool, calls: SystemCalls) -> SetAside:
     """Move a file to the same place below `damaged/`, under a name that is free."""
     source = root / file
-    number, place = 0, root / DAMAGED / file
+    number, place = 0, root / layout.DAMAGED / file
     if dry_run:
         return SetAside(file, place.relative_to(root).as_posix(), problem)
     make_folder(place.parent, calls)
     try:
         while not _moved(source, place, calls):
             number += 1
-            place = (root / DAMAGED / file).with_name(f"{source.name}.{number}")
+            place = (root / layout.DAMAGED / file).with_name(f"{source.name}.{number}")
     except OSError as error:
         raise disk_error(place, error) from error
     for folder in (place.parent, source.parent):

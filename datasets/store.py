@@ -107,8 +107,9 @@ class EpisodeWriter:
         path = self.path_for(episode.spec, index)
         if path.exists():
             return self._committed(path, None)
-        env_args = self.identity.description.get("env_args")
-        data = encode_episode(episode, self.codec, env_args, self.identity.provenance)
+        env_args = self.identity.raw["descriptions"].get(episode.spec.cell, {}).get("env_args")
+        convention = self.identity.raw["action_convention"]
+        data = encode_episode(episode, self.codec, env_args, self.identity.provenance, convention)
         if not publish(path, data, self._calls):
             return self._committed(path, data)
         return Commit(path, sha256_hex(data), len(data))
