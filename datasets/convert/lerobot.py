@@ -22,6 +22,8 @@ from shopfloor.datasets.convert.lerobot_rows import read_frames
 from shopfloor.datasets.convert.lerobot_video import find_encoder
 from shopfloor.datasets.convert.lerobot_write import LeRobotWriter, Sizes
 from shopfloor.datasets.convert.selection import Selection, given_actions
+from shopfloor.datasets.identity import DIGEST
+from shopfloor.datasets.jsonfile import json_digest
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.staging import staged_folder
 from shopfloor.datasets.store import EpisodeWriter
@@ -82,7 +84,7 @@ def _splits(selection: Selection) -> dict[str, str]:
 
 def _extra(dataset: Dataset, writer: LeRobotWriter, keys: Sequence[str], options: ExportOptions) -> dict[str, Any]:
     names = {feature.key: feature.name for feature in writer.features if feature.key}
-    return {
+    document = {
         "kind": EXTRA_KIND,
         "schema_version": EXTRA_VERSION,
         "identity": dict(dataset.identity.raw),
@@ -90,6 +92,7 @@ def _extra(dataset: Dataset, writer: LeRobotWriter, keys: Sequence[str], options
         "pictures": options.pictures,
         "keys": {key: names.get(key, "") for key in keys},
     }
+    return document | {DIGEST: json_digest(document)}
 
 
 def import_(path: Path, out: Path, options: ImportOptions) -> Imported:

@@ -16,7 +16,8 @@ from shopfloor.datasets.convert.lerobot_rows import Frames
 from shopfloor.datasets.convert.lerobot_tables import Table
 from shopfloor.datasets.encode import Provenance
 from shopfloor.datasets.errors import DamagedFileError, FormatVersionError
-from shopfloor.datasets.jsonfile import load_json, parse_json
+from shopfloor.datasets.identity import DIGEST
+from shopfloor.datasets.jsonfile import json_digest, load_json, parse_json
 from shopfloor.datasets.layout import MAX_RANK, PROVENANCE, UNSPECIFIED
 
 _ADVICE = (
@@ -86,6 +87,8 @@ class Extra:
         identity, keys = document.get("identity"), document.get("keys")
         if not isinstance(keys, dict) or not isinstance(identity, dict):
             raise self._damaged("it lacks identity or keys")
+        if document.get(DIGEST) != json_digest({name: value for name, value in document.items() if name != DIGEST}):
+            raise self._damaged(f"its content does not match its {DIGEST}")
         self.identity: Mapping[str, Any] = identity
         self._keys: dict[str, str] = keys
         self.features = [feature for name, feature in info.features.items() if name in self._wanted]
@@ -141,15 +144,18 @@ class Extra:
         for path in sorted(self._file.parent.glob("chunk-*/file-*.parquet")):
             with Table(self._info.inside(path)) as table:
                 for block in table.blocks(("episode_index", "facts", "arrays")):
-                    for row in block.table.to_pylist():
-                        if row["episode_index"] != number:
-                            raise self._damaged(f"it lists episode {row['episode_index']}, expected {number}", path)
+                    try:
+                        rows = [
+                            (row["episode_index"], parse_json(row["facts"]), _arrays(row))
+                            for row in block.table.to_pylist()
+                        ]
+                    except (KeyError, TypeError, ValueError) as error:
+                        raise self._damaged(f"it cannot be used ({error})", path) from None
+                    for index, facts, arrays in rows:
+                        if index != number:
+                            raise self._damaged(f"it lists episode {index}, expected {number}", path)
                         number += 1
-                        try:
-                            yield path, parse_json(row["facts"]), {item["name"]: _array(item) for item in row["arrays"]}
-                        except (KeyError, TypeError, ValueError) as error:
-                            problem = f"what it says of episode {number - 1} cannot be used ({error})"
-                            raise self._damaged(problem, path) from None
+                        yield path, facts, arrays
 
     def _episode(self, frame: Frames, facts: Mapping[str, Any], arrays: Arrays) -> Episode:
         observations = {}
@@ -181,8 +187,13 @@ class Extra:
         )
 
 
+def _arrays(row: Mapping[str, Any]) -> Arrays:
+    return {item["name"]: _array(item) for item in row["arrays"]}
+
+
 def _array(item: Mapping[str, Any]) -> npt.NDArray[Any]:
     dtype, shape = item["dtype"], tuple(item["shape"])
     if dtype not in _DTYPES or len(shape) > MAX_RANK:
         raise ValueError(f"array {item['name']!r:.60} is {dtype!r:.20} with {len(shape)} axes")
-    return np.frombuffer(item["data"], dtype).reshape(shape).copy()
+    array: npt.NDArray[Any] = np.frombuffer(item["data"], dtype).reshape(shape)
+    return np.array(array)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shopfloor.datasets.errors import DamagedFileError, UnsafeFileError
-from shopfloor.datasets.files import open_regular
+from shopfloor.datasets.files import open_regular, read_error
 
 DECODERS = ("h264", "hevc", "av1", "libdav1d", "vp9", "libvpx-vp9", "mpeg4")
 # How far a picture's time may be from the one asked for: LeRobot's own 0.1 ms, and room for times rounded to float32
@@ -47,16 +48,19 @@ class VideoReader:
         fd = self._stack.enter_context(open_regular(self.path))
         file = self._stack.enter_context(os.fdopen(os.dup(fd), "rb"))
         # Handed over as an open file and with the format named, so that no name inside it leads to another file.
-        container = av.open(file, "r", format="mp4", options={"enable_drefs": "0"})
+        container = av.open(file, "r", format="mp4", options={"enable_drefs": "0"}, metadata_errors="replace")
         self._container = self._stack.enter_context(container)
         if not container.streams.video:
             raise DamagedFileError(self.path, "it has no video stream", ADVICE)
         self._stream = container.streams.video[0]
         context = self._stream.codec_context
+        if context is None:
+            raise DamagedFileError(self.path, "its codec is not known", ADVICE)
         if context.name not in DECODERS:
             raise UnsafeFileError(self.path, f"its codec is {context.name!r}; read are {', '.join(DECODERS)}")
         self._check_size(context.height, context.width)
         context.thread_count = 1
+        self._clock_s = self._stream.time_base or Fraction(1, av.time_base)
         self._frames = self._decode()
         self._position_s = -2 * TOLERANCE_S  # of the last picture decoded: none yet
 
@@ -76,11 +80,11 @@ class VideoReader:
 
     def _picture_at(self, time_s: float) -> npt.NDArray[np.uint8]:
         if not TOLERANCE_S < time_s - self._position_s <= _SEEK_S:
-            self._container.seek(round(time_s / self._stream.time_base), stream=self._stream, backward=True)
+            self._container.seek(round(time_s / self._clock_s), stream=self._stream, backward=True)
             self._frames = self._decode()
         found = "the file ends"
         for frame in self._frames:
-            at_s = float(frame.pts * self._stream.time_base)
+            at_s = float(frame.pts * self._clock_s)
             self._position_s = at_s
             if at_s < time_s - TOLERANCE_S:
                 continue
@@ -108,6 +112,8 @@ class VideoReader:
             raise DamagedFileError(self.path, "it is missing", ADVICE) from None
         except (av.FFmpegError, OverflowError) as error:
             raise DamagedFileError(self.path, f"it cannot be decoded ({error})", ADVICE) from error
+        except OSError as error:
+            raise read_error(self.path, error) from error
 
     def close(self) -> None:
         """Close the file."""

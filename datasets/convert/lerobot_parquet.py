@@ -5,25 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.core import MissingDependencyError
+from shopfloor.datasets.convert.arrow import Arrow, pa, pq
 from shopfloor.datasets.convert.lerobot_layout import AUTOMATIC, Feature
 from shopfloor.datasets.convert.lerobot_stats import NAMES
 
-try:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-except ImportError:
-    raise MissingDependencyError(
-        "LeRobot datasets are parquet files, for which pyarrow is needed. Install it with: "
-        "pip install 'shopfloor[export]'"
-    ) from None
-
-Arrow: TypeAlias = Any  # pyarrow says nothing of its types
 PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 EXTRA_SCHEMA = pa.schema(
     [
@@ -98,7 +88,9 @@ class RollingTable:
             self.close()
         if self._file is None:
             self._file = self.files.next().open("xb")
-            self._writer = pq.ParquetWriter(self._file, self._schema, compression=self._compression)
+            self._writer = pq.ParquetWriter(
+                self._file, self._schema, compression=self._compression, write_page_checksum=True
+            )
         return self.files.chunk, self.files.file
 
     def write(self, table: Arrow) -> None:

@@ -109,7 +109,7 @@ def _rows(feature: Feature, place: Place, block: Block, cinema: _Cinema, fps: in
 
 
 def _numbers(feature: Feature, block: Block) -> npt.NDArray[Any]:
-    stored = block.rows(feature.name, () if feature.shape == (1,) else feature.shape)
+    stored = block.rows(feature.name, feature.shape)
     rows = stored.astype(feature.dtype)
     if not np.array_equal(rows, stored, equal_nan=stored.dtype.kind == "f"):
         problem = f"its column {feature.name!r} holds {stored.dtype} that {feature.dtype} cannot hold"

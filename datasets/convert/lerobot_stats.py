@@ -126,7 +126,7 @@ def _quantile(counts: npt.NDArray[np.int64], share: float) -> float:
     below = int(place)
     ends = np.cumsum(counts)
     low, high = (int(np.searchsorted(ends, rank, side="right")) for rank in (below, min(below + 1, int(ends[-1]) - 1)))
-    return (low + (high - low) * (place - below)) / 255.0
+    return float(low + (high - low) * (place - below)) / 255.0
 
 
 def sampled_pictures(count: int) -> list[int]:

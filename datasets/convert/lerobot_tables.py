@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from shopfloor.datasets.convert.arrow import Arrow, pa, pq
 from shopfloor.datasets.convert.lerobot_frames import ADVICE
-from shopfloor.datasets.convert.lerobot_parquet import Arrow, pa, pq
 from shopfloor.datasets.errors import DamagedFileError, UnsafeFileError
 from shopfloor.datasets.files import open_regular
 
@@ -84,7 +84,10 @@ class Block:
         column = self._column(name)
         if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
             raise self._wrong(name, f"{column.type}, expected text")
-        texts: list[str] = column.to_pylist()
+        try:
+            texts: list[str] = column.to_pylist()
+        except UnicodeDecodeError:
+            raise self._wrong(name, "bytes that are no UTF-8 text") from None
         return texts
 
     def pictures(self, name: str) -> list[bytes]:
@@ -135,7 +138,9 @@ class Table:
             with self._errors():
                 fd = self._stack.enter_context(open_regular(path))
                 file = self._stack.enter_context(os.fdopen(os.dup(fd), "rb"))
-                self._file = self._stack.enter_context(pq.ParquetFile(file, pre_buffer=False))
+                self._file = self._stack.enter_context(
+                    pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True)
+                )
                 self.names = list(self._file.schema_arrow.names)
         except BaseException:
             self._stack.close()
@@ -178,9 +183,10 @@ class Table:
             waiting = [table.slice(length)]
 
     def _block_rows(self, columns: Sequence[str]) -> int:
-        rows = _ROWS
-        for number in range(self._file.metadata.num_row_groups):
-            group = self._file.metadata.row_group(number)
+        groups = [self._file.metadata.row_group(number) for number in range(self._file.metadata.num_row_groups)]
+        # A group is what a writer held in memory; blocks of several would hold more.
+        rows = min(_ROWS, max((group.num_rows for group in groups), default=1))
+        for group in groups:
             for index in range(group.num_columns):
                 leaf = group.column(index)
                 if not any(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import av
 import numpy as np
@@ -80,7 +80,7 @@ class VideoWriter:
         try:
             self._container = av.open(self._file, "w", format="mp4")
             options = {"g": str(KEY_EVERY), **ENCODERS[encoder]}
-            self._stream: VideoStream = self._container.add_stream(encoder, rate=fps, options=options)
+            self._stream = cast(VideoStream, self._container.add_stream(encoder, rate=fps, options=options))
             self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, PIXEL_FORMAT
             # One thread: the same pictures give the same bytes, whatever the machine.
             self._stream.codec_context.thread_count = 1
@@ -102,6 +102,6 @@ class VideoWriter:
         self._container.close()
         self._file.close()
 
-    def _mux(self, packets: list[av.Packet]) -> None:
+    def _mux(self, packets: list[av.Packet[VideoStream]]) -> None:
         self.bytes += sum(packet.size for packet in packets)
         self._container.mux(packets)

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from shopfloor.core import canonical_json
 from shopfloor.datasets.convert import lerobot_layout as layout
 from shopfloor.datasets.convert import lerobot_parquet as tables
+from shopfloor.datasets.convert.arrow import Arrow, pa, pq
 from shopfloor.datasets.convert.lerobot_layout import AUTOMATIC, Feature
 from shopfloor.datasets.convert.lerobot_stats import RunningPictures, RunningRows, of_rows, plain
 from shopfloor.datasets.convert.lerobot_video import VideoWriter, video_info
@@ -77,7 +77,7 @@ class LeRobotWriter:
         """Make the tables, which begin their first files with the first episode."""
         limit = self.sizes.data_mb * _MB
 
-        def table(template: str, schema: tables.Arrow, compression: str = "snappy") -> tables.RollingTable:
+        def table(template: str, schema: Arrow, compression: str = "snappy") -> tables.RollingTable:
             return tables.RollingTable(tables.RollingFiles(self.root, template, limit), schema, compression)
 
         self._schema = tables.data_schema(self.features)
@@ -140,7 +140,7 @@ class LeRobotWriter:
         if len(self._rows) == _EPISODES_A_GROUP:
             self._write_places()
 
-    def _table(self, rows: Mapping[str, npt.NDArray[Any]]) -> tables.Arrow:
+    def _table(self, rows: Mapping[str, npt.NDArray[Any]]) -> Arrow:
         columns = []
         for feature in self.features:
             if feature.dtype == "image":
@@ -168,7 +168,7 @@ class LeRobotWriter:
         }
 
     def _statistics(self, rows: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
-        found = {}
+        found: dict[str, Any] = {}
         for name, total in self._totals.items():
             if isinstance(total, RunningPictures):
                 episode = RunningPictures()
@@ -216,7 +216,7 @@ class LeRobotWriter:
         for camera in self._cameras:
             if camera.writer:
                 camera.writer.close()
-        tables.pq.write_table(tables.tasks_table(self.tasks), self.root / layout.TASKS_FILE)
+        pq.write_table(tables.tasks_table(self.tasks), self.root / layout.TASKS_FILE)
         statistics = {name: plain(total.result()) for name, total in self._totals.items()}
         _write_json(self.root / layout.STATS_FILE, statistics)
         _write_json(self.root / layout.EXTRA_FILE, extra)

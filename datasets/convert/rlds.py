@@ -56,7 +56,7 @@ def export(dataset: Dataset, out: Path, options: ExportOptions, shard_bytes: int
                 splits[split] = SplitWriter(folder, f"{name}-{split}.tfrecord", shard_bytes)
                 steps += _write(splits[split], selection, indices, columns, options)
         _write_json(folder / "features.json", features_json(columns, selection.first.actions.shape[1]))
-        told = {split: (writer.bytes, writer.lengths) for split, writer in splits.items()}
+        told = {split: (writer.size, writer.lengths) for split, writer in splits.items()}
         _write_json(
             folder / "dataset_info.json", dataset_info_json(name, _description(dataset, columns, options), told)
         )

@@ -20,14 +20,14 @@ class SplitWriter:
         prefix: the shards' names begin with it: "<dataset>-<split>.tfrecord".
         shard_bytes: a shard that holds so much is full.
         lengths: how many examples each shard holds.
-        bytes: of all examples, without the records' overhead.
+        size: bytes of all examples, without the records' overhead.
     """
 
     folder: Path
     prefix: str
     shard_bytes: int = SHARD_BYTES
     lengths: list[int] = field(default_factory=list)
-    bytes: int = 0
+    size: int = 0
     _file: BinaryIO | None = None
     _written: int = 0
 
@@ -42,7 +42,7 @@ class SplitWriter:
         self._file.write(record(example))
         self._written += size
         self.lengths[-1] += 1
-        self.bytes += len(example)
+        self.size += len(example)
 
     def finish(self) -> None:
         """Close the last shard, and give the shards their names, which say how many there are."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from shopfloor.core import InvalidInputError, MissingDependencyError
 
 # A tf.train.Feature: texts or pictures as bytes, float32 numbers, or integers (bool as 0 and 1).
-Feature: TypeAlias = Sequence[bytes] | npt.NDArray[np.float32] | npt.NDArray[np.integer] | npt.NDArray[np.bool_]
+Feature: TypeAlias = Sequence[bytes] | npt.NDArray[Any]
 
 # What readers of protobuf refuse: a message of 2 GiB and more.
 MAX_EXAMPLE_BYTES = (1 << 31) - 1
@@ -35,7 +35,7 @@ def masked_crc32c(data: bytes) -> int:
         raise MissingDependencyError(
             "Writing TFRecord files needs the package google-crc32c. Install it with: pip install 'shopfloor[export]'"
         ) from None
-    crc = google_crc32c.value(data)
+    crc: int = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
 
 
@@ -93,7 +93,7 @@ def _feature(values: Feature) -> bytes:
     return _field(_INT64_LIST, _field(1, _varints(flat)) if flat.size else b"")
 
 
-def _varints(values: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> bytes:
+def _varints(values: npt.NDArray[Any]) -> bytes:
     """Return int64 numbers as protobuf varints: seven bits a byte, low ones first, the top bit for more."""
     shifts = np.arange(0, 70, 7, dtype=np.uint64)
     blocks = []
