@@ -12,8 +12,11 @@ from shopfloor.datasets.decode import EpisodeRecord
 from shopfloor.datasets.files import POSIX, SystemCalls, require_writable
 from shopfloor.datasets.manifest import ruling_manifest
 from shopfloor.datasets.overlays import append_overlay, load_overlays
+from shopfloor.datasets.purge import Purge, purge
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.select import nearest_ids, parse_where
+
+__all__ = ["Edit", "Purge", "delete", "purge", "relabel"]
 
 MIN_ID = 8
 

@@ -57,3 +57,8 @@ MAX_EXPANSION = 100
 def episode_file(index: int, episode_id: str) -> str:
     """Return an episode's file name inside the dataset folder."""
     return f"{EPISODES}/ep-{index:08d}-{episode_id[:16]}.h5"
+
+
+def shard_file(number: int) -> str:
+    """Return a shard's file name inside the dataset folder."""
+    return f"{SHARDS}/shard-{number:08d}.h5"
