@@ -368,3 +368,26 @@ def read_record(root: Path, file: str, group: str = "demo_0") -> EpisodeRecord:
         return EpisodeFile(container, group).record(file, group, found.sha256, found.state.bytes)
     finally:
         container.close()
+
+
+def read_records(root: Path, file: str) -> list[EpisodeRecord]:
+    """Check a data file by its own trailer and return the records of all its episodes; raises as `read_record`."""
+    if not file.startswith(layout.SHARDS):
+        return [read_record(root, file)]
+    container, found = Container.open(root / file)
+    try:
+        return [
+            EpisodeFile(container, group).record(file, group, found.sha256, found.state.bytes)
+            for group in episode_groups(container)
+        ]
+    finally:
+        container.close()
+
+
+def episode_groups(container: Container) -> list[str]:
+    """Return the names of a freshly opened container's episodes, in order of their numbers."""
+    names = {name.split("/")[1] for name in container.arrays if name.startswith("data/")}
+    strange = sorted(name for name in names if not layout.GROUP_NAME.fullmatch(name))
+    if strange:
+        raise DamagedFileError(container.path, f"it holds data/{strange[0]:.80}, which is no episode")
+    return sorted(names, key=lambda name: int(name.removeprefix("demo_")))

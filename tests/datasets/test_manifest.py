@@ -16,10 +16,10 @@ from shopfloor.datasets.store import EpisodeWriter, write_manifest
 def forbid_reading(monkeypatch):
     """Fail the test when an episode is opened to list it."""
 
-    def refuse(root, file, group="demo_0"):
+    def refuse(root, file):
         raise AssertionError(f"{file} was opened")
 
-    monkeypatch.setattr("shopfloor.datasets.manifest.read_record", refuse)
+    monkeypatch.setattr("shopfloor.datasets.manifest.read_records", refuse)
 
 
 def test_opening_by_a_manifest_opens_no_episode(dataset, monkeypatch):
@@ -69,7 +69,14 @@ def test_the_highest_whole_manifest_rules(dataset, make_episode, description, da
 
 def test_a_manifest_of_a_later_version_says_so(dataset):
     path = write_manifest(dataset)
-    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 2'))
+    document = json.loads(path.read_text())
+    document["format_version"] = 2
+    path.write_text(json.dumps(document))
+    (found,) = Dataset(dataset).verify()  # a flipped bit: the files themselves are read
+    assert "does not match its head_sha256" in found.problem
+    assert len(Dataset(dataset)) == 3
+    del document["head_sha256"]
+    path.write_text(json.dumps(document))
     with pytest.raises(FormatVersionError, match="Install a newer shopfloor"):
         Dataset(dataset)
 
