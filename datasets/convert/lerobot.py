@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from shopfloor.core import Episode, EpisodeSpec, InvalidInputError, UnknownNameError
+from shopfloor.core import Episode, EpisodeSpec, InvalidInputError, ShopfloorError, UnknownNameError
 from shopfloor.datasets.convert.formats import Exported, ExportOptions, Imported, ImportOptions
+from shopfloor.datasets.convert.incoming import Incoming
 from shopfloor.datasets.convert.lerobot_extra import Extra, extra_arrays, extra_facts
 from shopfloor.datasets.convert.lerobot_foreign import describe, foreign_episode, plan_import
 from shopfloor.datasets.convert.lerobot_info import Info
@@ -22,11 +23,12 @@ from shopfloor.datasets.convert.lerobot_rows import read_frames
 from shopfloor.datasets.convert.lerobot_video import find_encoder
 from shopfloor.datasets.convert.lerobot_write import LeRobotWriter, Sizes
 from shopfloor.datasets.convert.selection import Selection, given_actions
-from shopfloor.datasets.identity import DIGEST
+from shopfloor.datasets.encode import Provenance
+from shopfloor.datasets.identity import DIGEST, identity_json
 from shopfloor.datasets.jsonfile import json_digest
+from shopfloor.datasets.layout import UNSPECIFIED
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.staging import staged_folder
-from shopfloor.datasets.store import EpisodeWriter
 
 PICTURES = ("video", "png")
 
@@ -119,30 +121,29 @@ def import_(path: Path, out: Path, options: ImportOptions) -> Imported:
 
 
 def _import_own(info: Info, extra: Extra, folder: Path, options: ImportOptions) -> Imported:
-    writer = EpisodeWriter(folder, extra.description(), options.codec, extra.provenance())
-    steps = 0
-    number = -1
-    for number, episode in enumerate(extra.episodes(read_frames(info, extra.features))):
-        writer.write(episode, number)
-        steps += episode.steps
-    return Imported(number + 1, steps, ())
+    try:
+        incoming = Incoming(folder, extra.identity, options.codec)
+    except ShopfloorError as error:
+        raise extra.damaged(f"its identity is that of no dataset ({type(error).__name__})") from error
+    for episode in extra.episodes(read_frames(info, extra.features)):
+        incoming.add(episode)
+    incoming.finish()
+    return Imported(incoming.episodes, incoming.steps, ())
 
 
 def _import_foreign(info: Info, folder: Path, options: ImportOptions) -> Imported:
     plan, tasks = plan_import(info), read_tasks(info)
     cell = options.cell or f"lerobot/{info.robot_type or info.root.resolve().name}"
-    description = describe(info, plan, cell, options.action_convention or "unspecified")
-    writer = EpisodeWriter(folder, description, options.codec)
-    steps = 0
+    description = describe(info, plan, cell, options.action_convention or UNSPECIFIED)
+    incoming = Incoming(folder, identity_json(description, Provenance()), options.codec)
     several = 0
     for frames in read_frames(info, plan.features):
         texts = [tasks.get(number, "") for number in dict.fromkeys(frames.tasks.tolist())]
         several += len(texts) > 1
         spec = EpisodeSpec(cell, frames.number, "import:lerobot", purpose="train")
-        episode = foreign_episode(frames, plan, spec, texts[0] or options.instruction or "", options.cast)
-        writer.write(episode, frames.number)
-        steps += episode.steps
+        incoming.add(foreign_episode(frames, plan, spec, texts[0] or options.instruction or "", options.cast))
+    incoming.finish()
     left_out = [f"{name}: {why}" for name, why in plan.left_out.items()]
     if several:
         left_out.append(f"task: {several} episodes change it on the way; the first one is their instruction")
-    return Imported(info.episodes, steps, tuple(left_out))
+    return Imported(incoming.episodes, incoming.steps, tuple(left_out))

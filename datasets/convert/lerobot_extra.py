@@ -14,11 +14,10 @@ from shopfloor.datasets.convert.lerobot_info import MAX_METADATA_BYTES, Info
 from shopfloor.datasets.convert.lerobot_layout import EXTRA_FILE, EXTRA_KIND, EXTRA_VERSION, Feature
 from shopfloor.datasets.convert.lerobot_rows import Frames
 from shopfloor.datasets.convert.lerobot_tables import Table
-from shopfloor.datasets.encode import Provenance
 from shopfloor.datasets.errors import DamagedFileError, FormatVersionError
 from shopfloor.datasets.identity import DIGEST
 from shopfloor.datasets.jsonfile import json_digest, load_json, parse_json
-from shopfloor.datasets.layout import MAX_RANK, PROVENANCE, UNSPECIFIED
+from shopfloor.datasets.layout import MAX_RANK
 
 _ADVICE = (
     "Export the dataset again. If LeRobot's tools changed it, delete meta/shopfloor: then it is imported as anybody's."
@@ -73,7 +72,8 @@ class Extra:
     """What lies beside an export of ours.
 
     Attributes:
-        identity: the `dataset.json` of the dataset that was exported.
+        identity: the `dataset.json` of the dataset that was exported; says so where pictures were lossy.
+        features: what has to be read of the frames.
     """
 
     def __init__(self, info: Info, document: Mapping[str, Any]) -> None:
@@ -86,10 +86,10 @@ class Extra:
             )
         identity, keys = document.get("identity"), document.get("keys")
         if not isinstance(keys, dict) or not isinstance(identity, dict):
-            raise self._damaged("it lacks identity or keys")
+            raise self.damaged("it lacks identity or keys")
         if document.get(DIGEST) != json_digest({name: value for name, value in document.items() if name != DIGEST}):
-            raise self._damaged(f"its content does not match its {DIGEST}")
-        self.identity: Mapping[str, Any] = identity
+            raise self.damaged(f"its content does not match its {DIGEST}")
+        self.identity: Mapping[str, Any] = _lossy(identity) if info.videos else identity
         self._keys: dict[str, str] = keys
         self.features = [feature for name, feature in info.features.items() if name in self._wanted]
 
@@ -102,23 +102,12 @@ class Extra:
         document = load_json(path, MAX_METADATA_BYTES)
         return cls(info, document) if document.get("kind") == EXTRA_KIND else None
 
-    def description(self) -> Mapping[str, Any]:
-        """Return the exported dataset's description; raises DamagedFileError."""
-        found = self.identity.get("descriptions")
-        if not isinstance(found, dict) or len(found) != 1 or not all(isinstance(item, dict) for item in found.values()):
-            raise self._damaged("its identity has no description of one cell")
-        description: Mapping[str, Any] = next(iter(found.values()))
-        return description
-
-    def provenance(self) -> Provenance:
-        """Return where the exported dataset was from."""
-        return Provenance(**{name: str(self.identity.get(name, UNSPECIFIED)) for name in PROVENANCE})
-
     @property
     def _wanted(self) -> set[str]:
         return {*self._keys.values(), "action", "next.reward"}
 
-    def _damaged(self, problem: str, path: Path | None = None) -> DamagedFileError:
+    def damaged(self, problem: str, path: Path | None = None) -> DamagedFileError:
+        """Return an error about it, or about another file beside."""
         return DamagedFileError(path or self._file, problem, _ADVICE)
 
     def episodes(self, frames: Iterator[Frames]) -> Iterator[Episode]:
@@ -131,13 +120,13 @@ class Extra:
         for frame in frames:
             path, facts, arrays = next(extras, (self._file, None, {}))
             if facts is None:
-                raise self._damaged(f"it has nothing about episode {frame.number}")
+                raise self.damaged(f"it has nothing about episode {frame.number}")
             try:
                 yield self._episode(frame, facts, arrays)
             except (KeyError, TypeError, ValueError, AttributeError, InvalidInputError, UnknownNameError) as error:
-                raise self._damaged(f"what it says of episode {frame.number} cannot be used ({error})", path) from None
+                raise self.damaged(f"what it says of episode {frame.number} cannot be used ({error})", path) from None
         if next(extras, None):
-            raise self._damaged("it lists more episodes than the dataset has")
+            raise self.damaged("it lists more episodes than the dataset has")
 
     def _rows(self) -> Iterator[tuple[Path, Any, Arrays]]:
         number = 0
@@ -150,10 +139,10 @@ class Extra:
                             for row in block.table.to_pylist()
                         ]
                     except (KeyError, TypeError, ValueError) as error:
-                        raise self._damaged(f"it cannot be used ({error})", path) from None
+                        raise self.damaged(f"it cannot be used ({error})", path) from None
                     for index, facts, arrays in rows:
                         if index != number:
-                            raise self._damaged(f"it lists episode {index}, expected {number}", path)
+                            raise self.damaged(f"it lists episode {index}, expected {number}", path)
                         number += 1
                         yield path, facts, arrays
 
@@ -185,6 +174,14 @@ class Extra:
             label_chunks=arrays.get("label_chunks"),
             cameras={name: CameraTrack(arrays[f"intrinsics/{name}"], arrays[f"extrinsics/{name}"]) for name in cameras},
         )
+
+
+def _lossy(identity: Mapping[str, Any]) -> dict[str, Any]:
+    descriptions = identity.get("descriptions")
+    if not isinstance(descriptions, dict) or not all(isinstance(value, dict) for value in descriptions.values()):
+        return dict(identity)
+    marked = {cell: {**value, "pictures": "decoded from lossy video"} for cell, value in descriptions.items()}
+    return {**identity, "descriptions": marked}
 
 
 def _arrays(row: Mapping[str, Any]) -> Arrays:
