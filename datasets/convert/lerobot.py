@@ -53,9 +53,13 @@ def export(dataset: Dataset, out: Path, options: ExportOptions, sizes: Sizes | N
     selection = Selection.of(dataset, options)
     with staged_folder(out) as folder:
         writer = _start(dataset, folder, selection, options, sizes or Sizes())
-        for index in selection.indices:
-            _add(writer, selection.read(index), selection.keys, options)
-        writer.finish(_splits(selection), _extra(dataset, writer, selection.keys, options))
+        try:
+            for index in selection.indices:
+                _add(writer, selection.read(index), selection.keys, options)
+            writer.finish(_splits(selection), _extra(dataset, writer, selection.keys, options))
+        except BaseException:
+            writer.abandon()
+            raise
         files = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
     return Exported(writer.episodes, writer.steps, len(files), sum(files))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -107,6 +108,15 @@ class RollingTable:
             self._file.close()
             self._file = None
 
+    def abandon(self) -> None:
+        """Leave the file as it is, after an error: without this pyarrow would try to finish it, and complain."""
+        if self._file is not None:
+            if self._writer is not None:
+                self._writer.is_open = False
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._file = None
+
 
 def data_schema(features: Sequence[Feature]) -> Arrow:
     """Return the schema of the frames' table; videos have no column."""
@@ -170,7 +180,7 @@ def episodes_schema(features: Sequence[Feature]) -> Arrow:
             prefix = f"videos/{feature.name}"
             columns += [(f"{prefix}/chunk_index", pa.int64()), (f"{prefix}/file_index", pa.int64())]
             columns += [(f"{prefix}/from_timestamp", pa.float64()), (f"{prefix}/to_timestamp", pa.float64())]
-    axes = {feature.name: 3 if feature.is_picture else len(feature.shape) for feature in features}
+    axes = {feature.name: 3 if feature.is_picture else 1 for feature in features}
     for name, count in (axes | dict.fromkeys(AUTOMATIC, 1)).items():
         kind = pa.float64()
         for _ in range(count):

@@ -16,7 +16,7 @@ SAMPLED_ROWS = 1 << 16
 _LEAST_PICTURES, _MOST_PICTURES, _PICTURE_POWER = 100, 10_000, 0.75
 _LARGE_SIDE_PX, _SAMPLED_SIDE_PX = 300, 150
 
-# Name of a statistic -> array: the shape of the feature's row, (1,) for the count, (3, 1, 1) for pictures.
+# Name of a statistic -> array: (n,) for rows whose last axis has n entries, (1,) for the count, (3, 1, 1) for pictures.
 Statistics: TypeAlias = dict[str, npt.NDArray[Any]]
 
 
@@ -25,31 +25,33 @@ class RunningRows:
 
     Everything but the quantiles is exact. Quantiles are those of every k-th row, where k is 1 until there are more than
     `SAMPLED_ROWS` rows and doubles whenever there are again: the same rows give the same figures, no drawing needed.
+    As in LeRobot, rows of several axes have statistics along the last one; the count is of rows all the same.
     """
 
     def __init__(self, sampled_rows: int = SAMPLED_ROWS) -> None:
         """Start without rows."""
         self._limit = sampled_rows
-        self._every, self._next, self._count = 1, 0, 0
+        self._every, self._next, self._count, self._values = 1, 0, 0, 0
         self._mean = self._squares = self._min = self._max = np.zeros(0)
         self._sample: list[npt.NDArray[Any]] = []
         self._sampled = 0
 
     def update(self, rows: npt.NDArray[Any]) -> None:
         """Add the rows of an episode, shape (T, ...), T at least 1."""
-        values = rows.astype(np.float64)
+        values = _flat(rows)
         mean, squares = values.mean(0), ((values - values.mean(0)) ** 2).sum(0)
-        if self._count == 0:
+        if self._values == 0:
             self._mean, self._squares = mean, squares
             self._min, self._max = values.min(0), values.max(0)
         else:
             # Chan, Golub and LeVeque's pairwise update: sums of squares around the mean do not cancel.
-            total = self._count + len(values)
+            total = self._values + len(values)
             delta = mean - self._mean
             self._mean = self._mean + delta * (len(values) / total)
-            self._squares = self._squares + squares + delta**2 * (self._count * len(values) / total)
+            self._squares = self._squares + squares + delta**2 * (self._values * len(values) / total)
             self._min, self._max = np.minimum(self._min, values.min(0)), np.maximum(self._max, values.max(0))
         self._keep(rows)
+        self._values += len(values)
         self._count += len(rows)
 
     def _keep(self, rows: npt.NDArray[Any]) -> None:
@@ -65,15 +67,20 @@ class RunningRows:
 
     def result(self) -> Statistics:
         """Return the statistics of all rows so far; there must be one."""
-        sample = np.concatenate(self._sample).astype(np.float64)
+        sample = _flat(np.concatenate(self._sample))
         found = {
             "min": self._min,
             "max": self._max,
             "mean": self._mean,
-            "std": np.sqrt(self._squares / self._count),
+            "std": np.sqrt(self._squares / self._values),
             **dict(zip(QUANTILES, np.quantile(sample, list(QUANTILES.values()), axis=0), strict=True)),
         }
         return {"count": np.array([self._count]), **{name: np.atleast_1d(value) for name, value in found.items()}}
+
+
+def _flat(rows: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    values = rows.astype(np.float64)
+    return values.reshape(-1, rows.shape[-1]) if rows.ndim > 2 else values
 
 
 class RunningPictures:

@@ -102,6 +102,13 @@ class VideoWriter:
         self._container.close()
         self._file.close()
 
+    def abandon(self) -> None:
+        """Close the file as it is, after an error."""
+        with contextlib.suppress(OSError, av.FFmpegError):
+            self._container.close()
+        with contextlib.suppress(OSError):
+            self._file.close()
+
     def _mux(self, packets: list[av.Packet[VideoStream]]) -> None:
         self.bytes += sum(packet.size for packet in packets)
         self._container.mux(packets)

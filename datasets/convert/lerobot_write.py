@@ -202,6 +202,14 @@ class LeRobotWriter:
         self._places.write(pa.Table.from_pylist([row | own for row in self._rows], schema=schema))
         self._rows = []
 
+    def abandon(self) -> None:
+        """Leave the files as they are, after an error."""
+        for table in (self._data, self._places, self._extras):
+            table.abandon()
+        for camera in self._cameras:
+            if camera.writer:
+                camera.writer.abandon()
+
     def finish(self, splits: Mapping[str, str], extra: Mapping[str, Any]) -> None:
         """Close the files and write `info.json`, `stats.json` and the tasks.
 
