@@ -11,7 +11,7 @@ from shopfloor.core import FAILURE_REASONS, InvalidInputError, UnknownNameError
 from shopfloor.datasets.decode import EpisodeRecord
 from shopfloor.datasets.files import POSIX, SystemCalls, require_writable
 from shopfloor.datasets.manifest import ruling_manifest
-from shopfloor.datasets.overlays import append_overlay, load_overlays
+from shopfloor.datasets.overlays import append_overlay, load_overlays, tombstoned
 from shopfloor.datasets.purge import Purge, purge
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.select import nearest_ids, parse_where
@@ -104,7 +104,9 @@ def relabel(
                 f"Episode {one} of {path} succeeded, so it has no reason; give the outcome failure with it, or select "
                 "failures only."
             )
-        values = {name: value for name, value in wanted.items() if value not in (None, getattr(record, name))}
+        values: dict[str, str | None] = {
+            name: value for name, value in wanted.items() if value not in (None, getattr(record, name))
+        }
         if "reason" in values or "outcome" in values:
             values |= {"outcome": outcome or "failure", "reason": wanted["reason"]}
         if values:
@@ -143,7 +145,7 @@ def _choose(path: Path | str, where: str | None, ids: Iterable[str]) -> Mapping[
     records = {record.episode_id: record for record in dataset.records}
     chosen: dict[str, EpisodeRecord | None] = {one: record for one, record in records.items() if test(record)}
     if ids:
-        left_out = {one for one, change in load_overlays(root).items() if change.tombstone}
+        left_out = tombstoned(load_overlays(root))
         listed = {record.episode_id for record in ruling_manifest(root)[0].records}
         known = {*records, *left_out, *listed, *dataset.episode_ids()}
         for wanted in ids:

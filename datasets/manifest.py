@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -125,10 +125,15 @@ def data_files(root: Path) -> dict[str, int]:
     return files
 
 
-def list_dataset(root: Path) -> Listing:
+def list_dataset(root: Path, left_out: Collection[str] = ()) -> Listing:
     """Return a folder's episodes: those of the manifest whose files are there, and files it does not know yet.
 
-    Only the latter are opened. Nothing is raised for a damaged episode: it is in `damage`.
+    Only the latter are opened. Nothing is raised for a damaged episode: it is in `damage`. A file that the manifest
+    lists and that is gone is no damage where other whole files hold its episodes, or they were left out (and purged).
+
+    Args:
+        root: the dataset folder.
+        left_out: ids of the episodes that overlays leave out.
     """
     manifest, damage = ruling_manifest(root)
     files = data_files(root)
@@ -137,9 +142,7 @@ def list_dataset(root: Path) -> Listing:
         known.setdefault(record.file, []).append(record)
     records: list[EpisodeRecord] = []
     for file, entries in known.items():
-        if file not in files:
-            damage[file] = DamagedFileError(root / file, "it is missing, though the manifest lists it")
-        elif files[file] == entries[0].bytes:
+        if file in files and files[file] == entries[0].bytes:
             records += entries
     loose = sorted(file for file, size in files.items() if file not in known or known[file][0].bytes != size)
     for file in loose:
@@ -158,6 +161,10 @@ def list_dataset(root: Path) -> Listing:
             damage[file] = DamagedFileError(root / file, problem)
         else:
             records += found
+    accounted = {record.episode_id for record in records}.union(left_out)
+    for file in known.keys() - files.keys():
+        if any(record.episode_id not in accounted for record in known[file]):
+            damage[file] = DamagedFileError(root / file, "it is missing, though the manifest lists it")
     return Listing(in_order(records), manifest, tuple(loose), damage)
 
 
@@ -234,7 +241,7 @@ def _crowded(root: Path) -> DiskError:
 
 
 def _head_digest(document: Mapping[str, object]) -> str:
-    return json_digest({key: value for key, value in document.items() if key not in (HEAD_DIGEST, "episodes")})
+    return json_digest({key: document.get(key) for key in ("schema_version", "format_version", "number")})
 
 
 def _document(number: int, records: Iterable[EpisodeRecord]) -> bytes:

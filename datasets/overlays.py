@@ -95,6 +95,11 @@ def load_overlays(root: Path, views: Iterable[Path | str] = ()) -> dict[str, Cha
     return changes
 
 
+def tombstoned(changes: Mapping[str, Change]) -> set[str]:
+    """Return the ids of the episodes that are left out."""
+    return {episode_id for episode_id, change in changes.items() if change.tombstone}
+
+
 def overlay_files(root: Path) -> list[Path]:
     """Return a dataset's overlays in the order in which they apply."""
     return [path for _, path in numbered(root, layout.OVERLAYS, layout.OVERLAY_NAME)]

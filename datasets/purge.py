@@ -24,7 +24,7 @@ from shopfloor.datasets.files import (
 )
 from shopfloor.datasets.identity import load_identity
 from shopfloor.datasets.manifest import Listing, inner_folder, list_dataset, publish_manifest
-from shopfloor.datasets.overlays import load_overlays
+from shopfloor.datasets.overlays import load_overlays, tombstoned
 from shopfloor.datasets.transfer import Digests, by_file, unpack
 
 
@@ -66,11 +66,11 @@ def purge(path: Path | str, calls: SystemCalls = POSIX) -> Purge:
     """
     root = Path(path).absolute()
     load_identity(root)
-    left_out = {one for one, change in load_overlays(root).items() if change.tombstone}
+    left_out = tombstoned(load_overlays(root))
     require_writable(root)
     for folder in (root, *(root / name for name in layout.FOLDERS)):
         sweep_temporaries(folder, calls)
-    listing = list_dataset(root)
+    listing = list_dataset(root, left_out)
     shards = _shards_with(left_out, root, listing)
     doomed = _loose_files(root, left_out)
     removed = {name[2] for name in map(_episode_name, doomed) if name}

@@ -18,7 +18,7 @@ from shopfloor.datasets.errors import DamagedFileError
 from shopfloor.datasets.files import read_bytes
 from shopfloor.datasets.identity import load_identity
 from shopfloor.datasets.manifest import inner_folder, list_dataset
-from shopfloor.datasets.overlays import Change, load_overlays
+from shopfloor.datasets.overlays import Change, load_overlays, tombstoned
 from shopfloor.datasets.verify import Damage, verify
 
 __all__ = ["Damage", "Dataset", "EpisodeRecord"]
@@ -53,7 +53,7 @@ class Dataset:
         self.path = Path(path).absolute()
         self.identity = load_identity(self.path)
         self._changes: Mapping[str, Change] = load_overlays(self.path, overlays)
-        self._listing = list_dataset(self.path)
+        self._listing = list_dataset(self.path, tombstoned(self._changes))
         self._records = tuple(self._visible())
         self._open: OrderedDict[int, tuple[Container, EpisodeFile]] = OrderedDict()
         self._verified: dict[str, Verified] = {}
@@ -93,8 +93,7 @@ class Dataset:
 
     def episode_ids(self) -> set[str]:
         """Return the ids of committed episodes, tombstoned or purged ones, too: what a resumed job need not run."""
-        purged = {one for one, change in self._changes.items() if change.tombstone}
-        return {record.episode_id for record in self._listing.records} | purged
+        return {record.episode_id for record in self._listing.records} | tombstoned(self._changes)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from shopfloor.datasets.files import (
 )
 from shopfloor.datasets.identity import load_identity
 from shopfloor.datasets.manifest import data_files, load_manifest, numbered, publish_manifest
-from shopfloor.datasets.overlays import load_overlays
+from shopfloor.datasets.overlays import load_overlays, tombstoned
 
 _NO_IDENTITY = (
     "It says what the numbers in the episodes mean (names, units, site, licence), which they do not say themselves, so "
@@ -93,7 +93,7 @@ def repair(path: Path | str, *, dry_run: bool = False, calls: SystemCalls = POSI
     """
     root = Path(path).absolute()
     _check_identity(root)
-    left_out = {one for one, change in load_overlays(root).items() if change.tombstone}
+    left_out = tombstoned(load_overlays(root))
     if not dry_run:
         require_writable(root)
         for folder in (root, *(root / name for name in layout.FOLDERS)):

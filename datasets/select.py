@@ -132,9 +132,9 @@ class _Parser:
 
     def _literal(self, node: ast.expr) -> tuple[str, Any]:
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-            kind, value = self._literal(node.operand) if isinstance(node.operand, ast.Constant) else ("", None)
-            if kind == "number":
-                return kind, -value
+            number = node.operand.value if isinstance(node.operand, ast.Constant) else None
+            if isinstance(number, int | float) and not isinstance(number, bool):
+                return "number", -number
         if isinstance(node, ast.Constant) and type(node.value).__name__ in _KINDS:
             return _KINDS[type(node.value).__name__], node.value
         raise self._refuse(node, f"is not known here; known are {_ALLOWED}")

@@ -13,7 +13,7 @@ from shopfloor.datasets.errors import DamagedFileError, NotADatasetError
 from shopfloor.datasets.files import read_bytes
 from shopfloor.datasets.identity import load_identity
 from shopfloor.datasets.manifest import inner_folder, list_dataset, load_manifest, numbered
-from shopfloor.datasets.overlays import load_overlays
+from shopfloor.datasets.overlays import load_overlays, tombstoned
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def verify(path: Path | str) -> list[Damage]:
         except DamagedFileError as error:  # noqa: PERF203  # each folder is judged by itself
             return [*found, Damage.of(root / name, error)]
     found += _damaged_json(root)
-    listing = list_dataset(root)
+    listing = list_dataset(root, _left_out(root))
     found += [Damage.of(root / file, error) for file, error in listing.damage.items()]
     for record in listing.records:
         damage = _damaged_episode(root, record)
@@ -74,6 +74,13 @@ def verify(path: Path | str) -> list[Damage]:
             found.append(damage)
     # A manifest may have been met twice.
     return sorted(set(found), key=lambda damage: (damage.file, damage.problem))
+
+
+def _left_out(root: Path) -> set[str]:
+    try:
+        return tombstoned(load_overlays(root))
+    except ShopfloorError:  # reported by itself
+        return set()
 
 
 def _damaged_json(root: Path) -> list[Damage]:

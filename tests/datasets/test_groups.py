@@ -47,6 +47,21 @@ def test_shares_are_met_as_nearly_as_groups_allow(sizes, shares, seed):
             assert size <= share * sum(sizes) + max(sizes)
 
 
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 12)), min_size=3, max_size=40), shares, st.integers(0, 3))
+def test_a_split_puts_every_episode_in_one_part_and_no_beginning_in_two(episodes, shares, seed):
+    """As `copies.split` does it: an episode's seed and its first state are its keys."""
+    groups = joined([(("seed", one), ("state", state)) for one, state in episodes])
+    home = {}
+    for group, part in zip(groups, assign([len(group) for group in groups], shares, seed), strict=True):
+        for item in group:
+            assert item not in home
+            home[item] = part
+    assert sorted(home) == list(range(len(episodes)))
+    for place in (0, 1):
+        for key in {episode[place] for episode in episodes}:
+            assert len({home[item] for item, episode in enumerate(episodes) if episode[place] == key}) == 1
+
+
 def test_single_episodes_meet_the_shares_exactly():
     parts = assign([1] * 100, {"train": 0.8, "valid": 0.1, "test": 0.1}, 0)
     assert [parts.count(part) for part in ("train", "valid", "test")] == [80, 10, 10]

@@ -102,6 +102,28 @@ def test_damaged_episodes_of_others_stay_listed(dataset, ids):
     assert repair(dataset).lost == (ids[0],)
 
 
+def test_a_purged_file_that_a_manifest_still_names_is_no_damage(dataset, ids):
+    """A writer that listed the files just before they went may publish after the purge."""
+    write_manifest(dataset)
+    old = (dataset / "manifests/manifest-00000001.json").read_bytes()
+    delete(dataset, ids=[ids[1]])
+    purge(dataset)
+    (dataset / "manifests/manifest-00000009.json").write_bytes(old)
+    assert (Dataset(dataset).damage, verify(dataset)) == ([], [])
+    append_overlay(dataset, [{"op": "restore", "episode_id": ids[1]}])
+    assert len(Dataset(dataset).damage) == len(verify(dataset)) == 1
+
+
+def test_a_file_that_is_gone_is_no_damage_where_another_holds_its_episode(dataset, ids):
+    write_manifest(dataset)
+    path = dataset / Dataset(dataset).records[1].file
+    path.rename(path.with_name(path.name.replace("00000001", "00000008")))
+    assert (Dataset(dataset).damage, verify(dataset)) == ([], [])
+    assert [record.index for record in Dataset(dataset).records] == [0, 2, 8]
+    write_manifest(dataset)
+    assert (Dataset(dataset).damage, verify(dataset)) == ([], [])
+
+
 @pytest.mark.parametrize("layout", ["sealed", "train"])
 def test_shards(dataset, ids, compact, layout, make_episode, assert_same):
     compact(dataset, layout=layout)
@@ -151,8 +173,15 @@ class Killed(BaseException):
     """The process is gone."""
 
 
-@pytest.mark.parametrize("bundled", [False, True])
-@pytest.mark.parametrize("what", ["killed", "refused"])
+@pytest.mark.parametrize(
+    ("what", "bundled"),
+    [
+        ("killed", False),
+        ("refused", False),
+        ("refused", True),
+        pytest.param("killed", True, marks=pytest.mark.slow),
+    ],
+)
 def test_stopped_at_any_call_it_is_finished_by_the_next(tmp_path, request, description, make_episode, bundled, what):
     for stop in range(200):
         root = EpisodeWriter(tmp_path / str(stop), description).path

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import hashlib
+import json
 import os
 
 import pytest
@@ -184,7 +185,9 @@ def test_a_damaged_overlay_stops_it(dataset, records):
 def test_a_newer_format_stops_it(dataset, records):
     flip(dataset / records[0].file)
     path = dataset / "manifests/manifest-00000001.json"
-    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 2'))
+    document = json.loads(path.read_text()) | {"format_version": 2}
+    del document["head_sha256"]  # with it, this is a flipped bit
+    path.write_text(json.dumps(document))
     before = contents(dataset)
     with pytest.raises(FormatVersionError):
         repair(dataset)
@@ -225,6 +228,20 @@ def test_a_read_only_folder(dataset, records, monkeypatch):
         repair(dataset)
     assert contents(dataset) == before
     assert repair(dataset, dry_run=True).lost == (records[0].episode_id,)
+
+
+def test_a_damaged_shard_loses_what_no_other_file_holds(dataset, records, make_episode, description):
+    pytest.importorskip("shopfloor.datasets.compact").compact(dataset)
+    EpisodeWriter(dataset, description).write(make_episode(1, 5), 1)
+    (shard,) = (dataset / "shards").iterdir()
+    assert repair(dataset, dry_run=True).set_aside == ()
+    flip(shard)
+    done = repair(dataset)
+    assert [aside.place for aside in done.set_aside] == [f"damaged/shards/{shard.name}"]
+    assert set(done.lost) == {records[0].episode_id, records[2].episode_id}
+    assert done.episodes == 1
+    assert verify(dataset) == []
+    assert [record.episode_id for record in Dataset(dataset).records] == [records[1].episode_id]
 
 
 CALLS = [field.name for field in dataclasses.fields(POSIX)]
