@@ -114,7 +114,7 @@ def _serve(
         code = 0
     finally:
         if code:
-            import traceback  # noqa: PLC0415  # only for a case that raised
+            import traceback  # only for a case that raised
 
             traceback.print_exc()
         os._exit(code)

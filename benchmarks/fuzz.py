@@ -1,4 +1,4 @@
-"""Reading files that were changed at random, under trailers and digests that hold: nothing but a refusal may come of it.
+"""Reading files that were changed at random, under trailers and digests that hold: only a refusal may come of it.
 
 A trailer keeps damage from HDF5; whoever makes a file can make its trailer too. So the reader is given committed files
 with a few bytes changed, most of them where HDF5 keeps its own structures, and then a new trailer; and JSON files with
@@ -8,24 +8,18 @@ characters changed and digests made anew. Children do the reading, because a fau
 from __future__ import annotations
 
 import functools
-import io
-import itertools
-import json
 import logging
 import random
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import h5py
-
+from benchmarks.changes import change_image, change_json, structures
 from benchmarks.children import Outcome, outcomes
 from shopfloor.core import Episode, InvalidInputError, ShopfloorError
 from shopfloor.datasets.files import TRAILER_BYTES, with_trailer
-from shopfloor.datasets.jsonfile import json_digest
 from shopfloor.datasets.overlays import append_overlay
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.store import EpisodeWriter, write_manifest
@@ -34,12 +28,6 @@ LIMIT_S = 5.0
 ADDRESS_SPACE = 4 << 30
 BATCH = 200
 CODECS = ("blosc", "gzip", "none")
-_NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1, (1 << 64) - 1)
-_VALUES: tuple[Any, ...] = (
-    None, True, -1, 0, 1 << 31, 1 << 63, 1 << 70, 1e300, 0.5, "", "\0", "..", "../../x", "/etc/passwd", "a" * 300, "\ud800",
-    "9" * 5000, [], {}, [[]] * 3, {"": {}}, "episodes/ep-00000000-0123456789abcdef.h5", "shards/shard-00000001.h5",
-)  # fmt: skip
-_CHARACTERS = '0123456789-+.eE{}[]",:\\/untrflasNI \x00é'
 
 
 @dataclass
@@ -146,7 +134,7 @@ class Target:
         """Remember the whole file, and where its structures are."""
         self.path, self._root = path, root
         self._whole = path.read_bytes()
-        self.spans = _structures(self._whole) if path.suffix == ".h5" else []
+        self.spans = structures(self._whole) if path.suffix == ".h5" else []
 
     def changed(self, dice: random.Random) -> bytes:
         """Return the file with changes; the same dice give the same changes."""
@@ -205,95 +193,3 @@ def _targets(path: Path, codec: str, make_episode: Callable[[int], Episode]) -> 
         write_manifest(path)
     files = [min(path.glob("episodes/*.h5")), *path.rglob("*.json")]
     return [Target(file, path) for file in files]
-
-
-def _structures(data: bytes) -> list[tuple[int, int]]:
-    """Return what of a file is not the content of arrays."""
-    chunks = []
-
-    def visit(_: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset):
-            item.id.chunk_iter(lambda info: chunks.append((info.byte_offset, info.byte_offset + info.size)))
-
-    with h5py.File(io.BytesIO(data[:-TRAILER_BYTES]), "r") as file:
-        file.visititems(visit)
-    ends = [(0, 0), *sorted(chunks), (len(data) - TRAILER_BYTES, 0)]
-    return [(one[1], two[0]) for one, two in itertools.pairwise(ends) if one[1] < two[0]]
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# Changes
-# --------------------------------------------------------------------------------------------------------------------
-
-
-def change_image(image: bytes, spans: Sequence[tuple[int, int]], dice: random.Random) -> bytes:
-    """Change a few places of an HDF5 image, nine in ten of them within `spans`."""
-    data = bytearray(image)
-    for _ in range(dice.choice((1, 1, 1, 2, 4, 16))):
-        place = _place(len(data), spans, dice)
-        width = dice.choice((1, 2, 4, 8))
-        old = int.from_bytes(data[place : place + width], "little")
-        limit = 1 << 8 * width
-        kind = dice.randrange(8)
-        if kind == 0:
-            new = old ^ 1 << dice.randrange(8 * width)
-        elif kind == 1:
-            new = dice.choice(_NUMBERS)
-        elif kind == 2:
-            new = old + dice.choice((-8, -4, -2, -1, 1, 2, 4, 8))
-        elif kind == 3:
-            new = dice.randrange(limit)
-        elif kind == 4:  # an address within the file
-            width, new = 8, _place(len(data), spans, dice)
-        else:
-            start = _place(len(data), spans, dice)
-            size = dice.choice((8, 8, 16, 64, 512))
-            data[place : place + size] = data[start : start + size][: len(data) - place]
-            continue
-        data[place : place + width] = (new % (1 << 8 * width)).to_bytes(width, "little")
-    if dice.random() < 0.02:
-        del data[dice.randrange(len(data)) :]
-    return bytes(data)
-
-
-def _place(size: int, spans: Sequence[tuple[int, int]], dice: random.Random) -> int:
-    if dice.random() < 0.1:
-        return dice.randrange(size)
-    start, stop = dice.choices(spans, [stop - start for start, stop in spans])[0]
-    return min(dice.randrange(start, stop), size - 1)
-
-
-def change_json(text: bytes, dice: random.Random) -> bytes:
-    """Change a JSON document: a few characters, or a value, after which its digest is made anew."""
-    if dice.random() < 0.4:
-        data = bytearray(text)
-        for _ in range(dice.choice((1, 1, 2, 8))):
-            place = dice.randrange(len(data))
-            data[place : place + dice.randrange(3)] = dice.choice(_CHARACTERS).encode()
-        return bytes(data)
-    document = json.loads(text)
-    for _ in range(dice.choice((1, 1, 2))):
-        _change_value(document, dice)
-    if isinstance(document.get("episodes"), list):
-        document["content_sha256"] = json_digest(document["episodes"])
-    elif "content_sha256" in document:
-        document["content_sha256"] = json_digest({k: v for k, v in document.items() if k != "content_sha256"})
-    return json.dumps(document).encode()
-
-
-def _change_value(document: dict[str, Any], dice: random.Random) -> None:
-    """Replace one value somewhere in a document, or drop its key."""
-    where: Any = document
-    while True:
-        keys = list(where) if isinstance(where, dict) else list(range(len(where)))
-        if not keys:
-            return
-        key = dice.choice(keys)
-        if isinstance(where[key], dict | list) and where[key] and dice.random() < 0.8:
-            where = where[key]
-            continue
-        if dice.random() < 0.1:
-            del where[key]
-        else:
-            where[key] = dice.choice(_VALUES)
-        return

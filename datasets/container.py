@@ -261,10 +261,13 @@ class Container:
                 raise self._refuse(child, "is neither group nor array")
 
     def _visit(self, item: h5py.h5g.GroupID | h5py.h5d.DatasetID, name: str) -> None:
-        address = h5py.h5o.get_info(item).addr
-        if address in self._seen:
+        info = h5py.h5o.get_info(item)
+        if info.addr in self._seen:
             raise self._refuse(name, "is linked more than once (a loop)")
-        self._seen.add(address)
+        if info.meta_size.attr.heap_size or info.meta_size.attr.index_size:
+            # HDF5 would load all of them, of any size, to tell the first one's.
+            raise self._refuse(name, "keeps its attributes apart from its header, as large ones are")
+        self._seen.add(info.addr)
         if len(self._seen) > layout.MAX_OBJECTS:
             raise self._refuse(name, f"is one of more than {layout.MAX_OBJECTS} objects")
 

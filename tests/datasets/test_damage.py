@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import random
 import shutil
 
 import numpy as np
@@ -18,97 +16,9 @@ from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.store import EpisodeWriter, write_manifest
 from shopfloor.datasets.verify import verify
 
-KEYS = ("state", "front", "actions", "label_valid", "label_chunks", "sim_states")
-
 
 def episode_file(path, index):
     return next((path / "episodes").glob(f"ep-{index:08d}-*.h5"))
-
-
-def read_everything(path):
-    """Read episode 0 in both ways there are."""
-    dataset = Dataset(path)
-    try:
-        return dataset.read(0), dataset.read_arrays(0, KEYS)
-    finally:
-        dataset.close()
-
-
-def damage_at(data: bytes, place: int, bit: int) -> bytes:
-    return data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :]
-
-
-def check_damages(tmp_path, make_episode, assert_same, description, codec, flips, cuts):
-    writer = EpisodeWriter(tmp_path / "d", description, codec)
-    path = writer.write(make_episode(0, 6), 0).path
-    writer.write(make_episode(1, 3), 1)
-    write_manifest(writer.path)
-    whole = path.read_bytes()
-    dice = random.Random(7)
-    damaged = [damage_at(whole, dice.randrange(len(whole)), dice.randrange(8)) for _ in range(flips)]
-    damaged += [damage_at(whole, len(whole) - place, 0) for place in range(1, 41)]
-    damaged += [whole[: dice.randrange(len(whole))] for _ in range(cuts)] + [b"", whole + b"\0", whole[:-40]]
-    for data in damaged:
-        path.write_bytes(data)
-        if len(data) != len(whole):  # seen without opening the file
-            dataset = Dataset(writer.path)
-            assert [record.index for record in dataset.records] == [1]
-            assert [damage.file for damage in dataset.damage] == [str(path)]
-            assert_same(dataset.read(0), make_episode(1, 3))
-            continue
-        dataset = Dataset(writer.path)
-        for read in (dataset.read, lambda index, dataset=dataset: dataset.read_arrays(index, KEYS)):
-            with pytest.raises(DamagedFileError, match=path.name):
-                read(0)
-        assert_same(dataset.read(1), make_episode(1, 3))
-    found = Dataset(writer.path).verify()
-    assert [damage.file for damage in found] == [str(path)]
-    assert found[0].problem
-    assert found[0].advice
-    path.write_bytes(whole)
-    assert Dataset(writer.path).verify() == []
-    return len(damaged)
-
-
-def test_no_damage_is_silent(tmp_path, make_episode, assert_same, description):
-    assert check_damages(tmp_path, make_episode, assert_same, description, "blosc", 60, 20) > 100
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("codec", ["blosc", "gzip", "none"])
-def test_no_damage_is_silent_at_many_places(tmp_path, make_episode, assert_same, description, codec):
-    assert check_damages(tmp_path, make_episode, assert_same, description, codec, 600, 200) > 800
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("codec", ["blosc", "gzip", "none"])
-def test_structures_made_up_to_fool_us_do_not_crash_the_reader(tmp_path, make_episode, description, codec):
-    """Flips under a trailer that holds: HDF5 sees them. In a child, which must neither crash nor hang."""
-    writer = EpisodeWriter(tmp_path / "d", description, codec)
-    path = writer.write(make_episode(0, 3, image=4), 0).path
-    image, dice = path.read_bytes()[:-40], random.Random(3)
-    for batch in range(8):
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                for _ in range(40):
-                    data = image
-                    for _ in range(dice.choice((1, 1, 4))):
-                        data = damage_at(data, dice.randrange(len(image)), dice.randrange(8))
-                    path.write_bytes(with_trailer(data))
-                    try:
-                        dataset = Dataset(writer.path)
-                        if len(dataset):
-                            read_everything(writer.path)
-                        dataset.verify()
-                    except ShopfloorError:
-                        pass
-                code = 0
-            finally:
-                os._exit(code)
-        dice.seed(batch)
-        assert os.waitpid(child, 0)[1] == 0, f"batch {batch}"
 
 
 def test_a_loose_damaged_file_is_listed_and_left_out(dataset, assert_same, make_episode, caplog):

@@ -1,18 +1,28 @@
-"""Puts this folder's modules where its tests can import them; the store's own fixtures serve here too."""
+"""Puts this folder's modules where its tests can import them, and makes datasets to harm."""
 
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parent))
 
-import fault_episodes
+from fault_episodes import DESCRIPTION, make_episode
+from fault_model import folder_bytes, make_folder_of
 
-_fixtures = sys.modules["dataset_fixtures"]
-assert_same, dataset, description, make_episode = (
-    _fixtures.assert_same,
-    _fixtures.dataset,
-    _fixtures.description,
-    _fixtures.make_episode,
-)
+from shopfloor.datasets.store import EpisodeWriter
 
-__all__ = ["assert_same", "dataset", "description", "fault_episodes", "make_episode"]
+
+@pytest.fixture(scope="session")
+def dataset_content(tmp_path_factory):
+    writer = EpisodeWriter(tmp_path_factory.mktemp("made") / "data", DESCRIPTION)
+    for index, steps in enumerate((12, 5, 1)):
+        writer.write(make_episode(index, steps), index)
+    return folder_bytes(writer.path)
+
+
+@pytest.fixture
+def dataset(tmp_path, dataset_content):
+    """A dataset of three episodes of 12, 5 and 1 steps, without a manifest."""
+    make_folder_of(dataset_content, tmp_path / "data")
+    return tmp_path / "data"

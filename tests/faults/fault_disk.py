@@ -144,7 +144,7 @@ class Disk:
             return None
         text = os.fsdecode(path)
         if dir_fd is not None:
-            text = f"{os.readlink(f'/proc/self/fd/{dir_fd}')}/{text}"
+            text = f"{Path(f'/proc/self/fd/{dir_fd}').readlink()}/{text}"
         text = os.path.abspath(text)  # noqa: PTH100  # links are not followed: names are what is written down
         if text == str(self.folder):
             return "."

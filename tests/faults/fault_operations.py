@@ -1,4 +1,4 @@
-"""What can be done to a dataset, each with what must hold wherever it is stopped: for crash points and refused calls."""
+"""What can be done to a dataset, each with what must hold wherever it is stopped or refused a call."""
 
 from __future__ import annotations
 

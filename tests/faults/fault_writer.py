@@ -3,7 +3,8 @@
     python fault_writer.py FOLDER KIND [MEGABYTES]
 
 KIND: "size" (a full disk), "inodes" (no more files on it), "filesize" (a limit of one file), "files" (no more open
-files), "memory" (that many megabytes left, for an episode of 24). For the first two FOLDER is made a small tmpfs, which needs a mount namespace of its own.
+files), "memory" (that many megabytes left, for an episode of 22). For the first two FOLDER is made a small tmpfs, which
+needs a mount namespace of its own.
 """
 
 from __future__ import annotations
@@ -44,7 +45,11 @@ def hold(folder, kind):
         for filler in fillers:
             filler.touch()
         return lambda: [filler.unlink() for filler in fillers]
-    limit = {"filesize": 200_000, "files": 256, "memory": _address_space() + (int((sys.argv + ["0"])[3]) << 20)}[kind]
+    limit = {
+        "filesize": 200_000,
+        "files": 256,
+        "memory": _address_space() + (int(sys.argv[3] if len(sys.argv) > 3 else 0) << 20),
+    }[kind]
     hard = resource.getrlimit(LIMITS[kind])[1]
     resource.setrlimit(LIMITS[kind], (limit, hard))
     if kind == "files":

@@ -8,7 +8,7 @@ import shutil
 import pytest
 from fault_disk import Disk
 from fault_model import Model, folder_bytes, make_folder_of
-from fault_operations import IDS, commit, episode
+from fault_operations import IDS, commit
 
 from shopfloor.core import ShopfloorError
 from shopfloor.datasets.edit import delete

@@ -25,7 +25,9 @@ def namespace():
     """Return the command that runs another where it may mount, None where nothing may."""
     for command in (["unshare", "-m"], ["unshare", "-rm"]):
         try:
-            tried = subprocess.run([*command, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False)
+            tried = subprocess.run(
+                [*command, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False
+            )
         except FileNotFoundError:
             break
         if tried.returncode == 0:
@@ -41,7 +43,10 @@ def run_out(folder, kind, *arguments):
         kind = stand_in
     command = namespace() if kind in ("size", "inodes") else []
     out = subprocess.run(
-        [*command, sys.executable, str(WRITER), str(folder), kind, *arguments], capture_output=True, text=True, check=False
+        [*command, sys.executable, str(WRITER), str(folder), kind, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert out.returncode == 0, out.stderr
     return json.loads(out.stdout)
