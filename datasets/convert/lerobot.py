@@ -48,11 +48,12 @@ def export(dataset: Dataset, out: Path, options: ExportOptions, sizes: Sizes | N
     Raises:
         InvalidInputError: no episode is chosen, or one has no steps, or observations of another kind than the first.
     """
-    if options.pictures not in PICTURES:
-        raise UnknownNameError("kind of pictures", options.pictures, PICTURES)
+    pictures = options.pictures or PICTURES[0]
+    if pictures not in PICTURES:
+        raise UnknownNameError("kind of pictures", pictures, PICTURES)
     selection = Selection.of(dataset, options)
     with staged_folder(out) as folder:
-        writer = _start(dataset, folder, selection, options, sizes or Sizes())
+        writer = _start(dataset, folder, selection, pictures, sizes or Sizes())
         try:
             for index in selection.indices:
                 _add(writer, selection.read(index), selection.keys, options)
@@ -64,13 +65,13 @@ def export(dataset: Dataset, out: Path, options: ExportOptions, sizes: Sizes | N
     return Exported(writer.episodes, writer.steps, len(files), sum(files))
 
 
-def _start(dataset: Dataset, folder: Path, selection: Selection, options: ExportOptions, sizes: Sizes) -> LeRobotWriter:
+def _start(dataset: Dataset, folder: Path, selection: Selection, pictures: str, sizes: Sizes) -> LeRobotWriter:
     description, hz = dataset.description, dataset.identity.raw.get("control_hz")
-    if not isinstance(hz, int) or hz < 1:
+    if not isinstance(hz, int | float) or hz < 1 or hz != int(hz):
         raise InvalidInputError(
             f"{dataset.path} has control_hz {hz!r}; LeRobot needs a whole number of frames a second."
         )
-    features = plan_features(selection.first, selection.keys, description, options.pictures)
+    features = plan_features(selection.first, selection.keys, description, pictures)
     encoder = find_encoder() if any(feature.dtype == "video" for feature in features) else ""
     robot = str(description.get("robot") or description["cell"])
     return LeRobotWriter(folder, features, int(hz), encoder, robot, sizes)
@@ -95,7 +96,6 @@ def _extra(dataset: Dataset, writer: LeRobotWriter, keys: Sequence[str], options
         "schema_version": EXTRA_VERSION,
         "identity": dict(dataset.identity.raw),
         "actions": options.actions,
-        "pictures": options.pictures,
         "keys": {key: names.get(key, "") for key in keys},
     }
     return document | {DIGEST: json_digest(document)}

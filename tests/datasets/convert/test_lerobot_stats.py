@@ -12,11 +12,12 @@ EPISODES = [GENERATOR.normal(1000.0, 3.0, (int(steps), 4)).astype("f4") for step
 
 
 def check(found, rows):
-    rows = rows.astype("f8")
+    count = len(rows)
+    rows = rows.astype("f8").reshape(-1, rows.shape[-1]) if rows.ndim > 2 else rows.astype("f8")
     wanted = {"min": rows.min(0), "max": rows.max(0), "mean": rows.mean(0), "std": rows.std(0)}
     wanted |= {name: np.quantile(rows, share, axis=0) for name, share in QUANTILES.items()}
     assert list(plain(found)) == list(NAMES)
-    assert found["count"].tolist() == [len(rows)]
+    assert found["count"].tolist() == [count]
     for name, value in wanted.items():
         assert found[name].shape == np.atleast_1d(value).shape
         assert np.allclose(found[name], value, rtol=1e-12), name
@@ -29,7 +30,7 @@ def test_rows_of_all_episodes_together():
     check(running.result(), np.concatenate(EPISODES))
 
 
-@pytest.mark.parametrize("shape", [(), (1,), (3,), (4, 12)])
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (4, 12), (2, 2, 3)])
 def test_rows_of_one_episode(shape):
     rows = GENERATOR.normal(size=(17, *shape)).astype("f4")
     check(of_rows(rows), rows)

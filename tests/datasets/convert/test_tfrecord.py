@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+import tfrecord_reader as reader
 
 from shopfloor.core import InvalidInputError, MissingDependencyError
 from shopfloor.datasets.convert import tfrecord
-
-SPEC = importlib.util.spec_from_file_location("tfrecord_reader", Path(__file__).with_name("tfrecord_reader.py"))
-reader = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(reader)
 
 # RFC 3720, appendix B.4, and the check value of the CRC catalogue.
 VECTORS = [

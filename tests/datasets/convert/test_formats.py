@@ -1,0 +1,61 @@
+"""The two calls that write and read other tools' formats."""
+
+from __future__ import annotations
+
+import pytest
+
+from shopfloor.core import InvalidInputError, UnknownNameError
+from shopfloor.datasets.convert.formats import FORMATS, ExportOptions, ImportOptions, export, import_dataset
+from shopfloor.datasets.digest import episode_digest
+from shopfloor.datasets.errors import DamagedFileError
+from shopfloor.datasets.overlays import append_overlay
+from shopfloor.datasets.reader import Dataset
+
+
+def test_there_and_back(dataset, tmp_path):
+    options = ExportOptions(pictures="png")
+    written = export(dataset, "lerobot", tmp_path / "out", options)
+    read = import_dataset(tmp_path / "out", "lerobot", tmp_path / "back", ImportOptions(codec="gzip"))
+    assert (written.episodes, written.steps) == (read.episodes, read.steps) == (3, 18)
+    assert written.to_json()["bytes"] == sum(path.stat().st_size for path in (tmp_path / "out").rglob("*.*"))
+    assert read.to_json() == {"episodes": 3, "steps": 18, "left_out": []}
+    for index in range(3):
+        digests = {episode_digest(Dataset(path).read(index)) for path in (dataset, tmp_path / "back")}
+        assert len(digests) == 1
+
+
+@pytest.mark.parametrize("to", [name for name, form in FORMATS.items() if form.exports])
+def test_overlays_hold_for_exports(dataset, tmp_path, to):
+    gone = Dataset(dataset).records[1].episode_id
+    append_overlay(dataset, [{"op": "tombstone", "episode_id": gone}])
+    assert export(dataset, to, tmp_path / "out").episodes == 2
+
+
+@pytest.mark.parametrize("to", [name for name, form in FORMATS.items() if form.exports])
+def test_a_damaged_episode_stops_an_export(dataset, tmp_path, to):
+    file = sorted((dataset / "episodes").iterdir())[1]
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(DamagedFileError, match=file.name):
+        export(dataset, to, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("to", [name for name, form in FORMATS.items() if form.exports])
+def test_nothing_is_replaced(dataset, tmp_path, to):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(InvalidInputError, match="exists"):
+        export(dataset, to, tmp_path / "out")
+
+
+def test_unknown_names(dataset, tmp_path):
+    with pytest.raises(UnknownNameError, match="Did you mean 'lerobot'"):
+        export(dataset, "lerobt", tmp_path / "out")
+    with pytest.raises(UnknownNameError, match="can be read"):
+        import_dataset(dataset, "rlds", tmp_path / "out")
+    with pytest.raises(UnknownNameError, match="codec"):
+        ImportOptions(codec="zip")
+
+
+def test_a_source_that_is_not_there(tmp_path):
+    with pytest.raises(InvalidInputError, match="does not exist"):
+        import_dataset(tmp_path / "nothing", "lerobot", tmp_path / "out")
