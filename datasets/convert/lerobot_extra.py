@@ -132,7 +132,7 @@ class Extra:
         number = 0
         for path in sorted(self._file.parent.glob("chunk-*/file-*.parquet")):
             with Table(self._info.inside(path)) as table:
-                for block in table.blocks(("episode_index", "facts", "arrays")):
+                for block in table.blocks({"episode_index": 1, "facts": 1, "arrays": 0}):
                     try:
                         rows = [
                             (row["episode_index"], parse_json(row["facts"]), _arrays(row))

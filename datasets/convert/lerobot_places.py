@@ -51,7 +51,7 @@ def read_tasks(info: Info) -> dict[int, str]:
         with Table(path) as table:
             # pandas writes an index without a name under the second one.
             text = next((name for name in ("task", "__index_level_0__") if name in table.names), "task")
-            for block in table.blocks(("task_index", text)):
+            for block in table.blocks({"task_index": 1, text: 1}):
                 tasks |= dict(zip(block.integers("task_index").tolist(), block.texts(text), strict=True))
     return tasks
 
@@ -80,7 +80,7 @@ def _from_tables(info: Info) -> Iterator[Place]:
     columns = [*_NUMBERS, *(f"videos/{name}/{what}" for name in info.videos for what in _IN_VIDEO)]
     for path in sorted((info.root / "meta" / "episodes").glob("chunk-*/file-*.parquet")):
         with Table(info.inside(path)) as table:
-            for block in table.blocks(columns):
+            for block in table.blocks(dict.fromkeys(columns, 1)):
                 listed = {name: block.rows(name, ()) for name in columns}
                 if not all(np.isfinite(values).all() for values in listed.values()):
                     raise DamagedFileError(path, "it has numbers that are not finite", ADVICE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,10 @@ def read_frames(info: Info, features: Sequence[Feature]) -> Iterator[Frames]:
     Raises:
         DamagedFileError: what is wrong with which file; UnsafeFileError: what is refused in it.
     """
-    columns = [*_ORDER, *(feature.name for feature in features if feature.dtype != "video")]
+    columns = dict.fromkeys(_ORDER, 1)
+    for feature in features:
+        if feature.dtype != "video":
+            columns[feature.name] = 1 if feature.is_picture else math.prod(feature.shape)
     with contextlib.ExitStack() as stack:
         cinema = stack.enter_context(_Cinema())
         for path, group in itertools.groupby(read_places(info), key=lambda place: place.data):

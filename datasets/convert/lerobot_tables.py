@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,14 +14,15 @@ import numpy.typing as npt
 
 from shopfloor.datasets.convert.arrow import Arrow, pa, pq
 from shopfloor.datasets.convert.lerobot_frames import ADVICE
+from shopfloor.datasets.convert.parquet_footer import read_footer
 from shopfloor.datasets.errors import DamagedFileError, UnsafeFileError
 from shopfloor.datasets.files import open_regular
 
 _ROWS = 1024
 _VALUES = 1 << 24  # numbers of one column in a block
 # A dictionary-encoded row may be as large as all that its column's row group has: a few of them are decoded at a time.
-_TEXT_BYTES = 1 << 30
-MAX_GROUP_BYTES = 1 << 32
+_TEXT_BYTES = 1 << 28
+MAX_GROUP_BYTES = 1 << 31
 
 
 class Block:
@@ -67,8 +68,6 @@ class Block:
         kind = values.type
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
             raise self._wrong(name, f"{kind}, expected numbers")
-        if any(side != 1 for side in wanted):
-            raise self._wrong(name, f"rows of other shape than {shape}")
         array: npt.NDArray[Any] = values.to_numpy(zero_copy_only=False)
         return array.reshape(len(self), *shape)
 
@@ -137,6 +136,7 @@ class Table:
         try:
             with self._errors():
                 fd = self._stack.enter_context(open_regular(path))
+                self._groups = read_footer(fd)
                 file = self._stack.enter_context(os.fdopen(os.dup(fd), "rb"))
                 self._file = self._stack.enter_context(
                     pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True)
@@ -146,11 +146,14 @@ class Table:
             self._stack.close()
             raise
 
-    def blocks(self, columns: Sequence[str]) -> Iterator[Block]:
-        """Read these columns, in blocks of some rows.
+    def blocks(self, columns: Mapping[str, int]) -> Iterator[Block]:
+        """Read columns, in blocks of some rows.
+
+        Args:
+            columns: name -> values in each row, 0 for any number.
 
         Raises:
-            DamagedFileError: a column is missing, or the file cannot be read.
+            DamagedFileError: a column is missing or has rows of other sizes, or the file cannot be read.
         """
         missing = [name for name in columns if name not in self.names]
         if missing:
@@ -162,13 +165,17 @@ class Table:
             for batch in batches:
                 yield Block(self.path, pa.Table.from_batches([batch]))
 
-    def runs(self, columns: Sequence[str], lengths: Sequence[int]) -> Iterator[Block]:
-        """Read these columns in blocks of exactly these lengths, which must be all the file's rows.
+    def runs(self, columns: Mapping[str, int], lengths: Sequence[int]) -> Iterator[Block]:
+        """Read columns in blocks of exactly these lengths, which must be all the file's rows.
+
+        Args:
+            columns: as for `blocks`.
+            lengths: in rows.
 
         Raises:
             DamagedFileError: the file has more or fewer rows, or as `blocks`.
         """
-        have = self._file.metadata.num_rows
+        have = sum(group.rows for group in self._groups)
         if have != sum(lengths):
             raise DamagedFileError(
                 self.path, f"it has {have} rows, but meta/episodes places {sum(lengths)} there", ADVICE
@@ -177,29 +184,34 @@ class Table:
         blocks = self.blocks(columns)
         for length in lengths:
             while sum(len(table) for table in waiting) < length:
-                waiting.append(next(blocks).table)
+                block = next(blocks, None)
+                if block is None:
+                    raise DamagedFileError(self.path, f"it has fewer rows than the {have} it claims", ADVICE)
+                waiting.append(block.table)
             table = pa.concat_tables(waiting)
             yield Block(self.path, table.slice(0, length))
             waiting = [table.slice(length)]
 
-    def _block_rows(self, columns: Sequence[str]) -> int:
-        groups = [self._file.metadata.row_group(number) for number in range(self._file.metadata.num_row_groups)]
+    def _block_rows(self, columns: Mapping[str, int]) -> int:
+        """Return how many rows may be decoded at a time, after comparing what the footer claims with what is due.
+
+        A few bytes of a run-length encoding can stand for gigabytes, so nothing is decoded on trust.
+        """
         # A group is what a writer held in memory; blocks of several would hold more.
-        rows = min(_ROWS, max((group.num_rows for group in groups), default=1))
-        for group in groups:
-            for index in range(group.num_columns):
-                leaf = group.column(index)
-                if not any(
-                    leaf.path_in_schema == name or leaf.path_in_schema.startswith(f"{name}.") for name in columns
-                ):
+        rows = min(_ROWS, max((group.rows for group in self._groups), default=1))
+        for group in self._groups:
+            for leaf in group.leaves:
+                if leaf.column not in columns:
                     continue
-                if leaf.total_uncompressed_size > MAX_GROUP_BYTES or leaf.num_values < 0 or group.num_rows < 0:
-                    raise UnsafeFileError(
-                        self.path, f"its column {leaf.path_in_schema!r} claims more than {MAX_GROUP_BYTES} bytes"
-                    )
-                rows = min(rows, _VALUES // max(leaf.num_values // max(group.num_rows, 1), 1))
-                if leaf.physical_type in ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY"):
-                    rows = min(rows, _TEXT_BYTES // max(leaf.total_uncompressed_size, 1))
+                each = columns[leaf.column]
+                claims = f"its column {leaf.column!r:.80} claims {leaf.values} values in {group.rows} rows"
+                if each and leaf.values != each * group.rows:
+                    raise DamagedFileError(self.path, f"{claims}, expected {each} a row", ADVICE)
+                if leaf.bytes > MAX_GROUP_BYTES:
+                    raise UnsafeFileError(self.path, f"{claims}, {leaf.bytes} bytes, more than {MAX_GROUP_BYTES}")
+                rows = min(rows, _VALUES // max(each, 1))
+                if leaf.text:
+                    rows = min(rows, _TEXT_BYTES // max(leaf.bytes, 1))
         return max(rows, 1)
 
     @contextlib.contextmanager
@@ -208,7 +220,7 @@ class Table:
             yield
         except FileNotFoundError:
             raise DamagedFileError(self.path, "it is missing", ADVICE) from None
-        except (pa.ArrowException, OSError, OverflowError, UnicodeDecodeError) as error:
+        except (pa.ArrowException, OSError, OverflowError, ValueError) as error:
             text = " ".join(str(error).split())
             raise DamagedFileError(self.path, f"it cannot be read as parquet ({text[:200]})", ADVICE) from error
 

@@ -334,13 +334,15 @@ def test_places_that_are_not_there(source, places, match):
 @pytest.mark.parametrize(
     ("column", "match"),
     [
-        (pa.array([[1.0, 2.0]] * 6 + [[1.0]], pa.list_(pa.float32())), "lists of other lengths"),
+        (pa.array([[1.0, 2.0]] * 6 + [[1.0]], pa.list_(pa.float32())), "claims 13 values in 7 rows, expected 2 a row"),
         (pa.array([[1.0, 2.0]] * 6 + [[1.0, None]], pa.list_(pa.float32())), "1 empty entries"),
-        (pa.array([[1.0, 2.0]] * 6 + [None], pa.list_(pa.float32())), "1 empty entries"),
+        (pa.array([[1.0, 2.0]] * 6 + [None], pa.list_(pa.float32())), "claims 13 values"),
+        (pa.array([[1.0, 2.0]] * 5 + [[1.0], [1.0] * 3], pa.list_(pa.float32())), "lists of other lengths"),
+        (pa.array([[0.0] * 1_000_000] * 7, pa.list_(pa.float32())), "claims 7000000 values"),  # in 1 kB
         (pa.array([["a", "b"]] * 7), "expected numbers"),
         (pa.array([[0.1, 2.0]] * 7, pa.list_(pa.float64())), "float32 cannot hold"),
-        (pa.array([{"a": 1.0}] * 7), "expected numbers"),
-        (pa.array(np.arange(7.0)), "rows of other shape"),
+        (pa.array([{"a": 1.0, "b": 2.0}] * 7), "claims 7 values"),
+        (pa.array(np.arange(7.0)), "claims 7 values"),
     ],
 )
 def test_columns_of_another_kind(source, column, match):
