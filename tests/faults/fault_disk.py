@@ -5,8 +5,11 @@ Within `with Disk(folder):` the calls of `SystemCalls` and the functions of `os`
 
 from __future__ import annotations
 
+import builtins
 import errno
+import io
 import os
+import pathlib
 from pathlib import Path
 
 from shopfloor.datasets.files import POSIX
@@ -15,11 +18,33 @@ ERRORS = ("ENOSPC", "EIO", "EACCES", "EROFS", "EDQUOT", "EINTR", "short", "nothi
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _TWO_NAMES = ("link", "rename", "replace", "rename_noreplace")
 _ONE_NAME = ("unlink", "remove", "mkdir", "rmdir")
+_OPEN = open
 _NAMES = ("open", "write", "fsync", "close", *_TWO_NAMES, *_ONE_NAME)
 
 
 class Killed(BaseException):
     """Stands for SIGKILL: nothing reaches the disk after it."""
+
+
+class _Written(io.RawIOBase):
+    """A file open for writing by way of `os`."""
+
+    def __init__(self, fd):
+        self._fd = fd
+
+    def writable(self):
+        return True
+
+    def fileno(self):
+        return self._fd
+
+    def write(self, data):
+        return os.write(self._fd, memoryview(data))
+
+    def close(self):
+        if not self.closed:
+            super().close()
+            os.close(self._fd)
 
 
 class Disk:
@@ -38,6 +63,7 @@ class Disk:
         self.hit: list[str] = []
         self._dead = False
         self._files: dict[int, int | str] = {}  # descriptor -> file id, or a folder's name
+        self._reading: dict[int, str] = {}
         self._offsets: dict[int, int] = {}
         self._made = 0
 
@@ -45,16 +71,41 @@ class Disk:
         self.log.append(("reported", what))
 
     def __enter__(self) -> Disk:
-        self._originals = [(os, name, getattr(os, name)) for name in _NAMES if hasattr(os, name)]
-        self._originals += [(POSIX, name, getattr(POSIX, name)) for name in vars(POSIX)]
-        for owner, name, real in self._originals:
-            object.__setattr__(owner, name, self._wrap(name, real))
+        self._originals = []
+        for name in vars(POSIX):
+            self._replace(POSIX, name, self._wrap(name, getattr(POSIX, name)))
+        for name in _NAMES:
+            if hasattr(os, name):
+                self._replace(os, name, self._wrap(name, getattr(os, name)))
+        # Python 3.10 keeps the functions that paths use here.
+        accessor = getattr(pathlib, "_NormalAccessor", None)
+        for name in _NAMES[4:] if accessor else ():
+            if hasattr(accessor, name):
+                self._replace(accessor, name, staticmethod(getattr(os, name)))
+        for owner in (io, builtins, *([accessor] if accessor else [])):
+            self._replace(owner, "open", self._open_file if owner is not accessor else staticmethod(self._open_file))
         return self
 
     def __exit__(self, kind, error, trace) -> bool:
-        for owner, name, real in self._originals:
-            object.__setattr__(owner, name, real)
+        for owner, name, real in reversed(self._originals):
+            self._set(owner, name, real)
         return kind is Killed
+
+    def _replace(self, owner, name, new):
+        self._originals.append((owner, name, vars(owner).get(name, getattr(owner, name))))
+        self._set(owner, name, new)
+
+    @staticmethod
+    def _set(owner, name, new):
+        (object.__setattr__ if owner is POSIX else setattr)(owner, name, new)
+
+    def _open_file(self, file, mode="r", buffering=-1, encoding=None, errors=None, newline=None, **options):
+        """Stand in for `open`: a file that is written goes through the calls above."""
+        if mode.strip("bt") not in ("w", "x") or isinstance(file, int) or self._inside(file) is None:
+            return _OPEN(file, mode, buffering, encoding, errors, newline, **options)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_EXCL if "x" in mode else os.O_TRUNC)
+        buffer = io.BufferedWriter(_Written(os.open(file, flags, 0o666)))
+        return buffer if "b" in mode else io.TextIOWrapper(buffer, encoding, errors, newline)
 
     # -- one call ----------------------------------------------------------------------------------------------------
 
@@ -62,7 +113,9 @@ class Disk:
         def call(*arguments, **options):
             entry = self._entry(name, arguments, options)
             if entry is None:
-                return real(*arguments, **options)
+                result = real(*arguments, **options)
+                self._follow(name, arguments, options, result)
+                return result
             number, self.calls = self.calls, self.calls + 1
             hit = number == self.at or (self.forever and number > self.at >= 0)
             if self._dead or (hit and self.fault == "kill"):
@@ -80,6 +133,7 @@ class Disk:
                 else:
                     if name == "close":  # the descriptor is gone even when close reports an error
                         real(*arguments)
+                        del self._files[arguments[0]]
                     code = getattr(errno, self.fault)
                     raise OSError(code, os.strerror(code))
             if name == "write" and not len(arguments[1]):
@@ -102,6 +156,14 @@ class Disk:
         size = 0 if self.fault == "nothing" else max(len(arguments[1]) // 2, 1)
         return arguments[0], arguments[1][:size]
 
+    def _follow(self, name, arguments, options, result):
+        """Remember descriptors that only read: a file or folder may be synced through one."""
+        if name == "open":
+            path = self._inside(arguments[0], options.get("dir_fd"))
+            self._reading.pop(result, None) if path is None else self._reading.update({result: path})
+        elif name == "close":
+            self._reading.pop(arguments[0], None)
+
     # -- what is written down ----------------------------------------------------------------------------------------
 
     def _entry(self, name, arguments, options):
@@ -114,6 +176,8 @@ class Disk:
                 return None
             return ("folder", path) if folder else ("create", path)
         if name in ("write", "fsync", "close"):
+            if name == "fsync" and arguments[0] in self._reading:
+                return (name, self._reading[arguments[0]])
             return (name, self._files[arguments[0]]) if arguments[0] in self._files else None
         names = [self._inside(path, options.get("dir_fd")) for path in arguments[: 1 + (name in _TWO_NAMES)]]
         if None in names:

@@ -8,10 +8,14 @@ from pathlib import Path
 
 from fault_episodes import DESCRIPTION, assert_same, make_episode
 
-from shopfloor.core import Episode
+from shopfloor.core import Episode, InvalidInputError
+from shopfloor.datasets.copies import filter_episodes
 from shopfloor.datasets.edit import delete
 from shopfloor.datasets.errors import NotADatasetError
+from shopfloor.datasets.merge import merge
+from shopfloor.datasets.purge import purge
 from shopfloor.datasets.reader import Dataset
+from shopfloor.datasets.repair import repair
 from shopfloor.datasets.store import EpisodeWriter, write_manifest
 
 STEPS = (4, 2, 1)
@@ -37,6 +41,8 @@ class Operation:
         gone: indices that may still be there at a stop, but not in the end.
         name: the dataset in `root` that it changes.
         others: datasets in `root` that it leaves alone, and the episodes in them.
+        damaged: whether something is damaged before.
+        at_once: whether the dataset appears whole: with all episodes, or not at all.
     """
 
     prepare: Callable[[Path], object]
@@ -46,6 +52,8 @@ class Operation:
     gone: frozenset[int] = frozenset()
     name: str = "data"
     others: tuple[tuple[str, frozenset[int]], ...] = ()
+    damaged: bool = False
+    at_once: bool = False
 
 
 def commit(root: Path, *indices: int, name: str = "data") -> Path:
@@ -63,6 +71,30 @@ def listed(root: Path, *indices: int, name: str = "data") -> Path:
     return path
 
 
+def _to_purge(root: Path) -> None:
+    delete(listed(root, 0, 1, 2), ids=[IDS[0]])
+
+
+def _to_repair(root: Path) -> None:
+    path = listed(root, 0, 1)
+    file = min(path.glob("episodes/*.h5"))
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def _to_merge(root: Path) -> None:
+    listed(root, 0, 1)
+    commit(root, 1, 2, name="more")
+
+
+def _unless_there(out: Path, make: Callable[[], object]) -> None:
+    """Make a new dataset; the second time it may be there."""
+    try:
+        make()
+    except InvalidInputError:
+        if not out.exists():
+            raise
+
+
 OPERATIONS = {
     "first commit": Operation(lambda root: None, lambda root: commit(root, 0), set(), {0}),
     "commit": Operation(lambda root: commit(root, 0), lambda root: commit(root, 1), {0}, {0, 1}),
@@ -75,6 +107,28 @@ OPERATIONS = {
     "delete": Operation(
         lambda root: listed(root, 0, 1), lambda root: delete(root / "data", ids=[IDS[0]]), {1}, {1}, frozenset({0})
     ),
+    "purge": Operation(_to_purge, lambda root: purge(root / "data"), {1, 2}, {1, 2}),
+    "repair": Operation(_to_repair, lambda root: repair(root / "data"), {1}, {1}, damaged=True),
+    "merge": Operation(
+        _to_merge,
+        lambda root: _unless_there(root / "all", lambda: merge([root / "data", root / "more"], root / "all")),
+        set(),
+        {0, 1, 2},
+        name="all",
+        others=(("data", frozenset({0, 1})), ("more", frozenset({1, 2}))),
+        at_once=True,
+    ),
+    "filter": Operation(
+        lambda root: listed(root, 0, 1, 2),
+        lambda root: _unless_there(
+            root / "some", lambda: filter_episodes(root / "data", "seed > 0", out=root / "some")
+        ),
+        set(),
+        {1, 2},
+        name="some",
+        others=(("data", frozenset({0, 1, 2})),),
+        at_once=True,
+    ),
 }
 
 
@@ -83,18 +137,18 @@ def check(operation: Operation, root: Path, *, finished: bool = False) -> None:
     for name, indices in operation.others:
         assert _whole(root / name) == indices
     try:
-        found = _whole(root / operation.name)
+        found = _whole(root / operation.name, damaged=operation.damaged and not finished)
     except NotADatasetError:
         assert not finished
         assert not operation.must
         return
-    if finished:
+    if finished or operation.at_once:
         assert found == operation.after
     else:
         assert operation.must <= found <= operation.must | operation.after | operation.gone
 
 
-def _whole(path: Path) -> set[int]:
+def _whole(path: Path, *, damaged: bool = False) -> set[int]:
     """Return which episodes a dataset holds, after reading all of them and checking every byte."""
     dataset = Dataset(path)
     indices = [IDS.index(record.episode_id) for record in dataset.records]
@@ -102,7 +156,7 @@ def _whole(path: Path) -> set[int]:
     for position, index in enumerate(indices):
         assert_same(dataset.read(position), episode(index))
     dataset.close()
-    assert dataset.verify() == []
+    assert damaged or dataset.verify() == []
     return set(indices)
 
 

@@ -15,6 +15,8 @@ from shopfloor.datasets.store import write_manifest
 
 # Each once, and two of them from then on for ever.
 FAULTS = [*((fault, "once") for fault in ERRORS), ("ENOSPC", "for ever"), ("EIO", "for ever")]
+# Copies make many calls that are all alike.
+FAULTS_OF_COPIES = (("ENOSPC", "once"), ("EIO", "for ever"), ("short", "once"))
 QUICK_STOPS = ("first commit", "commit")
 QUICK_FAULTS = (("commit", "ENOSPC", "once"), ("commit", "short", "once"), ("delete", "EIO", "for ever"))
 
@@ -67,7 +69,15 @@ def test_stopped_before_and_within_every_call(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "fault", "how_long"), _cases([(name, *fault) for name in OPERATIONS for fault in FAULTS], QUICK_FAULTS)
+    ("name", "fault", "how_long"),
+    _cases(
+        [
+            (name, *fault)
+            for name, operation in OPERATIONS.items()
+            for fault in (FAULTS_OF_COPIES if operation.at_once else FAULTS)
+        ],
+        QUICK_FAULTS,
+    ),
 )
 def test_every_call_refused(tmp_path, name, fault, how_long):
     places = Places(OPERATIONS[name], tmp_path / "places")

@@ -8,7 +8,7 @@ import shutil
 import pytest
 from fault_disk import Disk
 from fault_model import Model, folder_bytes, make_folder_of
-from fault_operations import IDS, commit
+from fault_operations import IDS, OPERATIONS, check, commit
 
 from shopfloor.core import ShopfloorError
 from shopfloor.datasets.edit import delete
@@ -157,3 +157,22 @@ def test_the_model_finds_a_writer_that_does_not_sync(tmp_path, life, forgotten):
     kind = int if forgotten == "files" else str
     without = [entry for entry in log if not (entry[0] == "fsync" and isinstance(entry[1], kind))]
     assert len([problem for problem in cut_power(Model(before, without), 40, tmp_path) if problem]) > 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, operation in OPERATIONS.items() if operation.at_once])
+def test_a_copy_appears_whole_or_not_at_all(tmp_path, name):
+    operation, root, dice = OPERATIONS[name], tmp_path / "copy", random.Random(5)
+    root.mkdir()
+    operation.prepare(root)
+    before = folder_bytes(root)
+    with Disk(root) as disk:
+        operation.run(root)
+        disk.report(name)
+    model = Model(before, disk.log)
+    for number in range(100):
+        end = dice.randint(0, len(disk.log))
+        place = tmp_path / f"{number}"
+        make_folder_of(model.state(end, dice), place)
+        check(operation, place, finished=bool(model.reported(end)))
+        shutil.rmtree(place)
