@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import shopfloor
-from shopfloor.datasets.files import disk_error
+from shopfloor.datasets.files import disk_error, temporary_name
 
 PACKAGES = ("numpy", "gymnasium", "pybullet", "h5py", "hdf5plugin", "torch")
 
@@ -51,7 +51,7 @@ def _git_state() -> dict[str, Any] | None:
 
 def replace_json(path: Path, value: dict[str, Any]) -> None:
     """Replace a JSON file by a new version, whole or not at all. Raises DiskError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_name(path)
     try:
         with temporary.open("w", encoding="utf-8") as file:
             json.dump(value, file, indent=1)
