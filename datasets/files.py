@@ -86,6 +86,19 @@ class FileState:
         return cls(info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns)
 
 
+def require_usable(folder: Path) -> None:
+    """Raise InvalidInputError for a name that no folder can have, DiskError where nobody may look; missing is fine."""
+    try:
+        folder.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except PermissionError as error:
+        raise read_error(folder, error) from error
+    except (OSError, ValueError) as error:  # too long, a loop of links, NUL
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InvalidInputError(f"{str(folder)!r:.300} cannot be used as a folder: {reason}. Choose another.") from None
+
+
 @contextlib.contextmanager
 def open_regular(path: Path, limit: int = MAX_FILE_BYTES) -> Iterator[int]:
     """Open a regular file of bounded size for reading, never following a link nor waiting for a pipe.

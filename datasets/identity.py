@@ -12,7 +12,7 @@ from shopfloor.core import ACTION_CONVENTION, CONTROL_HZ, InvalidInputError
 from shopfloor.datasets import layout
 from shopfloor.datasets.encode import Provenance
 from shopfloor.datasets.errors import DamagedFileError, FormatVersionError, NotADatasetError
-from shopfloor.datasets.files import POSIX, TEMPORARY_SUFFIX, SystemCalls, make_folder, publish
+from shopfloor.datasets.files import POSIX, TEMPORARY_SUFFIX, SystemCalls, make_folder, publish, require_usable
 from shopfloor.datasets.jsonfile import json_digest, load_json
 
 MAX_IDENTITY_BYTES = 1 << 24
@@ -73,6 +73,10 @@ def load_identity(root: Path) -> Identity:
         DamagedFileError: it cannot be used.
     """
     path = root / layout.DATASET_FILE
+    try:
+        require_usable(root)
+    except InvalidInputError as error:
+        raise NotADatasetError(str(error)) from None
     if not root.is_dir():
         raise NotADatasetError(f"{root} is not a folder; expected a dataset (a folder with {layout.DATASET_FILE}).")
     try:
@@ -131,6 +135,7 @@ def publish_identity(
         DiskError: it cannot be written.
     """
     wanted = identity_json(description, provenance or Provenance())
+    require_usable(root)
     path = root / layout.DATASET_FILE
     if not path.exists():
         _refuse_foreign(root)
