@@ -19,7 +19,7 @@ from shopfloor.datasets.store import EpisodeWriter, write_manifest
 LIMIT_S = 5.0
 IDENTITY_KEYS = json.loads((ROOT / "docs/schemas/dataset.schema.json").read_text())["required"]
 KEYS = ("state", "front", "actions", "label_valid", "label_chunks", "sim_states")
-QUICK, MANY = 24, 250
+QUICK, MANY = 16, 250
 SHARE_OF_CUTS = 5  # one in so many cuts the file instead
 
 

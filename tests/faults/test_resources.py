@@ -16,7 +16,7 @@ from fault_episodes import load
 
 WRITER = Path(__file__).with_name("fault_writer.py")
 # Megabytes left for an episode of 22: too few for anything, for the image, for its copies; and enough.
-MEMORY = (1, 30, 70)
+MEMORY = (30, pytest.param(1, marks=pytest.mark.slow), pytest.param(70, marks=pytest.mark.slow))
 ENOUGH_MEMORY = 150
 
 
@@ -94,6 +94,7 @@ def test_no_memory_for_an_episode(tmp_path, megabytes):
     assert "Not enough memory to save an episode of 1000 steps" in told["error"]
 
 
+@pytest.mark.slow
 def test_memory_that_is_enough(tmp_path):
     assert run_out(tmp_path, "memory", str(ENOUGH_MEMORY))["saved"] == 4
 
