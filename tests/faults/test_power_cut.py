@@ -13,6 +13,7 @@ from fault_operations import IDS, OPERATIONS, check, commit
 from shopfloor.core import ShopfloorError
 from shopfloor.datasets.edit import delete
 from shopfloor.datasets.overlays import append_overlay
+from shopfloor.datasets.purge import purge
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.store import write_manifest
 
@@ -31,6 +32,7 @@ def live(root, disk):
     delete(root / "data", ids=[IDS[0]])
     disk.report(("gone", 0))
     write_manifest(root / "data")
+    purge(root / "data")
     commit(root, 3)
     disk.report(("there", 3))
     append_overlay(root / "data", [{"op": "weight", "episode_id": IDS[3], "weight": 2.0}])
