@@ -10,13 +10,14 @@ from typing import Any
 from shopfloor.core import FAILURE_REASONS, InvalidInputError, UnknownNameError
 from shopfloor.datasets.decode import EpisodeRecord
 from shopfloor.datasets.files import POSIX, SystemCalls, require_writable
-from shopfloor.datasets.manifest import ruling_manifest
+from shopfloor.datasets.identity import load_identity
+from shopfloor.datasets.manifest import list_dataset, ruling_manifest
 from shopfloor.datasets.overlays import append_overlay, load_overlays, tombstoned
 from shopfloor.datasets.purge import Purge, purge
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.select import nearest_ids, parse_where
+from shopfloor.datasets.select import Where, nearest_ids, parse_where
 
-__all__ = ["Edit", "Purge", "delete", "purge", "relabel"]
+__all__ = ["Edit", "Purge", "delete", "purge", "relabel", "restore"]
 
 MIN_ID = 8
 
@@ -65,6 +66,39 @@ def delete(
     chosen = _choose(path, where, ids)
     extra = {"reason": reason} if reason else {}
     return _say(path, [{"op": "tombstone", "episode_id": one, **extra} for one in chosen], calls)
+
+
+def restore(path: Path | str, where: str | None = None, ids: Iterable[str] = (), calls: SystemCalls = POSIX) -> Edit:
+    """Take back a `delete`: episodes that are left out count again, as long as they are not purged.
+
+    Args:
+        path: the dataset folder.
+        where: an expression (`parse_where`) over the episodes that are left out and still there.
+        ids: episode ids, or beginnings of at least 8 characters that fit one episode. One that is purged can be
+            collected again from then on.
+        calls: the operating system's calls.
+
+    Returns:
+        How many episodes were left out and are no longer, and the overlay that says so.
+
+    Raises:
+        As `delete`.
+    """
+    test, ids = _choice(where, ids)
+    root = Path(path)
+    load_identity(root)
+    require_writable(root)
+    changes = load_overlays(root)
+    left_out = tombstoned(changes)
+    records = list_dataset(root, left_out).records
+    chosen = {
+        record.episode_id
+        for record in records
+        if record.episode_id in left_out and test(changes[record.episode_id].record(record))
+    }
+    known = {record.episode_id for record in records} | left_out
+    chosen |= {_resolve(wanted, known, root) for wanted in ids} & left_out
+    return _say(path, [{"op": "restore", "episode_id": one} for one in sorted(chosen)], calls)
 
 
 def relabel(
@@ -135,10 +169,7 @@ def _say(path: Path | str, operations: list[dict[str, Any]], calls: SystemCalls)
 
 def _choose(path: Path | str, where: str | None, ids: Iterable[str]) -> Mapping[str, EpisodeRecord | None]:
     """Return the chosen episodes that are not left out yet; None is the record of one that cannot be read."""
-    ids = [ids] if isinstance(ids, str) else list(ids)
-    if where is None and not ids:
-        raise InvalidInputError("Nothing says which episodes; give an expression (where) or episode ids.")
-    test = parse_where(where) if where is not None else lambda record: False
+    test, ids = _choice(where, ids)
     root = Path(path)
     dataset = Dataset(root)
     require_writable(root)
@@ -153,6 +184,14 @@ def _choose(path: Path | str, where: str | None, ids: Iterable[str]) -> Mapping[
             if one not in left_out:
                 chosen[one] = records.get(one)
     return chosen
+
+
+def _choice(where: str | None, ids: Iterable[str]) -> tuple[Where, list[str]]:
+    """Return what chooses episodes: a test of records, which no record passes without an expression, and ids."""
+    ids = [ids] if isinstance(ids, str) else list(ids)
+    if where is None and not ids:
+        raise InvalidInputError("Nothing says which episodes; give an expression (where) or episode ids.")
+    return (parse_where(where) if where is not None else lambda record: False), ids
 
 
 def _resolve(wanted: str, known: set[str], root: Path) -> str:

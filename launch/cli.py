@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -165,13 +167,13 @@ def without_frames(text: str) -> str:
 
 
 def _without_none(line: str) -> str:
-    """Drop None from a flag's choices and default; help on the same line stays in its column."""
+    """Drop None from a flag's choices, and empty defaults; help on the same line stays in its column."""
     shorter = line.replace("{None}|", "").replace("{None,", "{")
     flag, gap, text = shorter.strip().partition("  ")
     if gap and flag.startswith("-"):
         indent = len(shorter) - len(shorter.lstrip())
         shorter = f"{' ' * indent}{flag}{' ' * (len(line) - len(shorter))}{gap}{text}"
-    return shorter.replace(" (default: None)", "")
+    return re.sub(r" \(default: (None|''|)\)", "", shorter)
 
 
 def _is_rule(line: str) -> bool:
@@ -180,6 +182,10 @@ def _is_rule(line: str) -> bool:
 
 def _command(verb: str) -> Callable[[Any], int]:
     """Return the function that runs a verb."""
+    if verb.startswith("data "):
+        from shopfloor.launch import data_commands
+
+        return functools.partial(data_commands.run, verb)
     from shopfloor.launch import commands
 
     table: dict[str, Callable[[Any], int]] = {
@@ -189,8 +195,6 @@ def _command(verb: str) -> Callable[[Any], int]:
         "evaluate": commands.evaluate,
         "compare": commands.compare,
         "flywheel": commands.flywheel,
-        "data info": commands.data_info,
-        "data verify": commands.data_verify,
         "view": commands.view,
     }
     return table[verb]

@@ -334,39 +334,6 @@ def flywheel(arguments: verbs.Flywheel) -> int:
     return 0
 
 
-def data_info(arguments: verbs.DataInfo) -> int:
-    """Print a dataset's figures."""
-    from shopfloor.datasets.reader import Dataset
-
-    info = Dataset(arguments.dataset).info()
-    if arguments.json:
-        print_json(info)
-        return 0
-    for key, value in info.items():
-        text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
-        text = ", ".join(map(str, text)) if isinstance(text, list) else text
-        print(f"{key:15} {text if text not in ('', None) else '-'}")
-    return 0
-
-
-def data_verify(arguments: verbs.DataVerify) -> int:
-    """Check a dataset, byte by byte."""
-    from shopfloor.datasets.reader import Dataset
-    from shopfloor.datasets.verify import verify
-
-    damage = verify(arguments.dataset)
-    if arguments.json:
-        found = [{"file": entry.file, "problem": entry.problem, "advice": entry.advice} for entry in damage]
-        print_json({"schema_version": SCHEMA_VERSION, "sound": not damage, "damage": found})
-    elif damage:
-        for entry in damage:
-            print(entry.file)
-            note(f"{entry.file}: {entry.problem}. {entry.advice}")
-    else:
-        print(f"sound: {len(Dataset(arguments.dataset))} episodes")
-    return 1 if damage else 0
-
-
 def view(arguments: verbs.View) -> int:
     """Open a report, or make and open an episode's page."""
     from shopfloor.launch.view import open_page, page_of

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from shopfloor.launch.data_verbs import DATA_VERBS
 from shopfloor.launch.setups import FlywheelConfig
 
 PolicyName = Annotated[str, arg(metavar="expert|random|PATH")]
@@ -175,32 +176,6 @@ class Flywheel:
 
 
 @dataclass(frozen=True)
-class DataInfo:
-    """Say what a dataset holds.
-
-    Attributes:
-        dataset: dataset folder.
-        json: print one JSON document on standard output.
-    """
-
-    dataset: Positional[Path]
-    json: bool = False
-
-
-@dataclass(frozen=True)
-class DataVerify:
-    """Check every episode of a dataset. Exit 0: sound; 1: damage, each file's name on its own line; 2: not a dataset.
-
-    Attributes:
-        dataset: dataset folder.
-        json: print one JSON document on standard output.
-    """
-
-    dataset: Positional[Path]
-    json: bool = False
-
-
-@dataclass(frozen=True)
 class View:
     """Show a flywheel's report, or an episode of a dataset (video, plots), in a browser.
 
@@ -226,7 +201,6 @@ VERBS: dict[str, type] = {
     "evaluate": Evaluate,
     "compare": Compare,
     "flywheel": Flywheel,
-    "data info": DataInfo,
-    "data verify": DataVerify,
+    **DATA_VERBS,
     "view": View,
 }
