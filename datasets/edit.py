@@ -15,11 +15,9 @@ from shopfloor.datasets.manifest import list_dataset, ruling_manifest
 from shopfloor.datasets.overlays import append_overlay, load_overlays, tombstoned
 from shopfloor.datasets.purge import Purge, purge
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.select import Where, nearest_ids, parse_where
+from shopfloor.datasets.select import Where, parse_where, resolve_id
 
 __all__ = ["Edit", "Purge", "delete", "purge", "relabel", "restore"]
-
-MIN_ID = 8
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ def restore(path: Path | str, where: str | None = None, ids: Iterable[str] = (),
         if record.episode_id in left_out and test(changes[record.episode_id].record(record))
     }
     known = {record.episode_id for record in records} | left_out
-    chosen |= {_resolve(wanted, known, root) for wanted in ids} & left_out
+    chosen |= {resolve_id(wanted, known, root) for wanted in ids} & left_out
     return _say(path, [{"op": "restore", "episode_id": one} for one in sorted(chosen)], calls)
 
 
@@ -180,7 +178,7 @@ def _choose(path: Path | str, where: str | None, ids: Iterable[str]) -> Mapping[
         listed = {record.episode_id for record in ruling_manifest(root)[0].records}
         known = {*records, *left_out, *listed, *dataset.episode_ids()}
         for wanted in ids:
-            one = _resolve(wanted, known, root)
+            one = resolve_id(wanted, known, root)
             if one not in left_out:
                 chosen[one] = records.get(one)
     return chosen
@@ -192,20 +190,3 @@ def _choice(where: str | None, ids: Iterable[str]) -> tuple[Where, list[str]]:
     if where is None and not ids:
         raise InvalidInputError("Nothing says which episodes; give an expression (where) or episode ids.")
     return (parse_where(where) if where is not None else lambda record: False), ids
-
-
-def _resolve(wanted: str, known: set[str], root: Path) -> str:
-    if wanted in known:
-        return wanted
-    fitting = sorted(one for one in known if one.startswith(wanted)) if len(wanted) >= MIN_ID else []
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
-        raise InvalidInputError(
-            f"Episode id {wanted!r} fits {len(fitting)} episodes of {root}: {', '.join(fitting[:3])}; give more of it."
-        )
-    near = nearest_ids(wanted, known)
-    raise InvalidInputError(
-        f"{root} has no episode {wanted!r}. "
-        + (f"Near ones: {', '.join(near)}." if near else "`data info` says what it holds.")
-    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import difflib
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
@@ -18,6 +18,7 @@ from shopfloor.datasets.decode import EpisodeRecord
 
 Where: TypeAlias = Callable[[EpisodeRecord], bool]
 
+MIN_ID = 8  # shorter beginnings of ids fit by accident
 MAX_BYTES = 4096
 MAX_DEPTH = 40
 _KINDS = {"str": "text", "int": "number", "float": "number", "bool": "truth value"}
@@ -83,6 +84,60 @@ def nearest_ids(wanted: str, known: Iterable[str]) -> list[str]:
     known = sorted(known)
     starts = [one for one in known if wanted and one.startswith(wanted)]
     return starts[:3] or difflib.get_close_matches(wanted[:64], known, n=3, cutoff=0.6)
+
+
+def resolve_id(wanted: str, known: Collection[str], place: object) -> str:
+    """Return the episode id among the `known` ones that a text is, or is the beginning of.
+
+    Args:
+        wanted: an id, or its first characters, at least `MIN_ID`.
+        known: whole ids.
+        place: where they are, for the message.
+
+    Raises:
+        InvalidInputError: none or several fit.
+    """
+    if wanted in known:
+        return wanted
+    fitting = sorted(one for one in known if one.startswith(wanted)) if len(wanted) >= MIN_ID else []
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise InvalidInputError(
+            f"Episode id {wanted!r} fits {len(fitting)} episodes of {place}: {', '.join(fitting[:3])}; give more of it."
+        )
+    near = nearest_ids(wanted, known)
+    raise InvalidInputError(
+        f"{place} has no episode {wanted!r}. "
+        + (f"Near ones: {', '.join(near)}." if near else "`data info` says what it holds.")
+    )
+
+
+def choose_records(
+    records: Iterable[EpisodeRecord], where: str | None, ids: Iterable[str], place: object
+) -> list[EpisodeRecord]:
+    """Return the records that an expression selects and those of some ids; all of them with neither.
+
+    Args:
+        records: as `Dataset.records`.
+        where: an expression, see `parse_where`.
+        ids: ids or beginnings, see `resolve_id`.
+        place: the dataset, for messages.
+
+    Raises:
+        InvalidInputError: no such expression or id; nothing is selected.
+    """
+    records, ids = list(records), [ids] if isinstance(ids, str) else list(ids)
+    test = parse_where(where) if where is not None else lambda record: not ids
+    named = {resolve_id(one, {record.episode_id for record in records}, place) for one in ids}
+    chosen = [record for record in records if record.episode_id in named or test(record)]
+    if not chosen:
+        raise InvalidInputError(
+            f"{where!r:.200} selects none of the {len(records)} episodes of {place}; `data info` says what it holds."
+            if records
+            else f"{place} holds no episodes."
+        )
+    return chosen
 
 
 class _Parser:

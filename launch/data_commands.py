@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shopfloor.core import InvalidInputError
 from shopfloor.launch import data_verbs as verbs
-from shopfloor.launch.console import note, print_json
+from shopfloor.launch.console import Phase, make_progress, note, print_json
+
+if TYPE_CHECKING:
+    from shopfloor.datasets.verify import Damage
 
 SCHEMA_VERSION = 1
 SHOWN = 10  # names in a line for people; --json has all
@@ -51,21 +54,58 @@ def info(arguments: verbs.Info) -> int:
 
 
 def verify(arguments: verbs.Verify) -> int:
-    """Check a dataset, byte by byte."""
+    """Check a dataset, byte by byte, and with `deep` action by action."""
     from shopfloor.datasets.reader import Dataset
     from shopfloor.datasets.verify import verify as check
 
+    if arguments.deep:
+        return _verify_deep(arguments)
     damage = check(arguments.dataset)
     if arguments.json:
-        found = [{"file": entry.file, "problem": entry.problem, "advice": entry.advice} for entry in damage]
-        print_json({"schema_version": SCHEMA_VERSION, "sound": not damage, "damage": found})
-    elif damage:
-        for entry in damage:
-            print(entry.file)
-            note(f"{entry.file}: {entry.problem}. {entry.advice}")
-    else:
+        _document({"sound": not damage, "damage": _damage(damage)})
+    elif not _told(damage):
         print(f"sound: {_episodes(len(Dataset(arguments.dataset)))}")
     return 1 if damage else 0
+
+
+def _verify_deep(arguments: verbs.Verify) -> int:
+    from shopfloor.collectors.replay import deep_verify
+    from shopfloor.datasets.reader import Dataset
+
+    with make_progress(arguments.json).phase("replay", arguments.sample) as phase:
+        found = deep_verify(
+            arguments.dataset, arguments.sample, arguments.seed, workers=arguments.workers, progress=_into(phase)
+        )
+    replays = found.replays
+    count = len(replays.episodes) if replays else 0
+    if arguments.json:
+        told = replays.to_json() if replays else None
+        _document(
+            {
+                "sound": not found.damage,
+                "damage": _damage(found.damage),
+                "replays": told,
+                "passed_over": found.passed_over,
+            }
+        )
+        return 1 if found.damage else 0
+    if not _told(found.damage):
+        print(f"sound: {_episodes(len(Dataset(arguments.dataset)))}, {count} of them replayed to the same states")
+    if found.passed_over:
+        note(f"{_episodes(count)} replayed: {found.passed_over}")
+    return 1 if found.damage else 0
+
+
+def _damage(damage: Iterable[Damage]) -> list[dict[str, str]]:
+    return [{"file": entry.file, "problem": entry.problem, "advice": entry.advice} for entry in damage]
+
+
+def _told(damage: Sequence[Damage]) -> bool:
+    """Name each damaged file on its own line, and say beside it what is wrong; False where nothing is."""
+    for entry in damage:
+        print(entry.file)
+        note(f"{entry.file}: {entry.problem}. {entry.advice}")
+    return bool(damage)
 
 
 def repair(arguments: verbs.Repair) -> int:
@@ -290,12 +330,90 @@ def import_(arguments: verbs.Import) -> int:
 
 
 # --------------------------------------------------------------------------------------------------------------------
+# In the simulator
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def replay(arguments: verbs.Replay) -> int:
+    """Execute recorded actions again."""
+    from shopfloor.collectors.replay import replay_dataset
+
+    with make_progress(arguments.quiet or arguments.json).phase("replay", 1) as phase:
+        done = replay_dataset(
+            arguments.dataset,
+            where=arguments.where,
+            ids=arguments.ids,
+            sample=arguments.sample,
+            seed=arguments.seed,
+            overlays=arguments.overlays,
+            workers=arguments.workers,
+            progress=_into(phase),
+        )
+    count = len(done.episodes)
+    if arguments.json:
+        _document(done.to_json())
+        return 0 if done.states_equal == count else 1
+    for one in done.episodes:
+        if not one.states_equal:
+            print(f"differs: {one.episode_id} ({one.cell}, seed {one.seed}) from state {one.first_difference} on")
+    chosen = f", drawn from {done.chosen_from}" if done.chosen_from > count else ""
+    print(
+        f"{_episodes(count)} replayed{chosen}: {_share(done.states_equal, count)} with the same states bit for bit, "
+        f"{_share(done.outcomes_equal, count)} ended as recorded, {_share(done.successes_again, done.successes)} "
+        "successes succeeded again"
+    )
+    return 0 if done.states_equal == count else 1
+
+
+def render(arguments: verbs.Render) -> int:
+    """Make pictures from stored simulator states."""
+    from shopfloor.collectors.render import render_dataset
+
+    cameras = tuple(name for name in arguments.cameras.replace(" ", "").split(",") if name)
+    with make_progress(arguments.quiet or arguments.json).phase("render", 1) as phase:
+        done = render_dataset(
+            arguments.dataset,
+            arguments.out,
+            cameras,
+            arguments.size,
+            where=arguments.where,
+            overlays=arguments.overlays,
+            codec=arguments.codec,
+            workers=arguments.workers,
+            progress=_into(phase),
+        )
+    if arguments.json:
+        _document(done.to_json())
+        return 0
+    height, width = arguments.size
+    print(
+        f"{done.path}: {_episodes(done.episodes)} with {done.pictures} pictures of {height} x {width} pixels "
+        f"({', '.join(cameras)}), {done.bytes:,} bytes"
+    )
+    return 0
+
+
+# --------------------------------------------------------------------------------------------------------------------
 # Words
 # --------------------------------------------------------------------------------------------------------------------
 
 
 def _document(result: Mapping[str, Any]) -> None:
     print_json({"schema_version": SCHEMA_VERSION, **result})
+
+
+def _into(phase: Phase) -> Callable[[int, int], None]:
+    """Return what shows a library call's progress in a phase."""
+
+    def show(done: int, total: int) -> None:
+        phase.total = total
+        phase.reach(done)
+
+    return show
+
+
+def _share(count: int, total: int) -> str:
+    return f"{count}/{total}" + (f" ({100 * count / total:.1f} %)" if total else "")
 
 
 def _episodes(count: int) -> str:
@@ -322,4 +440,6 @@ COMMANDS: Mapping[str, Callable[[Any], int]] = {
     "data relabel": relabel,
     "data export": export,
     "data import": import_,
+    "data replay": replay,
+    "data render": render,
 }

@@ -34,10 +34,18 @@ class Verify:
 
     Attributes:
         dataset: dataset folder.
+        deep: also execute the actions of some episodes again and compare every simulator state, bit for bit.
+        sample: with --deep: how many episodes, drawn at random; 0 for all.
+        seed: with --deep: of that draw.
+        workers: with --deep: processes; the result is the same for any number.
         json: print one JSON document on standard output.
     """
 
     dataset: Source
+    deep: bool = False
+    sample: int = 10
+    seed: int = 0
+    workers: int = 1
     json: bool = False
 
 
@@ -234,6 +242,62 @@ class Import:
     json: bool = False
 
 
+@dataclass(frozen=True)
+class Replay:
+    """Execute recorded actions again: same states, bit for bit? Success again? Exit 1 where states differ.
+
+    Attributes:
+        dataset: dataset folder.
+        where: which episodes, such as "cell == 'shopfloor/Kitting-v0'" (default: all).
+        ids: episode ids, or beginnings of at least 8 characters.
+        sample: only so many of them, drawn at random (default: all).
+        seed: of that draw.
+        overlays: overlay files (views) that hold, too.
+        workers: processes; the result is the same for any number.
+        json: print one JSON document on standard output.
+        quiet: no progress.
+    """
+
+    dataset: Source
+    where: Where = None
+    ids: Ids = ()
+    sample: int | None = None
+    seed: int = 0
+    overlays: Overlays = ()
+    workers: int = 1
+    json: bool = False
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Render:
+    """Make a dataset with pictures out of one without: the very files that collect --cameras would have written.
+
+    Attributes:
+        dataset: dataset folder; its episodes need simulator states.
+        out: new dataset folder; made whole or not at all.
+        cameras: names with commas (front,wrist).
+        size: height and width of the pictures in pixels.
+        where: which episodes, such as "outcome == 'success'" (default: all).
+        overlays: overlay files (views) that hold, too.
+        codec: compression of the new files.
+        workers: processes; the files are the same for any number.
+        json: print one JSON document on standard output.
+        quiet: no progress.
+    """
+
+    dataset: Source
+    out: Path
+    cameras: str = "front,wrist"
+    size: tuple[int, int] = (96, 96)
+    where: Where = None
+    overlays: Overlays = ()
+    codec: Literal["blosc", "gzip", "none"] = "blosc"
+    workers: int = 1
+    json: bool = False
+    quiet: bool = False
+
+
 DATA_VERBS: dict[str, type] = {
     "data info": Info,
     "data verify": Verify,
@@ -246,4 +310,6 @@ DATA_VERBS: dict[str, type] = {
     "data relabel": Relabel,
     "data export": Export,
     "data import": Import,
+    "data replay": Replay,
+    "data render": Render,
 }

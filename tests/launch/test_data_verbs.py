@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -144,3 +146,44 @@ def test_export_and_import_round_trip(write, tmp_path, capsys):
     assert seeds(tmp_path / "back") == [0, 1, 2]
     assert shop("export", data, "--to", "lerobt", "--out", tmp_path / "x") == 2
     assert "lerobot" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """Two real episodes of poses."""
+    folder = tmp_path_factory.mktemp("recorded") / "poses"
+    assert cli.main(["collect", "Kitting", "--episodes", "2", "--out", str(folder), "--quiet"]) == 0
+    return folder
+
+
+def test_replay_and_deep_verification(recorded, tmp_path, capsys):
+    capsys.readouterr()
+    assert shop("replay", recorded) == 0
+    out = capsys.readouterr().out
+    assert out == (
+        "2 episodes replayed: 2/2 (100.0 %) with the same states bit for bit, 2/2 (100.0 %) ended as recorded, "
+        "2/2 (100.0 %) successes succeeded again\n"
+    )
+    assert document(capsys, "replay", recorded, "--sample", "1", "--where", "seed == 1")["replayed"] == 1
+    assert shop("verify", recorded, "--deep", "--sample", "1") == 0
+    assert "sound: 2 episodes, 1 of them replayed to the same states" in capsys.readouterr().out
+    altered = EpisodeWriter(tmp_path / "altered", Dataset(recorded).description)
+    episode = Dataset(recorded).read(0)
+    altered.write(dataclasses.replace(episode, actions=-episode.actions), 0)
+    assert shop("replay", altered.path, "--quiet") == 1
+    assert re.match(
+        r"differs: [0-9a-f]{64} \(shopfloor/Kitting-v0, seed 0\) from state 1 on\n", capsys.readouterr().out
+    )
+    assert document(capsys, "verify", altered.path)["sound"]
+    assert shop("verify", altered.path, "--deep") == 1
+    assert capsys.readouterr().out == f"{altered.path / Dataset(altered.path).records[0].file}\n"
+    assert document(capsys, "verify", altered.path, "--deep", code=1)["replays"]["states_equal"] == 0
+
+
+def test_render(recorded, tmp_path, capsys):
+    assert shop("render", recorded, "--out", tmp_path / "r", "--cameras", "front", "--size", "16", "20", "--quiet") == 0
+    assert "r: 2 episodes with " in capsys.readouterr().out
+    assert Dataset(tmp_path / "r").read(0).observations["front"].shape[1:] == (16, 20, 3)
+    assert shop("render", recorded, "--out", tmp_path / "x", "--cameras", "none") == 2
+    assert "Unknown camera 'none'" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
