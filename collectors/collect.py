@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from shopfloor.core import (
 )
 from shopfloor.datasets.files import disk_error
 from shopfloor.datasets.manifest import list_dataset
+from shopfloor.datasets.overlays import load_overlays, tombstoned
 from shopfloor.datasets.store import EpisodeWriter, write_manifest
 from shopfloor.envs.registry import resolve_cell
 
@@ -113,7 +115,8 @@ class CollectResult:
     """What came of a run.
 
     Attributes:
-        receipts: one for each episode asked for, sorted by index.
+        receipts: one for each episode asked for, sorted by index; none for one that was purged and of which no account
+            is left.
         dataset: the dataset's folder.
         cell: full id.
         resumed: how many were already there.
@@ -190,12 +193,12 @@ class _Collection:
         self.description = self._describe()
         specs = self._specs()
         EpisodeWriter(self.out, self.description, codec=self.config.codec)
-        there = self._committed(specs)
+        there, gone = self._committed(specs)
         journal = _Journal(self.out, self._run_entry())
         receipts = dict(there)
         status = "failed"
         try:
-            missing = [index for index in range(len(specs)) if index not in there]
+            missing = [index for index in range(len(specs)) if index not in there and index not in gone]
             for receipt in self._new_receipts(specs, missing):
                 journal.add(receipt)
                 receipts[receipt.index] = receipt
@@ -263,16 +266,26 @@ class _Collection:
             for index in range(config.episodes)
         ]
 
-    def _committed(self, specs: Sequence[EpisodeSpec]) -> dict[int, Receipt]:
-        """Return receipts of the episodes that are already there, deleted ones too: the files are the truth."""
-        records = {record.episode_id: record for record in list_dataset(self.out).records}
+    def _committed(self, specs: Sequence[EpisodeSpec]) -> tuple[dict[int, Receipt], set[int]]:
+        """Return receipts of the episodes that are already there: the files are the truth.
+
+        Deleted ones count as there, purged ones, too: nobody wants them made again. Those of the latter of which no
+        account is left come as the second part, without a receipt.
+        """
+        left_out = tombstoned(load_overlays(self.out))
+        records = {record.episode_id: record for record in list_dataset(self.out, left_out).records}
         earlier = {receipt.episode_id: receipt for receipt in read_receipts(self.out)}
-        there = {}
+        there: dict[int, Receipt] = {}
+        gone = set()
         for index, spec in enumerate(specs):
             record = records.get(spec.episode_id)
-            if record is None:
-                continue
             hint = earlier.get(spec.episode_id)
+            if record is None:
+                if spec.episode_id in left_out and hint is not None:
+                    there[index] = dataclasses.replace(hint, index=index)
+                elif spec.episode_id in left_out:
+                    gone.add(index)
+                continue
             same = hint is not None and hint.sha256 == record.sha256
             there[index] = Receipt(
                 episode_id=record.episode_id,
@@ -289,7 +302,7 @@ class _Collection:
                 cpu_seconds=hint.cpu_seconds if hint and same else 0.0,
                 expert_steps=record.expert_steps,
             )
-        return there
+        return there, gone
 
     def _new_receipts(self, specs: Sequence[EpisodeSpec], missing: Sequence[int]) -> Iterator[Receipt]:
         common = {

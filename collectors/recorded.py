@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,7 +85,9 @@ def read_recorded(payload: Job) -> Episode:
     dataset = _opened[key]
     if not _same(dataset, payload):
         raise DamagedFileError(key[0], "another process changed it meanwhile", "Run the same command again.")
-    return dataset.open_episode(payload["position"]).episode()
+    file = dataset.open_episode(payload["position"])
+    facts = {name: file.fact(name) for name in ("instruction", "outcome", "reason")}
+    return dataclasses.replace(dataset.read(payload["position"]), **facts)
 
 
 def _same(dataset: Dataset, payload: Job) -> bool:

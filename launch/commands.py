@@ -179,6 +179,7 @@ def train(arguments: verbs.Train) -> int:
         steps=arguments.steps,
         seed=arguments.seed,
         execute=arguments.execute,
+        overlays=arguments.overlays,
     )
     with make_progress(arguments.quiet or arguments.json).phase("train", arguments.steps or 1, "steps") as phase:
 

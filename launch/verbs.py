@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from shopfloor.launch.data_verbs import DATA_VERBS
+from shopfloor.launch.data_verbs import DATA_VERBS, Overlays
 from shopfloor.launch.setups import FlywheelConfig
 
 PolicyName = Annotated[str, arg(metavar="expert|random|PATH")]
@@ -78,6 +78,7 @@ class Train:
     Attributes:
         data: dataset folders.
         out: checkpoint folder to make.
+        overlays: overlay files, as data filter --view and data quality write them: episodes to leave out or to weigh.
         init: checkpoint to start from.
         observations: what the policy acts from (default: as --init, else poses).
         head: action head; with --init its own.
@@ -91,6 +92,7 @@ class Train:
 
     data: tuple[Path, ...]
     out: Path
+    overlays: Overlays = ()
     init: Path | None = None
     observations: Literal["poses", "cameras"] | None = None
     head: Literal["regression", "flow"] = "regression"

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import load_file
 
-from shopfloor.core import ACTOR_EXPERT, Episode, InvalidInputError
-from shopfloor.datasets.reader import Dataset
+from shopfloor.core import ACTION_CONVENTION, ACTOR_EXPERT, Episode, InvalidInputError
+from shopfloor.datasets.reader import Dataset, EpisodeRecord
 from shopfloor.policies import vision
 from shopfloor.policies.features import OBJECT_WIDTH, STATE_WIDTH
 from shopfloor.policies.scenes import read_block
@@ -52,6 +52,7 @@ class Table:
         valid: (M, H) float32, 1 where the chunk holds an action.
         maps: per row's source, frozen feature maps: list of (M_i, views, P, 40) float16; empty from poses.
         group: (M,) int64, 0 for rows from episodes, 1 for rows from random scenes.
+        weight: (M,) float64, above 0, how much more often than others a row is drawn.
         instructions: the texts.
         sources: label counts by where they came from, for the report.
     """
@@ -64,6 +65,7 @@ class Table:
     valid: torch.Tensor
     maps: list[torch.Tensor]
     group: torch.Tensor
+    weight: torch.Tensor
     instructions: tuple[str, ...]
     sources: Mapping[str, int]
 
@@ -77,6 +79,31 @@ class Table:
         block = np.searchsorted(starts, rows.numpy(), side="right") - 1
         picked = [self.maps[b][r - starts[b]] for b, r in zip(block, rows.tolist(), strict=True)]
         return torch.stack(picked).float()
+
+
+def describe(datasets: Iterable[Dataset]) -> list[Mapping[str, Any]]:
+    """Return what the cells of datasets say of themselves.
+
+    Raises:
+        InvalidInputError: actions mean something else than ours, or a cell is not described as ours are.
+    """
+    found: list[Mapping[str, Any]] = []
+    for dataset in datasets:
+        convention = dataset.identity.raw["action_convention"]
+        if convention != ACTION_CONVENTION:
+            raise InvalidInputError(
+                f"The actions of {dataset.path} mean {convention!r}; policies learn {ACTION_CONVENTION!r}, and "
+                "mixing the two would teach wrong motions. Export it (`data export`) and train with its own tools, or "
+                "import it again with --action-convention if its actions do mean that."
+            )
+        for cell, description in dataset.identity.raw["descriptions"].items():
+            if not {"vocabulary", "instruction_templates"} <= set(description):
+                raise InvalidInputError(
+                    f"{dataset.path} does not say which parts and goals {cell} has (it was not recorded in a work cell "
+                    "of this kind), so no policy can be trained on it here."
+                )
+            found.append(description)
+    return found
 
 
 def vocabulary(descriptions: Sequence[Mapping[str, Any]]) -> Vocabulary:
@@ -180,7 +207,8 @@ def load_table(
                     f"Episode {record.file} was collected for {record.purpose!r}; training takes only 'train'. "
                     "Collect with a seed below 600000."
                 )
-            _add_episode(dataset.read(index), record.sha256, words, horizon, views, cache, parts, maps, sources)
+            if record.weight > 0:
+                _add_episode(dataset.read(index), record, words, horizon, views, cache, parts, maps, sources)
     for block in scene_blocks:
         _add_scenes(block, words, horizon, parts, maps, sources)
     if not parts:
@@ -204,6 +232,7 @@ def load_table(
         valid=join("valid"),
         maps=maps,
         group=join("group"),
+        weight=join("weight"),
         instructions=texts,
         sources=sources,
     )
@@ -211,7 +240,7 @@ def load_table(
 
 def _add_episode(
     episode: Episode,
-    sha256: str,
+    record: EpisodeRecord,
     words: Vocabulary,
     horizon: int,
     views: Sequence[str],
@@ -243,11 +272,12 @@ def _add_episode(
             "chunk": chunk,
             "valid": valid,
             "group": np.zeros(len(steps), np.int64),
+            "weight": np.full(len(steps), record.weight, np.float64),
         }
     )
     if views:
         images = [episode.observations[view] for view in views]
-        maps.append(episode_maps(images, f"{sha256}-{'-'.join(views)}", cache, steps))
+        maps.append(episode_maps(images, f"{record.sha256}-{'-'.join(views)}", cache, steps))
 
 
 def _add_scenes(
@@ -281,6 +311,7 @@ def _add_scenes(
             "chunk": chunk,
             "valid": valid,
             "group": np.ones(count, np.int64),
+            "weight": np.ones(count, np.float64),
         }
     )
     maps.append(scenes.maps)

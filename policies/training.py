@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +11,10 @@ import torch
 from torch.nn import functional
 
 from shopfloor.core import InvalidInputError, UnknownNameError, canonical_json, sha256_hex
+from shopfloor.datasets.overlays import load_overlays
 from shopfloor.datasets.reader import Dataset
 from shopfloor.policies import checkpoint, vision
-from shopfloor.policies.data import Table, Vocabulary, load_table, vocabulary
+from shopfloor.policies.data import Table, Vocabulary, describe, load_table, vocabulary
 from shopfloor.policies.features import measured_slots, read_tool
 from shopfloor.policies.network import LAPLACE_UNIT, Inputs, NetworkConfig, PolicyNetwork, Seen
 from shopfloor.policies.text import embed
@@ -41,6 +42,8 @@ class TrainConfig:
         batch: rows per step.
         cache: folder for frozen image features, None for `features` beside `out`.
         views: camera names, cameras only.
+        overlays: overlay files (views of `data filter` and `data quality`): what they leave out is not learnt, what
+            they weigh is drawn as much more or less often.
     """
 
     data: tuple[Path, ...]
@@ -56,6 +59,7 @@ class TrainConfig:
     batch: int = 64
     cache: Path | None = None
     views: tuple[str, ...] = ("front", "wrist")
+    overlays: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse values outside the closed lists."""
@@ -96,8 +100,8 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Path:
         InvalidInputError: unusable data, or `out` holds something else.
     """
     torch.set_num_threads(1)
-    datasets = [Dataset(path) for path in config.data]
-    words = vocabulary([dataset.description for dataset in datasets])
+    datasets = [Dataset(path, overlays=config.overlays) for path in config.data]
+    words = vocabulary(describe(datasets))
     start = checkpoint.read(config.init) if config.init else None
     shape = _network_config(config, words, start)
     steps = config.steps or DEFAULT_STEPS["cameras" if shape.views else "poses", start is not None]
@@ -109,6 +113,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Path:
         "steps": steps,
         "seed": config.seed,
         "batch": config.batch,
+        **_said(datasets, config.overlays),
     }
     execute = config.execute or (2 if shape.views else 1)
     if checkpoint.is_finished(config.out, shape, plan, execute):
@@ -131,6 +136,17 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Path:
             plan=plan,
         ),
     )
+
+
+def _said(datasets: Sequence[Dataset], overlays: Sequence[Path]) -> dict[str, str]:
+    """Return what overlays say of the episodes to learn from, as one hash; nothing where they say nothing."""
+    said = []
+    for dataset in datasets:
+        changes = load_overlays(dataset.path, overlays)
+        for record in dataset.records:
+            if record.episode_id in changes:
+                said += changes[record.episode_id].operations(record.episode_id)
+    return {"overlays": sha256_hex(canonical_json(sorted(map(canonical_json, said))))} if said else {}
 
 
 def _image_size(dataset: Dataset, shape: NetworkConfig) -> tuple[int, int]:
@@ -158,7 +174,7 @@ def _network_config(config: TrainConfig, words: Vocabulary, start: checkpoint.Ch
     cameras = config.observations == "cameras"
     rows, columns = 12, 12
     if cameras:
-        first = Dataset(config.data[0])
+        first = Dataset(config.data[0], overlays=config.overlays)
         missing = [view for view in config.views if view not in first.description["features"]]
         if missing:
             raise InvalidInputError(
@@ -265,15 +281,15 @@ class _Trainer:
         )
 
     def _draw(self, batch: int) -> torch.Tensor:
-        """Draw rows: uniform, except that episodes fill at least a fifth, and from 1,000 rows on half, of a batch."""
+        """Draw rows by weight, except that episodes fill at least a fifth, and from 1,000 rows on half, of a batch."""
         from_episodes = torch.nonzero(self.table.group == 0)[:, 0]
         from_scenes = torch.nonzero(self.table.group == 1)[:, 0]
         if not len(from_scenes) or not len(from_episodes):
-            return torch.randint(len(self.table), (batch,), generator=self.generator)
+            return draw(self.table.weight, batch, self.generator)
         count = batch // 2 if len(from_episodes) >= 1000 else batch // 5
         return torch.cat(
             [
-                source[torch.randint(len(source), (n,), generator=self.generator)]
+                source[draw(self.table.weight[source], n, self.generator)]
                 for source, n in ((from_episodes, count), (from_scenes, batch - count))
             ]
         )
@@ -319,6 +335,25 @@ class _Trainer:
         loss = functional.smooth_l1_loss(*motion, beta=0.1, reduction="none").mean(-1) * 4.0
         grip = functional.binary_cross_entropy_with_logits(out[..., 6], (target[..., 6] > 0).float(), reduction="none")
         return ((loss + 0.5 * grip) * valid).sum() / valid.sum().clamp_min(1.0)
+
+
+def draw(weight: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+    """Draw rows with replacement, each as often as it weighs.
+
+    Args:
+        weight: shape (M,), float64, at least 0, one of them above.
+        count: how many.
+        generator: draws.
+
+    Returns:
+        Shape (count,), int64.
+    """
+    if bool((weight == weight[0]).all()):
+        return torch.randint(len(weight), (count,), generator=generator)
+    reached = torch.cumsum(weight, 0)
+    where = torch.rand(count, dtype=torch.float64, generator=generator) * reached[-1]
+    # Rounding may reach the very end, where a row without weight could be.
+    return torch.searchsorted(reached, where, right=True).clamp_max(int(torch.nonzero(weight)[-1]))
 
 
 def flow_loss(

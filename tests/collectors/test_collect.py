@@ -27,6 +27,7 @@ from shopfloor.core import (
     ShopfloorError,
     UnknownNameError,
 )
+from shopfloor.datasets.edit import delete, purge, restore
 from shopfloor.datasets.reader import Dataset
 
 pytestmark = pytest.mark.usefixtures("plugin")
@@ -412,3 +413,25 @@ def test_replay_and_rendering(tmp_path):
 def test_serial_and_local_executors_are_interchangeable(tmp_path):
     with SerialExecutor() as serial:
         assert collect(config(tmp_path / "d", episodes=1), executor=serial).successes == 1
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_purged_episodes_are_not_made_again(tmp_path, told):
+    """Whether or not receipts.jsonl still says what they were."""
+    first = collect(config(tmp_path / "d", episodes=4))
+    one, other = first.receipts[1].episode_id, first.receipts[3].episode_id
+    delete(tmp_path / "d", ids=[one, other])
+    purge(tmp_path / "d")
+    if not told:
+        (tmp_path / "d" / "receipts.jsonl").unlink()
+    ran = []
+    again = collect(config(tmp_path / "d"), on_receipt=ran.append)
+    assert [receipt.index for receipt in ran] == [4, 5]
+    assert [receipt.index for receipt in again.receipts] == [0, 1, 2, 3, 4, 5] if told else [0, 2, 4, 5]
+    assert {record.seed for record in Dataset(tmp_path / "d").records} == {0, 2, 4, 5}
+    assert Dataset(tmp_path / "d").verify() == []
+    restore(tmp_path / "d", ids=[one])  # who wants one back gets it from the next run
+    collect(config(tmp_path / "d"), on_receipt=ran.append)
+    assert [receipt.index for receipt in ran] == [4, 5, 1]
+    assert ran[-1].sha256 == first.receipts[1].sha256
+    assert len(Dataset(tmp_path / "d")) == 5

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from shopfloor.core import InvalidInputError, UnknownNameError
-from shopfloor.datasets.edit import delete, relabel
+from shopfloor.datasets.edit import delete, purge, relabel, restore
 from shopfloor.datasets.errors import NotADatasetError
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.store import EpisodeWriter, write_manifest
@@ -55,6 +55,21 @@ def test_deleting_again_changes_nothing(dataset, ids):
     again = delete(dataset, "steps > 1", ids[:2])
     assert (again.changed, again.overlay) == (0, None)
     assert len(list((dataset / "overlays").iterdir())) == 1
+
+
+def test_a_deletion_can_be_taken_back_by_expression_or_id(dataset, ids):
+    delete(dataset, "steps > 0")
+    nothing = restore(dataset, "steps > 100")
+    assert (nothing.changed, nothing.overlay) == (0, None)
+    assert restore(dataset, "outcome == 'failure'").changed == 1
+    assert restore(dataset, ids=ids[0][:10]).changed == 1
+    assert restore(dataset, ids=[ids[0]]).changed == 0
+    assert [record.episode_id for record in Dataset(dataset).records] == [ids[0], ids[2]]
+    purge(dataset)
+    assert restore(dataset, "steps > 0").changed == 0  # its file is gone
+    assert verify(dataset) == []
+    with pytest.raises(InvalidInputError, match="has no episode"):
+        restore(dataset, ids=["0" * 64])
 
 
 def test_selecting_nothing_writes_nothing(dataset):

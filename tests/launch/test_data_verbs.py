@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from shopfloor.datasets.overlays import write_view
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.store import EpisodeWriter
 from shopfloor.launch import cli
@@ -171,9 +172,8 @@ def test_replay_and_deep_verification(recorded, tmp_path, capsys):
     episode = Dataset(recorded).read(0)
     altered.write(dataclasses.replace(episode, actions=-episode.actions), 0)
     assert shop("replay", altered.path, "--quiet") == 1
-    assert re.match(
-        r"differs: [0-9a-f]{64} \(shopfloor/Kitting-v0, seed 0\) from state 1 on\n", capsys.readouterr().out
-    )
+    line = r"differs: [0-9a-f]{64} \(shopfloor/Kitting-v0, seed 0\) from state 1 on\n"
+    assert re.match(line, capsys.readouterr().out)
     assert document(capsys, "verify", altered.path)["sound"]
     assert shop("verify", altered.path, "--deep") == 1
     assert capsys.readouterr().out == f"{altered.path / Dataset(altered.path).records[0].file}\n"
@@ -187,3 +187,35 @@ def test_render(recorded, tmp_path, capsys):
     assert shop("render", recorded, "--out", tmp_path / "x", "--cameras", "none") == 2
     assert "Unknown camera 'none'" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
+
+
+def test_train_learns_by_an_overlay(recorded, tmp_path, capsys):
+    pytest.importorskip("torch")
+    one, two = Dataset(recorded).records
+    capsys.readouterr()
+    assert shop("filter", recorded, "--where", "seed == 0", "--view", tmp_path / "first.json") == 0
+    heavy = write_view(tmp_path / "heavy.json", [{"op": "weight", "episode_id": one.episode_id, "weight": 3}])
+    light = write_view(tmp_path / "light.json", [{"op": "weight", "episode_id": two.episode_id, "weight": 0}])
+
+    def train(name, *overlays):
+        capsys.readouterr()
+        words = ["train", "--data", recorded, "--out", tmp_path / name, "--steps", "3", "--json"]
+        assert cli.main([*map(str, words), *(["--overlay", *map(str, overlays)] if overlays else [])]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    every, first = train("every"), train("first", tmp_path / "first.json")
+    assert every["label_sources"]["own_success"] + every["label_sources"]["expert"] == one.steps + two.steps
+    assert sum(first["label_sources"].values()) == one.steps
+    assert sum(train("light", light)["label_sources"].values()) == one.steps
+    train("heavy", heavy)
+    train("both", heavy, tmp_path / "first.json")
+    weights = {
+        name: (tmp_path / name / "model.safetensors").read_bytes() for name in ("every", "first", "heavy", "both")
+    }
+    assert weights["heavy"] != weights["every"]
+    assert weights["both"] == weights["first"] != weights["every"]
+    command = ["train", "--data", str(recorded), "--out", str(tmp_path / "every"), "--steps", "3"]
+    assert cli.main(command) == 0
+    assert cli.main([*command, "--overlay", str(heavy)]) == 2  # another training than the one that is there
+    assert cli.main([*command, "--overlay", str(tmp_path / "none.json")]) == 2
+    assert "There is no overlay" in capsys.readouterr().err

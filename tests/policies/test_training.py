@@ -5,12 +5,14 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from shopfloor.collectors.collect import collect
 from shopfloor.core import DiskError, InvalidInputError, UnknownNameError
 from shopfloor.datasets.reader import Dataset
+from shopfloor.datasets.store import EpisodeWriter
 from shopfloor.envs.registry import make_cell
-from shopfloor.policies import checkpoint, data, scenes, text
+from shopfloor.policies import checkpoint, data, scenes, text, training
 from shopfloor.policies.training import TrainConfig, train
 
 CELL = "shopfloor/PickToTray-v0"
@@ -254,3 +256,25 @@ def test_other_heads_train_too(demonstrations, tmp_path, options):
     out = train(TrainConfig((demonstrations,), tmp_path / "out", steps=100, **options), lambda *p: losses.append(p[2]))
     assert losses[-1] < losses[0]
     assert checkpoint.load_policy(CELL, str(out)).info.name.endswith(options.get("head", "regression"))
+
+
+def test_rows_are_drawn_as_often_as_they_weigh():
+    generator = torch.Generator().manual_seed(0)
+    drawn = training.draw(torch.tensor([1.0, 0.0, 3.0, 0.0], dtype=torch.float64), 4000, generator)
+    counts = torch.bincount(drawn, minlength=4).tolist()
+    assert counts[1] == counts[3] == 0
+    assert 2850 < counts[2] < 3150
+    plain = torch.randint(5, (64,), generator=torch.Generator().manual_seed(7))
+    even = training.draw(torch.full((5,), 0.5, dtype=torch.float64), 64, torch.Generator().manual_seed(7))
+    assert torch.equal(plain, even)  # equal weights change nothing
+
+
+def test_what_means_something_else_is_refused(demonstrations, tmp_path):
+    source = Dataset(demonstrations)
+    EpisodeWriter(tmp_path / "joints", {**source.description, "action_convention": "joints_v1"})
+    with pytest.raises(InvalidInputError, match="mean 'joints_v1'"):
+        train(TrainConfig((tmp_path / "joints",), tmp_path / "out", steps=1))
+    plain = {key: value for key, value in source.description.items() if key != "vocabulary"}
+    EpisodeWriter(tmp_path / "plain", plain)
+    with pytest.raises(InvalidInputError, match="does not say which parts"):
+        train(TrainConfig((tmp_path / "plain",), tmp_path / "out", steps=1))
