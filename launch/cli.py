@@ -39,6 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         note("shopfloor: stopped. Saved episodes are safe; run the same command again to continue.")
         return 130
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.startswith("shopfloor"):
+            raise
+        note(
+            f"shopfloor: the package {error.name!r} is not installed, and this verb needs it. Install it, or shopfloor "
+            "with all that belongs to it: pip install 'shopfloor[policies,export]'"
+        )
+        return InvalidInputError.exit_code
     except BrokenPipeError:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -11,7 +11,7 @@ from typing import Any
 from shopfloor.core import InvalidInputError, UnknownNameError
 from shopfloor.datasets.encode import CODECS
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.transfer import refuse_damage
+from shopfloor.datasets.transfer import refuse_damage, refuse_inside
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,7 @@ def export(path: Path | str, to: str, out: Path | str, options: ExportOptions | 
     module = _module(to, "written", [name for name, form in FORMATS.items() if form.exports])
     dataset = Dataset(path, overlays=options.overlays)
     refuse_damage(dataset)
+    refuse_inside(Path(out), [dataset.path])
     try:
         result: Exported = module.export(dataset, Path(out), options)
     finally:
@@ -174,6 +175,7 @@ def import_dataset(
     module = _module(source_format, "read", [name for name, form in FORMATS.items() if form.imports])
     if not Path(path).exists():
         raise InvalidInputError(f"{path} does not exist; expected a {source_format} dataset.")
+    refuse_inside(Path(out), [Path(path)])
     result: Imported = module.import_(Path(path), Path(out), options or ImportOptions())
     return result
 
