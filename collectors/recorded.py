@@ -86,7 +86,7 @@ def read_recorded(payload: Job) -> Episode:
     if not _same(dataset, payload):
         raise DamagedFileError(key[0], "another process changed it meanwhile", "Run the same command again.")
     file = dataset.open_episode(payload["position"])
-    facts = {name: file.fact(name) for name in ("instruction", "outcome", "reason")}
+    facts: dict[str, Any] = {name: file.fact(name) for name in ("instruction", "outcome", "reason")}
     return dataclasses.replace(dataset.read(payload["position"]), **facts)
 
 

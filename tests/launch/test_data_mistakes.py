@@ -51,14 +51,21 @@ VERBS = {**READ, **COPY, **VIEW, **EDIT}
 
 
 @pytest.fixture
-def data(tmp_path):
+def data(tmp_path, made_once):
     """Three episodes and a manifest, and another dataset beside it."""
+    shutil.copytree(made_once, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "data"
+
+
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory):
+    root = tmp_path_factory.mktemp("made")
     for name, seeds in (("data", (0, 1, 2)), ("other", (7,))):
-        writer = EpisodeWriter(tmp_path / name, made.DESCRIPTION)
+        writer = EpisodeWriter(root / name, made.DESCRIPTION)
         for seed in seeds:
             writer.write(episode(seed), seed)
         write_manifest(writer.path)
-    return tmp_path / "data"
+    return root
 
 
 def episode(seed, **changes):
