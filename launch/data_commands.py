@@ -46,11 +46,27 @@ def info(arguments: verbs.Info) -> int:
     if arguments.json:
         print_json(found)
         return 0
+    features = found.pop("features")
     for key, value in found.items():
         text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
         text = ", ".join(map(str, text)) if isinstance(text, list) else text
-        print(f"{key:15} {text if text not in ('', None) else '-'}")
+        print(f"{key:17} {text if text not in ('', None) else '-'}")
+    for name, feature in features.items():
+        print(f"{'feature ' + name:17} {_feature(feature)}")
     return 0
+
+
+def _feature(feature: Mapping[str, Any]) -> str:
+    """Describe a feature: "float32 4 x 12: x y (m), present (1)"; neighbours of one unit share it."""
+    shape = " x ".join(map(str, feature.get("shape", ())))
+    names, units = feature.get("names") or [], feature.get("units") or []
+    groups: list[tuple[str, list[str]]] = []
+    for name, unit in zip(names, units, strict=False):
+        if not groups or groups[-1][0] != unit:
+            groups.append((unit, []))
+        groups[-1][1].append(name)
+    said = ", ".join(" ".join(group) + (f" ({unit})" if unit else "") for unit, group in groups)
+    return f"{feature.get('dtype', '?')} {shape}" + (f": {said}" if said else "")
 
 
 def verify(arguments: verbs.Verify) -> int:
@@ -425,7 +441,12 @@ def _files(count: int) -> str:
 
 
 def _command(verb: str, dataset: Path, *words: str) -> str:
-    return shlex.join(["shopfloor", *verb.split(), str(dataset), *words])
+    return " ".join(_quoted(word) for word in ("shopfloor", *verb.split(), str(dataset), *words))
+
+
+def _quoted(word: str) -> str:
+    """Quote a word for a shell, expressions in the way people write them."""
+    return f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
 
 
 COMMANDS: Mapping[str, Callable[[Any], int]] = {
