@@ -10,14 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from shopfloor.core import InvalidInputError, UnknownNameError, canonical_json, sha256_hex
-from shopfloor.datasets.decode import EpisodeRecord
+from shopfloor.datasets.cache import StepCache, check_kind
+from shopfloor.datasets.decode import EpisodeFile, EpisodeRecord
+from shopfloor.datasets.order import Slots, permute
 from shopfloor.datasets.reader import Dataset
 
 _OWN_NAMES = ("episode", "step", "observation_mask", "action_mask")
 ACTIONS = ("label", "executed")
-_ROUNDS = 4  # of the Feistel network; four make a permutation that passes for random
 
 Batch = dict[str, npt.NDArray[Any]]
+Read = tuple[str, str, int, int]  # (name in the batch, array, rows, how far before step t they start)
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,9 @@ class Windows:
         actions: str = "label",
         batch_size: int = 64,
         seed: int = 0,
+        cache: bool = False,
     ) -> None:
-        """Index the windows of some episodes; no file is opened.
+        """Index the windows of some episodes; no file is opened, unless `cache` is on.
 
         Args:
             datasets: one or more datasets; those mixed must have equal shapes of what is read.
@@ -82,6 +85,8 @@ class Windows:
             actions: "label" (the teacher's command where there is one, else what was executed) or "executed".
             batch_size: windows a batch; the last of an epoch may be smaller.
             seed: of the order.
+            cache: read all low-dimensional arrays (not pictures) into memory now, so that windows of them cost a
+                gather; memory then grows by their size. Batches are the same.
 
         Raises:
             InvalidInputError: a horizon, weight or share that cannot be used, or no window at all.
@@ -115,12 +120,13 @@ class Windows:
             )
         self.sources = [chosen[position] for position in kept]
         self._steps = np.array([source.record.steps for source in self.sources], np.int64)
-        self._slots = _Slots(self._steps, self._share(weight[kept], mixture))
+        self._slots = Slots(self._steps, self._share(weight[kept], mixture))
         self._epoch, self._position = 0, 0
         self._fingerprint = ""
+        self._cache = self._load() if cache else None
 
-    def _plan_reads(self) -> list[tuple[str, str, int, int]]:
-        """Return what each window reads: (name in the batch, array, rows, how far before step t they start)."""
+    def _plan_reads(self) -> list[Read]:
+        """Return what each window reads."""
         H = self.observation_horizon
         plan = [(key, key, H, H - 1) for key in self.keys]
         plan += [(key, key, 1, 0) for key in self.step_keys]
@@ -132,6 +138,18 @@ class Windows:
         if self.actions == "label":
             plan += [(f":{key}", key, self.action_horizon, 0) for key in ("label_actions", "label_valid")]
         return plan
+
+    def _load(self) -> StepCache:
+        """Read what is low-dimensional of everything a window needs."""
+        files = (self._file(position) for position in range(len(self.sources)))
+        cache = StepCache(files, self._steps, list(dict.fromkeys(key for _, key, *_ in self._plan)))
+        if self.actions == "label" and cache.choose("actions", "label_actions", "label_valid"):
+            self._plan = [entry for entry in self._plan if not entry[0].startswith(":")]
+        return cache
+
+    def _file(self, position: int) -> EpisodeFile:
+        source = self.sources[position]
+        return self.datasets[source.dataset].open_episode(source.index)
 
     def _share(self, weight: npt.NDArray[np.float64], mixture: Sequence[float] | None) -> npt.NDArray[np.float64]:
         if mixture is None:
@@ -179,7 +197,7 @@ class Windows:
 
     def order(self, epoch: int, start: int, stop: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return which windows come at places `start` to `stop` of an epoch, as (positions in `sources`, steps)."""
-        slots = _permute(np.arange(start, stop, dtype=np.uint64), len(self), self.seed, epoch)
+        slots = permute(np.arange(start, stop, dtype=np.uint64), len(self), self.seed, epoch)
         return self._slots.window(slots, self.seed, epoch)
 
     def state_dict(self) -> dict[str, Any]:
@@ -246,29 +264,31 @@ class Windows:
             "action_mask": step[:, None] + np.arange(self.action_horizon) < self._steps[episode][:, None],
         }
         out: Batch = {}
-        # Episode by episode, so that each file is looked up once; rows land where they belong in the batch.
-        for row in np.argsort(episode, kind="stable"):
-            self._read_window(int(episode[row]), int(step[row]), int(row), count, out)
-        if self.actions == "label":
+        plan = self._plan
+        if self._cache is not None:
+            for name, key, rows, lag in plan:
+                if key in self._cache.arrays:
+                    out[name] = self._cache.gather(key, episode, step - lag, rows)
+            plan = [entry for entry in plan if entry[0] not in out]
+        if plan:
+            # Episode by episode, so that each file is looked up once; rows land where they belong in the batch.
+            for row in np.argsort(episode, kind="stable"):
+                self._read_window(plan, int(episode[row]), int(step[row]), int(row), count, out)
+        if ":label_valid" in out:
             valid = out.pop(":label_valid")
             out["actions"] = np.where(valid[..., None], out.pop(":label_actions"), out["actions"])
         for key in self.step_keys:
             out[key] = out[key][:, 0]
         return {**batch, **out}
 
-    def _read_window(self, episode: int, step: int, row: int, count: int, out: Batch) -> None:
-        source = self.sources[episode]
-        file = self.datasets[source.dataset].open_episode(source.index)
-        for name, key, horizon, lag in self._plan:
+    def _read_window(self, plan: Sequence[Read], episode: int, step: int, row: int, count: int, out: Batch) -> None:
+        file = self._file(episode)
+        for name, key, horizon, lag in plan:
             array = file.array(key)
             if name not in out:
                 out[name] = np.empty((count, horizon, *array.row_shape), array.dtype)
             target, start = out[name][row], step - lag
-            if target.shape[1:] != array.row_shape or target.dtype != array.dtype:
-                raise InvalidInputError(
-                    f"{file.path}: {key!r} has rows of shape {array.row_shape}, dtype {array.dtype}; others have "
-                    f"{target.shape[1:]} and {target.dtype}. Choose episodes of one kind."
-                )
+            check_kind(file, key, target)
             lead, end = max(-start, 0), min(horizon, file.steps - start)
             array.read_into(target[lead:end], start + lead)
             if lead:
@@ -282,58 +302,3 @@ def _weight(record: EpisodeRecord, weights: Callable[[EpisodeRecord], float] | N
     if not 0 <= value < float("inf"):
         raise InvalidInputError(f"The weight of {record.file} is {value}; expected a finite number of at least 0.")
     return value
-
-
-class _Slots:
-    """An epoch's windows as numbered slots, each window in as many slots as its weight gives it."""
-
-    def __init__(self, steps: npt.NDArray[np.int64], weight: npt.NDArray[np.float64]) -> None:
-        self.count = int(steps.sum())
-        equal = bool((weight == weight[0]).all())
-        # Scaled so that weights average 1 over windows; equal ones are exactly 1 and the sums below exact integers.
-        self.weight = np.ones(len(weight)) if equal else weight * (self.count / float((weight * steps).sum()))
-        self._steps = steps
-        self._ends = np.cumsum(self.weight * steps)
-
-    def window(
-        self, slots: npt.NDArray[np.uint64], seed: int, epoch: int
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return (episode, step) of each slot. A new offset each epoch changes which windows are rounded up."""
-        generator = np.random.default_rng(np.random.SeedSequence([seed, epoch, 1]))
-        offset = generator.integers(1024) / 1024  # a multiple of 2**-10, so that slot + offset is exact
-        at = slots.astype(np.float64) + offset
-        episode = np.minimum(np.searchsorted(self._ends, at, side="right"), len(self._ends) - 1)
-        inside = (at - (self._ends - self.weight * self._steps)[episode]) / self.weight[episode]
-        return episode.astype(np.int64), np.clip(inside.astype(np.int64), 0, self._steps[episode] - 1)
-
-
-def _permute(values: npt.NDArray[np.uint64], count: int, seed: int, epoch: int) -> npt.NDArray[np.uint64]:
-    """Send each of 0 .. count - 1 to another one, in an order that looks random, without a table of `count` entries.
-
-    A Feistel network permutes the next power of four; values that leave the range go through it again.
-    """
-    half = np.uint64(max((count - 1).bit_length() + 1, 2) // 2)
-    low = (np.uint64(1) << half) - np.uint64(1)
-    keys = np.random.default_rng(np.random.SeedSequence([seed, epoch, 0])).integers(
-        0, 1 << 63, size=_ROUNDS, dtype=np.uint64
-    )
-
-    def once(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-        left, right = numbers >> half, numbers & low
-        for key in keys:
-            left, right = right, left ^ (_mix(right ^ key) & low)
-        joined: npt.NDArray[np.uint64] = (left << half) | right
-        return joined
-
-    out = once(values)
-    while len(outside := np.flatnonzero(out >= count)):
-        out[outside] = once(out[outside])
-    return out
-
-
-def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Scramble 64-bit numbers (the finaliser of SplitMix64, Steele et al. 2014)."""
-    mixed: npt.NDArray[np.uint64] = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed ^= mixed >> np.uint64(31)
-    return mixed

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from shopfloor.core import InvalidInputError, UnknownNameError
 from shopfloor.datasets.container import Array
+from shopfloor.datasets.order import Slots, permute
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.store import EpisodeWriter, write_manifest
-from shopfloor.datasets.windows import Windows, _permute, _Slots
+from shopfloor.datasets.windows import Windows
 
 LENGTHS = (12, 0, 5, 1, 30)
 
@@ -81,6 +82,52 @@ def test_windows_stay_inside_and_cover_each_step_once(
             assert batch["actor"][row] == episode.actor[step]
 
 
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    observation_horizon=st.integers(1, 6),
+    action_horizon=st.integers(1, 40),
+    batch_size=st.integers(1, 70),
+    keys=st.sampled_from([("state",), ("state", "front", "objects"), ("front",), ()]),
+    actions=st.sampled_from(["label", "executed"]),
+)
+def test_a_cache_changes_nothing(folder, observation_horizon, action_horizon, batch_size, keys, actions):
+    plain, cached = (
+        Windows(
+            Dataset(folder),
+            keys,
+            observation_horizon,
+            action_horizon,
+            step_keys=("label_chunks", "actor"),
+            batch_size=batch_size,
+            actions=actions,
+            cache=cache,
+        )
+        for cache in (False, True)
+    )
+    assert plain.fingerprint() == cached.fingerprint()
+    for one, other in zip(plain, cached, strict=True):
+        assert one.keys() == other.keys()
+        for key, array in one.items():
+            assert (array.dtype, array.shape) == (other[key].dtype, other[key].shape)
+            assert np.array_equal(array, other[key]), key
+
+
+def test_cached_windows_open_no_file_again(folder, monkeypatch):
+    windows = Windows(Dataset(folder), ("state",), 2, 3, cache=True, batch_size=7)
+    wanted = [batch["state"] for batch in windows]
+    windows = pickle.loads(pickle.dumps(Windows(Dataset(folder), ("state",), 2, 3, cache=True, batch_size=7)))
+    monkeypatch.setattr(Dataset, "open_episode", None)
+    assert all(np.array_equal(a, batch["state"]) for a, batch in zip(wanted, windows, strict=True))
+
+
+def test_pictures_and_large_rows_are_not_cached(tmp_path, make_episode, description):
+    observations = {"depth": np.zeros((6, 64, 64), "u2"), "front": np.zeros((6, 8, 8, 3), "u1"), "q": np.zeros((6, 4))}
+    EpisodeWriter(tmp_path, description).write(make_episode(0, 5, observations=observations), 0)
+    windows = Windows(Dataset(tmp_path), ("depth", "front", "q"), cache=True)
+    assert sorted(windows._cache.arrays) == ["actions", "q"]
+    assert windows.sample([4])["front"].shape == (1, 1, 8, 8, 3)
+
+
 def test_order_depends_on_seed_and_epoch_alone(folder):
     def order(seed, **options):
         return places(Windows(Dataset(folder), seed=seed, batch_size=7, **options))
@@ -139,7 +186,7 @@ def test_a_position_of_other_windows_is_refused(folder):
 )
 def test_weights_are_kept_to_a_window(steps, data, seed, epoch):
     weight = data.draw(st.lists(st.floats(0.01, 100.0), min_size=len(steps), max_size=len(steps)), label="weights")
-    slots = _Slots(np.array(steps), np.array(weight))
+    slots = Slots(np.array(steps), np.array(weight))
     episode, step = slots.window(np.arange(slots.count, dtype=np.uint64), seed, epoch)
     assert ((step >= 0) & (step < np.array(steps)[episode])).all()
     counts = Counter(zip(episode.tolist(), step.tolist(), strict=True))
@@ -177,12 +224,12 @@ def test_overlay_weights_are_the_default(folder, dataset):
 @settings(max_examples=60, deadline=None)
 @given(count=st.integers(1, 5000), seed=st.integers(0, 2**63), epoch=st.integers(0, 9))
 def test_the_order_is_a_permutation(count, seed, epoch):
-    out = _permute(np.arange(count, dtype=np.uint64), count, seed, epoch)
+    out = permute(np.arange(count, dtype=np.uint64), count, seed, epoch)
     assert np.array_equal(np.sort(out), np.arange(count))
 
 
 def test_the_order_looks_random():
-    out = _permute(np.arange(40_000, dtype=np.uint64), 40_000, 3, 0).astype(np.float64)
+    out = permute(np.arange(40_000, dtype=np.uint64), 40_000, 3, 0).astype(np.float64)
     assert abs(np.corrcoef(out[:-1], out[1:])[0, 1]) < 0.02
     assert abs(np.corrcoef(out, np.arange(40_000))[0, 1]) < 0.02
     quarters = out.reshape(100, 400).mean(axis=1) / 40_000
@@ -217,6 +264,10 @@ def test_wrong_arguments(folder, tmp_path, make_episode, description):
     EpisodeWriter(tmp_path / "o", description).write(make_episode(1, 3, image=8), 0)
     with pytest.raises(InvalidInputError, match="episodes of one kind"):
         next(iter(Windows([dataset, Dataset(tmp_path / "o")], ("front",))))
+    other = {"state": np.zeros((4, 5), "f4"), "front": np.zeros((4, 8, 8, 3), "u1")}
+    EpisodeWriter(tmp_path / "p", description).write(make_episode(1, 3, observations=other), 0)
+    with pytest.raises(InvalidInputError, match=r"'state' has rows of shape.* episodes of one kind"):
+        Windows([dataset, Dataset(tmp_path / "p")], cache=True)
 
 
 def test_open_files_are_few_and_found_again(folder):
