@@ -446,7 +446,7 @@ def _command(verb: str, dataset: Path, *words: str) -> str:
 
 def _quoted(word: str) -> str:
     """Quote a word for a shell, expressions in the way people write them."""
-    return f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
+    return f'"{word}"' if "'" in word and not set(word.replace("!=", "")) & set('"$`\\!') else shlex.quote(word)
 
 
 COMMANDS: Mapping[str, Callable[[Any], int]] = {
