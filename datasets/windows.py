@@ -15,7 +15,7 @@ from shopfloor.datasets.decode import EpisodeFile, EpisodeRecord
 from shopfloor.datasets.order import Slots, permute
 from shopfloor.datasets.reader import Dataset
 
-_OWN_NAMES = ("episode", "step", "observation_mask", "action_mask")
+_OWN_NAMES = ("episode", "step", "place", "observation_mask", "action_mask")
 ACTIONS = ("label", "executed")
 
 Batch = dict[str, npt.NDArray[Any]]
@@ -188,16 +188,20 @@ class Windows:
         while True:
             epoch, position = self._epoch, self._position
             stop = min(position + self.batch_size, len(self))
-            places = self.order(epoch, position, stop)
             # Moved on before the batch is handed out: a state saved after a batch continues with the next one.
             self._epoch, self._position = (epoch + 1, 0) if stop == len(self) else (epoch, stop)
-            yield self._read(*places)
+            yield self.read(np.arange(position, stop) + epoch * len(self))
             if (self._epoch, self._position) == (epoch + 1, 0):
                 return
 
     def order(self, epoch: int, start: int, stop: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return which windows come at places `start` to `stop` of an epoch, as (positions in `sources`, steps)."""
-        slots = permute(np.arange(start, stop, dtype=np.uint64), len(self), self.seed, epoch)
+        return self._windows(epoch, np.arange(start, stop))
+
+    def _windows(
+        self, epoch: int, places: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        slots = permute(places.astype(np.uint64), len(self), self.seed, epoch)
         return self._slots.window(slots, self.seed, epoch)
 
     def state_dict(self) -> dict[str, Any]:
@@ -236,6 +240,25 @@ class Windows:
         return self._fingerprint
 
     # -- reading -----------------------------------------------------------------------------------------------------
+
+    def read(self, places: Sequence[int] | npt.NDArray[np.integer[Any]]) -> Batch:
+        """Read the windows that come at some places of the endless order: epoch k begins at place k * len(self).
+
+        Args:
+            places: shape (B,), at least 0.
+
+        Returns:
+            A batch, as described above.
+        """
+        numbers = np.asarray(places, np.int64)
+        if numbers.size and numbers.min() < 0:
+            raise InvalidInputError(f"Place {numbers.min()} of the order; expected at least 0.")
+        epochs, inside = np.divmod(numbers, len(self))
+        episode, step = np.empty_like(numbers), np.empty_like(numbers)
+        for epoch in np.unique(epochs):
+            here = epochs == epoch
+            episode[here], step[here] = self._windows(int(epoch), inside[here])
+        return self._read(episode, step)
 
     def sample(self, indices: Sequence[int] | npt.NDArray[np.integer[Any]]) -> Batch:
         """Read windows by number: episode after episode in the order of `sources`, step after step.
