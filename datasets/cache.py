@@ -78,6 +78,6 @@ class StepCache:
         Returns:
             Shape (B, rows, ...).
         """
-        inside = np.clip(first[:, None] + np.arange(rows), 0, self._last[episode][:, None])
+        inside = np.maximum(np.minimum(first[:, None] + np.arange(rows), self._last[episode][:, None]), 0)
         gathered: npt.NDArray[Any] = self.arrays[key].take(self._starts[episode][:, None] + inside, axis=0)
         return gathered

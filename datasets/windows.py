@@ -17,6 +17,8 @@ from shopfloor.datasets.reader import Dataset
 
 _OWN_NAMES = ("episode", "step", "place", "observation_mask", "action_mask")
 ACTIONS = ("label", "executed")
+# So many places of the order are worked out together: one by one the batches of cached windows would wait for it.
+ORDER_BLOCK = 8192
 
 Batch = dict[str, npt.NDArray[Any]]
 Read = tuple[str, str, int, int]  # (name in the batch, array, rows, how far before step t they start)
@@ -122,6 +124,8 @@ class Windows:
         self._steps = np.array([source.record.steps for source in self.sources], np.int64)
         self._slots = Slots(self._steps, self._share(weight[kept], mixture))
         self._epoch, self._position = 0, 0
+        empty = np.empty(0, np.int64)
+        self._block = (0, -1), (empty, empty)
         self._fingerprint = ""
         self._cache = self._load() if cache else None
 
@@ -201,6 +205,23 @@ class Windows:
     def _windows(
         self, epoch: int, places: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return (positions in `sources`, steps) of places of an epoch; runs of them come from a block kept ready."""
+        if len(places) < 2 or not (np.diff(places) == 1).all():
+            return self._order_of(epoch, places)
+        block, start = divmod(int(places[0]), ORDER_BLOCK)
+        stop = start + len(places)
+        if stop > ORDER_BLOCK:
+            return self._order_of(epoch, places)
+        if self._block[0] != (epoch, block):
+            first = block * ORDER_BLOCK
+            here = np.arange(first, min(first + ORDER_BLOCK, len(self)))
+            self._block = (epoch, block), self._order_of(epoch, here)
+        episode, step = self._block[1]
+        return episode[start:stop].copy(), step[start:stop].copy()
+
+    def _order_of(
+        self, epoch: int, places: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         slots = permute(places.astype(np.uint64), len(self), self.seed, epoch)
         return self._slots.window(slots, self.seed, epoch)
 
@@ -254,6 +275,8 @@ class Windows:
         if numbers.size and numbers.min() < 0:
             raise InvalidInputError(f"Place {numbers.min()} of the order; expected at least 0.")
         epochs, inside = np.divmod(numbers, len(self))
+        if numbers.size and (epochs == epochs[0]).all():
+            return self._read(*self._windows(int(epochs[0]), inside))
         episode, step = np.empty_like(numbers), np.empty_like(numbers)
         for epoch in np.unique(epochs):
             here = epochs == epoch

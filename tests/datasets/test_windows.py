@@ -141,6 +141,21 @@ def test_order_depends_on_seed_and_epoch_alone(folder):
     assert [place for place in first if place[0] == 0] != sorted(place for place in first if place[0] == 0)
 
 
+@pytest.mark.parametrize("block", [1, 10, 64, 8192])
+def test_places_are_read_alike_in_any_company(folder, monkeypatch, block):
+    windows = Windows(Dataset(folder), seed=3, batch_size=7)
+    wanted = places(windows) + places(windows)
+    monkeypatch.setattr("shopfloor.datasets.windows.ORDER_BLOCK", block)
+    windows = Windows(Dataset(folder), seed=3, batch_size=7)
+    assert places(windows) + places(windows) == wanted
+    for asked in (range(96), [5], [5, 6, 7], [47, 48], [3, 5, 4, 6], [90, 2, 2, 50], []):
+        assert places([windows.read(asked)]) == [wanted[place] for place in asked]
+    episode, step = windows.order(1, 3, 30)
+    assert list(zip(episode.tolist(), step.tolist(), strict=True)) == wanted[51:78]
+    with pytest.raises(InvalidInputError, match="Place -2 of the order"):
+        windows.read([3, -2])
+
+
 @pytest.mark.parametrize("stop", [0, 1, 3, 6])
 def test_resume_goes_on_exactly(folder, stop):
     def build():
