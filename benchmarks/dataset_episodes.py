@@ -90,7 +90,7 @@ def save(episodes: list[Episode], folder: Path) -> None:
     """Write one `.npy` file an array, shape (episodes, rows, ...): what the other formats are made from."""
     folder.mkdir()
     for key, first in arrays(episodes[0]).items():
-        out = np.lib.format.open_memmap(folder / f"{key}.npy", "w+", first.dtype, (len(episodes), *first.shape))  # type: ignore[no-untyped-call]
+        out = np.lib.format.open_memmap(folder / f"{key}.npy", "w+", first.dtype, (len(episodes), *first.shape))
         for index, episode in enumerate(episodes):
             out[index] = arrays(episode)[key]
         out.flush()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.windows import Windows
 
 OBSERVATION_HORIZON, ACTION_HORIZON, BATCH = 2, 16, 64
+NOT_READ = ("sim_states", "rewards")
 Batch = dict[str, npt.NDArray[Any]]
 
 
@@ -93,19 +94,20 @@ def expected(arrays: Path, batch: Places) -> Batch:
     return memmap(arrays).make()(batch)
 
 
-def memmap(arrays: Path) -> Local:
-    """NumPy memory maps of one array of all episodes each, one gather an array and batch."""
+def memmap(arrays: Path, *, gathered: bool = True) -> Local:
+    """NumPy memory maps of one array of all episodes each; a gather an array and batch, or slices of each window."""
 
     def make() -> Callable[[Places], Batch]:
         maps = {path.stem: np.load(path, mmap_mode="r") for path in sorted(arrays.glob("*.npy"))}
-        maps = {key: maps[key] for key in maps if key not in ("sim_states", "rewards")}
+        maps = {key: maps[key] for key in maps if key not in NOT_READ}
         steps = maps["actions"].shape[1]
 
         def read(batch: Places) -> Batch:
             episode, before, after = batch.rows(steps)
             return {key: array[episode, after if key == "actions" else before] for key, array in maps.items()}
 
-        return read
+        sets = [{key: array[index] for key, array in maps.items()} for index in range(len(maps["actions"]))]
+        return read if gathered else lambda batch: _slices(sets, batch)
 
     return Local(make)
 
@@ -125,16 +127,15 @@ def raw(path: Path) -> Local:
 
     def make() -> Callable[[Places], Batch]:
         file = h5py.File(path, "r")
-        sets = [
-            {key: data for key, data in file[f"demo_{index}"].items() if key not in ("sim_states", "rewards")}
-            for index in range(len(file))
-        ]
-        return lambda batch: _read_raw(sets, batch)
+        demos = [file[f"demo_{index}"] for index in range(len(file))]
+        sets = [{key: data for key, data in demo.items() if key not in NOT_READ} for demo in demos]
+        return lambda batch: _slices(sets, batch)
 
     return Local(make)
 
 
-def _read_raw(sets: list[dict[str, h5py.Dataset]], batch: Places) -> Batch:
+def _slices(sets: Sequence[Mapping[str, Any]], batch: Places) -> Batch:
+    """Read window by window, as a `Dataset` of torch does, and stack."""
     rows: dict[str, list[npt.NDArray[Any]]] = {key: [] for key in sets[0]}
     for episode, step in batch.pairs:
         for key, array in sets[episode].items():

@@ -245,7 +245,7 @@ def answer(peer: Robomimic | Minari | LeRobot, folder: Path, ask: dict[str, Any]
         peer.open()
         first = peer.read(ask["batch"])
         seconds_open = cpu() - began
-        np.savez(ask["keep"], **first)
+        np.savez(ask["keep"], **first)  # type: ignore[arg-type]  # its flags are keywords, too
         return {"cpu": seconds_open}
     windows = 0
     for batch in ask["batches"]:
