@@ -10,6 +10,7 @@ import argparse
 import time
 from collections.abc import Callable
 from statistics import median
+from typing import Literal
 
 import h5py
 import hdf5plugin
@@ -22,7 +23,7 @@ FRAMES, WINDOWS = 2, 100
 Setter = Callable[[h5py.h5p.PropDCID], object]
 
 
-def blosc(name: str, level: int, shuffle: int = hdf5plugin.Blosc.NOSHUFFLE) -> Setter:
+def blosc(name: Literal["lz4", "lz4hc", "zstd"], level: int, shuffle: int = hdf5plugin.Blosc.NOSHUFFLE) -> Setter:
     """Return what sets the Blosc filter."""
     filters = hdf5plugin.Blosc(cname=name, clevel=level, shuffle=shuffle)
     return lambda creation: creation.set_filter(
