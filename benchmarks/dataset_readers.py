@@ -84,6 +84,8 @@ def ours(path: Path, cameras: Sequence[str], *, cache: bool = False) -> Local:
 
     def make() -> Callable[[Places], Batch]:
         opened = windows(path, cameras, cache=cache)
+        for index in range(0 if cache else len(opened.datasets[0])):
+            opened.datasets[0].open_episode(index)  # checks the file, which the first window of it would do
         return lambda batch: opened.read(batch.order)
 
     return Local(make)
