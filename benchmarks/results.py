@@ -241,7 +241,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--runs", type=Path, default=Path("runs/results"), help="folder of the runs")
     parser.add_argument("--cells", nargs="+", default=None, help="only these cells")
     parser.add_argument("--observations", nargs="+", choices=("poses", "cameras"), default=("poses", "cameras"))
-    parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2), help="loop seeds")
+    parser.add_argument("--seeds", nargs="+", type=int, default=(10, 11, 12), help="loop seeds")
     parser.add_argument("--turns", type=int, default=2, help="turns after the demonstrations")
     parser.add_argument("--report-episodes", type=int, default=200)
     parser.add_argument("--workers", type=int, default=None)
