@@ -111,9 +111,9 @@ class StepArray:
         dtype: its dtype, as in `Episode`.
     """
 
-    def __init__(self, path: Path, name: str, body: Array, final: Array | None) -> None:
-        """Join the array's two parts."""
-        self._path, self._body, self._final = path, body, final
+    def __init__(self, container: Container, name: str, body: Array, final: str | None) -> None:
+        """Join the array's two parts; the last row's, at a path in the file, is looked up when that row is read."""
+        self._container, self._body, self._final = container, body, final
         self._steps = body.shape[0]
         self.rows = self._steps + (final is not None)
         self.row_shape = body.shape[1:]
@@ -135,11 +135,14 @@ class StepArray:
         stop = start + len(out)
         if out.dtype == np.bool_:
             out = out.view(np.uint8)
-        with hdf5_errors(self._path):
+        with hdf5_errors(self._container.path):
             inside = max(min(stop, self._steps) - start, 0)
             self._body.read_into(out[:inside], start)
             if self._final is not None and stop > self._steps:
-                self._final.read_into(out[inside:], 0)
+                final = self._container.find(self._final)
+                if final is None:
+                    raise DamagedFileError(self._container.path, f"it has no array {self._final}")
+                final.read_into(out[inside:], 0)
 
 
 class EpisodeFile:
@@ -257,10 +260,10 @@ class EpisodeFile:
                 raise UnknownNameError(f"array of {self.path.name}", name, self._names())
             final = None
             if name == "sim_states":
-                final = find(self._prefix + layout.FINAL_STATES)
+                final = self._prefix + layout.FINAL_STATES
             elif name not in layout.STEP_ARRAYS:
-                final = find(f"{self._prefix}final/obs/{name}")
-            found = self._named[name] = StepArray(self.path, name, body, final)
+                final = f"{self._prefix}final/obs/{name}"
+            found = self._named[name] = StepArray(self._container, name, body, final)
         return found
 
     def _names(self) -> list[str]:
