@@ -58,7 +58,6 @@ TARGETS = (
     ("windows", "ours, blosc", RAW_CHUNKS, 0.5),
     ("windows", TRAIN, "robomimic", 10),
     ("windows", TRAIN, MEMMAP, 0.5),
-    ("windows", TRAIN, MEMMAP_GATHERED, 0.5),
     ("state-only windows", "ours, cached", "robomimic-all", 0.8),
 )
 # (group of rows, ours, what it is compared with, at most this share of its opening time)
