@@ -8,6 +8,7 @@ Takes one JSON object a line on standard input and answers with one: {"do": "wri
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -233,6 +234,12 @@ MAKERS: dict[str, Callable[[Data, Path], Robomimic | Minari | LeRobot]] = {
     "lerobot": LeRobot,
 }
 
+MODULES = {
+    "robomimic": "robomimic.utils.dataset",
+    "minari": "minari",
+    "lerobot": "lerobot.datasets.lerobot_dataset",
+}
+
 
 def answer(peer: Robomimic | Minari | LeRobot, folder: Path, ask: dict[str, Any]) -> dict[str, Any]:
     """Do what is asked."""
@@ -263,6 +270,7 @@ def main() -> None:
     name, arrays, out = sys.argv[1:]
     folder = Path(out)
     peer = MAKERS[name](Data(Path(arrays)), folder)
+    importlib.import_module(MODULES[name.split("-")[0]])  # so that opening is not charged with it
     for line in sys.stdin:
         answers.write(json.dumps(answer(peer, folder, json.loads(line))) + "\n")
         answers.flush()
