@@ -6,6 +6,7 @@ import contextlib
 import errno
 import math
 import struct
+import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,7 @@ from shopfloor.datasets.files import (
     hash_file,
     read_error,
 )
+from shopfloor.datasets.shard_index import INDEX, Entry, PlainArray, ShardIndex, index_line
 
 _FILTERS = {
     h5py.h5z.FILTER_DEFLATE: "gzip",
@@ -63,11 +65,13 @@ class Array:
         id: HDF5's handle of it.
         shape: its shape.
         dtype: its dtype, native byte order.
+        contiguous: whether it is stored in one piece, as in train shards, without chunks and checksums.
     """
 
     def __init__(self, handle: h5py.h5d.DatasetID, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         """Keep a handle and what was found out about it."""
         self.id, self.shape, self.dtype = handle, shape, dtype
+        self.contiguous = handle.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS
         self._space = handle.get_space()
         self._origin = (0,) * (len(shape) - 1)
 
@@ -102,46 +106,139 @@ class Container:
 
     Attributes:
         path: the file.
-        arrays: path inside the file -> array (those used so far, in a file that was checked before).
+        fd: descriptor of an open train shard, else -1.
+        arrays: path inside the file -> array, in a file that was walked through.
     """
 
-    def __init__(self, path: Path, file: h5py.h5f.FileID, *, checked: bool = False) -> None:
-        """Walk through an open file, unless it was `checked` before. Use `Container.open` or `Container.of_bytes`."""
+    def __init__(
+        self, path: Path, file: h5py.h5f.FileID, *, checked: bool = False, data_bytes: int | None = None
+    ) -> None:
+        """Walk through an open file, unless it was `checked` before. Use `Container.open` or `Container.of_bytes`.
+
+        Args:
+            path: the file.
+            file: HDF5's handle of it.
+            checked: whether its structure was looked at before.
+            data_bytes: length of a file on disk without its trailer: a train shard is then read by its index.
+        """
         self.path = path
+        self.fd = -1
         self.arrays: dict[str, Array] = {}
         self._attributes: dict[str, dict[str, int | str]] = {}
         self._file, self._checked = file, checked
+        # Of what is looked up now and then, the last one: episodes are read one after the other.
+        self._entry: tuple[str, Entry | None] = "", None
+        self._last: tuple[str, dict[str, int | str]] = "", {}
         self._seen: set[int] = set()
-        if checked:
-            return
         try:
             with hdf5_errors(path):
+                self._attributes[""] = self._read_attributes(h5py.h5g.open(file, b"/"), "")
+                self._index = None if data_bytes is None else self._open_index(data_bytes)
+                if self._index is not None or checked:
+                    return
                 self._walk(h5py.h5g.open(file, b"/"), "", 0)
                 self.check_chunks(inflate=False)
+                self._check_index()
         except BaseException:
             self.close()
             raise
 
-    def find(self, name: str) -> Array | None:
+    # -- what is inside ----------------------------------------------------------------------------------------------
+
+    def find(self, name: str) -> Array | PlainArray | None:
         """Return the array at a path inside the file, None if there is none."""
-        found = self.arrays.get(name)
-        if found is None and self._checked:
-            with hdf5_errors(self.path):
-                try:
-                    item = h5py.h5d.open(self._file, name.encode())
-                except KeyError:
-                    return None
-                found = self.arrays[name] = self._check_array(item, name)
-        return found
+        if self._index is not None:
+            group, _, inside = name.removeprefix("data/").partition("/")
+            entry = self._indexed(group)
+            return entry.arrays.get(inside) if entry else None
+        if not self._checked:
+            return self.arrays.get(name)
+        with hdf5_errors(self.path):
+            try:
+                item = h5py.h5d.open(self._file, name.encode())
+            except KeyError:
+                return None
+            return self._check_array(item, name)
 
     def attributes(self, name: str) -> Mapping[str, int | str]:
         """Return the attributes of the group at a path inside the file ("" is the root); empty if there is none."""
-        found = self._attributes.get(name)
-        if found is None and self._checked:
+        if name in self._attributes or not (self._checked or self._index is not None):
+            return self._attributes.get(name, {})
+        if self._index is not None and name != "data":
+            entry = self._indexed(name.removeprefix("data/"))
+            return entry.attributes if entry else {}
+        if self._last[0] != name:
             with hdf5_errors(self.path):
-                group = h5py.h5g.open(self._file, name.encode() or b"/")
-                found = self._attributes[name] = self._read_attributes(group, name)
-        return found or {}
+                group = self._group(name)
+                self._last = name, self._read_attributes(group, name) if group else {}
+        return self._last[1]
+
+    def children(self, name: str) -> list[str]:
+        """Return the names in the group at a path inside the file, sorted; none if there is no such group."""
+        if self._checked and self._index is None:
+            with hdf5_errors(self.path):
+                group = self._group(name)
+                return sorted(link.decode() for link in group) if group else []
+        return sorted({path.split("/")[0] for path in self.inside(name)})
+
+    def inside(self, name: str) -> dict[str, Array | PlainArray]:
+        """Return what is below a group of a file that was opened for the first time: path from there -> array."""
+        start = f"{name}/"
+        if self._index is None:
+            return {path[len(start) :]: array for path, array in self.arrays.items() if path.startswith(start)}
+        group, _, below = start.removeprefix("data/").partition("/")
+        entry = self._indexed(group)
+        arrays = entry.arrays if entry else {}
+        return {path[len(below) :]: array for path, array in arrays.items() if path.startswith(below)}
+
+    def groups(self) -> list[str]:
+        """Return the names of the episodes in a file that was opened for the first time, in order of their numbers."""
+        if self._index is not None:
+            return [f"demo_{number}" for number in range(len(self._index))]
+        names = self.children("data")
+        strange = [name for name in names if not layout.GROUP_NAME.fullmatch(name)]
+        if strange:
+            raise DamagedFileError(self.path, f"it holds data/{strange[0]:.80}, which is no episode")
+        return sorted(names, key=lambda name: int(name.removeprefix("demo_")))
+
+    def _group(self, name: str) -> h5py.h5g.GroupID | None:
+        there = self._file.links.exists(name.encode())
+        return h5py.h5g.open(self._file, name.encode()) if there else None
+
+    def _indexed(self, group: str) -> Entry | None:
+        if self._entry[0] != group and self._index is not None:
+            with hdf5_errors(self.path):
+                self._entry = group, self._index.entry(group)
+        return self._entry[1]
+
+    def _open_index(self, data_bytes: int) -> ShardIndex | None:
+        if self._attributes[""].get("layout") != "train" or sys.byteorder != "little":
+            return None
+        try:
+            array = self._check_array(h5py.h5d.open(self._file, INDEX.encode()), INDEX)
+        except KeyError:
+            raise DamagedFileError(self.path, "it has no index, as a train shard must") from None
+        offset = array.id.get_offset() if array.contiguous else None
+        if offset is None or array.dtype != np.uint8 or len(array.shape) != 1 or offset + array.shape[0] > data_bytes:
+            raise self._refuse(INDEX, f"is no text of {array.shape} bytes at {offset}")
+        self.fd = self._file.get_vfd_handle()
+        return ShardIndex(self, PlainArray(self, array.shape, array.dtype, offset), data_bytes)
+
+    def _check_index(self) -> None:
+        """Refuse a train shard whose index says anything else than its groups and arrays do."""
+        if self._attributes[""].get("layout") != "train":
+            return
+        text = self.arrays.pop(INDEX, None)
+        lines = []
+        for group in self.groups():
+            name = f"data/{group}"
+            arrays = {path: array for path, array in self.inside(name).items() if isinstance(array, Array)}
+            places = {path: (one.dtype, one.shape, one.id.get_offset() or 0) for path, one in arrays.items()}
+            lines.append(index_line(self._attributes[name], places))
+        if text is None or text.read().tobytes() != b"".join(lines):
+            raise DamagedFileError(self.path, "its index does not say what is in it")
+
+    # -- opening and closing -----------------------------------------------------------------------------------------
 
     @classmethod
     def open(cls, path: Path, verified: Verified | None = None) -> tuple[Container, Verified]:
@@ -166,7 +263,8 @@ class Container:
             if verified is None:
                 raise UnsafeFileError(path, "it was exchanged while it was opened")
             return cls.open(path)  # changed since it was checked: check it again
-        return cls(path, file, checked=verified is not None), checked
+        data_bytes = checked.state.bytes - TRAILER_BYTES
+        return cls(path, file, checked=verified is not None, data_bytes=data_bytes), checked
 
     @classmethod
     def of_bytes(cls, path: Path, data: bytes) -> Container:
@@ -180,6 +278,7 @@ class Container:
     def close(self) -> None:
         """Close the file."""
         self.arrays = {}
+        self.fd = -1  # whoever still reads by it gets an error, not another file that was given the number
         if self._file.valid:
             self._file.close()
 
@@ -206,6 +305,8 @@ class Container:
 
     def _check_chunks(self, name: str, array: Array, inflate: bool) -> int:
         """Check one array's chunks; returns how many bytes are stored."""
+        if array.contiguous:
+            return int(array.id.get_storage_size())
         creation = array.id.get_create_plist()
         filters = [creation.get_filter(number)[0] for number in range(creation.get_nfilters())]
         chunk = creation.get_chunk()
@@ -264,12 +365,15 @@ class Container:
         info = h5py.h5o.get_info(item)
         if info.addr in self._seen:
             raise self._refuse(name, "is linked more than once (a loop)")
-        if info.meta_size.attr.heap_size or info.meta_size.attr.index_size:
-            # HDF5 would load all of them, of any size, to tell the first one's.
-            raise self._refuse(name, "keeps its attributes apart from its header, as large ones are")
+        self._refuse_large_attributes(info, name)
         self._seen.add(info.addr)
         if len(self._seen) > layout.MAX_OBJECTS:
             raise self._refuse(name, f"is one of more than {layout.MAX_OBJECTS} objects")
+
+    def _refuse_large_attributes(self, info: h5py.h5o.ObjInfo, name: str) -> None:
+        if info.meta_size.attr.heap_size or info.meta_size.attr.index_size:
+            # HDF5 would load all of them, of any size, to tell the first one's.
+            raise self._refuse(name, "keeps its attributes apart from its header, as large ones are")
 
     def _check_array(self, item: h5py.h5d.DatasetID, name: str) -> Array:
         creation = item.get_create_plist()
@@ -277,9 +381,13 @@ class Container:
             raise self._refuse(name, "is a virtual dataset (it would read other files)")
         if creation.get_external_count():
             raise self._refuse(name, "has external storage (it would read other files)")
-        if creation.get_layout() != h5py.h5d.CHUNKED:
+        contiguous = creation.get_layout() == h5py.h5d.CONTIGUOUS
+        if contiguous and self.attributes("").get("layout") != "train":
             raise self._refuse(name, "is not stored in chunks, so it has no checksum")
-        self._check_filters(creation, name)
+        if not contiguous:
+            if creation.get_layout() != h5py.h5d.CHUNKED:
+                raise self._refuse(name, "is not stored in chunks, so it has no checksum")
+            self._check_filters(creation, name)
         kind = item.get_type()
         if kind.get_class() not in (h5py.h5t.INTEGER, h5py.h5t.FLOAT) or kind.get_size() not in (1, 2, 4, 8):
             raise self._refuse(name, "holds neither integers nor floats")
@@ -288,6 +396,10 @@ class Container:
             raise self._refuse(name, f"has {len(shape)} axes, expected 1 to {layout.MAX_RANK}")
         if math.prod(shape) * kind.get_size() > layout.MAX_ARRAY_BYTES:
             raise self._refuse(name, f"claims shape {shape}, more than {layout.MAX_ARRAY_BYTES} bytes")
+        if contiguous:
+            if item.get_storage_size() != math.prod(shape) * kind.get_size():
+                raise self._refuse(name, f"stores {item.get_storage_size()} bytes of shape {shape}")
+            return Array(item, shape, np.dtype(kind.dtype).newbyteorder("="))
         chunk_bytes = math.prod(creation.get_chunk()) * kind.get_size()
         if chunk_bytes > layout.MAX_CHUNK_BYTES:
             raise self._refuse(name, f"has chunks of {chunk_bytes} bytes, more than {layout.MAX_CHUNK_BYTES}")
@@ -302,6 +414,7 @@ class Container:
             raise self._refuse(name, "has no checksum (fletcher32)")
 
     def _read_attributes(self, group: h5py.h5g.GroupID, name: str) -> dict[str, int | str]:
+        self._refuse_large_attributes(h5py.h5o.get_info(group), name)
         count = h5py.h5a.get_num_attrs(group)
         if count > layout.MAX_ATTRIBUTES:
             raise self._refuse(name, f"has {count} attributes, more than {layout.MAX_ATTRIBUTES}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -14,8 +15,10 @@ import numpy.typing as npt
 from shopfloor.core import ACTOR_EXPERT, CameraTrack, Episode, EpisodeSpec, InvalidInputError, UnknownNameError
 from shopfloor.datasets import layout
 from shopfloor.datasets.container import Array, Container, attribute, hdf5_errors
+from shopfloor.datasets.digest import episode_digest
 from shopfloor.datasets.errors import DamagedFileError, FormatVersionError, UnsafeFileError
 from shopfloor.datasets.jsonfile import parse_json
+from shopfloor.datasets.shard_index import PlainArray
 
 # Arrays of up to this many bytes are unpacked whole once a file is open: random windows then cost a copy.
 SMALL_ARRAY_BYTES = 1 << 16
@@ -111,7 +114,7 @@ class StepArray:
         dtype: its dtype, as in `Episode`.
     """
 
-    def __init__(self, container: Container, name: str, body: Array, final: str | None) -> None:
+    def __init__(self, container: Container, name: str, body: Array | PlainArray, final: str | None) -> None:
         """Join the array's two parts; the last row's, at a path in the file, is looked up when that row is read."""
         self._container, self._body, self._final = container, body, final
         self._steps = body.shape[0]
@@ -151,8 +154,6 @@ class EpisodeFile:
     Attributes:
         path: the file.
         steps: executed actions T.
-        observation_keys: names of the recorded observations, sorted.
-        camera_names: names of the recorded camera tracks, sorted.
     """
 
     def __init__(self, container: Container, group: str = "demo_0", steps: int | None = None) -> None:
@@ -161,8 +162,6 @@ class EpisodeFile:
         self._container = container
         self._named: dict[str, StepArray] = {}
         self._prefix = f"data/{group}/"
-        self.observation_keys: list[str] = []
-        self.camera_names: list[str] = []
         if steps is not None:
             self.steps = steps
             return
@@ -178,16 +177,23 @@ class EpisodeFile:
                 "Install a newer shopfloor."
             )
         self.steps = attribute(self._facts, "num_samples", int, self.path)
-        names = [name.removeprefix(self._prefix) for name in container.arrays if name.startswith(self._prefix)]
-        self.observation_keys = sorted(name.removeprefix("obs/") for name in names if name.startswith("obs/"))
-        self.camera_names = sorted({name.split("/")[1] for name in names if name.startswith("cameras/")})
         for name in (*self.observation_keys, *self.camera_names):
             if not layout.OBSERVATION_KEY.fullmatch(name):
                 raise UnsafeFileError(self.path, f"an observation or camera has the name {name!r:.90}")
         self._check_shapes()
 
+    @functools.cached_property
+    def observation_keys(self) -> list[str]:
+        """Names of the recorded observations, sorted."""
+        return self._container.children(f"{self._prefix}obs")
+
+    @functools.cached_property
+    def camera_names(self) -> list[str]:
+        """Names of the recorded camera tracks, sorted."""
+        return self._container.children(f"{self._prefix}cameras")
+
     def _check_shapes(self) -> None:
-        arrays, T = self._container.arrays, self.steps
+        T = self.steps
         f4, f8, u1, i8 = (np.dtype(code) for code in ("f4", "f8", "u1", "i8"))
         # path -> rows, axes, dtype (None: any)
         expected: dict[str, tuple[int, int | None, np.dtype[Any] | None]] = {
@@ -207,17 +213,16 @@ class EpisodeFile:
             expected |= {f"obs/{key}": (T, None, None), f"final/obs/{key}": (1, None, None)}
         for name in self.camera_names:
             expected |= {f"cameras/{name}/extrinsics": (T + 1, 3, f8), f"cameras/{name}/intrinsics": (3, 2, f8)}
+        arrays = {path: self._find(path) for path in expected}
         for path, (rows, axes, dtype) in expected.items():
-            array = arrays.get(self._prefix + path)
-            if array is None:
-                raise DamagedFileError(self.path, f"it has no array {self._prefix}{path}")
+            array = arrays[path]
             if array.shape[0] != rows or axes not in (None, len(array.shape)) or dtype not in (None, array.dtype):
                 found = f"shape {array.shape} and dtype {array.dtype}"
                 wanted = f"{rows} rows" + (f" of {dtype}" if dtype else "")
                 raise DamagedFileError(self.path, f"{self._prefix}{path} has {found}, expected {wanted}")
         pairs = [("states", layout.FINAL_STATES), ("actions", "labels/actions")]
         for first, second in [*pairs, *((f"obs/{key}", f"final/obs/{key}") for key in self.observation_keys)]:
-            one, other = arrays[self._prefix + first], arrays[self._prefix + second]
+            one, other = arrays[first], arrays[second]
             if one.shape[1:] != other.shape[1:] or one.dtype != other.dtype:
                 raise DamagedFileError(self.path, f"{self._prefix}{first} and {second} have rows of different kinds")
 
@@ -312,12 +317,23 @@ class EpisodeFile:
             cameras={name: self._track(name) for name in self.camera_names},
         )
 
+    def proven_episode(self) -> Episode:
+        """Read everything, and compare it with the digest that a shard keeps of it."""
+        episode = self.episode()
+        if self._facts.get("digest") not in (None, episode_digest(episode)):
+            name = self._prefix[:-1]
+            raise DamagedFileError(self.path, f"{name} is not the episode that was put in (another digest)")
+        return episode
+
     def _track(self, name: str) -> CameraTrack:
-        arrays = self._container.arrays
         with hdf5_errors(self.path):
-            return CameraTrack(
-                *(arrays[f"{self._prefix}cameras/{name}/{what}"].read() for what in ("intrinsics", "extrinsics"))
-            )
+            return CameraTrack(*(self._find(f"cameras/{name}/{what}").read() for what in ("intrinsics", "extrinsics")))
+
+    def _find(self, path: str) -> Array | PlainArray:
+        array = self._container.find(self._prefix + path)
+        if array is None:
+            raise DamagedFileError(self.path, f"it has no array {self._prefix}{path}")
+        return array
 
     def record(self, file: str, group: str, sha256: str, size: int) -> EpisodeRecord:
         """Return the record of the episode; `file` is its name inside the dataset folder."""
@@ -381,16 +397,7 @@ def read_records(root: Path, file: str) -> list[EpisodeRecord]:
     try:
         return [
             EpisodeFile(container, group).record(file, group, found.sha256, found.state.bytes)
-            for group in episode_groups(container)
+            for group in container.groups()
         ]
     finally:
         container.close()
-
-
-def episode_groups(container: Container) -> list[str]:
-    """Return the names of a freshly opened container's episodes, in order of their numbers."""
-    names = {name.split("/")[1] for name in container.arrays if name.startswith("data/")}
-    strange = sorted(name for name in names if not layout.GROUP_NAME.fullmatch(name))
-    if strange:
-        raise DamagedFileError(container.path, f"it holds data/{strange[0]:.80}, which is no episode")
-    return sorted(names, key=lambda name: int(name.removeprefix("demo_")))

@@ -31,10 +31,8 @@ BLOCK_CHUNK_BYTES = 1 << 16
 # The memory image grows by this much; larger steps copy less.
 IMAGE_INCREMENT = 1 << 22
 _GZIP_LEVEL = 4
-_SPARE_BYTES = 1 << 25
-_STORED_DTYPES = {
-    np.dtype(code) for code in ("u1", "i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8")
-}
+SPARE_BYTES = 1 << 25
+_STORED_DTYPES = {np.dtype(code) for code in layout.ARRAY_DTYPES}
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ def encode_episode(
     }
     try:
         # HDF5 takes the process with it when its image cannot grow: the room for image and copies must be there before.
-        np.empty(3 * size + _SPARE_BYTES, np.uint8)
+        room_for(3 * size + SPARE_BYTES)
         image = _image(episode, codec, about, provenance or Provenance())
         # A reader refuses what unpacks to hundreds of times its size (an hour of a covered camera); half is a safe
         # margin.
@@ -100,18 +98,27 @@ def encode_episode(
         return with_trailer(image)
     except MemoryError as error:
         raise InfrastructureError(
-            f"Not enough memory to save an episode of {episode.steps} steps ({size / 1e6:.0f} MB; saving it takes three "
-            "times that). Free some memory or use fewer workers, then run the same command again."
+            f"Not enough memory to save an episode of {episode.steps} steps ({size / 1e6:.0f} MB; saving it takes "
+            "three times that). Free some memory or use fewer workers, then run the same command again."
         ) from error
+
+
+def room_for(size: int) -> None:
+    """Raise MemoryError unless there is room for this many bytes."""
+    np.empty(size, np.uint8)
+
+
+def create_image() -> h5py.h5f.FileID:
+    """Return an empty HDF5 file in memory; what is written into it alone decides its bytes."""
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_libver_bounds(h5py.h5f.LIBVER_EARLIEST, h5py.h5f.LIBVER_LATEST)
+    access.set_fapl_core(IMAGE_INCREMENT, False)  # no file behind it
+    return h5py.h5f.create(b"episode.h5", h5py.h5f.ACC_TRUNC, fapl=access)
 
 
 def _image(episode: Episode, codec: str, about: Mapping[str, str | int], provenance: Provenance) -> bytes:
     """Return the HDF5 file of an episode."""
-    # track_times stays off and nothing of this process goes in: bytes depend on the episode alone.
-    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
-    access.set_libver_bounds(h5py.h5f.LIBVER_EARLIEST, h5py.h5f.LIBVER_LATEST)
-    access.set_fapl_core(IMAGE_INCREMENT, False)  # no file behind it
-    file = h5py.h5f.create(b"episode.h5", h5py.h5f.ACC_TRUNC, fapl=access)
+    file = create_image()
     try:
         _write_tree(file, episode, codec, about, provenance)
         h5py.h5f.flush(file)
@@ -193,13 +200,13 @@ def _check_key(kind: str, name: str) -> None:
 def _write_tree(
     file: h5py.h5f.FileID, episode: Episode, codec: str, about: Mapping[str, str | int], provenance: Provenance
 ) -> None:
-    _attributes(file, {"format": layout.FORMAT_NAME, "format_version": layout.FORMAT_VERSION})
+    write_attributes(file, {"format": layout.FORMAT_NAME, "format_version": layout.FORMAT_VERSION})
     data = h5py.h5g.create(file, b"data")
-    _attributes(data, about)
+    write_attributes(data, about)
     demo = h5py.h5g.create(data, b"demo_0")
-    _attributes(demo, {**_facts(episode), **asdict(provenance)})
+    write_attributes(demo, {**_facts(episode), **asdict(provenance)})
     for path, array in _arrays(episode).items():
-        _dataset(demo, path, array, codec)
+        write_array(demo, path, array, codec)
 
 
 def _facts(episode: Episode) -> dict[str, str | int]:
@@ -244,7 +251,7 @@ def _arrays(episode: Episode) -> dict[str, npt.NDArray[Any]]:
     return arrays
 
 
-def _attributes(where: Any, values: Mapping[str, str | int]) -> None:  # noqa: ANN401  # a file or group id
+def write_attributes(where: Any, values: Mapping[str, str | int]) -> None:  # noqa: ANN401  # a file or group id
     """Write integers as int64 and texts as fixed-length UTF-8 (variable-length strings are refused by the reader)."""
     for name, value in values.items():
         if isinstance(value, str):
@@ -273,12 +280,44 @@ def _chunk_shape(array: npt.NDArray[Any]) -> tuple[int, ...]:
     return (min(rows, max(len(array), 1)), *row_shape)
 
 
-def _dataset(where: h5py.h5g.GroupID, path: str, array: npt.NDArray[Any], codec: str) -> None:
+def write_array(
+    where: h5py.h5g.GroupID | h5py.h5f.FileID, path: str, array: npt.NDArray[Any], codec: str | None
+) -> h5py.h5d.DatasetID:
+    """Write an array at a path inside a group: in chunks with checksums, or contiguous and bare if `codec` is None."""
     array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-    chunk = _chunk_shape(array)
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    creation.set_chunk(chunk)
     creation.set_obj_track_times(False)
+    most: tuple[int, ...] = array.shape
+    if codec is not None:
+        _set_chunks(creation, array, codec)
+        # Sides of length 0 (an episode without steps) may not be smaller than their chunk unless they could grow.
+        most = tuple(max(size, 1) for size in array.shape)
+    dataset = h5py.h5d.create(
+        where,
+        path.encode(),
+        h5py.h5t.py_create(array.dtype),
+        h5py.h5s.create_simple(array.shape, most),
+        creation,
+        _links(),
+    )
+    if array.size:
+        dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, array)
+    return dataset
+
+
+def copy_array(array: h5py.h5d.DatasetID, where: h5py.h5g.GroupID, path: str) -> None:
+    """Copy an array of another file to a path inside a group, chunk for chunk as it is stored."""
+    h5py.h5o.copy(array, b".", where, path.encode(), lcpl=_links())
+
+
+def _links() -> h5py.h5p.PropLCID:
+    links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+    links.set_create_intermediate_group(True)
+    return links
+
+
+def _set_chunks(creation: h5py.h5p.PropDCID, array: npt.NDArray[Any], codec: str) -> None:
+    creation.set_chunk(_chunk_shape(array))
     # A last chunk may reach past the data: its rest must be zeros, not whatever lay in memory.
     creation.set_fill_time(h5py.h5d.FILL_TIME_ALLOC)
     if codec == "gzip":
@@ -289,13 +328,6 @@ def _dataset(where: h5py.h5g.GroupID, path: str, array: npt.NDArray[Any], codec:
         filter_id, options = _blosc(array.itemsize)
         creation.set_filter(filter_id, h5py.h5z.FLAG_OPTIONAL, options)
     creation.set_fletcher32()
-    links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
-    links.set_create_intermediate_group(True)
-    # Sides of length 0 (an episode without steps) may not be smaller than their chunk unless they could grow.
-    space = h5py.h5s.create_simple(array.shape, tuple(max(size, 1) for size in array.shape))
-    dataset = h5py.h5d.create(where, path.encode(), h5py.h5t.py_create(array.dtype), space, creation, links)
-    if array.size:
-        dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, array)
 
 
 def _blosc(itemsize: int) -> tuple[int, tuple[int, ...]]:

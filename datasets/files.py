@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -363,6 +363,20 @@ def _sync_folder(folder: Path, calls: SystemCalls) -> None:
             raise
     finally:
         calls.close(fd)
+
+
+def unlink_all(files: Iterable[Path], calls: SystemCalls = POSIX) -> None:
+    """Remove files, those that are gone already passed over, and make that durable; raises DiskError."""
+    folders = set()
+    for file in files:
+        try:
+            with contextlib.suppress(FileNotFoundError):  # another process does the same
+                calls.unlink(file)
+        except OSError as error:
+            raise disk_error(file, error) from error
+        folders.add(file.parent)
+    for folder in sorted(folders):
+        settle(folder, calls)
 
 
 def settle(folder: Path, calls: SystemCalls = POSIX) -> None:

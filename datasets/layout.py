@@ -20,6 +20,10 @@ MANIFEST_NAME = re.compile(r"manifest-(\d{1,12})\.json")
 OVERLAY_NAME = re.compile(r"overlay-(\d{1,12})\.json")
 DATA_FILE = re.compile(r"(episodes/ep-\d{8,12}-[0-9a-f]{16}|shards/shard-\d{1,12})\.h5")
 GROUP_NAME = re.compile(r"demo_(0|[1-9]\d{0,11})")
+SHARD_LAYOUTS = ("sealed", "train")
+SHARD_EPISODES = 1000  # most episodes in a shard
+# What arrays may hold, as NumPy writes it: integers and floats of 1 to 8 bytes, little-endian.
+ARRAY_DTYPES = ("|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8")
 OBSERVATION_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
 
 # Per-step arrays and where they lie in `data/demo_<k>`; observations are beside them in `obs/<key>`.

@@ -173,6 +173,14 @@ def in_order(records: Iterable[EpisodeRecord]) -> tuple[EpisodeRecord, ...]:
     return tuple(sorted(records, key=lambda record: (record.index, record.file, record.group)))
 
 
+def by_file(records: Iterable[EpisodeRecord]) -> dict[str, list[EpisodeRecord]]:
+    """Return file -> its episodes, in order."""
+    files: dict[str, list[EpisodeRecord]] = {}
+    for record in records:
+        files.setdefault(record.file, []).append(record)
+    return files
+
+
 def write_manifest(path: Path | str, calls: SystemCalls = POSIX) -> Path:
     """Bring a dataset's manifest up to date: read the files the ruling one does not know, publish the next one.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import asdict, dataclass
@@ -15,17 +14,16 @@ from shopfloor.datasets.errors import DamagedFileError
 from shopfloor.datasets.files import (
     POSIX,
     SystemCalls,
-    disk_error,
     make_folder,
     publish,
     require_writable,
-    settle,
     sweep_temporaries,
+    unlink_all,
 )
 from shopfloor.datasets.identity import load_identity
-from shopfloor.datasets.manifest import Listing, inner_folder, list_dataset, publish_manifest
+from shopfloor.datasets.manifest import Listing, by_file, inner_folder, list_dataset, publish_manifest
 from shopfloor.datasets.overlays import load_overlays, tombstoned
-from shopfloor.datasets.transfer import Digests, by_file, unpack
+from shopfloor.datasets.transfer import Digests, unpack
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ def purge(path: Path | str, calls: SystemCalls = POSIX) -> Purge:
     # Only what no manifest lists is removed: whoever is stopped leaves none behind that names missing files.
     if shards or any(record.episode_id in left_out for record in listing.manifest.records):
         publish_manifest(root, {(record.file, record.group): record for record in kept}.values(), calls)
-    _unlink(doomed, calls)
+    unlink_all(doomed, calls)
     return Purge(len(removed), size)
 
 
@@ -139,16 +137,3 @@ def _loose_files(root: Path, left_out: Iterable[str]) -> list[Path]:
 
 def _episode_name(file: Path) -> re.Match[str] | None:
     return layout.EPISODE_NAME.match(file.name)  # not to its end: `repair` may have added a number
-
-
-def _unlink(files: Iterable[Path], calls: SystemCalls) -> None:
-    folders = set()
-    for file in files:
-        try:
-            with contextlib.suppress(FileNotFoundError):  # another process purges, too
-                calls.unlink(file)
-        except OSError as error:
-            raise disk_error(file, error) from error
-        folders.add(file.parent)
-    for folder in sorted(folders):
-        settle(folder, calls)

@@ -7,6 +7,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy.typing as npt
 
@@ -55,8 +56,11 @@ class Dataset:
         self._changes: Mapping[str, Change] = load_overlays(self.path, overlays)
         self._listing = list_dataset(self.path, tombstoned(self._changes))
         self._records = tuple(self._visible())
-        self._open: OrderedDict[int, tuple[Container, EpisodeFile]] = OrderedDict()
+        self._open: OrderedDict[int, EpisodeFile] = OrderedDict()
+        # Episodes of a shard share its container; it goes with the last of them.
+        self._containers: WeakValueDictionary[str, Container] = WeakValueDictionary()
         self._verified: dict[str, Verified] = {}
+        self._checked: dict[int, Verified] = {}
         self._max_open_files = max(max_open_files, 1)
         for damage in self.damage:
             logger.warning("%s is damaged: %s", damage.file, damage.problem)
@@ -110,6 +114,10 @@ class Dataset:
             DamagedFileError: what is wrong with the file.
         """
         record = self._record(index)
+        change = self._changes.get(record.episode_id)
+        if record.file.startswith(layout.SHARDS):
+            episode = self.open_episode(index).episode()  # one of many in a large file
+            return change.episode(episode) if change else episode
         path = self._locate(record)
         try:
             data = read_bytes(path)
@@ -122,7 +130,6 @@ class Dataset:
             episode = file.episode()
         finally:
             container.close()
-        change = self._changes.get(record.episode_id)
         return change.episode(episode) if change else episode
 
     def read_arrays(
@@ -155,36 +162,52 @@ class Dataset:
         kept = self._open.get(index)
         if kept:
             self._open.move_to_end(index)
-            return kept[1]
+            return kept
         record = self._record(index)
+        container = self._container(record)
+        verified = self._verified[record.file]
+        known = self._checked.get(index) is verified
+        file = EpisodeFile(container, record.group, record.steps if known else None)
+        if not known:
+            self._same_episode(file, record)
+            self._checked[index] = verified
+        self._open[index] = file
+        while len(self._open) > self._max_open_files:
+            self._open.popitem(last=False)
+        return file
+
+    def _container(self, record: EpisodeRecord) -> Container:
+        kept = self._containers.get(record.file)
+        if kept is not None:
+            return kept
         path = self._locate(record)
         before = self._verified.get(record.file)
         try:
             container, verified = Container.open(path, before)
+            if verified is not before and record.file.startswith(layout.SHARDS):
+                # Opened again, it does not hold on to everything that was looked at.
+                container, verified = Container.open(path, verified)
         except FileNotFoundError:
             raise DamagedFileError(path, "it is missing") from None
-        try:
-            file = EpisodeFile(container, record.group, record.steps if verified is before else None)
-            if verified is not before:
-                self._same_episode(file, record)
-        except BaseException:
-            container.close()
-            raise
         self._verified[record.file] = verified
-        self._open[index] = container, file
-        while len(self._open) > self._max_open_files:
-            self._open.popitem(last=False)
-        return file
+        self._containers[record.file] = container
+        return container
 
     def close(self) -> None:
         """Close the files that reading keeps open; reading opens them again."""
         # Dropped, not closed one by one: h5py looks at every handle of the process for each file that is closed, which
         # costs more than all other work on it where hundreds are open.
         self._open.clear()
+        self._containers.clear()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave open files behind when a copy goes to another process."""
-        return {**self.__dict__, "_open": OrderedDict()}
+        return {**self.__dict__, "_open": OrderedDict(), "_containers": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Start without open files."""
+        self.__dict__.update(state)
+        self._containers = WeakValueDictionary()
 
     def _record(self, index: int) -> EpisodeRecord:
         if not -len(self._records) <= index < len(self._records):

@@ -11,7 +11,7 @@ from typing import Any
 from shopfloor.core import sha256_hex
 from shopfloor.datasets import layout
 from shopfloor.datasets.container import Container
-from shopfloor.datasets.decode import EpisodeFile, EpisodeRecord, episode_groups
+from shopfloor.datasets.decode import EpisodeFile, EpisodeRecord
 from shopfloor.datasets.errors import DamagedFileError, FormatVersionError, NotADatasetError
 from shopfloor.datasets.files import (
     POSIX,
@@ -152,12 +152,12 @@ def _whole_episodes(root: Path, file: str) -> list[EpisodeRecord]:
     container = Container.of_bytes(path, data)
     try:
         container.check_chunks(inflate=True)
-        groups = episode_groups(container) if file.startswith(layout.SHARDS) else ["demo_0"]
+        groups = container.groups() if file.startswith(layout.SHARDS) else ["demo_0"]
         sha256 = sha256_hex(data)
         records = []
         for group in groups:
             episode = EpisodeFile(container, group)
-            episode.episode()
+            episode.proven_episode()
             records.append(episode.record(file, group, sha256, len(data)))
         return records
     finally:

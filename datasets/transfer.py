@@ -17,7 +17,7 @@ from shopfloor.datasets.encode import Provenance, encode_episode
 from shopfloor.datasets.errors import DamagedFileError
 from shopfloor.datasets.files import open_regular, read_bytes, read_error
 from shopfloor.datasets.jsonfile import parse_json
-from shopfloor.datasets.manifest import list_dataset, write_manifest
+from shopfloor.datasets.manifest import by_file, list_dataset, write_manifest
 from shopfloor.datasets.overlays import append_overlay, load_overlays
 from shopfloor.datasets.reader import Dataset
 
@@ -43,14 +43,6 @@ def refuse_inside(out: Path, roots: Iterable[Path]) -> None:
     for root in roots:
         if root.resolve() in (place, *place.parents):
             raise InvalidInputError(f"The result {out} would lie in the source {root}; choose a folder beside it.")
-
-
-def by_file(records: Iterable[EpisodeRecord]) -> dict[str, list[EpisodeRecord]]:
-    """Return file -> its episodes, in order."""
-    files: dict[str, list[EpisodeRecord]] = {}
-    for record in records:
-        files.setdefault(record.file, []).append(record)
-    return files
 
 
 def copy_records(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from shopfloor.datasets.decode import EpisodeFile, EpisodeRecord
 from shopfloor.datasets.errors import DamagedFileError, NotADatasetError
 from shopfloor.datasets.files import read_bytes
 from shopfloor.datasets.identity import load_identity
-from shopfloor.datasets.manifest import inner_folder, list_dataset, load_manifest, numbered
+from shopfloor.datasets.manifest import by_file, inner_folder, list_dataset, load_manifest, numbered
 from shopfloor.datasets.overlays import load_overlays, tombstoned
 
 
@@ -68,8 +69,8 @@ def verify(path: Path | str) -> list[Damage]:
     found += _damaged_json(root)
     listing = list_dataset(root, _left_out(root))
     found += [Damage.of(root / file, error) for file, error in listing.damage.items()]
-    for record in listing.records:
-        damage = _damaged_episode(root, record)
+    for file, records in by_file(listing.records).items():
+        damage = _damaged_file(root, file, records)
         if damage:
             found.append(damage)
     # A manifest may have been met twice.
@@ -97,10 +98,10 @@ def _damaged_json(root: Path) -> list[Damage]:
     return found
 
 
-def _damaged_episode(root: Path, record: EpisodeRecord) -> Damage | None:
-    path = root / record.file
+def _damaged_file(root: Path, file: str, records: Sequence[EpisodeRecord]) -> Damage | None:
+    path = root / file
     try:
-        _check_episode(path, record)
+        _check_file(path, records)
     except FileNotFoundError:
         return Damage.of(path, DamagedFileError(path, "it is missing"))
     except ShopfloorError as error:
@@ -108,16 +109,24 @@ def _damaged_episode(root: Path, record: EpisodeRecord) -> Damage | None:
     return None
 
 
-def _check_episode(path: Path, record: EpisodeRecord) -> None:
+def _check_file(path: Path, records: Sequence[EpisodeRecord]) -> None:
     data = read_bytes(path)
     container = Container.of_bytes(path, data)
     try:
         container.check_chunks(inflate=True)
-        file = EpisodeFile(container, record.group)
-        found = file.record(record.file, record.group, sha256_hex(data), len(data)).to_json()
-        differing = [name for name, value in record.to_json().items() if found[name] != value]
-        if differing:
-            raise DamagedFileError(path, f"its {', '.join(differing)} differ from what the manifest says")
-        file.episode()
+        listed = {record.group for record in records}
+        if listed != set(container.groups()):
+            raise DamagedFileError(path, f"the manifest lists {len(listed)} of its {len(container.groups())} episodes")
+        sha256 = sha256_hex(data)
+        for record in records:
+            _check_episode(EpisodeFile(container, record.group), record, sha256, len(data))
     finally:
         container.close()
+
+
+def _check_episode(file: EpisodeFile, record: EpisodeRecord, sha256: str, size: int) -> None:
+    found = file.record(record.file, record.group, sha256, size).to_json()
+    differing = [name for name, value in record.to_json().items() if found[name] != value]
+    if differing:
+        raise DamagedFileError(file.path, f"its {', '.join(differing)} differ from what the manifest says")
+    file.proven_episode()

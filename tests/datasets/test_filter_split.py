@@ -7,17 +7,13 @@ import numpy as np
 import pytest
 
 from shopfloor.core import DiskError, InvalidInputError, UnknownNameError
+from shopfloor.datasets.compact import compact
 from shopfloor.datasets.copies import filter_episodes, initial_state, split
 from shopfloor.datasets.edit import delete, relabel
 from shopfloor.datasets.errors import DamagedFileError, NotADatasetError
 from shopfloor.datasets.overlays import append_overlay
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.store import EpisodeWriter
-
-
-@pytest.fixture
-def compact():
-    return pytest.importorskip("shopfloor.datasets.compact").compact
 
 
 def contents(root):
@@ -65,7 +61,7 @@ def test_a_copy_carries_the_words_about_its_episodes_only(dataset, tmp_path):
 
 
 @pytest.mark.parametrize("layout", ["sealed", "train"])
-def test_a_copy_out_of_a_shard(dataset, tmp_path, make_episode, assert_same, compact, layout):
+def test_a_copy_out_of_a_shard(dataset, tmp_path, make_episode, assert_same, layout):
     compact(dataset, layout=layout)
     filter_episodes(dataset, "seed != 1", out=tmp_path / "copy")
     copy = Dataset(tmp_path / "copy")
@@ -215,7 +211,7 @@ def test_every_episode_is_in_one_part_and_no_initial_state_in_two(many, tmp_path
     assert len(homes) == 13 - 3 + 13 - 2  # as planted
 
 
-def test_an_equal_seed_gives_equal_parts_whatever_the_files_look_like(many, tmp_path, compact):
+def test_an_equal_seed_gives_equal_parts_whatever_the_files_look_like(many, tmp_path):
     split(many, tmp_path / "one", seed=3)
     compact(many)
     split(many, tmp_path / "two", seed=3)

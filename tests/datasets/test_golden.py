@@ -54,7 +54,8 @@ def test_every_value_is_as_it_was(golden):
     assert dataset.verify() == []
     assert [describe(dataset.read(index)) for index in range(len(dataset))] == expected["episodes"]
     assert [record.to_json() | {"weight": record.weight} for record in dataset.records] == expected["records"]
-    assert {**dataset.info(), "path": ""} == expected["info"]
+    info = {**dataset.info(), "path": ""}
+    assert {key: info[key] for key in expected["info"]} == expected["info"]  # a later release may say more
 
 
 def test_windows_of_it(golden):

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from shopfloor.core import InvalidInputError
+from shopfloor.datasets.compact import compact
 from shopfloor.datasets.digest import episode_digest
 from shopfloor.datasets.edit import delete, relabel
 from shopfloor.datasets.errors import DamagedFileError, FormatVersionError, NotADatasetError
@@ -14,11 +15,6 @@ from shopfloor.datasets.merge import merge
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.store import EpisodeWriter, Provenance, write_manifest
 from shopfloor.datasets.verify import verify
-
-
-@pytest.fixture
-def compact():
-    return pytest.importorskip("shopfloor.datasets.compact").compact
 
 
 def contents(root):
@@ -88,7 +84,7 @@ def test_one_id_for_two_episodes_is_refused(write, tmp_path, make_episode, descr
 
 
 @pytest.mark.parametrize("layout", ["sealed", "train"])
-def test_shards(write, tmp_path, compact, layout):
+def test_shards(write, tmp_path, layout):
     one, two, three = write("one", 0, 1, 2), write("two", 2, 3, 4), write("three", 0, 5)
     expected = pairs(one) | pairs(two) | pairs(three)
     compact(one, layout=layout)

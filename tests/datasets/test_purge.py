@@ -6,6 +6,7 @@ import errno
 import pytest
 
 from shopfloor.core import DiskError, InvalidInputError
+from shopfloor.datasets.compact import compact
 from shopfloor.datasets.edit import delete, purge
 from shopfloor.datasets.errors import DamagedFileError, NotADatasetError
 from shopfloor.datasets.files import POSIX
@@ -14,11 +15,6 @@ from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.repair import repair
 from shopfloor.datasets.store import EpisodeWriter, write_manifest
 from shopfloor.datasets.verify import verify
-
-
-@pytest.fixture
-def compact():
-    return pytest.importorskip("shopfloor.datasets.compact").compact
 
 
 @pytest.fixture
@@ -125,7 +121,7 @@ def test_a_file_that_is_gone_is_no_damage_where_another_holds_its_episode(datase
 
 
 @pytest.mark.parametrize("layout", ["sealed", "train"])
-def test_shards(dataset, ids, compact, layout, make_episode, assert_same):
+def test_shards(dataset, ids, layout, make_episode, assert_same):
     compact(dataset, layout=layout)
     delete(dataset, ids=[ids[1]])
     assert purge(dataset).episodes == 1
@@ -138,7 +134,7 @@ def test_shards(dataset, ids, compact, layout, make_episode, assert_same):
     assert purge(dataset).episodes == 0
 
 
-def test_a_shard_of_which_nothing_stays(dataset, ids, compact):
+def test_a_shard_of_which_nothing_stays(dataset, ids):
     compact(dataset)
     delete(dataset, "True")
     assert purge(dataset).episodes == 3
@@ -146,7 +142,7 @@ def test_a_shard_of_which_nothing_stays(dataset, ids, compact):
     assert (len(Dataset(dataset)), verify(dataset)) == (0, [])
 
 
-def test_a_damaged_shard_is_left_alone(dataset, ids, compact):
+def test_a_damaged_shard_is_left_alone(dataset, ids):
     compact(dataset)
     delete(dataset, ids=[ids[1]])
     (path,) = (dataset / "shards").iterdir()
@@ -190,7 +186,7 @@ def test_stopped_at_any_call_it_is_finished_by_the_next(tmp_path, request, descr
         write_manifest(root)
         ids = [record.episode_id for record in Dataset(root).records]
         if bundled:
-            request.getfixturevalue("compact")(root)
+            compact(root)
         delete(root, ids=[ids[1]])
         left = stop
 

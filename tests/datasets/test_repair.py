@@ -10,6 +10,7 @@ import pytest
 
 from shopfloor.core import DiskError, InvalidInputError
 from shopfloor.datasets import files
+from shopfloor.datasets.compact import compact
 from shopfloor.datasets.edit import delete
 from shopfloor.datasets.errors import DamagedFileError, FormatVersionError, NotADatasetError
 from shopfloor.datasets.files import POSIX
@@ -231,7 +232,7 @@ def test_a_read_only_folder(dataset, records, monkeypatch):
 
 
 def test_a_damaged_shard_loses_what_no_other_file_holds(dataset, records, make_episode, description):
-    pytest.importorskip("shopfloor.datasets.compact").compact(dataset)
+    compact(dataset)
     EpisodeWriter(dataset, description).write(make_episode(1, 5), 1)
     (shard,) = (dataset / "shards").iterdir()
     assert repair(dataset, dry_run=True).set_aside == ()
