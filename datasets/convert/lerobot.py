@@ -14,7 +14,7 @@ from typing import Any
 from shopfloor.core import Episode, EpisodeSpec, InvalidInputError, ShopfloorError, UnknownNameError
 from shopfloor.datasets.convert.formats import Exported, ExportOptions, Imported, ImportOptions
 from shopfloor.datasets.convert.incoming import Incoming
-from shopfloor.datasets.convert.lerobot_extra import Extra, extra_arrays, extra_facts
+from shopfloor.datasets.convert.lerobot_extra import Extra, extra_arrays
 from shopfloor.datasets.convert.lerobot_foreign import describe, foreign_episode, plan_import
 from shopfloor.datasets.convert.lerobot_info import Info
 from shopfloor.datasets.convert.lerobot_layout import EXTRA_KIND, EXTRA_VERSION, plan_features, step_rows
@@ -22,6 +22,7 @@ from shopfloor.datasets.convert.lerobot_places import read_tasks
 from shopfloor.datasets.convert.lerobot_rows import read_frames
 from shopfloor.datasets.convert.lerobot_video import find_encoder
 from shopfloor.datasets.convert.lerobot_write import LeRobotWriter, Sizes
+from shopfloor.datasets.convert.parts import episode_facts
 from shopfloor.datasets.convert.selection import Selection, given_actions
 from shopfloor.datasets.encode import Provenance
 from shopfloor.datasets.identity import DIGEST, identity_json
@@ -81,7 +82,7 @@ def _add(writer: LeRobotWriter, episode: Episode, keys: Sequence[str], options: 
     actions = given_actions(episode, options)
     rows = step_rows(episode, actions, writer.features)
     arrays = extra_arrays(episode, keys, writer.features, own_actions=actions is not episode.actions)
-    writer.add(episode.instruction, rows, extra_facts(episode), arrays)
+    writer.add(episode.instruction, rows, episode_facts(episode), arrays)
 
 
 def _splits(selection: Selection) -> dict[str, str]:

@@ -26,19 +26,6 @@ _DTYPES = {np.dtype(code).name for code in ("?", "u1", "i1", "u2", "i2", "u4", "
 Arrays = dict[str, npt.NDArray[Any]]
 
 
-def extra_facts(episode: Episode) -> dict[str, Any]:
-    """Return an episode's facts as JSON data."""
-    return {
-        "spec": episode.spec.to_json(),
-        "instruction": episode.instruction,
-        "outcome": episode.outcome,
-        "reason": episode.reason,
-        "terminated": episode.terminated,
-        "stages": [[int(step), stage] for step, stage in episode.stages],
-        "object_names": list(episode.object_names),
-    }
-
-
 def extra_arrays(episode: Episode, keys: Sequence[str], features: Sequence[Feature], own_actions: bool) -> Arrays:
     """Return the arrays of an episode that its frames do not hold.
 
