@@ -24,7 +24,6 @@ from shopfloor.datasets.files import (
     sweep_temporaries,
     unlink_all,
 )
-from shopfloor.datasets.identity import load_identity
 from shopfloor.datasets.layout import DATASET_FILE, EPISODES, FOLDERS, SHARD_LAYOUTS, SHARDS, shard_file
 from shopfloor.datasets.manifest import Listing, by_file, data_files, list_dataset, publish_manifest
 from shopfloor.datasets.overlays import append_overlay, load_overlays, tombstoned
@@ -88,18 +87,18 @@ def compact(
     Raises:
         NotADatasetError, FormatVersionError: as `Dataset`. UnknownNameError: the layout.
         DamagedFileError: a file is damaged, or two files hold different episodes of one id; nothing was removed.
-        InvalidInputError: the place cannot be written to, or `out` exists or lies in the dataset.
+        InvalidInputError: the place cannot be written to; `out` exists or lies in the dataset, or would be empty.
         DiskError: the disk refused. InfrastructureError: not enough memory.
     """
     if layout not in SHARD_LAYOUTS:
         raise UnknownNameError("layout", layout, SHARD_LAYOUTS)
     if shard_bytes < 1:
         raise InvalidInputError(f"shard_bytes is {shard_bytes}; expected at least 1.")
-    root = Path(path).absolute()
-    load_identity(root)
+    dataset = Dataset(path)
     if out is None:
-        return _in_place(root, layout, shard_bytes, calls)
-    return _anew(Dataset(root), Path(out), layout, shard_bytes, calls)
+        refuse_damage(dataset, "Nothing was bundled.")
+        return _in_place(dataset.path, layout, shard_bytes, calls)
+    return _anew(dataset, Path(out), layout, shard_bytes, calls)
 
 
 def _in_place(root: Path, kind: str, shard_bytes: int, calls: SystemCalls) -> Compaction:
@@ -152,17 +151,21 @@ def _build(
     """Yield shards' bytes and the records of the episodes in them, in order of their groups."""
     builder: ShardBuilder | None = None
     sources: list[EpisodeRecord] = []
-    for file, held in by_file(records).items():
-        with contextlib.closing(Container.open(root / file)[0]) as container:
-            for record in held:
-                if builder and not builder.fits(container, record, shard_bytes):
-                    yield builder.finish(), sources
-                    builder, sources = None, []
-                builder = builder or ShardBuilder(kind, container.attributes("data"))
-                builder.add(container, record, episode_digest(EpisodeFile(container, record.group).episode()))
-                sources.append(record)
-    if builder:
-        yield builder.finish(), sources
+    try:
+        for file, held in by_file(records).items():
+            with contextlib.closing(Container.open(root / file)[0]) as container:
+                for record in held:
+                    if builder and not builder.fits(container, record, shard_bytes):
+                        yield builder.finish(), sources
+                        builder, sources = None, []
+                    builder = builder or ShardBuilder(kind, container.attributes("data"))
+                    builder.add(container, record, episode_digest(EpisodeFile(container, record.group).episode()))
+                    sources.append(record)
+        if builder:
+            yield builder.finish(), sources
+    finally:
+        if builder:
+            builder.close()
 
 
 def _publish_next(root: Path, data: bytes, calls: SystemCalls) -> str:
@@ -192,6 +195,8 @@ def _anew(dataset: Dataset, out: Path, kind: str, shard_bytes: int, calls: Syste
     refuse_damage(dataset)
     refuse_inside(out, [dataset.path])
     root = dataset.path
+    if not len(dataset):
+        raise InvalidInputError(f"{root} has no episodes to bundle; `data info` says what it holds.")
     held = {record.episode_id: record for record in list_dataset(root).records}
     records = [held[record.episode_id] for record in dataset.records]
     changes = load_overlays(root)

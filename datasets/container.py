@@ -49,6 +49,8 @@ def hdf5_errors(path: Path) -> Iterator[None]:
         yield
     except MemoryError as error:
         raise read_error(path, OSError(errno.ENOMEM, "not enough memory")) from error
+    except FileNotFoundError:
+        raise
     except _HDF5_ERRORS as error:
         if isinstance(error, OSError) and error.errno in NOT_DAMAGE:
             raise read_error(path, error) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -30,6 +31,7 @@ ROW_CHUNK_BYTES = 4096
 BLOCK_CHUNK_BYTES = 1 << 16
 # The memory image grows by this much; larger steps copy less.
 IMAGE_INCREMENT = 1 << 22
+_IMAGES = itertools.count()
 _GZIP_LEVEL = 4
 SPARE_BYTES = 1 << 25
 _STORED_DTYPES = {np.dtype(code) for code in layout.ARRAY_DTYPES}
@@ -113,7 +115,8 @@ def create_image() -> h5py.h5f.FileID:
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     access.set_libver_bounds(h5py.h5f.LIBVER_EARLIEST, h5py.h5f.LIBVER_LATEST)
     access.set_fapl_core(IMAGE_INCREMENT, False)  # no file behind it
-    return h5py.h5f.create(b"episode.h5", h5py.h5f.ACC_TRUNC, fapl=access)
+    # HDF5 tells open images apart by their names; none is in the bytes.
+    return h5py.h5f.create(b"image-%d" % next(_IMAGES), h5py.h5f.ACC_TRUNC, fapl=access)
 
 
 def _image(episode: Episode, codec: str, about: Mapping[str, str | int], provenance: Provenance) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -55,7 +56,7 @@ class Dataset:
         self.identity = load_identity(self.path)
         self._changes: Mapping[str, Change] = load_overlays(self.path, overlays)
         self._listing = list_dataset(self.path, tombstoned(self._changes))
-        self._records = tuple(self._visible())
+        self._records = list(self._visible())
         self._open: OrderedDict[int, EpisodeFile] = OrderedDict()
         # Episodes of a shard share its container; it goes with the last of them.
         self._containers: WeakValueDictionary[str, Container] = WeakValueDictionary()
@@ -122,7 +123,8 @@ class Dataset:
         try:
             data = read_bytes(path)
         except FileNotFoundError:
-            raise DamagedFileError(path, "it is missing") from None
+            self._follow(index)
+            return self.read(index)
         container = Container.of_bytes(path, data)
         try:
             file = EpisodeFile(container, record.group)
@@ -164,7 +166,11 @@ class Dataset:
             self._open.move_to_end(index)
             return kept
         record = self._record(index)
-        container = self._container(record)
+        try:
+            container = self._container(record)
+        except FileNotFoundError:
+            self._follow(index)
+            return self.open_episode(index)
         verified = self._verified[record.file]
         known = self._checked.get(index) is verified
         file = EpisodeFile(container, record.group, record.steps if known else None)
@@ -182,13 +188,10 @@ class Dataset:
             return kept
         path = self._locate(record)
         before = self._verified.get(record.file)
-        try:
-            container, verified = Container.open(path, before)
-            if verified is not before and record.file.startswith(layout.SHARDS):
-                # Opened again, it does not hold on to everything that was looked at.
-                container, verified = Container.open(path, verified)
-        except FileNotFoundError:
-            raise DamagedFileError(path, "it is missing") from None
+        container, verified = Container.open(path, before)
+        if verified is not before and record.file.startswith(layout.SHARDS):
+            # Opened again, it does not hold on to everything that was looked at.
+            container, verified = Container.open(path, verified)
         self._verified[record.file] = verified
         self._containers[record.file] = container
         return container
@@ -208,6 +211,17 @@ class Dataset:
         """Start without open files."""
         self.__dict__.update(state)
         self._containers = WeakValueDictionary()
+
+    def _follow(self, index: int) -> None:
+        """Find an episode whose file is gone where `compact` or `purge` put it meanwhile; raises DamagedFileError."""
+        held = {record.episode_id: record for record in list_dataset(self.path).records}
+        lost = self._record(index)
+        if lost.episode_id not in held or held[lost.episode_id].file == lost.file:
+            raise DamagedFileError(self._locate(lost), "it is missing")
+        for position, record in enumerate(self._records):
+            found = held.get(record.episode_id, record)
+            place = {name: getattr(found, name) for name in ("file", "group", "sha256", "bytes")}
+            self._records[position] = dataclasses.replace(record, **place)
 
     def _record(self, index: int) -> EpisodeRecord:
         if not -len(self._records) <= index < len(self._records):

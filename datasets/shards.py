@@ -95,10 +95,14 @@ class ShardBuilder:
         write_attributes(self._data, {**self.about, "total": self._steps})
         if self.kind == "train":
             write_array(self._file, INDEX, np.frombuffer(b"".join(self._lines), np.uint8), None)
-        try:
-            h5py.h5f.flush(self._file)
-            return with_trailer(self._file.get_file_image())
-        finally:
+        h5py.h5f.flush(self._file)
+        data = with_trailer(self._file.get_file_image())
+        self.close()
+        return data
+
+    def close(self) -> None:
+        """Forget the shard."""
+        if self._file.valid:
             self._file.close()
 
     def _size(self, container: Container, record: EpisodeRecord) -> int:

@@ -24,16 +24,15 @@ from shopfloor.datasets.reader import Dataset
 _BLOCK = 1 << 22
 
 
-def refuse_damage(dataset: Dataset) -> None:
-    """Raise DamagedFileError if anything is damaged: a copy without it would hide the loss."""
+def refuse_damage(dataset: Dataset, why: str = "A copy would hide the loss, so none is made.") -> None:
+    """Raise DamagedFileError, saying why, if anything is damaged."""
     if dataset.damage:
         first = dataset.damage[0]
         more = f" ({len(dataset.damage) - 1} more files are damaged, too)" if len(dataset.damage) > 1 else ""
         raise DamagedFileError(
             first.file,
             first.problem + more,
-            f"A copy would hide the loss, so none is made. `data repair {dataset.path}` sets damaged files aside; then "
-            "run this again.",
+            f"{why} `data repair {dataset.path}` sets damaged files aside; then run this again.",
         )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from fault_episodes import DESCRIPTION, assert_same, make_episode
 
 from shopfloor.core import Episode, InvalidInputError
+from shopfloor.datasets.compact import compact
 from shopfloor.datasets.copies import filter_episodes
 from shopfloor.datasets.edit import delete
 from shopfloor.datasets.errors import NotADatasetError
@@ -43,6 +44,7 @@ class Operation:
         others: datasets in `root` that it leaves alone, and the episodes in them.
         damaged: whether something is damaged before.
         at_once: whether the dataset appears whole: with all episodes, or not at all.
+        alike: whether its calls are refused in the ways of others, so that a few are enough.
     """
 
     prepare: Callable[[Path], object]
@@ -54,6 +56,7 @@ class Operation:
     others: tuple[tuple[str, frozenset[int]], ...] = ()
     damaged: bool = False
     at_once: bool = False
+    alike: bool = False
 
 
 def commit(root: Path, *indices: int, name: str = "data") -> Path:
@@ -73,6 +76,20 @@ def listed(root: Path, *indices: int, name: str = "data") -> Path:
 
 def _to_purge(root: Path) -> None:
     delete(listed(root, 0, 1, 2), ids=[IDS[0]])
+
+
+def _to_compact_on(root: Path) -> None:
+    """A shard, an episode that lies in it and beside it, a new one, and a deleted one."""
+    path = listed(root, 0, 1)
+    compact(path)
+    commit(root, 1, 2, 3)
+    delete(path, ids=[IDS[3]])
+
+
+def _to_purge_a_shard(root: Path) -> None:
+    path = listed(root, 0, 1, 2)
+    compact(path)
+    delete(path, ids=[IDS[0]])
 
 
 def _to_repair(root: Path) -> None:
@@ -108,6 +125,28 @@ OPERATIONS = {
         lambda root: listed(root, 0, 1), lambda root: delete(root / "data", ids=[IDS[0]]), {1}, {1}, frozenset({0})
     ),
     "purge": Operation(_to_purge, lambda root: purge(root / "data"), {1, 2}, {1, 2}),
+    "purge of a shard": Operation(_to_purge_a_shard, lambda root: purge(root / "data"), {1, 2}, {1, 2}, alike=True),
+    "compact": Operation(
+        lambda root: listed(root, 0, 1, 2),
+        lambda root: compact(root / "data", shard_bytes=140_000),
+        {0, 1, 2},
+        {0, 1, 2},
+        alike=True,
+    ),
+    "compact without a manifest": Operation(
+        lambda root: commit(root, 0, 1), lambda root: compact(root / "data", layout="train"), {0, 1}, {0, 1}, alike=True
+    ),
+    "compact once more": Operation(_to_compact_on, lambda root: compact(root / "data"), {0, 1, 2}, {0, 1, 2}),
+    "compact out": Operation(
+        lambda root: listed(root, 0, 1),
+        lambda root: _unless_there(root / "flat", lambda: compact(root / "data", layout="train", out=root / "flat")),
+        set(),
+        {0, 1},
+        name="flat",
+        others=(("data", frozenset({0, 1})),),
+        at_once=True,
+        alike=True,
+    ),
     "repair": Operation(_to_repair, lambda root: repair(root / "data"), {1}, {1}, damaged=True),
     "merge": Operation(
         _to_merge,

@@ -15,8 +15,8 @@ from shopfloor.datasets.store import write_manifest
 
 # Each once, and two of them from then on for ever.
 FAULTS = [*((fault, "once") for fault in ERRORS), ("ENOSPC", "for ever"), ("EIO", "for ever")]
-# Copies make many calls that are all alike.
-FAULTS_OF_COPIES = (("ENOSPC", "once"), ("EIO", "for ever"), ("short", "once"))
+# For calls that are like those of other operations, or many that are all alike.
+FAULTS_ALIKE = (("ENOSPC", "once"), ("EIO", "for ever"), ("short", "once"))
 QUICK_STOPS = ("commit",)
 QUICK_FAULTS = (("commit", "ENOSPC", "once"),)
 
@@ -74,7 +74,7 @@ def test_stopped_before_and_within_every_call(tmp_path, name):
         [
             (name, *fault)
             for name, operation in OPERATIONS.items()
-            for fault in (FAULTS_OF_COPIES if operation.at_once else FAULTS)
+            for fault in (FAULTS_ALIKE if operation.at_once or operation.alike else FAULTS)
         ],
         QUICK_FAULTS,
     ),

@@ -11,6 +11,7 @@ from fault_model import Model, folder_bytes, make_folder_of
 from fault_operations import IDS, OPERATIONS, check, commit
 
 from shopfloor.core import ShopfloorError
+from shopfloor.datasets.compact import compact
 from shopfloor.datasets.edit import delete
 from shopfloor.datasets.overlays import append_overlay
 from shopfloor.datasets.purge import purge
@@ -37,6 +38,10 @@ def live(root, disk):
     disk.report(("there", 3))
     append_overlay(root / "data", [{"op": "weight", "episode_id": IDS[3], "weight": 2.0}])
     disk.report(("heavy", 3))
+    compact(root / "data")
+    commit(root, 4)
+    disk.report(("there", 4))
+    compact(root / "data", layout="train")
 
 
 def expect(reported):
@@ -98,12 +103,11 @@ def test_what_was_reported_survives(tmp_path, life, states):
 
 
 def resume_and_cut_power(folder, states):
-    """Kill a life at every call in turn, live it again to the end, then cut the power: `states` in all."""
+    """Kill a life at every call in turn, live it again to the end, then cut the power, `states` times in all."""
     root = folder / "count"
     root.mkdir()
     with Disk(root) as disk:
         live(root, disk)
-    found = []
     for at in range(disk.calls):
         root = folder / f"killed-{at}"
         root.mkdir()
@@ -112,13 +116,12 @@ def resume_and_cut_power(folder, states):
         with Disk(root) as second:
             live_on(root, second)
         log = [*first.log, *_renumbered(second.log, 1000)]
-        found += cut_power(Model({}, log), -(-states // disk.calls), folder)
-    return found
+        yield from cut_power(Model({}, log), -(-states // disk.calls), folder)
 
 
 @pytest.mark.slow
 def test_what_was_reported_survives_when_a_killed_run_was_resumed_before(tmp_path):
-    found = resume_and_cut_power(tmp_path, STATES)
+    found = list(resume_and_cut_power(tmp_path, STATES))
     assert len(found) >= STATES
     assert [problem for problem in found if problem] == []
 
@@ -140,6 +143,7 @@ def live_on(root, disk):
     commit(root, 2, 3)
     disk.report(("there", 2))
     disk.report(("there", 3))
+    compact(root / "data")
 
 
 def _renumbered(log, first):
