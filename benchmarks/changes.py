@@ -13,6 +13,7 @@ import h5py
 
 from shopfloor.datasets.files import TRAILER_BYTES
 from shopfloor.datasets.jsonfile import json_digest
+from shopfloor.datasets.shard_index import INDEX
 
 _NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1, (1 << 64) - 1)
 _VALUES: tuple[Any, ...] = (
@@ -24,12 +25,17 @@ _CHARACTERS = '0123456789-+.eE{}[]",:\\/untrflasNI \x00é'
 
 
 def structures(data: bytes) -> list[tuple[int, int]]:
-    """Return what of an HDF5 file with a trailer is not the content of arrays: (start, stop) in bytes."""
+    """Return what of an HDF5 file with a trailer is not the content of arrays: (start, stop) in bytes.
+
+    A train shard's index counts as structure.
+    """
     chunks = []
 
-    def visit(_: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset):
+    def visit(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset) and item.chunks:
             item.id.chunk_iter(lambda info: chunks.append((info.byte_offset, info.byte_offset + info.size)))
+        elif isinstance(item, h5py.Dataset) and item.size and name != INDEX:
+            chunks.append((item.id.get_offset(), item.id.get_offset() + item.nbytes))
 
     with h5py.File(io.BytesIO(data[:-TRAILER_BYTES]), "r") as file:
         file.visititems(visit)

@@ -3,8 +3,8 @@
     python -m benchmarks.durability --kills 1000
     python -m benchmarks.durability --fuzz-seconds 600
 
-A kill: a process commits small episodes back to back, every few of them followed by a manifest or an overlay,
-and reports each through a pipe once its commit has returned; SIGKILL comes after a random 2 to 200 ms. Then
+A kill: a process commits small episodes back to back, every few of them followed by a manifest, an overlay or a
+compaction, and reports each through a pipe once its commit has returned; SIGKILL comes after a random 2 to 200 ms. Then
 everything reported so far must be read back bit for bit, and everything under a final name must be whole. Exits 1 if
 anything was lost, unreadable or torn, or if the reader crashed, hung or raised what it should not.
 """
@@ -30,7 +30,9 @@ import numpy as np
 
 from benchmarks.fuzz import Fuzzed, fuzz
 from shopfloor.core import Episode, EpisodeSpec, ShopfloorError
+from shopfloor.datasets.compact import compact
 from shopfloor.datasets.files import check_trailer
+from shopfloor.datasets.layout import SHARD_LAYOUTS
 from shopfloor.datasets.overlays import append_overlay
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.store import EpisodeWriter, write_manifest
@@ -141,7 +143,10 @@ def kill_writers(count: int, folder: Path, seed: int = 0) -> Kills:
 
 def _highest(root: Path) -> int:
     """Return the highest index in a dataset, -1 without any: episodes that nobody reported count too."""
-    return max((int(path.name.split("-")[1]) for path in root.glob("episodes/ep-*.h5")), default=-1)
+    try:
+        return max((record.index for record in Dataset(root).records), default=-1)
+    except ShopfloorError:  # killed before there was a dataset
+        return -1
 
 
 def _killed_writer(root: Path, first: int, dice: random.Random) -> dict[int, str]:
@@ -181,6 +186,8 @@ def _write_for_ever(root: Path, first: int, pipe: int) -> None:
             write_manifest(root)
         elif index % 4 == 2:
             append_overlay(root, [{"op": "weight", "episode_id": episode.spec.episode_id, "weight": 0.5}])
+        elif index % 8 == 7:
+            compact(root, layout=SHARD_LAYOUTS[index // 8 % 2])
         index += 1
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import random
+import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -19,7 +20,9 @@ from pathlib import Path
 from benchmarks.changes import change_image, change_json, structures
 from benchmarks.children import Outcome, outcomes
 from shopfloor.core import Episode, InvalidInputError, ShopfloorError
+from shopfloor.datasets.compact import compact
 from shopfloor.datasets.files import TRAILER_BYTES, with_trailer
+from shopfloor.datasets.layout import SHARD_LAYOUTS
 from shopfloor.datasets.overlays import append_overlay
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.store import EpisodeWriter, write_manifest
@@ -28,6 +31,7 @@ LIMIT_S = 5.0
 ADDRESS_SPACE = 4 << 30
 BATCH = 200
 CODECS = ("blosc", "gzip", "none")
+KINDS = (*CODECS, *SHARD_LAYOUTS)
 
 
 @dataclass
@@ -82,7 +86,7 @@ def fuzz(
         What the reader did.
     """
     logging.disable(logging.CRITICAL)  # the reader warns of each damaged file, and they all are
-    targets = [target for codec in CODECS for target in _targets(folder / codec, codec, make_episode)]
+    targets = [target for kind in KINDS for target in _targets(folder / kind, kind, make_episode)]
     result, began, batch = Fuzzed(), time.monotonic(), 0
     while time.monotonic() - began < seconds:
         target = targets[batch % len(targets)]
@@ -184,12 +188,16 @@ def _fail_on_damage(dataset: Dataset) -> None:
         raise InvalidInputError(damage.problem)
 
 
-def _targets(path: Path, codec: str, make_episode: Callable[[int], Episode]) -> list[Target]:
-    """Make a dataset; return its episode and its JSON files."""
-    writer = EpisodeWriter(path, {"cell": make_episode(0).spec.cell}, codec)
+def _targets(path: Path, kind: str, make_episode: Callable[[int], Episode]) -> list[Target]:
+    """Make a dataset of one episode, or of a shard with two; return its data file and its JSON files."""
+    writer = EpisodeWriter(path, {"cell": make_episode(0).spec.cell}, kind if kind in CODECS else CODECS[0])
     writer.write(make_episode(0), 0)
+    if kind in SHARD_LAYOUTS:
+        writer.write(make_episode(1), 1)
+        compact(path, layout=kind)
+        shutil.rmtree(path / "manifests")  # the shard has to say itself what is in it
     append_overlay(path, [{"op": "weight", "episode_id": make_episode(0).spec.episode_id, "weight": 0.5}])
-    if codec != "gzip":  # one in which every file has to prove itself
+    if kind in ("blosc", "none"):  # the others are such in which every file has to prove itself
         write_manifest(path)
-    files = [min(path.glob("episodes/*.h5")), *path.rglob("*.json")]
+    files = [*path.rglob("*.h5"), *path.rglob("*.json")]
     return [Target(file, path) for file in files]

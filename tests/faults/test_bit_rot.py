@@ -6,11 +6,13 @@ import itertools
 import json
 import logging
 import random
+import shutil
 
 import pytest
 from fault_episodes import DESCRIPTION, ROOT, children, load, make_episode
 
 from shopfloor.core import ShopfloorError
+from shopfloor.datasets.compact import compact
 from shopfloor.datasets.digest import episode_digest
 from shopfloor.datasets.overlays import append_overlay
 from shopfloor.datasets.reader import Dataset
@@ -46,11 +48,22 @@ def finished(root, codec="blosc"):
     return root
 
 
+def bundled(root, layout, *, listed=True):
+    """The same in one shard."""
+    compact(finished(root), layout=layout)
+    if not listed:
+        shutil.rmtree(root / "manifests")
+    return root
+
+
 # What is damaged: how the dataset is made, and which of its files.
 KINDS = {
     "loose, blosc": (lambda root: finished(root), "episodes/ep-00000000-*.h5"),
     "loose, gzip": (lambda root: finished(root, "gzip"), "episodes/ep-00000000-*.h5"),
     "loose, none, no manifest": (lambda root: loose(root, "none"), "episodes/ep-00000000-*.h5"),
+    "sealed shard": (lambda root: bundled(root, "sealed"), "shards/shard-00000000.h5"),
+    "train shard": (lambda root: bundled(root, "train"), "shards/shard-00000000.h5"),
+    "train shard, no manifest": (lambda root: bundled(root, "train", listed=False), "shards/shard-00000000.h5"),
     "manifest": (finished, "manifests/manifest-00000001.json"),
     "overlay": (finished, "overlays/overlay-00000001.json"),
     "identity": (finished, "dataset.json"),
