@@ -1,0 +1,389 @@
+"""The quality of a dataset's episodes: one is read at a time, its figures are kept, then all are compared.
+
+`assess` needs no simulator; `shopfloor.collectors.quality` adds what only the simulator knows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shopfloor.core import InvalidInputError
+from shopfloor.datasets.decode import EpisodeRecord
+from shopfloor.datasets.errors import DamagedFileError
+from shopfloor.datasets.quality import coupling, information, judge, motion, neighbours, sensors
+from shopfloor.datasets.quality.judge import DROP, NOTE, Finding, Thresholds, Usual
+from shopfloor.datasets.quality.motion import Metrics
+from shopfloor.datasets.quality.signals import Columns, Signals, find_columns, read_signals
+from shopfloor.datasets.quality.survey import Survey, survey
+from shopfloor.datasets.reader import Dataset
+from shopfloor.datasets.select import choose_records
+
+SCHEMA_VERSION = 1
+SURVEYED = 48  # episodes of a cell that its survey looks at
+Progress = Callable[[int, int], None]
+# Figures that are compared with what is usual.
+COMPARED = (
+    "idle_start_s",
+    "idle_end_s",
+    "idle_pause_s",
+    "jerk",
+    "path_ratio",
+    "gripper_chatter",
+    "saturation",
+    "largest_step",
+    "action_fit",
+    "mutual_information",
+)
+
+
+@dataclass(frozen=True)
+class Assessed:
+    """What is known of one episode.
+
+    Attributes:
+        record: of the episode.
+        figures: name -> value, None where it could not be had.
+        cameras: camera -> (share of dark pictures, share of the robot's motion in which it was frozen).
+        findings: what is wrong, worst first.
+        weight: 0 to leave it out, 1 as usual.
+    """
+
+    record: EpisodeRecord
+    figures: Metrics
+    cameras: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    weight: float = 1.0
+
+    @property
+    def verdict(self) -> str:
+        """What follows: "drop", "down-weight" or "keep"."""
+        return DROP if self.weight == 0 else judge.DOWN_WEIGHT if self.weight < 1 else "keep"
+
+    def finding(self, more: Iterable[Finding], limits: Thresholds) -> Assessed:
+        """Return the same with more findings."""
+        findings = sorted([*self.findings, *more], key=lambda finding: judge.SEVERITIES.index(finding.severity))
+        return replace(self, findings=tuple(findings), weight=judge.weight_for(findings, limits))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain JSON data."""
+        record = self.record
+        return {
+            **{name: getattr(record, name) for name in ("episode_id", "index", "file", "cell", "seed", "steps")},
+            **{name: getattr(record, name) for name in ("outcome", "reason", "instruction")},
+            "verdict": self.verdict,
+            "weight": self.weight,
+            "figures": motion.report(self.figures),
+            "cameras": {name: {"dark": dark, "frozen": frozen} for name, (dark, frozen) in self.cameras.items()},
+            "findings": [finding.to_json() for finding in self.findings],
+        }
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What was found in a dataset.
+
+    Attributes:
+        path: the dataset folder.
+        episodes: in the dataset's order.
+        not_checked: what could not be judged, and why, for people.
+        usual: cell -> figure -> what is usual there.
+        thresholds: what counted as a finding.
+        seed: of the draws.
+        labels: what the simulator said of the success labels; None where it was not asked.
+    """
+
+    path: Path
+    episodes: tuple[Assessed, ...]
+    not_checked: tuple[str, ...]
+    usual: Mapping[str, Mapping[str, Usual]]
+    thresholds: Thresholds
+    seed: int
+    labels: Mapping[str, Any] | None = None
+
+    @property
+    def flagged(self) -> list[Assessed]:
+        """The episodes that are to be left out or drawn less often, worst first."""
+        bad = [one for one in self.episodes if one.weight < 1]
+        return sorted(bad, key=lambda one: (one.weight, -len(one.findings), one.record.index))
+
+    def counts(self) -> dict[str, int]:
+        """Return how many episodes are kept, drawn less often and left out."""
+        verdicts = [one.verdict for one in self.episodes]
+        return {name: verdicts.count(name) for name in ("keep", judge.DOWN_WEIGHT, DROP)}
+
+    def kinds(self) -> dict[str, int]:
+        """Return how many episodes have each kind of finding that counts, most frequent first."""
+        found: dict[str, int] = {}
+        for one in self.episodes:
+            for kind in {finding.kind for finding in one.findings if finding.severity != NOTE}:
+                found[kind] = found.get(kind, 0) + 1
+        return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+    def operations(self) -> list[dict[str, Any]]:
+        """Return the operations of a view that follows the verdicts; see `overlays.write_view`."""
+        found: list[dict[str, Any]] = []
+        for one in self.episodes:
+            why = "; ".join(f"{finding.kind}: {finding.text}" for finding in one.findings if finding.severity != NOTE)
+            named = {"episode_id": one.record.episode_id}
+            if one.weight == 0:
+                found.append({"op": "tombstone", **named, "reason": why})
+            elif one.weight < 1:
+                found.append({"op": "weight", **named, "weight": one.weight * one.record.weight, "reason": why})
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as plain JSON data (docs/schemas/data-quality.schema.json)."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "path": str(self.path),
+            "seed": self.seed,
+            "episodes": len(self.episodes),
+            "verdicts": self.counts(),
+            "kinds": self.kinds(),
+            "not_checked": list(self.not_checked),
+            "labels": dict(self.labels) if self.labels is not None else None,
+            "usual": {
+                cell: {name: _usual_json(one) for name, one in table.items()} for cell, table in self.usual.items()
+            },
+            "thresholds": asdict(self.thresholds),
+            "assessed": [one.to_json() for one in self.episodes],
+        }
+
+
+def _usual_json(usual: Usual) -> dict[str, float | int | None]:
+    values = {"median": usual.median, "deviation": usual.deviation, "best": usual.best}
+    return {"count": usual.count, **motion.report({k: v if math.isfinite(v) else None for k, v in values.items()})}
+
+
+@dataclass
+class _Read:
+    """What is kept of an episode between reading it and comparing it."""
+
+    record: EpisodeRecord
+    figures: Metrics
+    cameras: dict[str, tuple[float, float]]
+    stuck: dict[str, float]
+    outline: neighbours.Outline
+    pairs: tuple[information.Pairs, information.Pairs]
+    digest: bytes
+    teaches: bool
+    notes: list[Finding]
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# The call
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def assess(
+    path: Path | str,
+    *,
+    where: str | None = None,
+    overlays: Sequence[Path | str] = (),
+    seed: int = 0,
+    thresholds: Thresholds | None = None,
+    progress: Progress | None = None,
+) -> Quality:
+    """Judge the episodes of a dataset by what is recorded, without a simulator. Nothing is written.
+
+    Args:
+        path: the dataset folder.
+        where: an expression (`parse_where`) that chooses episodes; all by default.
+        overlays: views that hold, too.
+        seed: of all draws; the same seed gives the same result.
+        thresholds: what counts as a finding.
+        progress: called after each episode with how many are done, and of how many.
+
+    Returns:
+        The findings.
+
+    Raises:
+        InvalidInputError: nothing is chosen, or the seed is negative.
+        NotADatasetError, FormatVersionError, DamagedFileError: as `Dataset`.
+    """
+    limits = thresholds or Thresholds()
+    if seed < 0:
+        raise InvalidInputError(f"The seed is {seed}; expected an integer of at least 0.")
+    dataset = Dataset(path, overlays=overlays)
+    if not dataset.records:
+        raise InvalidInputError(f"{path} has no episodes to judge.")
+    chosen = {record.episode_id for record in choose_records(dataset.records, where, (), path)}
+    places = [index for index, record in enumerate(dataset.records) if record.episode_id in chosen]
+    groups = _groups(dataset, places)
+    reads: dict[int, _Read] = {}
+    usual: dict[str, Mapping[str, Usual]] = {}
+    assessed: dict[int, Assessed] = {}
+    reasons: list[str] = []
+    for cell, members in groups.items():
+        generator = np.random.default_rng(np.random.SeedSequence([seed, len(usual)]))
+        about = _survey(dataset, members, generator)
+        for index in members:
+            reads[index] = _read(dataset, index, about, generator)
+            if progress is not None:
+                progress(len(reads), len(places))
+        kept = [reads[index] for index in members]
+        _add_information(kept, generator)
+        _add_neighbours(kept)
+        usual[cell] = _usual(kept)
+        assessed |= zip(members, _judged(kept, usual[cell], limits), strict=True)
+        reasons += _not_checked(cell, about.columns, about, kept)
+    dataset.close()
+    episodes = tuple(assessed[index] for index in places)
+    return Quality(Path(path).absolute(), episodes, tuple(reasons), usual, limits, seed)
+
+
+def _groups(dataset: Dataset, places: Sequence[int]) -> dict[str, list[int]]:
+    """Return the episodes that can be compared: of one cell, with arrays of one kind."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for index in places:
+        file = dataset.open_episode(index)
+        kind = repr([(key, file.array(key).row_shape) for key in (*file.observation_keys, "actions")])
+        found.setdefault(dataset.records[index].cell, {}).setdefault(kind, []).append(index)
+    named: dict[str, list[int]] = {}
+    for cell, kinds in sorted(found.items()):
+        for number, members in enumerate(kinds.values()):
+            named[cell if len(kinds) == 1 else f"{cell} (arrays of kind {number + 1})"] = members
+    return named
+
+
+def _survey(dataset: Dataset, members: Sequence[int], generator: np.random.Generator) -> Survey:
+    columns = find_columns(dataset, members[0])
+    chosen = sorted(generator.choice(members, min(SURVEYED, len(members)), replace=False).tolist())
+    return survey(columns, [read_signals(dataset, index, columns) for index in chosen])
+
+
+def _read(dataset: Dataset, index: int, about: Survey, generator: np.random.Generator) -> _Read:
+    columns, record = about.columns, dataset.records[index]
+    signals = read_signals(dataset, index, columns)
+    fit = coupling.match(signals, about.pairs, about.still)
+    figures: Metrics = {
+        **motion.motion_metrics(signals, about),
+        **sensors.clock_metrics(signals, columns.hz),
+        "action_late": float(fit.late) if fit else None,
+        "action_fit": fit.usual if fit else None,
+        "action_fit_best": fit.best if fit else None,
+        "non_finite": float(signals.bad),
+    }
+    cameras = {}
+    if columns.cameras:
+        episode = dataset.read(index)
+        for name in columns.cameras:
+            seen = sensors.look(episode.observations[name], signals, about, episode.cameras.get(name))
+            cameras[name] = (seen.dark, seen.frozen)
+    return _Read(
+        record,
+        figures,
+        cameras,
+        dict(zip(columns.names, sensors.stuck(signals, about).tolist(), strict=True)),
+        neighbours.outline(signals),
+        information.sample_pairs(signals, columns.hz, generator),
+        _digest(signals),
+        record.outcome == "success" or record.label_steps > 0,
+        _notes(dataset, index),
+    )
+
+
+def _digest(signals: Signals) -> bytes:
+    return hashlib.sha256(signals.numbers.tobytes() + b"|" + signals.actions.tobytes()).digest()
+
+
+def _notes(dataset: Dataset, index: int) -> list[Finding]:
+    """Return what is to be said of an episode's instruction."""
+    record = dataset.records[index]
+    if not record.instruction.strip():
+        return [Finding("no_instruction", NOTE, None, None, "it has no instruction")]
+    templates = dataset.identity.raw["descriptions"].get(record.cell, {}).get("instruction_templates")
+    if not isinstance(templates, dict):
+        return []
+    named = [part for part, texts in templates.items() if isinstance(texts, list) and record.instruction in texts]
+    try:
+        there = dataset.open_episode(index).json_fact("object_names")
+    except DamagedFileError:
+        return []
+    if len(named) != 1 or not isinstance(there, list) or not there or named[0] in there:
+        return []
+    return [
+        Finding("wrong_instruction", DROP, None, None, f"its instruction asks for the {named[0]}, which is not there")
+    ]
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Comparing
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def _add_information(reads: Sequence[_Read], generator: np.random.Generator) -> None:
+    for one, score in zip(reads, information.scores([one.pairs for one in reads], generator), strict=True):
+        one.figures["mutual_information"] = float(score) if math.isfinite(score) else None
+
+
+def _add_neighbours(reads: Sequence[_Read]) -> None:
+    for one in reads:
+        one.figures["nearest"] = None
+    if len(reads) < 2:
+        return
+    distances, _ = neighbours.nearest([one.outline for one in reads])
+    for one, distance in zip(reads, distances.tolist(), strict=True):
+        one.figures["nearest"] = distance
+
+
+def _usual(reads: Sequence[_Read]) -> dict[str, Usual]:
+    teachers = [one for one in reads if one.record.outcome == "success"]
+    if len(teachers) < judge.FEW:
+        teachers = list(reads)
+    return {name: Usual.of(one.figures[name] for one in teachers) for name in COMPARED}
+
+
+def _judged(reads: Sequence[_Read], usual: Mapping[str, Usual], limits: Thresholds) -> list[Assessed]:
+    shares = {name: [one.stuck[name] for one in reads] for name in reads[0].stuck}
+    usual_stuck = {name: float(np.quantile(values, 0.9)) for name, values in shares.items()}
+    found = []
+    for one in reads:
+        findings = [
+            *judge.recording_findings(one.figures, usual, limits),
+            *judge.stuck_findings(one.stuck, usual_stuck if len(reads) >= judge.FEW else {}, limits),
+            *judge.picture_findings(one.cameras, limits),
+            *judge.style_findings(one.figures, usual, limits, one.teaches),
+            *one.notes,
+        ]
+        found.append(Assessed(one.record, one.figures, one.cameras).finding(findings, limits))
+    return _with_copies(reads, found, limits)
+
+
+def _with_copies(reads: Sequence[_Read], found: Sequence[Assessed], limits: Thresholds) -> list[Assessed]:
+    if len(reads) < 2:
+        return list(found)
+    distances, positions = neighbours.nearest([one.outline for one in reads])
+    usual = float(np.median(distances)) if len(reads) >= judge.FEW else math.inf
+    limit = min(limits.duplicate, limits.duplicate_usual * usual)
+    pairs = [(at, int(positions[at])) for at in np.flatnonzero(distances < limit).tolist()]
+    ranked = sorted(range(len(found)), key=lambda at: (found[at].weight == 0, found[at].record.index, at))
+    rank = {at: place for place, at in enumerate(ranked)}
+    copies = neighbours.later_copies(pairs, [rank[at] for at in range(len(found))])
+    out = list(found)
+    for at, first in copies.items():
+        how = "the same as" if reads[at].digest == reads[first].digest else "almost the same as"
+        text = f"{how} episode {reads[first].record.index} ({reads[first].record.episode_id[:12]})"
+        out[at] = out[at].finding([Finding("near_duplicate", DROP, float(distances[at]), limit, text)], limits)
+    return out
+
+
+def _not_checked(cell: str, columns: Columns, about: Survey, reads: Sequence[_Read]) -> list[str]:
+    """Return what could not be judged in a cell, and why."""
+    few = len(reads) < judge.FEW
+    missing = {
+        "clock": "no observation holds the time" if columns.clock is None else "",
+        "cameras": "" if columns.cameras else "no pictures are stored (data render makes them)",
+        "gripper": "" if columns.gripper is not None else "no action is called a gripper or has just two values",
+        "tool path": "" if columns.tool else "no state is called the tool's x, y, z; all of the state stands for it",
+        "actions against motion": "" if about.pairs else "no action drives any of the state",
+        "what is usual": f"{len(reads)} episodes are too few; 8 are needed" if few else "",
+    }
+    return [f"{cell}: {what}: {why}" for what, why in missing.items() if why]
