@@ -14,9 +14,10 @@ LIMIT_MB = 110
 JOB = """
 import dataclasses, json, resource, sys
 from pathlib import Path
+import h5py
 import numpy as np
 from shopfloor.core import Episode, EpisodeSpec
-from shopfloor.datasets.convert import lerobot, rlds
+from shopfloor.datasets.convert import lerobot, maniskill, npy, rlds, webdataset
 from shopfloor.datasets.convert.formats import ExportOptions, ImportOptions
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.store import EpisodeWriter
@@ -45,6 +46,19 @@ for pictures in ("video", "png"):
     measured(f"export {pictures}", lambda: lerobot.export(data, root / pictures, options))
     measured(f"import {pictures}", lambda: lerobot.import_(root / pictures, root / f"{pictures}-back", ImportOptions()))
 measured("export rlds", lambda: rlds.export(data, root / "rlds", ExportOptions()))
+measured("export numpy", lambda: npy.export(data, root / "numpy", ExportOptions()))
+for pictures in ("raw", "png"):
+    options = ExportOptions(pictures=pictures)
+    measured(f"export webdataset {pictures}", lambda: webdataset.export(data, root / f"tar-{pictures}", options))
+with h5py.File(root / "r.h5", "w") as file:
+    for number in range(episodes):
+        episode = data.read(number)
+        file[f"traj_{number}/actions"] = episode.actions
+        for camera in ("front", "wrist"):
+            name = f"traj_{number}/obs/sensor_data/{camera}/rgb"
+            file.create_dataset(name, data=episode.observations[camera], compression="gzip", compression_opts=1)
+(root / "r.json").write_text(json.dumps({"episodes": [{"episode_id": number} for number in range(episodes)]}))
+measured("import maniskill", lambda: maniskill.import_(root / "r.h5", root / "maniskill", ImportOptions()))
 print(json.dumps({"raw": raw / 2**20, "rises": rises}))
 """
 
