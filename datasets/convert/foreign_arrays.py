@@ -17,6 +17,7 @@ from shopfloor.datasets import layout
 from shopfloor.datasets.convert.foreign_source import MAX_PIECE_BYTES, Source
 
 MAX_CHUNK_BYTES = MAX_PIECE_BYTES
+MAX_UNPROVEN_BYTES = 1 << 29  # an array may claim more only if a hundredth of it is stored
 MAX_ITEM_BYTES = 1 << 16  # of a text of fixed length
 MAX_TEXTS_BYTES = 1 << 26  # of all texts of an array
 MAX_VALUE_BYTES = 1 << 26  # of one text or encoded picture
@@ -54,7 +55,7 @@ class ForeignArray:
         self.kind, self.dtype = _kind_of(self._kind)
         self.shape = tuple(item.shape or ())
         self._layout = creation.get_layout()
-        self._chunks: list[h5py.h5d.StoreInfo] | None = None
+        self._chunks: dict[int, list[h5py.h5d.StoreInfo]] | None = None  # first row -> chunks
         self._checked: set[int] = set()
         self._filters = [creation.get_filter(number)[0] for number in range(creation.get_nfilters())]
         self.problem = self._problem(item, creation)
@@ -67,7 +68,7 @@ class ForeignArray:
     @property
     def size_bytes(self) -> int:
         """What reading all of it would take, as it claims."""
-        return math.prod(self.shape) * self._item_bytes
+        return int(math.prod(self.shape)) * self._item_bytes
 
     def read(self, start: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
         """Read rows `start` to `stop` of an array of numbers or truth values.
@@ -167,12 +168,12 @@ class ForeignArray:
         size = math.prod(chunk) * self._item_bytes
         reached = range(start // chunk[0] * chunk[0], stop, chunk[0])
         new = {first for first in reached if first not in self._checked}
-        for info in self._chunks if new else ():
-            if info.chunk_offset[0] in new:
+        for first in new:
+            for info in self._chunks[first]:
                 self._check_chunk(info, size)
         self._checked |= new
 
-    def _list_chunks(self, chunk: tuple[int, ...]) -> list[h5py.h5d.StoreInfo]:
+    def _list_chunks(self, chunk: tuple[int, ...]) -> dict[int, list[h5py.h5d.StoreInfo]]:
         found: list[h5py.h5d.StoreInfo] = []
         self._id.chunk_iter(found.append)
         expected = math.prod(-(-side // step) for side, step in zip(self.shape, chunk, strict=True))
@@ -181,11 +182,14 @@ class ForeignArray:
                 self.name, f"has {len(found)} chunks, expected {expected}: it was not all written"
             )
         stored = sum(info.size for info in found)
-        if self.size_bytes > layout.MAX_UNPROVEN_BYTES and self.size_bytes > layout.MAX_EXPANSION * stored:
+        if self.size_bytes > MAX_UNPROVEN_BYTES and self.size_bytes > layout.MAX_EXPANSION * stored:
             raise self._source.unsafe(
                 self.name, f"claims {self.size_bytes} bytes but stores {stored} (a decompression bomb)"
             )
-        return found
+        chunks: dict[int, list[h5py.h5d.StoreInfo]] = {}
+        for info in found:
+            chunks.setdefault(info.chunk_offset[0], []).append(info)
+        return chunks
 
     def _check_chunk(self, info: h5py.h5d.StoreInfo, size: int) -> None:
         used = [number for place, number in enumerate(self._filters) if not info.filter_mask >> place & 1]

@@ -29,6 +29,7 @@ from shopfloor.datasets.files import FileState, open_regular
 MAX_OBJECTS = 500_000  # looked at in a file: an episode of a rich dataset has about 50
 MAX_FOREIGN_BYTES = 1 << 44
 MAX_DEPTH = 12
+MAX_ATTRIBUTES = 1000
 MAX_TEXT_BYTES = 1 << 22  # of an attribute: scenes of simulators are described in some 100 kB
 MAX_ATTRIBUTES_BYTES = 1 << 24  # of those that are stored apart, which are all read to find one
 _LINKS = {h5py.h5l.TYPE_SOFT: "a soft link", h5py.h5l.TYPE_EXTERNAL: "an external link"}
@@ -125,6 +126,17 @@ class ForeignFile:
             if item is None or not h5py.h5a.exists(item, attribute.encode()):
                 return None
             return self._attribute(item, name, attribute)
+
+    def attribute_names(self, name: str) -> list[str]:
+        """Return the names of the attributes of a group or array, of the first 1000."""
+        with self._source.errors(name):
+            item = self._find(name)
+            count = 0 if item is None else min(h5py.h5a.get_num_attrs(item), MAX_ATTRIBUTES)
+            return sorted(h5py.h5a.open(item, index=index).name.decode("utf-8") for index in range(count))
+
+    def damaged(self, name: str, problem: str) -> DamagedFileError:
+        """Return an error about an object that is not what the file says."""
+        return self._source.damaged(name, problem)
 
     # -- the walk ----------------------------------------------------------------------------------------------------
 
