@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import other_pythons
 
 from shopfloor.core import CameraTrack, Episode, EpisodeSpec
 from shopfloor.datasets.store import EpisodeWriter
@@ -105,3 +110,15 @@ def dataset(tmp_path: Path) -> Path:
     for index, steps in enumerate((12, 5, 1)):
         writer.write(_episode(index, steps), index)
     return writer.path
+
+
+@pytest.fixture(scope="session")
+def robomimic_python() -> Path:
+    """The Python of an environment with the real robomimic."""
+    return other_pythons.python_with("robomimic", other_pythons.ROBOMIMIC)
+
+
+@pytest.fixture(scope="session")
+def minari_python() -> Path:
+    """The Python of an environment with the real Minari."""
+    return other_pythons.python_with("minari", other_pythons.MINARI)

@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from other_pythons import run_with
 
-from shopfloor.core import sha256_hex
 from shopfloor.datasets.store import EpisodeWriter
-
-CACHE = Path(__file__).resolve().parents[2] / ".cache"
-# torch first and pinned, as everywhere; robomimic itself without its dependencies, which it pins to old releases.
-INSTALLS = (
-    ["torch==2.13.0"],
-    [
-        *("h5py", "hdf5plugin", "numpy", "psutil", "tqdm", "termcolor", "tensorboard", "tensorboardX", "imageio"),
-        *("imageio-ffmpeg", "matplotlib", "six"),  # robomimic imports six, which others no longer bring along
-    ],
-    ["--no-deps", "robomimic==0.3.0"],
-)
 
 # Runs in robomimic's environment: opens a file with SequenceDataset and saves what it hands out.
 READER = """
@@ -53,26 +37,6 @@ np.savez(out, env=json.dumps(env), **arrays)
 """
 
 
-@pytest.fixture(scope="module")
-def robomimic_python() -> Path:
-    """Build the environment once; test processes that run side by side wait for it."""
-    CACHE.mkdir(exist_ok=True)
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    folder = CACHE / f"robomimic-{version}-{sha256_hex(json.dumps(INSTALLS))[:12]}"
-    python, done = folder / "bin" / "python", folder / "done"
-    with (CACHE / "robomimic.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not done.exists():
-            run = [sys.executable, "-m", "venv", "--clear", str(folder)]
-            subprocess.run(run, check=True, capture_output=True, text=True)
-            for packages in INSTALLS:
-                install = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *packages]
-                result = subprocess.run(install, capture_output=True, text=True, check=False)
-                assert result.returncode == 0, result.stderr[-2000:]
-            done.touch()
-    return python
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("codec", "plugin"), [("gzip", "bare"), ("blosc", "plugin")])
 def test_sequence_dataset_reads_our_files(robomimic_python, tmp_path, make_episode, description, codec, plugin):
@@ -80,9 +44,7 @@ def test_sequence_dataset_reads_our_files(robomimic_python, tmp_path, make_episo
     episode = make_episode(3, T)
     path = EpisodeWriter(tmp_path / "d", description, codec).write(episode, 0).path
     out = tmp_path / "out.npz"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "HDF5"))}
-    run = [str(robomimic_python), "-c", READER, str(path), str(out), plugin, str(horizon), str(stack)]
-    result = subprocess.run(run, capture_output=True, text=True, check=False, env=environment)
+    result = run_with(robomimic_python, READER, path, out, plugin, horizon, stack)
     assert result.returncode == 0, result.stderr[-3000:]
     found = np.load(out)
     assert int(found["length"]) == T
@@ -101,8 +63,6 @@ def test_sequence_dataset_reads_our_files(robomimic_python, tmp_path, make_episo
 @pytest.mark.slow
 def test_a_blosc_file_without_the_plugin_is_an_error_there(robomimic_python, tmp_path, make_episode, description):
     path = EpisodeWriter(tmp_path / "d", description, "blosc").write(make_episode(), 0).path
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "HDF5"))}
-    run = [str(robomimic_python), "-c", READER, str(path), str(tmp_path / "out.npz"), "bare", "1", "1"]
-    result = subprocess.run(run, capture_output=True, text=True, check=False, env=environment)
+    result = run_with(robomimic_python, READER, path, tmp_path / "out.npz", "bare", 1, 1)
     assert result.returncode != 0
     assert "OSError: Can't synchronously read data" in result.stderr
