@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -132,6 +133,26 @@ def test_what_becomes_of_a_recording(tmp_path):
         options = {"episode": number, "reset_kwargs": {"seed": 100 + number, "options": None}}
         assert episode.spec.cell_options == options
         assert (episode.spec.cell, episode.spec.purpose) == ("maniskill/PickCube-v1", "train")
+
+
+def test_a_file_of_the_real_recorder(tmp_path):
+    """`RecordEpisode` of mani-skill 3.0.1 wrote it, of an environment that draws its numbers at random."""
+    source = Path(__file__).parents[2] / "data/maniskill"
+    shutil.copytree(source, tmp_path / "r")
+    data, result = load(tmp_path / "r")
+    assert result.left_out == ()
+    found = [(one.seed, one.steps, one.outcome, one.terminated, one.cell) for one in data.records]
+    assert found == [(3, 5, "success", True, "maniskill/Random-v1"), (4, 2, "failure", False, "maniskill/Random-v1")]
+    with h5py.File(next(source.glob("*.h5"))) as file:
+        for number, record in enumerate(data.records):
+            episode, group = data.read(number), file[f"traj_{number}"]
+            assert np.array_equal(episode.actions, group["actions"])
+            assert np.array_equal(episode.rewards, group["rewards"])
+            assert np.array_equal(episode.sim_states[:, 13:26], group["env_states/actors/table"])
+            assert np.array_equal(episode.observations["base_camera"], group["obs/sensor_data/base_camera/rgb"])
+            assert np.array_equal(episode.observations["base_camera.depth"], group["obs/sensor_data/base_camera/depth"])
+            assert len(episode.observations) == 9
+            assert record.steps == len(group["actions"])
 
 
 def test_what_the_dataset_says_of_itself(tmp_path):
