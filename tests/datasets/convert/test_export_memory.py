@@ -17,7 +17,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 from shopfloor.core import Episode, EpisodeSpec
-from shopfloor.datasets.convert import lerobot, maniskill, npy, rlds, webdataset
+from shopfloor.datasets.convert import lerobot, maniskill, minari, npy, rlds, robomimic, webdataset
 from shopfloor.datasets.convert.formats import ExportOptions, ImportOptions
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.store import EpisodeWriter
@@ -59,6 +59,9 @@ with h5py.File(root / "r.h5", "w") as file:
             file.create_dataset(name, data=episode.observations[camera], compression="gzip", compression_opts=1)
 (root / "r.json").write_text(json.dumps({"episodes": [{"episode_id": number} for number in range(episodes)]}))
 measured("import maniskill", lambda: maniskill.import_(root / "r.h5", root / "maniskill", ImportOptions()))
+for name, form in {"robomimic": robomimic, "minari": minari}.items():
+    measured(f"export {name}", lambda: form.export(data, root / name, ExportOptions()))
+    measured(f"import {name}", lambda: form.import_(root / name, root / f"{name}-back", ImportOptions()))
 print(json.dumps({"raw": raw / 2**20, "rises": rises}))
 """
 
