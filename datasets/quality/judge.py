@@ -39,6 +39,7 @@ class Thresholds:
         stuck_usual: columns whose usual share is above this are no sensors of motion.
         late_steps: steps by which actions and motion are out of step.
         late_gain: correlation that is won by shifting them back.
+        late_fit: share of the usual correlation that they reach then; actions that reach it nowhere are foreign.
         mismatch: share of the usual correlation of actions and motion.
         clock_off: share of intervals that are off.
         clock_drop: the same, from where an episode is left out.
@@ -65,6 +66,7 @@ class Thresholds:
     stuck_usual: float = 0.25
     late_steps: int = 2
     late_gain: float = 0.15
+    late_fit: float = 0.9
     mismatch: float = 0.8
     clock_off: float = 0.05
     clock_drop: float = 0.3
@@ -254,7 +256,7 @@ def _late(figures: Metrics, usual: Mapping[str, Usual], limits: Thresholds) -> F
     normal = usual["action_fit"]
     if late is None or best is None or fit is None or abs(late) < limits.late_steps or best - fit < limits.late_gain:
         return None
-    if normal.count >= FEW and best < limits.mismatch * normal.median:
+    if normal.count >= FEW and best < limits.late_fit * normal.median:
         return None  # they fit nowhere
     steps = f"{abs(late):.0f} steps {'later' if late > 0 else 'earlier'}"
     return Finding(
@@ -263,16 +265,13 @@ def _late(figures: Metrics, usual: Mapping[str, Usual], limits: Thresholds) -> F
 
 
 def _mismatch(figures: Metrics, usual: Mapping[str, Usual], limits: Thresholds) -> Finding | None:
-    best, normal = figures["action_fit_best"], usual["action_fit"]
-    if best is None or normal.count < FEW or best >= limits.mismatch * normal.median:
+    best, fit, normal = figures["action_fit_best"], figures["action_fit"], usual["action_fit"]
+    if best is None or fit is None or normal.count < FEW or fit >= limits.mismatch * normal.median:
         return None
-    return Finding(
-        "foreign_actions",
-        DROP,
-        best,
-        limits.mismatch * normal.median,
-        f"the actions are not what moved the robot: correlation {best:.2f}, usual is {normal.median:.2f}",
-    )
+    if best >= limits.late_fit * normal.median:
+        return None  # they fit, but late
+    text = f"the actions are not what moved the robot: correlation {fit:.2f}, usual is {normal.median:.2f}"
+    return Finding("foreign_actions", DROP, fit, limits.mismatch * normal.median, text)
 
 
 def _clock(figures: Metrics, usual: Mapping[str, Usual], limits: Thresholds) -> Finding | None:
