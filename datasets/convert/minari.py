@@ -145,7 +145,7 @@ def import_(path: Path, out: Path, options: ImportOptions) -> Imported:
     extra = Extra.find(info)
     with info.open() as file, staged_folder(out) as folder:
         source = extra or TheirEpisodes(info, file, options)
-        incoming = Incoming(folder, source.identity, options.codec)
+        incoming = extra.incoming(folder, options.codec) if extra else Incoming(folder, source.identity, options.codec)
         for episode in source.episodes(file):
             incoming.add(episode)
         incoming.finish()

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from shopfloor.core import Episode
+from shopfloor.core import Episode, ShopfloorError
 from shopfloor.datasets.convert.foreign_hdf5 import ForeignFile
 from shopfloor.datasets.convert.formats import ExportOptions
+from shopfloor.datasets.convert.incoming import Incoming
 from shopfloor.datasets.convert.minari_info import Info
 from shopfloor.datasets.convert.own_tree import read_tree
 from shopfloor.datasets.convert.selection import given_actions
@@ -71,6 +72,13 @@ class Extra:
             return None
         document = load_json(path, _MAX_BYTES)
         return cls(info, document) if document.get("kind") == EXTRA_KIND else None
+
+    def incoming(self, folder: Path, codec: str) -> Incoming:
+        """Start a dataset like the exported one in an empty folder; raises DamagedFileError."""
+        try:
+            return Incoming(folder, self.identity, codec)
+        except (ShopfloorError, RecursionError) as error:
+            raise self._damaged(f"its identity is that of no dataset ({type(error).__name__})") from error
 
     def episodes(self, file: ForeignFile) -> Iterator[Episode]:
         """Yield the episodes that were exported.

@@ -80,9 +80,10 @@ def read_tree(file: ForeignFile, group: str, observations: Mapping[str, npt.NDAr
     """
     try:
         episode = _episode(_Tree(file, group), observations)
-    except (TypeError, ValueError, AttributeError, InvalidInputError, UnknownNameError) as error:
+        digest = episode_digest(episode)
+    except (TypeError, ValueError, AttributeError, RecursionError, InvalidInputError, UnknownNameError) as error:
         raise file.damaged(group, f"is not an episode as it was exported ({error})") from None
-    if episode_digest(episode) != file.attribute(group, "digest"):
+    if digest != file.attribute(group, "digest"):
         raise file.damaged(group, "was changed after it was exported: its content does not match its digest")
     return episode
 

@@ -18,7 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from shopfloor.core import InvalidInputError, UnknownNameError, canonical_json
+from shopfloor.core import InvalidInputError, ShopfloorError, UnknownNameError, canonical_json
 from shopfloor.datasets import layout
 from shopfloor.datasets.container import Container
 from shopfloor.datasets.convert.foreign_hdf5 import ForeignFile
@@ -26,7 +26,7 @@ from shopfloor.datasets.convert.formats import Exported, ExportOptions, Imported
 from shopfloor.datasets.convert.growing_hdf5 import GrowingFile
 from shopfloor.datasets.convert.incoming import Incoming
 from shopfloor.datasets.convert.own_tree import add_tree, chosen_view, read_tree
-from shopfloor.datasets.convert.robomimic_foreign import TheirDemos, demos
+from shopfloor.datasets.convert.robomimic_foreign import TheirDemos, demos, json_object
 from shopfloor.datasets.convert.selection import Selection, given_actions
 from shopfloor.datasets.decode import EpisodeFile
 from shopfloor.datasets.encode import Provenance, write_array, write_attributes
@@ -146,7 +146,11 @@ def _import_own(file: ForeignFile, folder: Path, options: ImportOptions) -> Impo
     version = file.attribute(EXTRA, "schema_version")
     if version != EXTRA_VERSION:
         raise file.damaged(EXTRA, f"has schema version {version!r:.40}, expected {EXTRA_VERSION}: a newer shopfloor's")
-    incoming = Incoming(folder, _identity(file), options.codec)
+    identity = _identity(file)
+    try:
+        incoming = Incoming(folder, identity, options.codec)
+    except (ShopfloorError, RecursionError) as error:
+        raise file.damaged(f"{EXTRA}/identity", f"is that of no dataset ({type(error).__name__})") from error
     for _, name in demos(file):
         incoming.add(read_tree(file, f"data/{name}"))
     incoming.finish()
@@ -195,13 +199,11 @@ def _described(container: Container, files: list[EpisodeFile]) -> dict[str, Any]
         "features": features,
         "source": {"format": "robomimic"},
     }
-    try:
-        env_args = parse_json(str(about.get("env_args", "")))
-    except ValueError:
-        env_args = None
+    env_args = json_object(str(about.get("env_args", "")))
     cells = sorted({file.spec.cell for file in files})
     descriptions = {cell: {**description, "cell": cell} for cell in cells}
-    if isinstance(env_args, dict) and env_args.get("env_name") in descriptions:
-        descriptions[env_args["env_name"]]["env_args"] = env_args
+    named = env_args.get("env_name")
+    if isinstance(named, str) and named in descriptions:
+        descriptions[named]["env_args"] = env_args
     provenance = Provenance(**{name: first.fact(name) for name in layout.PROVENANCE})
     return {**identity_json(descriptions[cells[0]], provenance), "cells": cells, "descriptions": descriptions}

@@ -17,11 +17,13 @@ from shopfloor.datasets.convert.foreign_rows import bare_episode, feature, no_pl
 from shopfloor.datasets.convert.formats import ImportOptions
 from shopfloor.datasets.convert.rows import exact_float32
 from shopfloor.datasets.errors import NotADatasetError
+from shopfloor.datasets.identity import MAX_HZ
 from shopfloor.datasets.jsonfile import parse_json
 
 Arrays = Mapping[str, ForeignArray]
 _READ = ("actions", "rewards", "dones", "states", "obs", "next_obs")
 _ATTRIBUTES = ("num_samples", "ep_meta")
+_SPARE_DEPTH = 64
 _REPEATED = "the last observation before an action stands for the one after it: the source has no next_obs"
 
 
@@ -31,6 +33,17 @@ def demos(file: ForeignFile) -> list[tuple[int, str]]:
     if not names:
         raise NotADatasetError(f"{file.path} is not a robomimic file: it has no group data/demo_<number>.")
     return sorted((int(name.removeprefix("demo_")), name) for name in names)
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Return the JSON object in a text; empty for anything else, and for one too deep to be written into another."""
+    try:
+        value = parse_json("[" * _SPARE_DEPTH + text + "]" * _SPARE_DEPTH)
+    except ValueError:
+        return {}
+    for _ in range(_SPARE_DEPTH):
+        value = value[0] if isinstance(value, list) and len(value) == 1 else None
+    return value if isinstance(value, dict) else {}
 
 
 class TheirDemos:
@@ -51,7 +64,7 @@ class TheirDemos:
         """Return the description that `dataset.json` gets."""
         kwargs = self._env_args.get("env_kwargs")
         hz = kwargs.get("control_freq") if isinstance(kwargs, dict) else None
-        known = isinstance(hz, int | float) and not isinstance(hz, bool) and hz > 0
+        known = isinstance(hz, int | float) and not isinstance(hz, bool) and 0 < hz <= MAX_HZ
         keys = self._keys(self._first)
         features = {key: feature(self._first[path].shape[1:], self._first[path].dtype) for path, key in keys.items()}
         rewards = "rewards" in self._first
@@ -180,8 +193,4 @@ class TheirDemos:
 
     def _json(self, group: str, name: str) -> dict[str, Any]:
         text = self._file.attribute(group, name)
-        try:
-            value = parse_json(text) if isinstance(text, str) else None
-        except ValueError:
-            return {}
-        return value if isinstance(value, dict) else {}
+        return json_object(text) if isinstance(text, str) else {}

@@ -414,6 +414,19 @@ def test_a_file_that_changes_while_it_is_read(make):
         read_and_touch()
 
 
+def test_a_file_that_is_cut_short_while_it_is_read(make):
+    path = make(lambda file: file.create_dataset("data/x", data=np.arange(5000)))
+
+    def cut_and_read():
+        with ForeignFile(path) as file:
+            array = file.arrays("data")["x"]
+            os.truncate(path, path.stat().st_size // 2)
+            array.read()
+
+    with pytest.raises(DamagedFileError, match="the file ends before what it points to"):
+        cut_and_read()
+
+
 def test_flipped_bytes_never_crash_or_grow(make):
     """Any byte of a small file set to 255: either all is read, or a typed error says what is wrong."""
     path = make(lambda file: file.create_dataset("data/x", data=ROWS, compression="gzip", chunks=(3, 4)))

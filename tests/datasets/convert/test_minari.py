@@ -22,6 +22,7 @@ from shopfloor.datasets.convert import minari
 from shopfloor.datasets.convert.formats import ExportOptions, ImportOptions
 from shopfloor.datasets.digest import episode_digest
 from shopfloor.datasets.errors import DamagedFileError, FormatVersionError, NotADatasetError, UnsafeFileError
+from shopfloor.datasets.jsonfile import json_digest
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.store import EpisodeWriter
 
@@ -222,6 +223,10 @@ def test_documents_that_were_changed(exported):
     document = json.loads(path.read_text())
     path.write_text(json.dumps(document | {"actions": "label"}))
     with pytest.raises(DamagedFileError, match="does not match its content_sha256"):
+        load(path.parent)
+    plain = {"kind": document["kind"], "schema_version": 1, "actions": "executed", "identity": {"kind": "x"}}
+    path.write_text(json.dumps(plain | {"content_sha256": json_digest(plain)}))
+    with pytest.raises(DamagedFileError, match="its identity is that of no dataset"):
         load(path.parent)
     path.write_text(json.dumps(document | {"schema_version": 2}))
     with pytest.raises(FormatVersionError, match="schema version 2"):

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import h5py
@@ -17,6 +18,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from other_pythons import run_with
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "faults"))
+
+import hostile
 
 from shopfloor.core import DiskError, InvalidInputError, UnknownNameError
 from shopfloor.datasets.compact import compact
@@ -245,6 +250,8 @@ def test_an_export_that_was_changed(exported):
         (lambda file: file["shopfloor"].attrs.__setitem__("schema_version", 2), "a newer shopfloor's"),
         (lambda file: file["shopfloor"].__delitem__("identity"), "identity is missing"),
         (lambda file: file["shopfloor/identity"].__setitem__(slice(None), 1), "is not valid JSON"),
+        (lambda file: put_text(file, '{"kind": "shopfloor-dataset"}'), "identity is that of no dataset"),
+        (lambda file: put_text(file, '{"kind":' * 900 + "1" + "}" * 900), "identity is that of no dataset"),
     ],
 )
 def test_exports_that_cannot_be_used(exported, change, match):
@@ -254,6 +261,10 @@ def test_exports_that_cannot_be_used(exported, change, match):
     with pytest.raises(DamagedFileError, match=match):
         load(path)
     assert not (path.parent / "back").exists()
+
+
+def put_text(file, text):
+    swap(file["shopfloor"], "identity", np.frombuffer(text.encode(), "u1"))
 
 
 @pytest.mark.parametrize("codec", ["blosc", "gzip", "none"])
@@ -283,6 +294,19 @@ def test_a_committed_file_that_is_damaged(dataset, tmp_path):
     with h5py.File(path, "r+") as file:
         file["data/demo_0"].attrs["outcome"] = "failure"
     with pytest.raises(DamagedFileError, match="trailer"):
+        load(path)
+
+
+def test_a_committed_file_with_a_chunk_that_unpacks_to_less(tmp_path, make_episode, description):
+    """HDF5 would fill it up with whatever lay in memory; the trailer is no proof of who wrote it."""
+    path = EpisodeWriter(tmp_path / "d", description, "gzip").write(make_episode(4, 7), 0).path
+
+    def change(file, _):
+        packed = zlib.compress(b"abcd")
+        file["data/demo_0/actor"].id.write_direct_chunk((0,), packed + hostile.fletcher32(packed))
+
+    hostile.tamper(path, change, tmp_path)
+    with pytest.raises(UnsafeFileError, match=r"actor has a chunk at .* of 4 bytes"):
         load(path)
 
 
@@ -394,6 +418,19 @@ def test_options_say_what_the_source_does_not(foreign):
     data, _ = load(foreign(), cell="bench/lift", action_convention="osc_pose", instruction="Lift it.")
     assert (data.records[0].cell, data.records[0].instruction) == ("bench/lift", "Lift it.")
     assert data.identity.raw["action_convention"] == "osc_pose"
+
+
+@pytest.mark.parametrize("text", ["{", "3", '{"env_name": 3}', '{"a":' * 950 + "1" + "}" * 950, "{" * 5000])
+def test_env_args_that_cannot_be_used(foreign, text):
+    data, _ = load(foreign(lambda file: file["data"].attrs.__setitem__("env_args", text)))
+    assert data.records[0].cell == "robomimic/theirs"
+
+
+@pytest.mark.parametrize("hz", [0, -1, True, "20", 1e300])
+def test_frequencies_that_are_none(foreign, hz):
+    env_args = json.dumps({"env_name": "Lift", "env_kwargs": {"control_freq": hz}})
+    data, _ = load(foreign(lambda file: file["data"].attrs.__setitem__("env_args", env_args)))
+    assert data.identity.raw["control_hz"] == 20
 
 
 def test_instructions_of_robocasa_and_libero(foreign):
