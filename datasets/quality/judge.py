@@ -31,6 +31,7 @@ class Thresholds:
         idle_pause_s: seconds without motion in between.
         jerk: multiple of the usual jerk.
         path: multiple of the best path ratio.
+        path_extra: how much longer than at the best ratio the path is then, m (spreads without a tool).
         chatter: gripper commands taken back within a quarter of a second.
         saturation: share of the commands that are at full scale.
         saturation_factor: multiple of the usual saturation that is needed, too.
@@ -58,6 +59,7 @@ class Thresholds:
     idle_pause_s: float = 1.25
     jerk: float = 1.75
     path: float = 1.5
+    path_extra: float = 0.3
     chatter: float = 4.0
     saturation: float = 0.6
     saturation_factor: float = 1.4
@@ -67,7 +69,7 @@ class Thresholds:
     late_steps: int = 2
     late_gain: float = 0.15
     late_fit: float = 0.9
-    mismatch: float = 0.8
+    mismatch: float = 0.65
     clock_off: float = 0.05
     clock_drop: float = 0.3
     picture: float = 0.05
@@ -175,12 +177,12 @@ def _jerky(figures: Metrics, usual: Mapping[str, Usual], limits: Thresholds) -> 
 
 
 def _detour(figures: Metrics, usual: Mapping[str, Usual], limits: Thresholds) -> Finding | None:
-    value, normal = figures["path_ratio"], usual["path_ratio"]
-    if value is None or normal.count < FEW or value < limits.path * normal.best:
-        return None
-    if not normal.above(value, limits.deviations):
+    value, length, normal = figures["path_ratio"], figures["path_length"], usual["path_ratio"]
+    if value is None or length is None or normal.count < FEW or value < limits.path * normal.best:
         return None
     times = value / max(normal.best, 1e-9)
+    if length * (1.0 - 1.0 / times) < limits.path_extra or not normal.above(value, limits.deviations):
+        return None
     return Finding("detour", DOWN_WEIGHT, times, limits.path, f"a path {times:.1f} times as long as the best ones")
 
 

@@ -15,6 +15,7 @@ Metrics = dict[str, float | None]
 CHATTER_S = 0.25  # a gripper command that is taken back sooner was not meant: fingers need 0.4 s to close
 NEAR_ZERO = 0.05  # of full scale: commands below it say "stay" and cannot saturate
 AT_LIMIT = 0.999  # of full scale
+FEW_COMMANDS = 30  # fewer say nothing of a share
 FEW_STEPS = 4  # fewer give no third difference
 
 
@@ -138,6 +139,8 @@ def _saturation(signals: Signals, survey: Survey) -> Metrics:
     middle, half = 0.5 * (survey.low + survey.high)[used], 0.5 * (survey.high - survey.low)[used]
     size = np.abs((signals.commands[:, used] - middle) / half)
     active, limit = size > NEAR_ZERO, size >= AT_LIMIT
+    if 0 < active.sum() < FEW_COMMANDS:
+        return {"saturation": None, "saturation_run_s": None}
     share = float(limit.sum() / active.sum()) if active.any() else 0.0
     return {
         "saturation": share,

@@ -102,14 +102,16 @@ def test_brief_commands_are_chatter_and_no_stops():
 
 
 def test_saturation_counts_commands_that_move():
-    actions = np.zeros((20, 3))
-    actions[:8, 0], actions[8:10, 1] = 1.0, 0.5
-    one = signals(straight(20), actions)
+    actions = np.zeros((50, 3))
+    actions[:32, 0], actions[32:40, 1] = 1.0, 0.5
+    one = signals(straight(50), actions)
     found = motion.motion_metrics(one, survey(columns(), [one]))
     assert found["saturation"] == pytest.approx(0.8)
-    assert found["saturation_run_s"] == pytest.approx(8 / HZ)
+    assert found["saturation_run_s"] == pytest.approx(32 / HZ)
+    few = signals(straight(10), actions[30:40])
+    assert motion.motion_metrics(few, survey(columns(), [few]))["saturation"] is None
     wide = columns(unit_actions=False)  # the range is what the dataset shows
-    scaled = signals(straight(20), actions * 7 - 3.5)
+    scaled = signals(straight(50), actions * 7 - 3.5)
     assert motion.motion_metrics(scaled, survey(wide, [scaled]))["saturation"] > 0.5
 
 
