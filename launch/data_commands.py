@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from shopfloor.core import InvalidInputError
 from shopfloor.launch import data_verbs as verbs
 from shopfloor.launch.console import Phase, make_progress, note, print_json
+from shopfloor.launch.quality_command import quality
 
 if TYPE_CHECKING:
     from shopfloor.datasets.verify import Damage
@@ -463,4 +464,5 @@ COMMANDS: Mapping[str, Callable[[Any], int]] = {
     "data import": import_,
     "data replay": replay,
     "data render": render,
+    "data quality": quality,
 }

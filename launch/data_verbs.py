@@ -298,6 +298,33 @@ class Render:
     quiet: bool = False
 
 
+@dataclass(frozen=True)
+class Quality:
+    """Judge episodes: idle time, jerk, paths, gripper, clock, cameras, copies, labels; say which to leave out, and why.
+
+    Attributes:
+        dataset: dataset folder; nothing in it is changed.
+        out: new folder for quality.html, quality.json and view.json, a view that train --overlay takes.
+        where: which episodes, such as "cell == 'Kitting'" (default: all).
+        overlays: overlay files (views) that hold, too.
+        no_replay: do not execute actions again to check the success labels; that takes about as long as collecting.
+        workers: processes that replay; the result is the same for any number.
+        seed: of all draws.
+        json: print one JSON document on standard output.
+        quiet: no progress.
+    """
+
+    dataset: Source
+    out: Path | None = None
+    where: Where = None
+    overlays: Overlays = ()
+    no_replay: bool = False
+    workers: int = 1
+    seed: int = 0
+    json: bool = False
+    quiet: bool = False
+
+
 DATA_VERBS: dict[str, type] = {
     "data info": Info,
     "data verify": Verify,
@@ -312,4 +339,5 @@ DATA_VERBS: dict[str, type] = {
     "data import": Import,
     "data replay": Replay,
     "data render": Render,
+    "data quality": Quality,
 }
