@@ -30,7 +30,7 @@ from shopfloor.datasets.files import (
     hash_file,
     read_error,
 )
-from shopfloor.datasets.shard_index import INDEX, Entry, PlainArray, ShardIndex, index_line
+from shopfloor.datasets.shard_index import INDEX, Descriptor, Entry, PlainArray, ShardIndex, index_line
 
 _FILTERS = {
     h5py.h5z.FILTER_DEFLATE: "gzip",
@@ -108,7 +108,6 @@ class Container:
 
     Attributes:
         path: the file.
-        fd: descriptor of an open train shard, else -1.
         arrays: path inside the file -> array, in a file that was walked through.
     """
 
@@ -124,10 +123,11 @@ class Container:
             data_bytes: length of a file on disk without its trailer: a train shard is then read by its index.
         """
         self.path = path
-        self.fd = -1
         self.arrays: dict[str, Array] = {}
+        self._groups: dict[str, dict[str, Array]] = {}  # the same below data, by episode
         self._attributes: dict[str, dict[str, int | str]] = {}
         self._file, self._checked = file, checked
+        self._descriptor = Descriptor(path)
         # Of what is looked up now and then, the last one: episodes are read one after the other.
         self._entry: tuple[str, Entry | None] = "", None
         self._last: tuple[str, dict[str, int | str]] = "", {}
@@ -184,20 +184,27 @@ class Container:
         return sorted({path.split("/")[0] for path in self.inside(name)})
 
     def inside(self, name: str) -> dict[str, Array | PlainArray]:
-        """Return what is below a group of a file that was opened for the first time: path from there -> array."""
-        start = f"{name}/"
+        """Return what is in an episode of a file that was opened for the first time.
+
+        Args:
+            name: "data/demo_<k>", or a group below it.
+
+        Returns:
+            Path from there -> array.
+        """
+        group, _, below = f"{name}/".removeprefix("data/").partition("/")
         if self._index is None:
-            return {path[len(start) :]: array for path, array in self.arrays.items() if path.startswith(start)}
-        group, _, below = start.removeprefix("data/").partition("/")
-        entry = self._indexed(group)
-        arrays = entry.arrays if entry else {}
+            arrays: Mapping[str, Array | PlainArray] = self._groups.get(group, {})
+        else:
+            entry = self._indexed(group)
+            arrays = entry.arrays if entry else {}
         return {path[len(below) :]: array for path, array in arrays.items() if path.startswith(below)}
 
     def groups(self) -> list[str]:
         """Return the names of the episodes in a file that was opened for the first time, in order of their numbers."""
         if self._index is not None:
             return [f"demo_{number}" for number in range(len(self._index))]
-        names = self.children("data")
+        names = list(self._groups)
         strange = [name for name in names if not layout.GROUP_NAME.fullmatch(name)]
         if strange:
             raise DamagedFileError(self.path, f"it holds data/{strange[0]:.80}, which is no episode")
@@ -223,8 +230,8 @@ class Container:
         offset = array.id.get_offset() if array.contiguous else None
         if offset is None or array.dtype != np.uint8 or len(array.shape) != 1 or offset + array.shape[0] > data_bytes:
             raise self._refuse(INDEX, f"is no text of {array.shape} bytes at {offset}")
-        self.fd = self._file.get_vfd_handle()
-        return ShardIndex(self, PlainArray(self, array.shape, array.dtype, offset), data_bytes)
+        self._descriptor.number = self._file.get_vfd_handle()
+        return ShardIndex(self._descriptor, PlainArray(self._descriptor, array.shape, array.dtype, offset), data_bytes)
 
     def _check_index(self) -> None:
         """Refuse a train shard whose index says anything else than its groups and arrays do."""
@@ -279,8 +286,8 @@ class Container:
 
     def close(self) -> None:
         """Close the file."""
-        self.arrays = {}
-        self.fd = -1  # whoever still reads by it gets an error, not another file that was given the number
+        self.arrays, self._groups = {}, {}
+        self._descriptor.number = -1
         if self._file.valid:
             self._file.close()
 
@@ -358,6 +365,9 @@ class Container:
             elif isinstance(item, h5py.h5d.DatasetID):
                 self._visit(item, child)
                 self.arrays[child] = self._check_array(item, child)
+                if child.startswith("data/"):
+                    episode, _, path = child.removeprefix("data/").partition("/")
+                    self._groups.setdefault(episode, {})[path] = self.arrays[child]
                 if h5py.h5a.get_num_attrs(item):
                     raise self._refuse(child, "is an array with attributes")
             else:

@@ -11,7 +11,8 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +22,22 @@ from shopfloor.datasets import layout
 from shopfloor.datasets.errors import DamagedFileError, UnsafeFileError
 from shopfloor.datasets.jsonfile import parse_json
 
-if TYPE_CHECKING:
-    from shopfloor.datasets.container import Container
-
 INDEX = "index"
 MAX_LINE_BYTES = 1 << 21
+
+
+@dataclass
+class Descriptor:
+    """An open file, for as long as it is.
+
+    Attributes:
+        path: the file.
+        number: its descriptor; -1 once it is closed, so that whoever still reads by it gets an error, not another file
+            that was given the number.
+    """
+
+    path: Path
+    number: int = -1
 
 
 class PlainArray:
@@ -40,10 +52,10 @@ class PlainArray:
 
     contiguous = True
 
-    def __init__(self, container: Container, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int) -> None:
-        """Say where an array of an open container lies."""
+    def __init__(self, file: Descriptor, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int) -> None:
+        """Say where an array of an open file lies."""
         self.shape, self.dtype, self.offset = shape, dtype, offset
-        self._container = container
+        self._file = file
         self._row_bytes = math.prod(shape[1:]) * dtype.itemsize
 
     def read(self) -> npt.NDArray[Any]:
@@ -56,7 +68,7 @@ class PlainArray:
         """Read rows from `start` on into `out`, a C-contiguous array of this dtype; its length says how many."""
         if not out.size:
             return
-        if os.preadv(self._container.fd, [out.data], self.offset + start * self._row_bytes) != out.nbytes:
+        if os.preadv(self._file.number, [out.data], self.offset + start * self._row_bytes) != out.nbytes:
             raise OSError("the file ends before the array does")
 
 
@@ -76,15 +88,15 @@ class Entry:
 class ShardIndex:
     """The index of an open train shard; an episode's line is read when it is asked for."""
 
-    def __init__(self, container: Container, text: PlainArray, data_bytes: int) -> None:
+    def __init__(self, file: Descriptor, text: PlainArray, data_bytes: int) -> None:
         """Find the lines.
 
         Args:
-            container: the open shard.
+            file: the open shard.
             text: its array `index`.
             data_bytes: length of the file without its trailer.
         """
-        self._container, self._text, self._data_bytes = container, text, data_bytes
+        self._file, self._text, self._data_bytes = file, text, data_bytes
         self._ends = np.flatnonzero(text.read() == ord("\n"))
 
     def __len__(self) -> int:
@@ -110,9 +122,9 @@ class ShardIndex:
             arrays = {name: self._array(*where) for name, where in line["arrays"].items()}
             attributes = {name: self._attribute(value) for name, value in line["attributes"].items()}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise DamagedFileError(self._container.path, f"its index cannot be used for {group} ({error})") from None
+            raise DamagedFileError(self._file.path, f"its index cannot be used for {group} ({error})") from None
         if sum(math.prod(array.shape) * array.dtype.itemsize for array in arrays.values()) > self._data_bytes:
-            raise UnsafeFileError(self._container.path, f"its index claims more for {group} than the file holds")
+            raise UnsafeFileError(self._file.path, f"its index claims more for {group} than the file holds")
         return Entry(attributes, arrays)
 
     def _array(self, code: str, shape: list[int], offset: int) -> PlainArray:
@@ -122,7 +134,7 @@ class ShardIndex:
             raise ValueError(f"an array of {code!r:.20}, shape {shape!r:.60} at {offset!r:.20}")
         if offset + math.prod(shape) * dtype.itemsize > self._data_bytes:
             raise ValueError(f"an array of shape {shape} at {offset} in a file of {self._data_bytes} bytes")
-        return PlainArray(self._container, tuple(shape), dtype, offset)
+        return PlainArray(self._file, tuple(shape), dtype, offset)
 
     @staticmethod
     def _attribute(value: Any) -> int | str:  # noqa: ANN401  # JSON

@@ -148,6 +148,27 @@ def repair(arguments: verbs.Repair) -> int:
     return 0
 
 
+def compact(arguments: verbs.Compact) -> int:
+    """Bundle episodes into shards."""
+    from shopfloor.datasets.compact import compact as call
+
+    done = call(
+        arguments.dataset, layout=arguments.layout, out=arguments.out, shard_bytes=arguments.shard_mb * 1_000_000
+    )
+    if arguments.json:
+        _document(done.to_json())
+        return 0
+    if not done.episodes:
+        print(f"{arguments.dataset}: nothing to bundle")
+        return 0
+    print(
+        f"{arguments.out or arguments.dataset}: {_episodes(done.episodes)} bundled into {done.shards} shards, each "
+        f"read back and compared with its source; before {done.bytes_before / 1e6:.1f} MB, now "
+        f"{done.bytes_after / 1e6:.1f} MB"
+    )
+    return 0
+
+
 # --------------------------------------------------------------------------------------------------------------------
 # New datasets out of old ones
 # --------------------------------------------------------------------------------------------------------------------
@@ -454,6 +475,7 @@ COMMANDS: Mapping[str, Callable[[Any], int]] = {
     "data info": info,
     "data verify": verify,
     "data repair": repair,
+    "data compact": compact,
     "data merge": merge,
     "data split": split,
     "data filter": filter_,

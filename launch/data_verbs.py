@@ -65,6 +65,26 @@ class Repair:
 
 
 @dataclass(frozen=True)
+class Compact:
+    """Bundle episode files into shards; no file goes before its episodes were read back and compared.
+
+    Attributes:
+        dataset: dataset folder.
+        layout: sealed: chunks, compression and checksums stay as they are. train: uncompressed and flat, several times
+            as large, fastest to train from.
+        out: new dataset folder, all of shards; the source stays as it is (default: in place).
+        shard_mb: most megabytes in a shard; building one takes three times that much memory.
+        json: print one JSON document on standard output.
+    """
+
+    dataset: Source
+    layout: Literal["sealed", "train"] = "sealed"
+    out: Path | None = None
+    shard_mb: int = 256
+    json: bool = False
+
+
+@dataclass(frozen=True)
 class Merge:
     """Join datasets into a new one, with the proof that no episode was lost. The sources stay as they are.
 
@@ -329,6 +349,7 @@ DATA_VERBS: dict[str, type] = {
     "data info": Info,
     "data verify": Verify,
     "data repair": Repair,
+    "data compact": Compact,
     "data merge": Merge,
     "data split": Split,
     "data filter": Filter,

@@ -32,8 +32,13 @@ class Format:
 
 
 FORMATS: Mapping[str, Format] = {
+    "robomimic": Format("robomimic", True, True, "robomimic: one HDF5 file, with masks of a train and a valid share"),
     "lerobot": Format("lerobot", True, True, "LeRobotDataset v3.0: parquet and mp4 or PNG (reads v2.x, too)"),
+    "minari": Format("minari", True, True, "Minari: HDF5 and metadata in a folder that MinariDataset opens"),
     "rlds": Format("rlds", True, False, "RLDS as in Open X-Embodiment: TFRecord for TensorFlow Datasets"),
+    "numpy": Format("npy", True, False, "plain .npy files, one flat array a feature, to be memory-mapped"),
+    "webdataset": Format("webdataset", True, False, "WebDataset: tar shards, one sample an episode"),
+    "maniskill": Format("maniskill", False, True, "ManiSkill trajectories: an .h5 with its .json beside it"),
 }
 
 

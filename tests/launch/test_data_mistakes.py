@@ -33,6 +33,7 @@ READ = {
 }
 COPY = {
     "merge": "data merge {d} {other} --out {tmp}/out",
+    "compact out": "data compact {d} --layout train --out {tmp}/out",
     "split": "data split {d} --out {tmp}/out",
     "filter": "data filter {d} --where 'steps>0' --out {tmp}/out",
     "export": "data export {d} --to lerobot --out {tmp}/out",
@@ -45,6 +46,7 @@ EDIT = {
     "delete": "data delete {d} --where 'steps>0'",
     "undo": "data delete {d} --where 'steps>0' --undo",
     "purge": "data purge {d}",
+    "compact": "data compact {d}",
     "relabel": "data relabel {d} --where 'steps>0' --outcome success",
 }
 VERBS = {**READ, **COPY, **VIEW, **EDIT}
@@ -141,7 +143,16 @@ def test_an_empty_dataset(data, capsys, verb):
     shutil.rmtree(data)
     EpisodeWriter(data, made.DESCRIPTION)
     code, said = run(VERBS[verb], data, capsys)
-    nothing_to_do = verb in ("info", "verify", "verify deep", "delete", "undo", "purge", "relabel")
+    nothing_to_do = verb in (
+        "info",
+        "verify",
+        "verify deep",
+        "delete",
+        "undo",
+        "purge",
+        "relabel",
+        "compact",
+    )
     assert code == (0 if nothing_to_do else 2), said
     assert said
 
@@ -159,7 +170,7 @@ def missing(data):
 
 
 @pytest.mark.parametrize("defect", [truncated, missing], ids=lambda call: call.__name__)
-@pytest.mark.parametrize("verb", ["verify", "verify deep", "merge", "split", "filter", "export", "render"])
+@pytest.mark.parametrize("verb", ["verify", "verify deep", "merge", "split", "filter", "export", "render", "compact"])
 def test_a_half_copied_dataset(data, capsys, verb, defect):
     name = defect(data)
     code, said = run(VERBS[verb], data, capsys)
@@ -252,6 +263,9 @@ LINES = {
     "data split {d} --out {tmp}/o --shares a=0.5 a=0.5": "twice",
     "data split {d} --out {tmp}/o --shares ../a=1": "cannot be called",
     "data split {d} --out {tmp}/o --by variation": "would be empty",
+    "data compact {d} --layout flat": "flat",
+    "data compact {d} --shard-mb 0": "shard_bytes is 0",
+    "data compact {d} --out {d}/o": "would lie in the source",
     "data merge {d} --out {tmp}/o": "two or more",
     "data merge {d} {d} --out {tmp}/o": "given twice",
     "data replay {d} --sample 0": "at least 1",

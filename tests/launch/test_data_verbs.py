@@ -70,6 +70,18 @@ def test_merge_and_split(write, tmp_path, capsys):
     assert not (tmp_path / "x").exists()
 
 
+def test_compact(write, tmp_path, capsys):
+    data = write("data", *range(4))
+    found = document(capsys, "compact", data, "--layout", "train", "--out", tmp_path / "flat")
+    assert (found["episodes"], found["shards"]) == (4, 1)
+    assert shop("compact", data) == 0
+    assert re.search(r"4 episodes bundled into 1 shards.*compared.*before", capsys.readouterr().out)
+    assert [path.name for path in data.rglob("*.h5")] == ["shard-00000000.h5"]
+    assert seeds(data) == seeds(tmp_path / "flat") == [0, 1, 2, 3]
+    assert shop("compact", data) == 0
+    assert capsys.readouterr().out == f"{data}: nothing to bundle\n"
+
+
 def test_filter_makes_a_view_or_a_copy(write, tmp_path, capsys):
     data = write("data", *range(6))
     where = ["--where", "outcome == 'success'"]
