@@ -162,7 +162,7 @@ def compact(arguments: verbs.Compact) -> int:
         print(f"{arguments.dataset}: nothing to bundle")
         return 0
     print(
-        f"{arguments.out or arguments.dataset}: {_episodes(done.episodes)} bundled into {done.shards} shards, each "
+        f"{arguments.out or arguments.dataset}: {_episodes(done.episodes)} bundled into {_shards(done.shards)}, each "
         f"read back and compared with its source; before {done.bytes_before / 1e6:.1f} MB, now "
         f"{done.bytes_after / 1e6:.1f} MB"
     )
@@ -456,6 +456,10 @@ def _share(count: int, total: int) -> str:
 
 def _episodes(count: int) -> str:
     return f"{count} episode" if count == 1 else f"{count} episodes"
+
+
+def _shards(count: int) -> str:
+    return f"{count} shard{'' if count == 1 else 's'}"
 
 
 def _files(count: int) -> str:

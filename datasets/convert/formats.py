@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from shopfloor.core import InvalidInputError, UnknownNameError
 from shopfloor.datasets.encode import CODECS
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.transfer import refuse_damage, refuse_inside
+
+GROUP = "shopfloor.formats"  # entry points: name -> a module with `export`, `import_` or both
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ def export(path: Path | str, to: str, out: Path | str, options: ExportOptions | 
 
     Args:
         path: the dataset.
-        to: one of `FORMATS` that can be written.
+        to: one of `FORMATS` that can be written, or a name in the entry-point group `shopfloor.formats`.
         out: new file or folder; made whole or not at all.
         options: what, and how.
 
@@ -147,7 +150,7 @@ def export(path: Path | str, to: str, out: Path | str, options: ExportOptions | 
         MissingDependencyError: a package the format needs is not installed; the message says how to.
     """
     options = options or ExportOptions()
-    module = _module(to, "written", [name for name, form in FORMATS.items() if form.exports])
+    module = _module(to, "export", [name for name, form in FORMATS.items() if form.exports])
     dataset = Dataset(path, overlays=options.overlays)
     refuse_damage(dataset)
     refuse_inside(Path(out), [dataset.path])
@@ -165,7 +168,7 @@ def import_dataset(
 
     Args:
         path: the file or folder.
-        source_format: one of `FORMATS` that can be read.
+        source_format: one of `FORMATS` that can be read, or a name in the entry-point group `shopfloor.formats`.
         out: the new dataset; made whole or not at all.
         options: what the source does not say.
 
@@ -177,7 +180,7 @@ def import_dataset(
         DamagedFileError, UnsafeFileError: what is wrong with the files; nothing is written then.
         MissingDependencyError: a package the format needs is not installed; the message says how to.
     """
-    module = _module(source_format, "read", [name for name, form in FORMATS.items() if form.imports])
+    module = _module(source_format, "import_", [name for name, form in FORMATS.items() if form.imports])
     if not Path(path).exists():
         raise InvalidInputError(f"{path} does not exist; expected a {source_format} dataset.")
     refuse_inside(Path(out), [Path(path)])
@@ -185,7 +188,20 @@ def import_dataset(
     return result
 
 
-def _module(name: str, done: str, known: Sequence[str]) -> Any:  # noqa: ANN401  # a module
-    if name not in known:
-        raise UnknownNameError(f"format that can be {done}", name, known)
-    return importlib.import_module(f"shopfloor.datasets.convert.{FORMATS[name].module}")
+def _module(name: str, call: str, known: Sequence[str]) -> Any:  # noqa: ANN401  # a module
+    """Return the module of a format that has a function `call`: ours, or one that an installed package announces."""
+    if name in known:
+        return importlib.import_module(f"shopfloor.datasets.convert.{FORMATS[name].module}")
+    others = {point.name: point for point in entry_points(group=GROUP)}
+    if name in others and name not in FORMATS:
+        try:
+            module = others[name].load()
+        except Exception as error:  # whatever somebody's package raises
+            raise InvalidInputError(
+                f"The format {name!r} cannot be loaded from {others[name].value} ({type(error).__name__}: {error}). "
+                "Mend or remove the package that brings it."
+            ) from error
+        if hasattr(module, call):
+            return module
+    done = {"export": "written", "import_": "read"}[call]
+    raise UnknownNameError(f"format that can be {done}", name, [*known, *(others.keys() - FORMATS.keys())])

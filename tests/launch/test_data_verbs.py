@@ -75,7 +75,7 @@ def test_compact(write, tmp_path, capsys):
     found = document(capsys, "compact", data, "--layout", "train", "--out", tmp_path / "flat")
     assert (found["episodes"], found["shards"]) == (4, 1)
     assert shop("compact", data) == 0
-    assert re.search(r"4 episodes bundled into 1 shards.*compared.*before", capsys.readouterr().out)
+    assert re.search(r"4 episodes bundled into 1 shard,.*compared.*before", capsys.readouterr().out)
     assert [path.name for path in data.rglob("*.h5")] == ["shard-00000000.h5"]
     assert seeds(data) == seeds(tmp_path / "flat") == [0, 1, 2, 3]
     assert shop("compact", data) == 0

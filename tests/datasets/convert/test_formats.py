@@ -59,3 +59,27 @@ def test_unknown_names(dataset, tmp_path):
 def test_a_source_that_is_not_there(tmp_path):
     with pytest.raises(InvalidInputError, match="does not exist"):
         import_dataset(tmp_path / "nothing", "lerobot", tmp_path / "out")
+
+
+def test_a_package_can_bring_a_format(dataset, tmp_path, monkeypatch):
+    (tmp_path / "acme_format.py").write_text(
+        "from shopfloor.datasets.convert.formats import Exported\n"
+        "def export(dataset, out, options):\n"
+        "    out.write_text(str(len(dataset)))\n"
+        "    return Exported(len(dataset), 0, 1, 1)\n"
+    )
+    info = tmp_path / "acme-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1\n")
+    points = "acme = acme_format\nlerobot = acme_format\nbroken = acme_nowhere\n"
+    (info / "entry_points.txt").write_text(f"[shopfloor.formats]\n{points}")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert export(dataset, "acme", tmp_path / "out").episodes == 3
+    assert (tmp_path / "out").read_text() == "3"
+    with pytest.raises(UnknownNameError, match=r"format that can be read 'acme'.*Known: acme, broken, lerobot"):
+        import_dataset(dataset, "acme", tmp_path / "back")
+    assert (
+        export(dataset, "lerobot", tmp_path / "own", ExportOptions(pictures="png")).files > 1
+    )  # ours cannot be replaced
+    with pytest.raises(InvalidInputError, match=r"format 'broken' cannot be loaded.*acme_nowhere"):
+        export(dataset, "broken", tmp_path / "x")
