@@ -84,20 +84,20 @@ class EpisodeRecord:
         if not isinstance(data, dict):
             raise ValueError("an episode is not an object")  # noqa: TRY004  # one kind of error for bad content
         values: dict[str, Any] = {}
-        kinds = {"str": str, "int": int, "bool": bool}
-        for field in fields(cls):
-            if field.name == "weight":
-                continue
-            value, kind = data.get(field.name), kinds[str(field.type)]
+        for name, kind in _RECORD_FIELDS:
+            values[name] = value = data.get(name)
             if type(value) is not kind:
-                raise ValueError(f"an episode's {field.name!r} is {value!r:.60}, expected {field.type}")
-            values[field.name] = value
+                raise ValueError(f"an episode's {name!r} is {value!r:.60}, expected {kind.__name__}")
         record = cls(**values)
         if not layout.DATA_FILE.fullmatch(record.file) or not layout.GROUP_NAME.fullmatch(record.group):
             raise ValueError(f"an episode's file is {record.file!r:.80} with group {record.group!r:.40}")
         if not 0 <= record.steps <= layout.MAX_STEPS or record.bytes < 0:
             raise ValueError(f"the episode in {record.file} has {record.steps} steps and {record.bytes} bytes")
         return record
+
+
+_KINDS: Mapping[str, type] = {"str": str, "int": int, "bool": bool}
+_RECORD_FIELDS = [(one.name, _KINDS[str(one.type)]) for one in fields(EpisodeRecord) if one.name != "weight"]
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -4,9 +4,11 @@ import json
 import multiprocessing
 import shutil
 
+import h5py
 import pytest
 
 from shopfloor.core import canonical_json, sha256_hex
+from shopfloor.datasets import files
 from shopfloor.datasets.errors import FormatVersionError
 from shopfloor.datasets.manifest import list_dataset
 from shopfloor.datasets.reader import Dataset
@@ -133,3 +135,19 @@ def test_info_of_an_empty_dataset(tmp_path, description):
     assert Dataset(tmp_path).verify() == []
     write_manifest(tmp_path)
     assert Dataset(tmp_path).verify() == []
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_info_opens_no_episode(tmp_path, make_episode, description, monkeypatch, count):
+    writer = EpisodeWriter(tmp_path / "d", description)
+    for index in range(count):
+        writer.write(make_episode(index, 2), index)
+    write_manifest(writer.path)
+    opened = []
+    open_regular = files.open_regular
+    monkeypatch.setattr(
+        files, "open_regular", lambda path, *limit: opened.append(path.name) or open_regular(path, *limit)
+    )
+    monkeypatch.setattr(h5py.h5f, "open", lambda *_, **__: opened.append("HDF5"))
+    assert Dataset(writer.path).info()["episodes"] == count
+    assert opened == ["dataset.json", "manifest-00000001.json"]
