@@ -26,11 +26,11 @@ from shopfloor.datasets.files import (
 )
 from shopfloor.datasets.layout import DATASET_FILE, EPISODES, FOLDERS, SHARD_LAYOUTS, SHARDS, shard_file
 from shopfloor.datasets.manifest import Listing, by_file, data_files, list_dataset, publish_manifest
-from shopfloor.datasets.overlays import append_overlay, load_overlays, tombstoned
+from shopfloor.datasets.overlays import load_overlays, tombstoned
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.shards import ShardBuilder
 from shopfloor.datasets.staging import staged_folder
-from shopfloor.datasets.transfer import Digests, refuse_damage, refuse_inside
+from shopfloor.datasets.transfer import Digests, carry_overlays, refuse_damage, refuse_inside, require_same
 
 SHARD_BYTES = 256 << 20
 
@@ -180,14 +180,7 @@ def _publish_next(root: Path, data: bytes, calls: SystemCalls) -> str:
 def _proven(root: Path, sources: Sequence[EpisodeRecord], target: Path, name: str) -> list[EpisodeRecord]:
     """Read a new shard back, compare it with its sources, and return its records."""
     records = read_records(target, name)
-    digests = Digests()
-    differing = set(digests.pairs(root, sources)) ^ set(digests.pairs(target, records))
-    if differing:
-        raise DamagedFileError(
-            target / name,
-            f"{len(differing)} of its episodes are not what they are in their sources",
-            "No source was removed. Check the disk and the memory, then run this again.",
-        )
+    require_same(target / name, root, sources, target, records)
     return records
 
 
@@ -199,7 +192,6 @@ def _anew(dataset: Dataset, out: Path, kind: str, shard_bytes: int, calls: Syste
         raise InvalidInputError(f"{root} has no episodes to bundle; `data info` says what it holds.")
     held = {record.episode_id: record for record in list_dataset(root).records}
     records = [held[record.episode_id] for record in dataset.records]
-    changes = load_overlays(root)
     made: list[EpisodeRecord] = []
     files = 0
     with staged_folder(out, calls) as target:
@@ -211,14 +203,7 @@ def _anew(dataset: Dataset, out: Path, kind: str, shard_bytes: int, calls: Syste
             (target / name).write_bytes(data)
             made += _proven(root, sources, target, name)
             files += 1
-        said = [
-            operation
-            for record in records
-            if record.episode_id in changes
-            for operation in changes[record.episode_id].operations(record.episode_id)
-        ]
-        if said:
-            append_overlay(target, said, calls)
+        carry_overlays(load_overlays(root), records, target)
         publish_manifest(target, made, calls)
         after = _size(target)
     return Compaction(len(made), files, _size(root), after)

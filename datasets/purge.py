@@ -10,7 +10,6 @@ from typing import Any
 
 from shopfloor.datasets import layout
 from shopfloor.datasets.decode import EpisodeRecord, read_record
-from shopfloor.datasets.errors import DamagedFileError
 from shopfloor.datasets.files import (
     POSIX,
     SystemCalls,
@@ -23,7 +22,7 @@ from shopfloor.datasets.files import (
 from shopfloor.datasets.identity import load_identity
 from shopfloor.datasets.manifest import Listing, by_file, inner_folder, list_dataset, publish_manifest
 from shopfloor.datasets.overlays import load_overlays, tombstoned
-from shopfloor.datasets.transfer import Digests, unpack
+from shopfloor.datasets.transfer import require_same, unpack
 
 
 @dataclass(frozen=True)
@@ -109,14 +108,7 @@ def _loosen(root: Path, file: str, records: Sequence[EpisodeRecord], calls: Syst
     for name, data in unpack(root, file, records):
         publish(root / name, data, calls)  # an earlier purge may have made it
         loose.append(read_record(root, name))
-    digests = Digests()
-    missing = set(digests.pairs(root, records)) ^ set(digests.pairs(root, loose))
-    if missing:
-        raise DamagedFileError(
-            root / file,
-            f"{len(missing)} of its episodes are not what they are in {layout.EPISODES}",
-            "Nothing was removed. Check the disk and the memory, then run this again.",
-        )
+    require_same(root / file, root, records, root, loose)
     return loose
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from shopfloor.core import InvalidInputError
@@ -18,7 +18,7 @@ from shopfloor.datasets.errors import DamagedFileError
 from shopfloor.datasets.files import open_regular, read_bytes, read_error
 from shopfloor.datasets.jsonfile import parse_json
 from shopfloor.datasets.manifest import by_file, list_dataset, write_manifest
-from shopfloor.datasets.overlays import append_overlay, load_overlays
+from shopfloor.datasets.overlays import Change, append_overlay, load_overlays
 from shopfloor.datasets.reader import Dataset
 
 _BLOCK = 1 << 22
@@ -131,6 +131,20 @@ class Digests:
                 yield record.episode_id, self._known[record.sha256, record.group]
 
 
+def require_same(
+    file: Path, root: Path, sources: Iterable[EpisodeRecord], target: Path, copies: Iterable[EpisodeRecord]
+) -> None:
+    """Raise DamagedFileError about `file` unless episodes of two folders are the same, bit for bit."""
+    digests = Digests()
+    differing = {one for one, _ in set(digests.pairs(root, sources)) ^ set(digests.pairs(target, copies))}
+    if differing:
+        raise DamagedFileError(
+            file,
+            f"{len(differing)} of its episodes are not what they are in the files they were copied from or to",
+            "Nothing was removed. Check the disk and the memory, then run this again.",
+        )
+
+
 def not_proven(target: Path, missing: int) -> DamagedFileError:
     """Return the error for a copy that does not hold what its sources hold."""
     return DamagedFileError(
@@ -154,7 +168,13 @@ def copy_dataset(
     root = dataset.path
     (target / layout.DATASET_FILE).write_bytes(read_bytes(root / layout.DATASET_FILE))
     copy_records(root, chosen, target)
-    changes = load_overlays(root, overlays)
+    carry_overlays(load_overlays(root, overlays), chosen, target)
+    write_manifest(target)
+    _prove(root, chosen, target)
+
+
+def carry_overlays(changes: Mapping[str, Change], chosen: Iterable[EpisodeRecord], target: Path) -> None:
+    """Say of episodes in a new dataset what overlays say of them in the old one."""
     said = [
         operation
         for record in chosen
@@ -163,8 +183,6 @@ def copy_dataset(
     ]
     if said:
         append_overlay(target, said)
-    write_manifest(target)
-    _prove(root, chosen, target)
 
 
 def _prove(root: Path, chosen: Sequence[EpisodeRecord], target: Path) -> None:

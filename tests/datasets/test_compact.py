@@ -265,7 +265,7 @@ def test_sources_stay_if_the_shard_reads_back_otherwise(dataset, monkeypatch):
 
     monkeypatch.setattr(compacting, "_publish_next", spoilt)
     before = files(dataset)
-    with pytest.raises(DamagedFileError, match=r"shard-00000000.*No source was removed"):
+    with pytest.raises(DamagedFileError, match=r"shard-00000000.*Nothing was removed"):
         compact(dataset)
     assert set(before) < set(files(dataset))
 
