@@ -16,8 +16,9 @@ from shopfloor.collectors.recorded import each_recorded, known_cells, recorded_c
 from shopfloor.collectors.replay import Replay, replay_job
 from shopfloor.core import InvalidInputError, ShopfloorError, UnknownNameError
 from shopfloor.datasets.decode import EpisodeRecord
-from shopfloor.datasets.quality.assess import Assessed, Quality, assess
+from shopfloor.datasets.quality.assess import assess
 from shopfloor.datasets.quality.judge import DROP, Finding, Thresholds
+from shopfloor.datasets.quality.result import Assessed, Quality
 from shopfloor.datasets.reader import Dataset
 
 LABEL = "shopfloor.collectors.quality:label_job"

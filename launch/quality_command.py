@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from shopfloor.launch.console import Phase, make_progress, print_json, print_table
 
 if TYPE_CHECKING:
-    from shopfloor.datasets.quality.assess import Quality as Found
+    from shopfloor.datasets.quality.result import Quality as Found
     from shopfloor.launch.data_verbs import Quality
 
 REPORT, PAGE, VIEW = "quality.json", "quality.html", "view.json"

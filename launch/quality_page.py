@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shopfloor.collectors.quality import Strip, strips
-from shopfloor.datasets.quality.assess import Assessed, Quality
 from shopfloor.datasets.quality.judge import DOWN_WEIGHT, DROP, NOTE
+from shopfloor.datasets.quality.result import Assessed, Quality
 from shopfloor.datasets.quality.signals import find_columns, read_signals
 from shopfloor.datasets.reader import Dataset
 from shopfloor.launch.charts import stacked_bars, time_series

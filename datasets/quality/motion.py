@@ -36,11 +36,12 @@ def motion_metrics(signals: Signals, survey: Survey) -> Metrics:
 
 
 def positions(signals: Signals, survey: Survey) -> Array | None:
-    """Return what moves through space: the tool, m, shape (T+1, 3); else all columns in units of their spread."""
+    """Return what moves through space: the tool, m, shape (T+1, 3); else smooth columns in units of their spread."""
     columns = survey.columns
     if columns.tool:
         return signals.numbers[:, columns.tool]
-    return signals.numbers / survey.spread if columns.names else None
+    smooth = list(survey.smooth)
+    return signals.numbers[:, smooth] / survey.spread[smooth] if smooth else None
 
 
 def moving(signals: Signals, survey: Survey) -> npt.NDArray[np.bool_]:
@@ -70,10 +71,12 @@ def _jerk(signals: Signals, survey: Survey) -> Metrics:
     speed = np.linalg.norm(velocity, axis=1)
     jerk = np.diff(velocity, n=2, axis=0) * hz**2
     square = (jerk * jerk).sum(axis=1)
+    # Without a tool, a step that most columns take: one alone may be an angle that wraps around.
+    step = float((speed if survey.columns.tool else np.median(np.abs(velocity), axis=1)).max()) / hz
     peak, seconds = float(speed.max()), signals.steps / hz
     integral = float(square.sum()) / hz
     smooth = -math.log(integral * seconds**3 / peak**2) if peak > 1e-9 and integral > 1e-12 else None
-    return {"jerk": math.sqrt(square.mean()), "log_dimensionless_jerk": smooth, "largest_step": peak / hz}
+    return {"jerk": math.sqrt(square.mean()), "log_dimensionless_jerk": smooth, "largest_step": step}
 
 
 def _path(signals: Signals, survey: Survey) -> Metrics:

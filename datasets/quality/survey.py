@@ -12,7 +12,8 @@ from shopfloor.datasets.quality.signals import Array, Columns, Signals
 
 # Slower than this is standing still: 5 mm/s as in the cells' own test of rest, and the like for the other units.
 STILL_PER_S = {"m": 0.005, "rad": 0.05, "mm": 5.0, "deg": 3.0}
-STILL_SPREADS_PER_S = 0.05  # of a column's spread, where its unit is not known
+STILL_SPREADS_PER_S = 0.1  # of a column's spread, where its unit is not known
+SMOOTH = 0.75  # spreads: columns that usually change by more in some step hold flags, commands or angles that wrap
 TWO_VALUED = 0.95  # share of a gripper's commands that are at its two ends, where no name says that it is one
 
 
@@ -23,6 +24,7 @@ class Survey:
     Attributes:
         columns: what is what; a gripper that no name announced is found by its two values.
         spread: shape (C,), float64, standard deviation of each column; 1 where it never changes.
+        smooth: columns that change little by little, which stand for the robot's place where no names say which do.
         still: shape (C,), float64, change of a column in one step below which it stands still; infinite for columns
             that say nothing about motion.
         low, high: shape (A,), float64, ends of the actions' range.
@@ -32,6 +34,7 @@ class Survey:
 
     columns: Columns
     spread: Array
+    smooth: tuple[int, ...]
     still: Array
     low: Array
     high: Array
@@ -59,18 +62,22 @@ def survey(columns: Columns, sample: Sequence[Signals]) -> Survey:
         low, high = both.min(axis=0), both.max(axis=0)
     else:
         low = high = np.zeros(width)
-    columns = _with_gripper(columns, commands, low, high)
+    columns = _with_gripper(columns, [one.commands for one in sample if one.steps], low, high)
+    smooth = _smooth(sample, spread)
     middle = 0.5 * float(low[columns.gripper] + high[columns.gripper]) if columns.gripper is not None else 0.0
-    return Survey(columns, spread, _still(columns, spread), low, high, middle, find_pairs(sample, columns))
+    still = _still(columns, spread, smooth)
+    return Survey(columns, spread, smooth, still, low, high, middle, find_pairs(sample, columns))
 
 
-def _with_gripper(columns: Columns, commands: Array, low: Array, high: Array) -> Columns:
-    if columns.gripper is not None or not len(commands):
+def _with_gripper(columns: Columns, episodes: Sequence[Array], low: Array, high: Array) -> Columns:
+    if columns.gripper is not None or not episodes:
         return columns
-    span = np.where(high > low, high - low, np.inf)
-    ends = np.minimum(np.abs(commands - low), np.abs(high - commands)) < 0.01 * span
-    both = (np.abs(commands - low) < 0.01 * span).any(axis=0) & (np.abs(high - commands) < 0.01 * span).any(axis=0)
-    found = np.flatnonzero((ends.mean(axis=0) >= TWO_VALUED) & both)
+    near = 0.01 * np.where(high > low, high - low, np.inf)
+    closed = [(np.abs(high - commands) < near).mean(axis=0) for commands in episodes]
+    opened = [(np.abs(commands - low) < near).mean(axis=0) for commands in episodes]
+    # In most episodes: policies that draw actions at random are no reason to overlook a gripper.
+    two_valued = np.median(np.add(closed, opened), axis=0) >= TWO_VALUED
+    found = np.flatnonzero(two_valued & (np.median(closed, axis=0) > 0) & (np.median(opened, axis=0) > 0))
     if not len(found):
         return columns
     gripper = int(found[-1])  # by custom it comes last
@@ -78,9 +85,18 @@ def _with_gripper(columns: Columns, commands: Array, low: Array, high: Array) ->
     return Columns(**{**columns.__dict__, "gripper": gripper, "motion": motion})
 
 
-def _still(columns: Columns, spread: Array) -> Array:
+def _smooth(sample: Sequence[Signals], spread: Array) -> tuple[int, ...]:
+    largest = [np.abs(np.diff(one.numbers, axis=0)).max(axis=0) / spread for one in sample if one.steps]
+    if not largest:
+        return tuple(range(len(spread)))
+    found = tuple(int(column) for column in np.flatnonzero(np.median(largest, axis=0) < SMOOTH))
+    return found or tuple(range(len(spread)))
+
+
+def _still(columns: Columns, spread: Array, smooth: Sequence[int]) -> Array:
     known = np.array([STILL_PER_S.get(unit, np.nan) for unit in columns.units], dtype=np.float64)
     if np.isfinite(known).any():
         return np.where(np.isfinite(known), known, np.inf) / columns.hz  # quaternions and flags move with the rest
-    still: Array = STILL_SPREADS_PER_S * spread / columns.hz
+    still = np.full(len(spread), np.inf)
+    still[list(smooth)] = STILL_SPREADS_PER_S * spread[list(smooth)] / columns.hz
     return still

@@ -221,6 +221,35 @@ def test_a_defect_is_found_as_what_it_is(name, toys, sound_and):
     assert kind in found.kinds()
 
 
+@pytest.fixture(scope="module")
+def nameless(toys, sound, tmp_path_factory):
+    """The sound episodes, and failures of a random policy, in a dataset that says nothing of its columns."""
+    about = {"cell": toys.CELL, "action_convention": "unspecified", "control_hz": 20, "features": {"state": {}}}
+    writer = EpisodeWriter(tmp_path_factory.mktemp("nameless") / "data", about)
+    random = [np.random.default_rng(seed).uniform(-1, 1, (60, 4)) for seed in range(5)]
+    failures = [
+        dataclasses.replace(toys.toy_episode(100 + seed, actions), outcome="failure", reason="timeout")
+        for seed, actions in enumerate(random)
+    ]
+    for index, episode in enumerate([*sound, *failures]):
+        writer.write(episode, index)
+    return writer
+
+
+@pytest.mark.parametrize(
+    "name", ["idle at the start", "a toggling gripper", "actions late", "foreign actions", "a dead joint"]
+)
+def test_defects_are_found_without_names_and_units(name, toys, nameless, tmp_path):
+    make, kind, _ = DEFECTS[name]
+    folder = tmp_path / "data"
+    shutil.copytree(nameless.path, folder)
+    EpisodeWriter(folder, nameless.identity.description).write(make(toys), 50)
+    found = assess(folder)
+    assert kind in [finding.kind for finding in found.episodes[-1].findings]
+    assert [one.record.index for one in found.flagged] == [50]
+    assert any("tool path: no state is called" in reason for reason in found.not_checked)
+
+
 def test_sound_episodes_are_kept(base):
     found = assess(base)
     assert [one.findings for one in found.episodes] == [()] * SOUND
