@@ -62,7 +62,7 @@ class Tally:
         self.named += bool(kinds & NAMED.get(kind, {kind}))
         self.flagged += bool(kinds)
         self.without_simulator += bool(kinds - SIMULATOR)
-        for one in kinds:
+        for one in sorted(kinds):
             self.reasons[one] = self.reasons.get(one, 0) + 1
 
 
