@@ -24,6 +24,7 @@ SHOWN = 60  # episodes with pictures: about 3 MB
 LISTED = 500  # more lines than that nobody reads; quality.json has all
 MOST_SIDE = 160  # of a picture, pixels; larger ones are made smaller
 MOST_POINTS = 400  # of a curve
+NOTHING = 1e-6  # numbers below are shown as 0
 FIGURES = {
     "idle_start_s": "idle at the start, s",
     "idle_end_s": "idle at the end, s",
@@ -205,12 +206,16 @@ def _usual(found: Quality) -> list[str]:
     ]
     for cell, usual in found.usual.items():
         rows = [
-            (html.escape(text), f"{usual[name].median:.3g}", f"{usual[name].deviation:.2g}", str(usual[name].count))
+            (html.escape(text), _number(usual[name].median), _number(usual[name].deviation), str(usual[name].count))
             for name, text in FIGURES.items()
             if usual[name].count
         ]
         parts.append(table(cell, ("figure", "median", "deviation", "episodes"), rows, (1, 2, 3)))
     return parts
+
+
+def _number(value: float) -> str:
+    return f"{0.0 if abs(value) < NOTHING else value:.3g}"
 
 
 def _not_checked(found: Quality) -> list[str]:
