@@ -151,6 +151,8 @@ def _build(
     """Yield shards' bytes and the records of the episodes in them, in order of their groups."""
     builder: ShardBuilder | None = None
     sources: list[EpisodeRecord] = []
+    # Cell after cell: a shard holds one environment's episodes, and in order of index those of merged cells alternate.
+    records = sorted(records, key=lambda record: record.cell)
     try:
         for file, held in by_file(records).items():
             with contextlib.closing(Container.open(root / file)[0]) as container:

@@ -250,12 +250,13 @@ class Container:
     # -- opening and closing -----------------------------------------------------------------------------------------
 
     @classmethod
-    def open(cls, path: Path, verified: Verified | None = None) -> tuple[Container, Verified]:
+    def open(cls, path: Path, verified: Verified | None = None, *, whole: bool = False) -> tuple[Container, Verified]:
         """Open a file to read parts of it.
 
         Args:
             path: the file.
             verified: what was found when the file was last checked; while that holds it is not checked again.
+            whole: walk through a train shard, too, and compare its index with that.
 
         Returns:
             The container, and what was found.
@@ -271,8 +272,8 @@ class Container:
             file.close()
             if verified is None:
                 raise UnsafeFileError(path, "it was exchanged while it was opened")
-            return cls.open(path)  # changed since it was checked: check it again
-        data_bytes = checked.state.bytes - TRAILER_BYTES
+            return cls.open(path, whole=whole)  # changed since it was checked: check it again
+        data_bytes = None if whole else checked.state.bytes - TRAILER_BYTES
         return cls(path, file, checked=verified is not None, data_bytes=data_bytes), checked
 
     @classmethod

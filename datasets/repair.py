@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from shopfloor.core import sha256_hex
 from shopfloor.datasets import layout
 from shopfloor.datasets.container import Container
 from shopfloor.datasets.decode import EpisodeFile, EpisodeRecord
@@ -18,7 +17,6 @@ from shopfloor.datasets.files import (
     SystemCalls,
     disk_error,
     make_folder,
-    read_bytes,
     require_writable,
     settle,
     sweep_temporaries,
@@ -148,17 +146,15 @@ def _whole_episodes(root: Path, file: str) -> list[EpisodeRecord]:
     path = root / file
     if not layout.DATA_FILE.fullmatch(file):
         raise DamagedFileError(path, "its name is not one of a committed file")
-    data = read_bytes(path)
-    container = Container.of_bytes(path, data)
+    container, read = Container.open(path, whole=True)
     try:
         container.check_chunks(inflate=True)
         groups = container.groups() if file.startswith(layout.SHARDS) else ["demo_0"]
-        sha256 = sha256_hex(data)
         records = []
         for group in groups:
             episode = EpisodeFile(container, group)
             episode.proven_episode()
-            records.append(episode.record(file, group, sha256, len(data)))
+            records.append(episode.record(file, group, read.sha256, read.state.bytes))
         return records
     finally:
         container.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 
 import h5py
 import numpy as np
@@ -37,6 +38,7 @@ class ShardBuilder:
         self.about = _shared(about)
         self.episodes = 0
         self.bytes = 0
+        self._objects = 3  # root, `data`, and the index of a train shard
         self._steps = 0
         self._lines: list[bytes] = []
         self._file = create_image()
@@ -46,12 +48,19 @@ class ShardBuilder:
         self._data = h5py.h5g.create(self._file, b"data")
 
     def fits(self, container: Container, record: EpisodeRecord, limit: int) -> bool:
-        """Whether an episode may go in: the same environment and actions, and no more than `limit` bytes in all."""
+        """Whether an episode may go in: the same environment and actions, and no more than fits.
+
+        Args:
+            container: its open file, whose arrays were all looked at.
+            record: which of the file's episodes.
+            limit: most bytes of episodes. Nor may there be so many arrays that readers refuse the shard.
+        """
         if not self.episodes:
             return True
         same = self.about == _shared(container.attributes("data"))
         full = self.episodes >= layout.SHARD_EPISODES or self.bytes + self._size(container, record) > limit
-        return same and not full
+        crowded = self._objects + _objects(container, record) > layout.MAX_OBJECTS
+        return same and not full and not crowded
 
     def add(self, container: Container, record: EpisodeRecord, digest: str) -> None:
         """Put an episode in.
@@ -88,6 +97,7 @@ class ShardBuilder:
         self._lines.append(index_line(attributes, places))
         self.episodes += 1
         self.bytes += size
+        self._objects += _objects(container, record)
         self._steps += record.steps
 
     def finish(self) -> bytes:
@@ -110,6 +120,12 @@ class ShardBuilder:
             return record.bytes
         arrays = container.inside(f"data/{record.group}").values()
         return sum(math.prod(array.shape) * array.dtype.itemsize for array in arrays)
+
+
+def _objects(container: Container, record: EpisodeRecord) -> int:
+    """Return how many arrays and groups an episode is made of."""
+    arrays = container.inside(f"data/{record.group}")
+    return len(arrays) + len({parent for path in arrays for parent in PurePosixPath(path).parents})
 
 
 def _shared(about: Mapping[str, int | str]) -> dict[str, int | str]:

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shopfloor.core import ShopfloorError, sha256_hex
+from shopfloor.core import ShopfloorError
 from shopfloor.datasets import layout
 from shopfloor.datasets.container import Container
 from shopfloor.datasets.decode import EpisodeFile, EpisodeRecord
 from shopfloor.datasets.errors import DamagedFileError, NotADatasetError
-from shopfloor.datasets.files import read_bytes
 from shopfloor.datasets.identity import load_identity
 from shopfloor.datasets.manifest import by_file, inner_folder, list_dataset, load_manifest, numbered
 from shopfloor.datasets.overlays import load_overlays, tombstoned
@@ -36,7 +35,7 @@ class Damage:
         """Describe an error met while reading `path`."""
         if isinstance(error, DamagedFileError):
             return cls(error.file, error.problem, error.advice)
-        return cls(str(path), str(error), "")
+        return cls(str(path), str(error).removesuffix("."), "")
 
 
 def verify(path: Path | str) -> list[Damage]:
@@ -110,16 +109,15 @@ def _damaged_file(root: Path, file: str, records: Sequence[EpisodeRecord]) -> Da
 
 
 def _check_file(path: Path, records: Sequence[EpisodeRecord]) -> None:
-    data = read_bytes(path)
-    container = Container.of_bytes(path, data)
+    # From the disk, not as bytes: HDF5 would hold a shard, and what it unpacks of it, several times over.
+    container, read = Container.open(path, whole=True)
     try:
         container.check_chunks(inflate=True)
         listed = {record.group for record in records}
         if listed != set(container.groups()):
             raise DamagedFileError(path, f"the manifest lists {len(listed)} of its {len(container.groups())} episodes")
-        sha256 = sha256_hex(data)
         for record in records:
-            _check_episode(EpisodeFile(container, record.group), record, sha256, len(data))
+            _check_episode(EpisodeFile(container, record.group), record, read.sha256, read.state.bytes)
     finally:
         container.close()
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -20,6 +24,7 @@ from shopfloor.datasets.edit import delete, relabel
 from shopfloor.datasets.errors import DamagedFileError, NotADatasetError
 from shopfloor.datasets.files import TRAILER_BYTES, with_trailer
 from shopfloor.datasets.manifest import publish_manifest
+from shopfloor.datasets.merge import merge
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.store import EpisodeWriter, write_manifest
 from shopfloor.datasets.verify import verify
@@ -139,6 +144,31 @@ def test_what_was_collected_otherwise_is_not_mixed(dataset, make_episode, descri
     assert compact(dataset).shards == 2
     assert [len(Container.open(dataset / name)[0].groups()) for name in files(dataset)] == [3, 1]
     assert json.loads((dataset / "dataset.json").read_text()) == text
+
+
+def test_cells_that_alternate_are_bundled_each_by_itself(tmp_path, make_episode, description):
+    for number, cell in enumerate((description["cell"], "shopfloor/Kitting-v0")):
+        args = {**description["env_args"], "env_name": cell}
+        writer = EpisodeWriter(tmp_path / str(number), {**description, "cell": cell, "env_args": args})
+        for index in range(4):
+            episode = make_episode(index, 2)
+            writer.write(dataclasses.replace(episode, spec=dataclasses.replace(episode.spec, cell=cell)), index)
+    merge([tmp_path / "0", tmp_path / "1"], tmp_path / "both")
+    before = {record.episode_id for record in Dataset(tmp_path / "both").records}
+    assert compact(tmp_path / "both").shards == 2
+    assert {record.episode_id for record in Dataset(tmp_path / "both").records} == before
+    assert compact(tmp_path / "both", out=tmp_path / "again").shards == 2
+
+
+@LAYOUTS
+def test_a_shard_holds_no_more_arrays_than_readers_take(dataset, monkeypatch, kind):
+    with contextlib.closing(Container.open(dataset / Dataset(dataset).records[0].file)[0]) as container:
+        objects = len(container.arrays) + len(container._attributes) - 2  # without root and data
+    monkeypatch.setattr(layout, "MAX_OBJECTS", 3 + 2 * objects)
+    assert compact(dataset, layout=kind).shards == 2
+    assert verify(dataset) == []
+    monkeypatch.setattr(layout, "MAX_OBJECTS", 1 + (kind == "train") + 2 * objects)
+    assert [damage.file for damage in verify(dataset)] == [str(dataset / "shards/shard-00000000.h5")]
 
 
 @pytest.mark.parametrize("codec", ["gzip", "blosc", "none"])
@@ -337,7 +367,7 @@ def test_a_changed_train_shard(dataset, name):
     change(path, edit)
     # What `verify` and `repair` do: nothing is taken on trust.
     with pytest.raises(DamagedFileError, match=r"not the episode that was put in|index does not say|has no index"):
-        EpisodeFile(Container.of_bytes(path, path.read_bytes()), "demo_1").proven_episode()
+        EpisodeFile(Container.open(path, whole=True)[0], "demo_1").proven_episode()
     if refused is None:
         EpisodeFile(Container.open(path)[0], "demo_1").episode()
         return
@@ -345,6 +375,24 @@ def test_a_changed_train_shard(dataset, name):
         EpisodeFile(Container.open(path)[0], "demo_1").episode()
     if name != "no index":
         EpisodeFile(Container.open(path)[0], "demo_0").episode()  # the others are not affected
+
+
+def test_checking_a_shard_takes_no_memory_for_all_of_it(tmp_path, make_episode, description):
+    writer = EpisodeWriter(tmp_path / "data", description, "none")
+    for index in range(24):
+        writer.write(make_episode(index, 60, image=800), index)
+    compact(writer.path)
+    size = shard_of(writer.path).stat().st_size
+    assert size > 40 << 20
+
+    code = (
+        "from shopfloor.datasets.repair import repair; from shopfloor.datasets.verify import verify; "
+        "import resource, sys; before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; "
+        "verify(sys.argv[1]); repair(sys.argv[1], dry_run=True); "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    command = [sys.executable, "-c", code, str(writer.path)]
+    assert int(subprocess.run(command, check=True, capture_output=True).stdout) * 1024 < size / 2
 
 
 def test_a_shard_with_more_episodes_than_are_listed(dataset):
