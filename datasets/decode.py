@@ -364,7 +364,10 @@ class EpisodeFile:
         )
 
     def _facts_index(self) -> int:
-        return int(attribute(self._facts, "index", int, self.path))
+        index = int(attribute(self._facts, "index", int, self.path))
+        if not 0 <= index < layout.MAX_INDEX:  # it becomes part of a file's name when the episode leaves the shard
+            raise DamagedFileError(self.path, f"{self._prefix[:-1]} has the index {index}, expected 0 or more")
+        return index
 
 
 def read_record(root: Path, file: str, group: str = "demo_0") -> EpisodeRecord:

@@ -53,6 +53,7 @@ MAX_RANK = 8
 MAX_CHUNK_BYTES = 1 << 26
 MAX_ARRAY_BYTES = 1 << 34
 MAX_STEPS = 10_000_000
+MAX_INDEX = 10**12  # twelve digits in a file's name
 # An episode may claim more than this only if at least one byte in MAX_EXPANSION of it is stored: no bombs.
 MAX_UNPROVEN_BYTES = 1 << 28
 MAX_EXPANSION = 100

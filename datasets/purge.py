@@ -31,7 +31,7 @@ class Purge:
 
     Attributes:
         episodes: how many were removed.
-        bytes: how much less the dataset's files take.
+        bytes: how much less the dataset's files take; below 0 where what else their shards held takes more by itself.
     """
 
     episodes: int

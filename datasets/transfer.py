@@ -7,10 +7,11 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from shopfloor.core import InvalidInputError
 from shopfloor.datasets import layout
-from shopfloor.datasets.container import Container
+from shopfloor.datasets.container import Container, attribute
 from shopfloor.datasets.decode import EpisodeFile, EpisodeRecord
 from shopfloor.datasets.digest import episode_digest
 from shopfloor.datasets.encode import Provenance, encode_episode
@@ -75,20 +76,31 @@ def copy_records(
 
 def unpack(root: Path, file: str, records: Iterable[EpisodeRecord]) -> Iterator[tuple[str, bytes]]:
     """Yield episodes of a shard as loose files: name inside the dataset and bytes, with all that the shard says."""
-    container, _ = Container.open(root / file)
+    container, verified = Container.open(root / file)
+    # Opened again, it does not hold on to everything that was looked at: HDF5 would go through all of it each time that
+    # another file is closed, and one is made of every episode here.
+    container.close()
+    container, _ = Container.open(root / file, verified)
     try:
         about = container.attributes("data")
         for record in records:
             held = EpisodeFile(container, record.group)
             data = encode_episode(
                 held.episode(),
-                env_args=parse_json(str(about["env_args"])),
+                env_args=_parsed(container, about),
                 provenance=Provenance(**{name: held.fact(name) for name in layout.PROVENANCE}),
-                action_convention=str(about["action_convention"]),
+                action_convention=attribute(about, "action_convention", str, container.path),
             )
             yield layout.episode_file(record.index, record.episode_id), data
     finally:
         container.close()
+
+
+def _parsed(container: Container, about: Mapping[str, int | str]) -> Any:  # noqa: ANN401  # JSON
+    try:
+        return parse_json(attribute(about, "env_args", str, container.path))
+    except ValueError as error:
+        raise DamagedFileError(container.path, f"its env_args are not valid JSON ({error})") from None
 
 
 def copy_file(source: Path, target: Path, sha256: str) -> None:

@@ -2,18 +2,22 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import shutil
 
+import h5py
+import numpy as np
 import pytest
 
 from shopfloor.core import DiskError, InvalidInputError
 from shopfloor.datasets.compact import compact
 from shopfloor.datasets.edit import delete, purge
 from shopfloor.datasets.errors import DamagedFileError, NotADatasetError
-from shopfloor.datasets.files import POSIX
+from shopfloor.datasets.files import POSIX, TRAILER_BYTES, with_trailer
 from shopfloor.datasets.overlays import append_overlay
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.repair import repair
 from shopfloor.datasets.store import EpisodeWriter, write_manifest
+from shopfloor.datasets.transfer import unpack
 from shopfloor.datasets.verify import verify
 
 
@@ -45,6 +49,53 @@ def test_tombstoned_episodes_are_removed(dataset, ids, manifest, make_episode, a
     assert_same(opened.read(0), make_episode(0, 12))
     assert_same(opened.read(1), make_episode(2, 1))
     assert purge(dataset).to_json() == {"episodes": 0, "bytes": 0}
+
+
+def test_episodes_leave_a_shard_without_all_of_it_being_kept_open(dataset):
+    compact(dataset)
+    records = Dataset(dataset).records
+    before = h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_ALL)
+    for _ in unpack(dataset, records[0].file, records):
+        assert h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_ALL) < before + 30  # an episode has 20 arrays
+
+
+def _no_environment(data):
+    del data.attrs["env_args"]
+
+
+def _strange_environment(data):
+    data.attrs["env_args"] = np.bytes_("{")
+
+
+def _strange_index(data):
+    data["demo_1"].attrs["index"] = -5
+
+
+@pytest.mark.parametrize(
+    ("edit", "problem"),
+    [
+        (_no_environment, "its attribute 'env_args' is missing"),
+        (_strange_environment, "its env_args are not valid JSON"),
+        (_strange_index, "data/demo_1 has the index -5"),
+    ],
+)
+def test_a_strangers_shard_that_cannot_be_taken_apart(dataset, ids, edit, problem):
+    compact(dataset)
+    (path,) = (dataset / "shards").iterdir()
+    image = path.with_suffix(".image")
+    image.write_bytes(path.read_bytes()[:-TRAILER_BYTES])
+    with h5py.File(image, "r+") as file:
+        edit(file["data"])
+    path.write_bytes(with_trailer(image.read_bytes()))
+    image.unlink()
+    shutil.rmtree(dataset / "manifests")
+    append_overlay(dataset, [{"op": "tombstone", "episode_id": ids[0]}])
+    if edit is _strange_index:
+        assert [damage.problem for damage in Dataset(dataset).damage] == [f"{problem}, expected 0 or more"]
+        return
+    with pytest.raises(DamagedFileError, match=problem):
+        purge(dataset)
+    assert not list(dataset.glob("episodes/*"))
 
 
 def test_nothing_tombstoned_changes_nothing(dataset, ids):
