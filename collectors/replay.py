@@ -326,6 +326,8 @@ def draw(records: Sequence[EpisodeRecord], sample: int | None, seed: int) -> lis
 
 def shuffled(records: Sequence[EpisodeRecord], seed: int) -> list[EpisodeRecord]:
     """Return records in an order that depends on their ids and the seed alone."""
+    if seed < 0:
+        raise InvalidInputError(f"The seed is {seed}; expected an integer of at least 0.")
     ordered = sorted(records, key=lambda record: record.episode_id)
     return [ordered[index] for index in np.random.default_rng(seed).permutation(len(ordered))]
 

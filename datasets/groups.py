@@ -7,6 +7,8 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from shopfloor.core import InvalidInputError
+
 
 def joined(keys: Sequence[Iterable[Hashable]]) -> list[list[int]]:
     """Group items that share a key, directly or through others.
@@ -49,7 +51,12 @@ def assign(sizes: Sequence[int], shares: Mapping[str, float], seed: int) -> list
 
     Returns:
         The part of each group. A part stays empty only where there are fewer groups than parts.
+
+    Raises:
+        InvalidInputError: the seed is negative.
     """
+    if seed < 0:
+        raise InvalidInputError(f"The seed is {seed}; expected an integer of at least 0.")
     drawn = np.random.default_rng(seed).permutation(len(sizes)).tolist()
     lacking = {part: share * sum(sizes) for part, share in shares.items()}
     parts = [""] * len(sizes)

@@ -121,7 +121,7 @@ def _told(damage: Sequence[Damage]) -> bool:
     """Name each damaged file on its own line, and say beside it what is wrong; False where nothing is."""
     for entry in damage:
         print(entry.file)
-        note(f"{entry.file}: {entry.problem}. {entry.advice}")
+        note(f"{entry.file}: {entry.problem}. {entry.advice}".rstrip())
     return bool(damage)
 
 
@@ -285,10 +285,11 @@ def purge(arguments: verbs.Purge) -> int:
     elif not done.episodes and not done.bytes:
         print(f"{arguments.dataset}: nothing to remove; `shopfloor data delete` says which episodes to leave out")
     else:
-        print(
-            f"{arguments.dataset}: {_episodes(done.episodes)} removed for good, {done.bytes:,} bytes freed; "
-            "collect does not make them again"
-        )
+        size = f"{done.bytes:,} bytes freed"
+        if done.bytes < 0:  # what else their shards held is in files of its own now
+            size = f"the rest of their shards takes {-done.bytes:,} bytes more until `shopfloor data compact`"
+        gone = f"{_episodes(done.episodes)} removed for good"
+        print(f"{arguments.dataset}: {gone}, {size}; collect does not make them again")
     return 0
 
 

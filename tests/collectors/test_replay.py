@@ -110,6 +110,8 @@ def test_a_draw_depends_on_ids_and_seed_alone():
     assert set(draw(records[::-1], 5, 3)) == set(drawn)
     assert draw(records, 5, 4) != drawn
     assert draw(records, 50, 3) == draw(records, None, 3) == records
+    with pytest.raises(InvalidInputError, match="The seed is -1"):
+        draw(records, 5, -1)
     with pytest.raises(InvalidInputError, match="at least 1"):
         draw(records, 0, 0)
 

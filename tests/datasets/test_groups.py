@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from itertools import combinations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shopfloor.core import InvalidInputError
 from shopfloor.datasets.groups import assign, joined
 
 keys = st.lists(st.lists(st.integers(0, 8), max_size=3), max_size=12)
@@ -70,3 +72,8 @@ def test_single_episodes_meet_the_shares_exactly():
 def test_other_seeds_give_other_parts():
     shares = {"train": 0.5, "test": 0.5}
     assert len({tuple(assign([1] * 20, shares, seed)) for seed in range(5)}) > 1
+
+
+def test_a_negative_seed_is_refused():
+    with pytest.raises(InvalidInputError, match="The seed is -1"):
+        assign([1, 2], {"a": 0.5, "b": 0.5}, -1)
