@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,11 +41,13 @@ class Shape:
         kind: "box" or "cylinder" (axis along z).
         size: full extents x, y, z, m; a cylinder's x is its diameter.
         position: centre in the body's frame, m.
+        yaw: turn about the body's z axis, rad.
     """
 
     kind: str
     size: tuple[float, float, float]
     position: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    yaw: float = 0.0
 
 
 class World:
@@ -118,12 +121,14 @@ class World:
         radii = [0.5 * shape.size[0] for shape in shapes]
         heights = [shape.size[2] for shape in shapes]
         centres = [shape.position for shape in shapes]
+        turns = [[0.0, 0.0, math.sin(0.5 * shape.yaw), math.cos(0.5 * shape.yaw)] for shape in shapes]
         collision = pybullet.createCollisionShapeArray(
             shapeTypes=kinds,
             halfExtents=halves,
             radii=radii,
             lengths=heights,
             collisionFramePositions=centres,
+            collisionFrameOrientations=turns,
             physicsClientId=self.client,
         )
         if shapes[0].kind == "cylinder":
@@ -141,6 +146,7 @@ class World:
                 radii=radii,
                 lengths=heights,
                 visualFramePositions=centres,
+                visualFrameOrientations=turns,
                 rgbaColors=[list(colour) for colour in colours],
                 physicsClientId=self.client,
             )

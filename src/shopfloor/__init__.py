@@ -17,6 +17,7 @@ _CELLS = {
     "shopfloor/PickToTray-v0": "shopfloor.envs.cells.pick_to_tray:make",
     "shopfloor/Kitting-v0": "shopfloor.envs.cells.kitting:make",
     "shopfloor/ConveyorSort-v0": "shopfloor.envs.cells.conveyor_sort:make",
+    "shopfloor/RingOnShaft-v0": "shopfloor.envs.cells.ring_on_shaft:make",
 }
 _LAZY = {
     "Episode": "shopfloor.core",
