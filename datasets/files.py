@@ -51,9 +51,13 @@ def check_trailer(path: Path, data: bytes) -> None:
     _compare(path, bytes(view[-TRAILER_BYTES:]), hashlib.sha256(view[:-TRAILER_BYTES]).digest())
 
 
-def _compare(path: Path, trailer: bytes, digest: bytes) -> None:
+def _require_trailer(path: Path, trailer: bytes) -> None:
     if len(trailer) < TRAILER_BYTES or trailer[:8] != TRAILER_MAGIC:
         raise DamagedFileError(path, "it has no trailer (SFSHA256): it was cut short, changed, or never committed")
+
+
+def _compare(path: Path, trailer: bytes, digest: bytes) -> None:
+    _require_trailer(path, trailer)
     if trailer[8:] != digest:
         raise DamagedFileError(path, "its bytes do not match the SHA-256 in its trailer")
 
@@ -167,6 +171,7 @@ def hash_file(path: Path, limit: int = MAX_FILE_BYTES) -> tuple[str, FileState]:
         left = max(state.bytes - TRAILER_BYTES, 0)
         hasher = hashlib.sha256()
         try:
+            _require_trailer(path, os.pread(fd, TRAILER_BYTES, left))  # before gigabytes are read for nothing
             while left:
                 part = os.read(fd, min(left, _BLOCK))
                 if not part:

@@ -114,6 +114,9 @@ def read_overlay_file(path: Path | str) -> list[dict[str, Any]]:
 
 def _load(path: Path) -> list[Any]:
     data = load_json(path, MAX_OVERLAY_BYTES)
+    # Files of the first releases, and those written by hand, have none.
+    if DIGEST in data and data[DIGEST] != json_digest({key: value for key, value in data.items() if key != DIGEST}):
+        raise DamagedFileError(path, f"its content does not match its {DIGEST}", _ADVICE)
     if data.get("schema_version") != layout.SCHEMA_VERSION:
         raise FormatVersionError(
             f"{path} has schema version {data.get('schema_version')!r}; this release reads version "
@@ -122,9 +125,6 @@ def _load(path: Path) -> list[Any]:
     operations = data.get("operations")
     if not isinstance(operations, list):
         raise DamagedFileError(path, "it has no list of operations", _ADVICE)
-    # Files of the first releases, and those written by hand, have none.
-    if DIGEST in data and data[DIGEST] != json_digest({key: value for key, value in data.items() if key != DIGEST}):
-        raise DamagedFileError(path, f"its content does not match its {DIGEST}", _ADVICE)
     return operations
 
 

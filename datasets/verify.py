@@ -13,7 +13,7 @@ from shopfloor.datasets.decode import EpisodeFile, EpisodeRecord
 from shopfloor.datasets.errors import DamagedFileError, NotADatasetError
 from shopfloor.datasets.identity import load_identity
 from shopfloor.datasets.manifest import by_file, inner_folder, list_dataset, load_manifest, numbered
-from shopfloor.datasets.overlays import load_overlays, tombstoned
+from shopfloor.datasets.overlays import load_overlays, overlay_files, read_overlay_file, tombstoned
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,11 @@ def _left_out(root: Path) -> set[str]:
 
 def _damaged_json(root: Path) -> list[Damage]:
     found = []
-    try:
-        load_overlays(root)
-    except ShopfloorError as error:
-        found.append(Damage.of(root / layout.OVERLAYS, error))
+    for overlay in overlay_files(root):
+        try:
+            read_overlay_file(overlay)
+        except ShopfloorError as error:  # noqa: PERF203  # each overlay is judged by itself
+            found.append(Damage.of(overlay, error))
     for _, manifest in numbered(root, layout.MANIFESTS, layout.MANIFEST_NAME):
         try:
             load_manifest(manifest)

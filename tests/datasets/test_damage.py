@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from shopfloor.core import ShopfloorError
+from shopfloor.datasets import files
 from shopfloor.datasets.encode import encode_episode
 from shopfloor.datasets.errors import DamagedFileError, FormatVersionError, NotADatasetError, UnsafeFileError
 from shopfloor.datasets.files import with_trailer
+from shopfloor.datasets.overlays import append_overlay
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.store import EpisodeWriter, write_manifest
 from shopfloor.datasets.verify import verify
@@ -158,3 +160,23 @@ def test_reads_out_of_range(dataset):
         opened.read_arrays(0, ["stat"])
     assert opened.read_arrays(0, ["state"], slice(-1, None))["state"].shape == (1, 9)
     assert np.array_equal(opened.read_arrays(0, ["actions"])["actions"], opened.read(0).actions)
+
+
+def test_a_large_file_without_a_trailer_is_refused_unread(dataset, monkeypatch):
+    path = dataset / "shards/shard-00000000.h5"
+    path.parent.mkdir(exist_ok=True)
+    with path.open("wb") as file:
+        file.truncate(8 << 30)
+    monkeypatch.setattr(files.os, "read", None)
+    with pytest.raises(DamagedFileError, match="no trailer"):
+        files.hash_file(path)
+
+
+def test_each_damaged_overlay_is_named(dataset):
+    id_ = Dataset(dataset).records[0].episode_id
+    overlays = [append_overlay(dataset, [{"op": "weight", "episode_id": id_, "weight": 1.5}]) for _ in range(3)]
+    overlays[0].write_bytes(overlays[0].read_bytes().replace(b"1.5", b"1.4"))
+    overlays[2].write_bytes(overlays[2].read_bytes().replace(b'"schema_version": 1', b'"schema_version": 3'))
+    damage = verify(dataset)
+    assert [entry.file for entry in damage] == [str(overlays[0]), str(overlays[2])]
+    assert all("content_sha256" in entry.problem for entry in damage)
