@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,8 +25,17 @@ from shopfloor.datasets.files import (
     sweep_temporaries,
     unlink_all,
 )
-from shopfloor.datasets.layout import DATASET_FILE, EPISODES, FOLDERS, SHARD_LAYOUTS, SHARDS, shard_file
-from shopfloor.datasets.manifest import Listing, by_file, data_files, list_dataset, publish_manifest
+from shopfloor.datasets.layout import (
+    DATASET_FILE,
+    EPISODES,
+    FOLDERS,
+    MANIFEST_NAME,
+    MANIFESTS,
+    SHARD_LAYOUTS,
+    SHARDS,
+    shard_file,
+)
+from shopfloor.datasets.manifest import Listing, by_file, data_files, list_dataset, numbered, publish_manifest
 from shopfloor.datasets.overlays import load_overlays, tombstoned
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.shards import ShardBuilder
@@ -33,6 +43,7 @@ from shopfloor.datasets.staging import staged_folder
 from shopfloor.datasets.transfer import Digests, carry_overlays, refuse_damage, refuse_inside, require_same
 
 SHARD_BYTES = 256 << 20
+_SHARD_NUMBER = re.compile(rb"shards/shard-(\d{1,12})\.h5")
 
 
 @dataclass(frozen=True)
@@ -171,7 +182,11 @@ def _build(
 
 
 def _publish_next(root: Path, data: bytes, calls: SystemCalls) -> str:
-    taken = [int(file.rsplit("-", 1)[1].removesuffix(".h5")) for file in data_files(root) if file.startswith(SHARDS)]
+    taken = [int(number) for name in data_files(root) for number in _SHARD_NUMBER.findall(name.encode())]
+    # Nor a name of a shard that was purged: readers and older manifests would take the new one for it.
+    for _, manifest in numbered(root, MANIFESTS, MANIFEST_NAME):
+        with contextlib.suppress(FileNotFoundError):
+            taken += {int(number) for number in _SHARD_NUMBER.findall(read_bytes(manifest))}
     for number in itertools.count(max(taken, default=-1) + 1):
         name = shard_file(number)
         if publish(root / name, data, calls):

@@ -20,7 +20,7 @@ from shopfloor.datasets import layout, shards
 from shopfloor.datasets.compact import compact
 from shopfloor.datasets.container import Container
 from shopfloor.datasets.decode import EpisodeFile
-from shopfloor.datasets.edit import delete, relabel
+from shopfloor.datasets.edit import delete, purge, relabel
 from shopfloor.datasets.errors import DamagedFileError, NotADatasetError
 from shopfloor.datasets.files import TRAILER_BYTES, with_trailer
 from shopfloor.datasets.manifest import publish_manifest
@@ -158,6 +158,24 @@ def test_cells_that_alternate_are_bundled_each_by_itself(tmp_path, make_episode,
     assert compact(tmp_path / "both").shards == 2
     assert {record.episode_id for record in Dataset(tmp_path / "both").records} == before
     assert compact(tmp_path / "both", out=tmp_path / "again").shards == 2
+
+
+@LAYOUTS
+def test_the_name_of_a_purged_shard_is_not_used_again(dataset, make_episode, assert_same, kind):
+    compact(dataset, layout=kind)
+    reader = Dataset(dataset)
+    delete(dataset, ids=[reader.records[0].episode_id])
+    purge(dataset)
+    compact(dataset, layout=kind)
+    assert files(dataset) == ["shards/shard-00000001.h5"]
+    assert_same(reader.read(2), make_episode(2, 1))  # listed when it lay in the first shard
+    ruling = max((dataset / "manifests").iterdir())
+    ruling.write_bytes(b"")
+    before = max((dataset / "manifests").iterdir())
+    while before.stat().st_size == 0 or b"shard-00000000" not in before.read_bytes():
+        before.unlink()
+        before = max((dataset / "manifests").iterdir())
+    assert len(Dataset(dataset)) == 2
 
 
 @LAYOUTS
