@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from shopfloor.datasets.errors import DamagedFileError
 from shopfloor.datasets.files import (
     POSIX,
     SystemCalls,
+    alone,
     make_folder,
     publish,
     read_bytes,
@@ -31,6 +31,7 @@ from shopfloor.datasets.layout import (
     FOLDERS,
     MANIFEST_NAME,
     MANIFESTS,
+    MAX_SHARDS,
     SHARD_LAYOUTS,
     SHARDS,
     shard_file,
@@ -78,8 +79,9 @@ def compact(
     """Bundle episodes into shards.
 
     In place, the loose files that overlays do not leave out go into new shards; shards that are there stay. A shard is
-    published, read back and compared with its sources episode by episode, then a manifest lists it, then the sources
-    go. Stopped at any point, every episode is still there, counted once, and running it again finishes the work.
+    published, read back and compared with its sources episode by episode, then a manifest lists it, then its sources
+    go, then comes the next shard. Stopped at any point, every episode is still there, counted once, and running it
+    again finishes the work.
 
     With `out` a new dataset is made, all of shards; the source stays as it is.
 
@@ -98,7 +100,8 @@ def compact(
     Raises:
         NotADatasetError, FormatVersionError: as `Dataset`. UnknownNameError: the layout.
         DamagedFileError: a file is damaged, or two files hold different episodes of one id; nothing was removed.
-        InvalidInputError: the place cannot be written to; `out` exists or lies in the dataset, or would be empty.
+        InvalidInputError: the place cannot be written to, or another process compacts, purges or repairs it; `out`
+            exists or lies in the dataset, or would be empty.
         DiskError: the disk refused. InfrastructureError: not enough memory.
     """
     if layout not in SHARD_LAYOUTS:
@@ -108,13 +111,14 @@ def compact(
     dataset = Dataset(path)
     if out is None:
         refuse_damage(dataset, "Nothing was bundled.")
-        return _in_place(dataset.path, layout, shard_bytes, calls)
+        require_writable(dataset.path)
+        with alone(dataset.path):
+            return _in_place(dataset.path, layout, shard_bytes, calls)
     return _anew(dataset, Path(out), layout, shard_bytes, calls)
 
 
 def _in_place(root: Path, kind: str, shard_bytes: int, calls: SystemCalls) -> Compaction:
     left_out = tombstoned(load_overlays(root))
-    require_writable(root)
     for folder in (root, *(root / name for name in FOLDERS)):
         sweep_temporaries(folder, calls)
     before = _size(root)
@@ -123,20 +127,27 @@ def _in_place(root: Path, kind: str, shard_bytes: int, calls: SystemCalls) -> Co
     loose = [record for record in loose if record.episode_id not in left_out]
     done = _done_before(root, listing, loose)
     fresh = [record for record in loose if record.episode_id not in done]
-    made: list[EpisodeRecord] = []
-    files = 0
+    known, files = list(listing.known), 0
+    if done:
+        known = _replaced(root, known, {record.file for record in loose if record.episode_id in done}, [], calls)
     if fresh:
         make_folder(root / SHARDS, calls)
-        for data, sources in _build(root, fresh, kind, shard_bytes):
-            name = _publish_next(root, data, calls)
-            made += _proven(root, sources, root, name)
-            files += 1
-    if loose:
-        gone = {record.file for record in loose}
-        kept = [record for record in listing.known if record.file not in gone]
-        publish_manifest(root, [*kept, *made], calls)
-        unlink_all([root / file for file in sorted(gone)], calls)
+    for data, sources in _build(root, fresh, kind, shard_bytes):
+        name = _publish_next(root, data, calls)
+        made = _proven(root, sources, root, name)
+        known = _replaced(root, known, {record.file for record in sources}, made, calls)
+        files += 1
     return Compaction(len(loose), files, before, _size(root))
+
+
+def _replaced(
+    root: Path, known: Sequence[EpisodeRecord], gone: set[str], made: Sequence[EpisodeRecord], calls: SystemCalls
+) -> list[EpisodeRecord]:
+    """List episodes `made` in place of those in files that are to go, then remove the files; return what is listed."""
+    listed = [*(record for record in known if record.file not in gone), *made]
+    publish_manifest(root, listed, calls)
+    unlink_all([root / file for file in sorted(gone)], calls)
+    return listed
 
 
 def _done_before(root: Path, listing: Listing, loose: Sequence[EpisodeRecord]) -> set[str]:
@@ -187,11 +198,11 @@ def _publish_next(root: Path, data: bytes, calls: SystemCalls) -> str:
     for _, manifest in numbered(root, MANIFESTS, MANIFEST_NAME):
         with contextlib.suppress(FileNotFoundError):
             taken += {int(number) for number in _SHARD_NUMBER.findall(read_bytes(manifest))}
-    for number in itertools.count(max(taken, default=-1) + 1):
+    for number in range(max(taken, default=-1) + 1, MAX_SHARDS):
         name = shard_file(number)
         if publish(root / name, data, calls):
             return name
-    raise AssertionError("numbers do not end")
+    raise InvalidInputError(f"{root} has a shard, or once had, of number {max(taken)}; no higher one can be made.")
 
 
 def _proven(root: Path, sources: Sequence[EpisodeRecord], target: Path, name: str) -> list[EpisodeRecord]:

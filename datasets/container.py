@@ -32,6 +32,7 @@ from shopfloor.datasets.files import (
 )
 from shopfloor.datasets.shard_index import INDEX, Descriptor, Entry, PlainArray, ShardIndex, index_line
 
+KEPT_OPEN = 256  # handles of a file that is walked through: those of a whole shard would take 500 MB
 _FILTERS = {
     h5py.h5z.FILTER_DEFLATE: "gzip",
     h5py.h5z.FILTER_SHUFFLE: "shuffle",
@@ -64,18 +65,37 @@ class Array:
     """One array of a file, checked but not read.
 
     Attributes:
-        id: HDF5's handle of it.
         shape: its shape.
         dtype: its dtype, native byte order.
         contiguous: whether it is stored in one piece, as in train shards, without chunks and checksums.
     """
 
-    def __init__(self, handle: h5py.h5d.DatasetID, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        """Keep a handle and what was found out about it."""
-        self.id, self.shape, self.dtype = handle, shape, dtype
+    def __init__(
+        self, file: h5py.h5f.FileID, name: str, handle: h5py.h5d.DatasetID, shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> None:
+        """Keep a handle and what was found out about it.
+
+        Args:
+            file: HDF5's handle of the file.
+            name: path inside the file.
+            handle: HDF5's handle of the array.
+            shape: its shape.
+            dtype: its dtype.
+        """
+        self.shape, self.dtype = shape, dtype
         self.contiguous = handle.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS
-        self._space = handle.get_space()
+        self._file, self._name = file, name
+        self._open: tuple[h5py.h5d.DatasetID, h5py.h5s.SpaceID] | None = handle, handle.get_space()
         self._origin = (0,) * (len(shape) - 1)
+
+    @property
+    def id(self) -> h5py.h5d.DatasetID:
+        """HDF5's handle of it."""
+        return self._open[0] if self._open else h5py.h5d.open(self._file, self._name.encode())
+
+    def release(self) -> None:
+        """Let go of the handle, which takes 20 kB; each use opens the array again."""
+        self._open = None
 
     def read(self) -> npt.NDArray[Any]:
         """Read all of it."""
@@ -85,9 +105,12 @@ class Array:
 
     def read_into(self, out: npt.NDArray[Any], start: int) -> None:
         """Read rows from `start` on into `out`, a C-contiguous array of this dtype; its length says how many."""
-        if out.size:
-            self._space.select_hyperslab((start, *self._origin), out.shape)
-            self.id.read(h5py.h5s.create_simple(out.shape), self._space, out)
+        if not out.size:
+            return
+        handle, space = self._open or (self.id, None)
+        space = space or handle.get_space()
+        space.select_hyperslab((start, *self._origin), out.shape)
+        handle.read(h5py.h5s.create_simple(out.shape), space, out)
 
 
 @dataclass(frozen=True)
@@ -315,25 +338,26 @@ class Container:
 
     def _check_chunks(self, name: str, array: Array, inflate: bool) -> int:
         """Check one array's chunks; returns how many bytes are stored."""
+        handle = array.id
         if array.contiguous:
-            return int(array.id.get_storage_size())
-        creation = array.id.get_create_plist()
+            return int(handle.get_storage_size())
+        creation = handle.get_create_plist()
         filters = [creation.get_filter(number)[0] for number in range(creation.get_nfilters())]
         chunk = creation.get_chunk()
-        size = math.prod(chunk) * array.id.dtype.itemsize
+        size = math.prod(chunk) * handle.dtype.itemsize
         expected = math.prod(-(-side // step) for side, step in zip(array.shape, chunk, strict=True))
         stored: list[h5py.h5d.StoreInfo] = []
-        array.id.chunk_iter(stored.append)
+        handle.chunk_iter(stored.append)
         if len(stored) != expected or len({info.chunk_offset for info in stored}) != expected:
             raise self._refuse(name, f"has {len(stored)} chunks, expected {expected}")
         for info in stored:
             packed = [number for place, number in enumerate(filters) if not info.filter_mask >> place & 1]
             if hdf5plugin.Blosc.filter_id in packed:
-                unpacked = struct.unpack("<I", array.id.read_direct_chunk(info.chunk_offset)[1][4:8])[0]
+                unpacked = struct.unpack("<I", handle.read_direct_chunk(info.chunk_offset)[1][4:8])[0]
             elif h5py.h5z.FILTER_DEFLATE not in packed:
                 unpacked = info.size - 4 * (h5py.h5z.FILTER_FLETCHER32 in packed)
             elif inflate:
-                raw = array.id.read_direct_chunk(info.chunk_offset)[1]
+                raw = handle.read_direct_chunk(info.chunk_offset)[1]
                 unpacked = len(zlib.decompressobj().decompress(raw, size + 1))
             else:
                 continue
@@ -365,7 +389,9 @@ class Container:
                 self._walk(item, child, depth + 1)
             elif isinstance(item, h5py.h5d.DatasetID):
                 self._visit(item, child)
-                self.arrays[child] = self._check_array(item, child)
+                self.arrays[child] = array = self._check_array(item, child)
+                if len(self.arrays) > KEPT_OPEN:
+                    array.release()
                 if child.startswith("data/"):
                     episode, _, path = child.removeprefix("data/").partition("/")
                     self._groups.setdefault(episode, {})[path] = self.arrays[child]
@@ -412,11 +438,11 @@ class Container:
         if contiguous:
             if item.get_storage_size() != math.prod(shape) * kind.get_size():
                 raise self._refuse(name, f"stores {item.get_storage_size()} bytes of shape {shape}")
-            return Array(item, shape, np.dtype(kind.dtype).newbyteorder("="))
+            return Array(self._file, name, item, shape, np.dtype(kind.dtype).newbyteorder("="))
         chunk_bytes = math.prod(creation.get_chunk()) * kind.get_size()
         if chunk_bytes > layout.MAX_CHUNK_BYTES:
             raise self._refuse(name, f"has chunks of {chunk_bytes} bytes, more than {layout.MAX_CHUNK_BYTES}")
-        return Array(item, shape, np.dtype(kind.dtype).newbyteorder("="))
+        return Array(self._file, name, item, shape, np.dtype(kind.dtype).newbyteorder("="))
 
     def _check_filters(self, creation: h5py.h5p.PropDCID, name: str) -> None:
         filters = [creation.get_filter(number)[0] for number in range(creation.get_nfilters())]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import functools
 import hashlib
 import os
@@ -368,6 +369,28 @@ def _sync_folder(folder: Path, calls: SystemCalls) -> None:
             raise
     finally:
         calls.close(fd)
+
+
+@contextlib.contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Keep other processes of the kind that removes files from a dataset; they are not safe from each other's haste.
+
+    Raises:
+        InvalidInputError: another one is at work.
+    """
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InvalidInputError(
+                f"Another process compacts, purges or repairs {root}; run this again when it has ended."
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(fd)
 
 
 def unlink_all(files: Iterable[Path], calls: SystemCalls = POSIX) -> None:

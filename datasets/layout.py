@@ -22,6 +22,7 @@ DATA_FILE = re.compile(r"(episodes/ep-\d{8,12}-[0-9a-f]{16}|shards/shard-\d{1,12
 GROUP_NAME = re.compile(r"demo_(0|[1-9]\d{0,11})")
 SHARD_LAYOUTS = ("sealed", "train")
 SHARD_EPISODES = 1000  # most episodes in a shard
+MAX_SHARDS = 10**12  # as many as there are names
 # What arrays may hold, as NumPy writes it: integers and floats of 1 to 8 bytes, little-endian.
 ARRAY_DTYPES = ("|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8")
 OBSERVATION_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")

@@ -169,8 +169,8 @@ def list_dataset(root: Path, left_out: Collection[str] = ()) -> Listing:
 
 
 def in_order(records: Iterable[EpisodeRecord]) -> tuple[EpisodeRecord, ...]:
-    """Sort records by index, file and group."""
-    return tuple(sorted(records, key=lambda record: (record.index, record.file, record.group)))
+    """Sort records by index and id: in whatever files they lie, their order is the same."""
+    return tuple(sorted(records, key=lambda record: (record.index, record.episode_id, record.file)))
 
 
 def by_file(records: Iterable[EpisodeRecord]) -> dict[str, list[EpisodeRecord]]:

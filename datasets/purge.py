@@ -13,6 +13,7 @@ from shopfloor.datasets.decode import EpisodeRecord, read_record
 from shopfloor.datasets.files import (
     POSIX,
     SystemCalls,
+    alone,
     make_folder,
     publish,
     require_writable,
@@ -43,7 +44,7 @@ class Purge:
 
 
 def purge(path: Path | str, calls: SystemCalls = POSIX) -> Purge:
-    """Remove the files of tombstoned episodes, those that `repair` set aside included.
+    """Remove the files of tombstoned episodes, those that `repair` set aside included, but for damaged shards.
 
     The other episodes of a shard that held some become loose files; `compact` bundles them again. Stopped at any point,
     every other episode is still there, and running it again finishes the work. The tombstones stay, so that a resumed
@@ -58,13 +59,18 @@ def purge(path: Path | str, calls: SystemCalls = POSIX) -> Purge:
 
     Raises:
         NotADatasetError, FormatVersionError, DamagedFileError: as `Dataset`; or a shard to be purged is damaged.
-        InvalidInputError: the folder cannot be written to.
+        InvalidInputError: the folder cannot be written to, or another process compacts, purges or repairs it.
         DiskError: the disk refused.
     """
     root = Path(path).absolute()
     load_identity(root)
     left_out = tombstoned(load_overlays(root))
     require_writable(root)
+    with alone(root):
+        return _purge(root, left_out, calls)
+
+
+def _purge(root: Path, left_out: Set[str], calls: SystemCalls) -> Purge:
     for folder in (root, *(root / name for name in layout.FOLDERS)):
         sweep_temporaries(folder, calls)
     listing = list_dataset(root, left_out)

@@ -15,6 +15,7 @@ from shopfloor.datasets.errors import DamagedFileError, FormatVersionError, NotA
 from shopfloor.datasets.files import (
     POSIX,
     SystemCalls,
+    alone,
     disk_error,
     make_folder,
     require_writable,
@@ -87,15 +88,22 @@ def repair(path: Path | str, *, dry_run: bool = False, calls: SystemCalls = POSI
         NotADatasetError: the folder is none.
         DamagedFileError: `dataset.json` or an overlay: what they say cannot be made from the episodes.
         FormatVersionError: something here is of a later version.
+        InvalidInputError: the folder cannot be written to, or another process compacts, purges or repairs it.
         DiskError: the disk refused; what was done so far holds.
     """
     root = Path(path).absolute()
     _check_identity(root)
     left_out = tombstoned(load_overlays(root))
-    if not dry_run:
-        require_writable(root)
+    if dry_run:
+        return _repair(root, left_out, True, calls)
+    require_writable(root)
+    with alone(root):
         for folder in (root, *(root / name for name in layout.FOLDERS)):
             sweep_temporaries(folder, calls)
+        return _repair(root, left_out, False, calls)
+
+
+def _repair(root: Path, left_out: set[str], dry_run: bool, calls: SystemCalls) -> Repair:
     listed, damaged = _manifests(root)
     whole: list[EpisodeRecord] = []
     for file in sorted(data_files(root)):

@@ -152,6 +152,8 @@ def compact(arguments: verbs.Compact) -> int:
     """Bundle episodes into shards."""
     from shopfloor.datasets.compact import compact as call
 
+    if arguments.shard_mb < 1:
+        raise InvalidInputError(f"--shard-mb is {arguments.shard_mb}; expected at least 1.")
     done = call(
         arguments.dataset, layout=arguments.layout, out=arguments.out, shard_bytes=arguments.shard_mb * 1_000_000
     )

@@ -22,10 +22,11 @@ from shopfloor.datasets.container import Container
 from shopfloor.datasets.decode import EpisodeFile
 from shopfloor.datasets.edit import delete, purge, relabel
 from shopfloor.datasets.errors import DamagedFileError, NotADatasetError
-from shopfloor.datasets.files import TRAILER_BYTES, with_trailer
+from shopfloor.datasets.files import TRAILER_BYTES, alone, with_trailer
 from shopfloor.datasets.manifest import publish_manifest
 from shopfloor.datasets.merge import merge
 from shopfloor.datasets.reader import Dataset
+from shopfloor.datasets.repair import repair
 from shopfloor.datasets.store import EpisodeWriter, write_manifest
 from shopfloor.datasets.verify import verify
 from shopfloor.datasets.windows import Windows
@@ -472,3 +473,53 @@ def test_episodes_without_steps_or_labels(tmp_path, make_episode, description, a
         for index, episode in enumerate(episodes):
             assert_same(opened.read(index), episode)
         assert verify(tmp_path / kind) == []
+
+
+def test_sources_go_shard_by_shard(dataset, monkeypatch, make_episode, assert_same):
+    """The disk needs room for one more shard, not for a second dataset."""
+    beside = []
+    build = compacting._build
+
+    def watched(*arguments):
+        for built in build(*arguments):
+            beside.append(len(list((dataset / "episodes").iterdir())))
+            yield built
+
+    monkeypatch.setattr(compacting, "_build", watched)
+    assert compact(dataset, shard_bytes=1).shards == 3
+    assert beside == [3, 2, 1]
+    for index, steps in enumerate(STEPS):
+        assert_same(Dataset(dataset).read(index), make_episode(index, steps))
+
+
+@pytest.mark.parametrize("change", [compact, purge, repair], ids=lambda call: call.__name__)
+def test_two_that_remove_files_do_not_work_at_once(dataset, change):
+    before = contents(dataset)
+    with alone(dataset), pytest.raises(InvalidInputError, match="Another process compacts, purges or repairs"):
+        change(dataset)
+    assert contents(dataset) == before
+    assert len(Dataset(dataset)) == 3  # readers need not wait
+    change(dataset)
+
+
+def test_the_order_is_the_same_in_any_files(tmp_path, make_episode, description):
+    """Merged datasets have episodes of one index; a seed gives the same windows before and after a compaction."""
+    writer = EpisodeWriter(tmp_path / "d", description)
+    for seed in range(12):
+        writer.write(make_episode(seed, 2), 0)
+    before = [record.episode_id for record in Dataset(tmp_path / "d").records]
+    compact(tmp_path / "d", shard_bytes=100_000)
+    assert [record.episode_id for record in Dataset(tmp_path / "d").records] == before
+    assert len(files(tmp_path / "d")) > 2
+
+
+def test_when_no_number_is_left(dataset):
+    (dataset / "shards").mkdir()
+    (dataset / "shards/shard-999999999999.h5").write_bytes(b"")
+    with pytest.raises((InvalidInputError, DamagedFileError)):
+        compact(dataset)
+    (dataset / "shards/shard-999999999999.h5").unlink()
+    publish_manifest(dataset, [dataclasses.replace(Dataset(dataset).records[0], file="shards/shard-999999999999.h5")])
+    publish_manifest(dataset, [])
+    with pytest.raises(InvalidInputError, match="no higher one can be made"):
+        compact(dataset)

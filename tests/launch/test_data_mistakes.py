@@ -264,7 +264,7 @@ LINES = {
     "data split {d} --out {tmp}/o --shares ../a=1": "cannot be called",
     "data split {d} --out {tmp}/o --by variation": "would be empty",
     "data compact {d} --layout flat": "flat",
-    "data compact {d} --shard-mb 0": "shard_bytes is 0",
+    "data compact {d} --shard-mb 0": "--shard-mb is 0",
     "data compact {d} --out {d}/o": "would lie in the source",
     "data merge {d} --out {tmp}/o": "two or more",
     "data merge {d} {d} --out {tmp}/o": "given twice",
