@@ -16,7 +16,7 @@ from shopfloor.envs.experts import make_expert
 from shopfloor.envs.registry import make_cell, resolve_cell
 
 TARGET = Path(__file__).parent / "images" / "cells.png"
-CELLS = ("PickToTray", "Kitting", "ConveyorSort", "RingOnShaft")
+CELLS = ("PickToTray", "Kitting", "ConveyorSort", "RingOnShaft", "PegInsertion")
 SEED = 600_003  # of the range for tests and tuning
 SIZE_PX, GAP_PX = 288, 6
 

@@ -106,7 +106,7 @@ def test_importing_registers_the_cells_as_strings():
         print(sorted(spec.id for spec in ours if isinstance(spec.entry_point, str)))
     """
     assert python(code, path=[ROOT / "src"]) == str(
-        [f"shopfloor/{name}-v0" for name in ("ConveyorSort", "Kitting", "PickToTray", "RingOnShaft")]
+        [f"shopfloor/{name}-v0" for name in ("ConveyorSort", "Kitting", "PegInsertion", "PickToTray", "RingOnShaft")]
     )
 
 

@@ -18,6 +18,7 @@ _CELLS = {
     "shopfloor/Kitting-v0": "shopfloor.envs.cells.kitting:make",
     "shopfloor/ConveyorSort-v0": "shopfloor.envs.cells.conveyor_sort:make",
     "shopfloor/RingOnShaft-v0": "shopfloor.envs.cells.ring_on_shaft:make",
+    "shopfloor/PegInsertion-v0": "shopfloor.envs.cells.peg_insertion:make",
 }
 _LAZY = {
     "Episode": "shopfloor.core",
