@@ -376,9 +376,12 @@ def alone(root: Path) -> Iterator[None]:
     """Keep other processes of the kind that removes files from a dataset; they are not safe from each other's haste.
 
     Raises:
-        InvalidInputError: another one is at work.
+        InvalidInputError: another one is at work. DiskError: the folder cannot be opened.
     """
-    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = os.open(root, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise read_error(root, error) from error
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
