@@ -53,7 +53,7 @@ class CollectConfig:
         noise: scale of the noise on executed actions, in units of a full action.
         purpose: "train", "gate", "report" or "other"; the first three have seed ranges of their own.
         variation: name of the cell's variation.
-        robot: robot of the cell.
+        robot: one of the cell's robots; None for the usual one.
         cameras: names of the cameras whose pictures are stored.
         image_size: (height, width) of pictures in pixels; None: what the policy expects, else 96 x 96.
         codec: "blosc", "gzip" or "none".
@@ -70,7 +70,7 @@ class CollectConfig:
     noise: float = 0.0
     purpose: str = "train"
     variation: str = "nominal"
-    robot: str = "panda"
+    robot: str | None = None
     cameras: Sequence[str] = ()
     image_size: tuple[int, int] | None = None
     codec: str = "blosc"
@@ -249,7 +249,11 @@ class _Collection:
 
     def _specs(self) -> list[EpisodeSpec]:
         config = self.config
-        options = {"robot": config.robot, "cameras": list(config.cameras), "image_size": self.told["image_size"]}
+        options = {
+            "robot": self.told["description"]["robot"],
+            "cameras": list(config.cameras),
+            "image_size": self.told["image_size"],
+        }
         teacher = self.told["teacher"]
         return [
             EpisodeSpec(
@@ -257,7 +261,7 @@ class _Collection:
                 seed=config.seed_first + index,
                 policy_digest=self.told["policy"]["digest"],
                 cell_options=options,
-                variation=config.variation,
+                variation=self.told["variation"],
                 teacher_digest=teacher["digest"] if teacher else "",
                 intervention=config.intervention,
                 action_noise=float(config.noise),

@@ -87,7 +87,7 @@ def evaluate(
     out: Path | str | None = None,
     purpose: str = "other",
     variation: str = "nominal",
-    robot: str = "panda",
+    robot: str | None = None,
     cameras: Sequence[str] = (),
     image_size: tuple[int, int] | None = None,
     noise: float = 0.0,
@@ -106,7 +106,7 @@ def evaluate(
         out: dataset that keeps the episodes, so that the evaluation resumes; None uses a temporary folder.
         purpose: "gate", "report", "train" or "other".
         variation: name of the cell's variation.
-        robot: robot of the cell.
+        robot: one of the cell's robots; None for the usual one.
         cameras: cameras whose pictures are stored.
         image_size: (height, width) in pixels; None: what the policy expects.
         noise: scale of the noise on executed actions, in units of a full action.

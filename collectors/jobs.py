@@ -19,6 +19,7 @@ from shopfloor.collectors.worker import one_torch_thread
 from shopfloor.core import EpisodeSpec, InvalidInputError, Policy, PolicyInfo, PolicyRef, Receipt, canonical_json
 from shopfloor.datasets.store import EpisodeWriter
 from shopfloor.envs.registry import make_cell
+from shopfloor.envs.variation import variation_name
 
 if TYPE_CHECKING:
     from shopfloor.envs.cell import WorkCell
@@ -45,7 +46,8 @@ def prepare(payload: dict[str, Any]) -> dict[str, Any]:
             teacher or None; image_size [height, width] in pixels, or None for what the policy expects.
 
     Returns:
-        {"policy", "teacher": what their `info` says, "image_size", "description": the cell's}.
+        {"policy", "teacher": what their `info` says, "image_size", "variation": its one name, "description": the
+        cell's}.
     """
     roles = {
         role: resolve_policy(PolicyRef.from_json(payload[role])) for role in ("policy", "teacher") if payload[role]
@@ -60,11 +62,15 @@ def prepare(payload: dict[str, Any]) -> dict[str, Any]:
             )
         size = size or expected
     size = list(size or DEFAULT_IMAGE_SIZE)
-    cell = pooled_cell(payload["cell"], {"robot": payload["robot"], "image_size": size}, payload["variation"])
+    variation = payload["variation"]
+    if variation.startswith("{"):
+        variation = variation_name(variation)
+    cell = pooled_cell(payload["cell"], {"robot": payload["robot"], "image_size": size}, variation)
     for role, policy in roles.items():
         check_policy(policy, role, cell)
     infos = {role: info_to_json(policy.info) for role, policy in roles.items()}
-    return {"teacher": None, **infos, "image_size": size, "description": cell.describe()}
+    told = {"image_size": size, "variation": variation, "description": cell.describe()}
+    return {"teacher": None, **infos, **told}
 
 
 def run_episode(payload: dict[str, Any]) -> dict[str, Any]:

@@ -1,22 +1,20 @@
-"""Views of a work cell: fixed ones and ones that ride on the tool, drawn by PyBullet's software renderer."""
+"""Views of a work cell: fixed ones and ones that ride on a robot."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from shopfloor.core import InvalidInputError
-from shopfloor.envs.engine import pybullet
-from shopfloor.envs.world import World
 
 Array = npt.NDArray[np.float64]
 Image = npt.NDArray[np.uint8]
 
 MIN_SIZE_PX, MAX_SIZE_PX = 16, 2048
-_NEAR_M, _FAR_M = 0.01, 3.0
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,9 @@ class Camera:
         target: what it looks at, m, in the same frame.
         up: what is up in its pictures, in the same frame.
         fov_deg: vertical field of view.
-        on_tool: whether it rides on the tool.
+        on_tool: whether it rides on a robot: on an arm's tool, or on a base; `eye` and `target` are then in that frame.
+        member: on which of the cell's robots.
+        near_m, far_m: nothing nearer or farther is seen.
     """
 
     name: str
@@ -67,9 +67,17 @@ class Camera:
     up: tuple[float, float, float] = (0.0, 0.0, 1.0)
     fov_deg: float = 51.0
     on_tool: bool = False
+    member: int = 0
+    near_m: float = 0.01
+    far_m: float = 3.0
 
     def extrinsics(self, tool_position: Array, tool_rotation: Array) -> Array:
-        """Return camera to world, shape (4, 4), float64, OpenCV axes (x right, y down, z forward), m."""
+        """Return camera to world, shape (4, 4), float64, OpenCV axes (x right, y down, z forward), m.
+
+        Args:
+            tool_position: shape (3,), m, world frame, of the robot on which it rides; not used by others.
+            tool_rotation: shape (3, 3), likewise.
+        """
         eye, target, up = np.array(self.eye), np.array(self.target), np.array(self.up)
         if self.on_tool:
             eye, target = tool_position + tool_rotation @ eye, tool_position + tool_rotation @ target
@@ -97,45 +105,19 @@ class Camera:
         focal = 0.5 * height / math.tan(0.5 * math.radians(self.fov_deg))
         return np.array([[focal, 0.0, 0.5 * width], [0.0, focal, 0.5 * height], [0.0, 0.0, 1.0]])
 
-    def render(
-        self, world: World, extrinsics: Array, size: tuple[int, int], light: Light
-    ) -> tuple[Image, npt.NDArray[np.int32]]:
-        """Draw the world.
 
-        Args:
-            world: what to draw.
-            extrinsics: from `extrinsics`.
-            size: height and width, pixels.
-            light: of the episode.
+class View(NamedTuple):
+    """What a camera sees.
 
-        Returns:
-            The picture, shape (height, width, 3), uint8, and per pixel body id + (link index + 1) * 2**24, -1 where
-            nothing is, shape (height, width), int32.
-        """
-        height, width = size
-        rotation, eye = extrinsics[:3, :3], extrinsics[:3, 3]
-        axes = rotation.T * [[1.0], [-1.0], [-1.0]]  # OpenGL looks along -z, y up
-        view = np.eye(4)
-        view[:3, :3], view[:3, 3] = axes, -axes @ eye
-        projection = pybullet.computeProjectionMatrixFOV(self.fov_deg, width / height, _NEAR_M, _FAR_M)
-        _, _, rgba, _, ids = pybullet.getCameraImage(
-            width,
-            height,
-            view.T.ravel().tolist(),
-            projection,
-            lightDirection=light.direction,
-            lightColor=light.colour,
-            lightDistance=2.0,
-            shadow=0,
-            lightAmbientCoeff=light.ambient,
-            lightDiffuseCoeff=light.diffuse,
-            lightSpecularCoeff=0.05,
-            renderer=pybullet.ER_TINY_RENDERER,
-            flags=pybullet.ER_SEGMENTATION_MASK_OBJECT_AND_LINKINDEX,
-            physicsClientId=world.client,
-        )
-        picture = np.asarray(rgba, np.uint8).reshape(height, width, 4)[:, :, :3]
-        return np.ascontiguousarray(picture), np.asarray(ids, np.int32).reshape(height, width)
+    Attributes:
+        rgb: shape (H, W, 3), uint8.
+        depth: shape (H, W), float32, m along the optical axis; the camera's `far_m` where nothing is.
+        ids: shape (H, W), int32, body id + (link index + 1) * 2**24, -1 where nothing is.
+    """
+
+    rgb: Image
+    depth: npt.NDArray[np.float32]
+    ids: npt.NDArray[np.int32]
 
 
 def check_size(size: object) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, final
 
 import gymnasium
@@ -11,24 +12,32 @@ import numpy as np
 import numpy.typing as npt
 
 from shopfloor.core import CONTROL_HZ, InvalidInputError, UnknownNameError, seed_stream
-from shopfloor.envs import robot as panda
-from shopfloor.envs.camera import LIGHT_SIZE, Camera, Image, Light
-from shopfloor.envs.description import OBJECT_COLUMNS, cell_options, describe, observation_space, vocabulary
-from shopfloor.envs.robot import Panda
+from shopfloor.envs.camera import LIGHT_SIZE, Camera, Image, Light, View, check_size
+from shopfloor.envs.conditions import Conditions, Draw, apply_physics, build_clutter, draw_light, moved, row_size
+from shopfloor.envs.description import (
+    OBJECT_COLUMNS,
+    cell_options,
+    check_variation,
+    describe,
+    observation_space,
+    vocabulary,
+)
+from shopfloor.envs.drawing import Drawing
+from shopfloor.envs.mid_task import Displacement, start_mid_task
 from shopfloor.envs.task import Task, Verdict
-from shopfloor.envs.variation import VARIATIONS, Displacement, draw_light, start_mid_task
-from shopfloor.envs.world import SUBSTEPS, TABLE_RGB, World
+from shopfloor.envs.textures import TEXTURES
+from shopfloor.envs.variation import Variation
+from shopfloor.envs.world import BODY_STATE, SUBSTEPS, World
 
 Array = npt.NDArray[np.float64]
 
-ACTION_SIZE = len(panda.ACTION_NAMES)
 _RENDER_SIZE = (480, 480)
 _ABSENT = (0.0,) * OBJECT_COLUMNS
 
 
 @final
 class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32]]):
-    """A robot at a table with a job to do.
+    """A robot with a job to do.
 
     `step` is `advance` (physics, reward, success) followed by `observe`. Episodes depend on the seed and the actions
     only: never on cameras, rendering, earlier episodes or other cells.
@@ -37,7 +46,7 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         cell_id: full id, such as "shopfloor/PickToTray-v0".
         task: the job; holds the state of the episode.
         world: the simulation.
-        robot: the arm.
+        robot: what the actions drive; a task says what it makes.
         max_episode_steps: control steps after which an episode is truncated.
         instructions: class name of a part -> all phrasings that ask for it.
         vocabulary: class names of parts ("parts") and of goals ("goals"), and the goal of each part ("goal_of").
@@ -49,21 +58,31 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         """Build the cell; see `shopfloor.envs.description.CellOptions`."""
         self.cell_id = cell_id
         self.task = task
-        self.options = cell_options(options)
+        given = cell_options(options)
+        robot = task.robots[0] if given.robot is None else given.robot
+        if robot not in task.robots:
+            raise UnknownNameError(f"robot of {cell_id}", str(robot), task.robots)
+        self.options = replace(given, robot=robot)
+        self._usual = self._variation = check_variation(cell_id, task, self.options.variation)
+        task.set_level(self._variation.level)
         self.render_mode = self.options.render_mode
-        self._cameras = {camera.name: camera for camera in task.cameras}
+        self._conditions = Conditions()
+        self._cameras = moved(task.cameras, self._conditions)
         for name in self.options.cameras:
             self._camera(name)
         self.max_episode_steps = task.max_episode_steps
         self.instructions = dict(task.instructions)
         self.vocabulary = vocabulary(task)
-        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (ACTION_SIZE,), np.float32)
-        self.observation_space = observation_space(task, self.options)
-        self.world = World()
-        self.robot = Panda(self.world, task.workspace, task.frozen_axes)
-        task.build(self.world)
-        self.world.seal()
-        self._rows = [self.world.bodies.index(body) for body in task.bodies]
+        self._drawing = Drawing(shadows=self.options.shadows)
+        self.world = World(task.ground)
+        self.robot = task.make_robot(self.world, robot)
+        self._names_of_action = self.robot.action_names
+        size = len(self._names_of_action)
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (size,), np.float32)
+        self.observation_space = observation_space(task, self.robot, self.options)
+        self._clutter: list[int] = []
+        self._rows: list[int] = []
+        self._build(self._conditions)
         self._order = np.arange(len(task.items))
         self._phrase = 0
         self._light = Light()
@@ -83,12 +102,13 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
     ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         """Start an episode.
 
-        From the second time on the whole simulation is built anew (about 5 ms): a world that has been used would give
+        From the second time on the whole simulation is built anew: a world that has been used would give
         trajectories that differ in the last digit from those of a new one.
 
         Args:
             seed: decides everything random in it; None draws one from the environment's own generator.
-            options: {"variation": name} overrides the cell's variation for this episode.
+            options: {"variation": ...} overrides the cell's variation for this episode; it must leave the
+                observations' shapes as they are.
 
         Returns:
             The observation and the info: instruction, object_names, success, stage, failure.
@@ -98,32 +118,30 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         for name in options or {}:
             if name != "variation":
                 raise UnknownNameError("reset option", str(name), ["variation"])
-        variation_name = (options or {}).get("variation", self.options.variation)
-        if variation_name not in VARIATIONS:
-            raise UnknownNameError("variation", str(variation_name), VARIATIONS)
+        given = (options or {}).get("variation")
+        self._vary(self._usual if given is None else check_variation(self.cell_id, self.task, given))
         super().reset(seed=seed)
         episode_seed = int(self.np_random.integers(2**31)) if seed is None else int(seed)
-        variation = VARIATIONS[variation_name]
+        variation, task, world = self._variation, self.task, self.world
         rng = seed_stream(episode_seed, "cell")
-        task, world = self.task, self.world
-        if self._used:
-            world.clear()
-            self.robot.build()
-            task.build(world)
-            world.seal()
+        shift = Draw(episode_seed) if variation.shifts else None
+        conditions = shift.conditions(variation, task) if shift else Conditions()
+        if self._used or conditions != self._conditions:
+            self._build(conditions)
         self._used = True
-        world.restore()
-        start = rng.uniform(task.start_low, task.start_high)
-        self.robot.reset(start, 0.0)
+        task.start(self.robot, rng)
         task.reset(world, rng)
         world.read()
         self._order = rng.permutation(len(task.items))
-        self._phrase = int(rng.integers(2**16)) % len(task.instructions[task.named])
-        self._light = draw_light(variation, rng)
-        nominal = np.array([item.rgb for item in task.items] + [TABLE_RGB])
+        self._phrase = int(rng.integers(2**16)) % len(self._phrases())
+        self._light = draw_light(variation, rng, shift.rng if shift else None)
+        nominal = np.array([item.rgb for item in task.items] + [task.ground.rgb])
         jitter = rng.uniform(-1.0, 1.0, nominal.shape) * variation.colour_jitter
         jitter[-1] = 0.3 * jitter[-1] + 0.7 * jitter[-1, 0]  # tables are grey
         self._dress(np.clip(nominal + jitter, 0.0, 1.0))
+        if shift and self._clutter:
+            shift.clutter_poses(world, task, self._clutter)
+            world.read()
         self._displacement = Displacement(variation.displace_m, rng) if variation.displace_m else None
         if variation.mid_task:
             start_mid_task(world, self.robot, task, rng)
@@ -132,6 +150,39 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         self._steps = 0
         self._ready = self._running = True
         return self.observe(), self._info()
+
+    def _vary(self, variation: Variation) -> None:
+        """Change to another variation, where it leaves the observations' shapes as they are."""
+        if variation == self._variation:
+            return
+        task, slots, level = self.task, len(self.task.items), self._variation.level
+        task.set_level(variation.level)
+        if len(task.items) != slots:
+            count = len(task.items)
+            task.set_level(level)
+            raise InvalidInputError(
+                f"{self.cell_id}: at level {variation.level!r} observations have {count} object rows, and this "
+                f"cell was made with {slots}; make it with variation={variation.level!r}."
+            )
+        self._used = self._used or variation.level != level
+        self._variation = variation
+        self.max_episode_steps, self.instructions = task.max_episode_steps, dict(task.instructions)
+
+    def _build(self, conditions: Conditions) -> None:
+        """Build everything that an episode under some conditions needs, from nothing."""
+        task, world = self.task, self.world
+        if self._rows:  # not for the first time
+            world.clear()
+            self.robot.build()
+        task.part_scale = conditions.part_scale
+        task.build(world)
+        self._clutter = build_clutter(world, conditions)
+        apply_physics(world, conditions)
+        self._rows = [world.bodies.index(body) for body in task.bodies]
+        self._conditions = conditions
+        self._cameras = moved(task.cameras, conditions)
+        if conditions.texture >= 0:
+            world.textures[world.ground] = TEXTURES[conditions.texture]
 
     def step(
         self, action: npt.NDArray[np.float32]
@@ -144,7 +195,7 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         """Run one control step without looking.
 
         Args:
-            action: shape (7,), in [-1, 1] (values beyond count as the limit), see `describe`. An action with NaN or
+            action: shape (A,), in [-1, 1] (values beyond count as the limit), see `describe`. An action with NaN or
                 infinity never reaches the simulator: it ends the episode with the reason "nonfinite_action".
 
         Returns:
@@ -158,11 +209,13 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         try:
             command = np.asarray(action, dtype=np.float64)
         except (TypeError, ValueError):
-            raise InvalidInputError(f"{self.cell_id}: action is {action!r}; expected {ACTION_SIZE} numbers.") from None
-        if command.shape != (ACTION_SIZE,):
             raise InvalidInputError(
-                f"{self.cell_id}: action has shape {command.shape}; expected ({ACTION_SIZE},): "
-                f"{', '.join(panda.ACTION_NAMES)}."
+                f"{self.cell_id}: action is {action!r}; expected {self.action_size} numbers."
+            ) from None
+        if command.shape != (self.action_size,):
+            raise InvalidInputError(
+                f"{self.cell_id}: action has shape {command.shape}; expected ({self.action_size},): "
+                f"{', '.join(self._names_of_action)}."
             )
         self._steps += 1
         values = command.tolist()
@@ -197,11 +250,12 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         """Return the front view, shape (480, 480, 3), uint8, or None without a render mode."""
         if self.render_mode is None:
             return None
-        return self._picture(self._camera("front"), _RENDER_SIZE)
+        return self._view(self._camera("front"), _RENDER_SIZE).rgb
 
     def close(self) -> None:
         """Close the simulation."""
         self.world.close()
+        self._drawing.close()
         self._ready = self._running = False
 
     # -- Beyond Gymnasium --------------------------------------------------------------------------------------------
@@ -209,7 +263,7 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
     @property
     def action_size(self) -> int:
         """Number of action components."""
-        return ACTION_SIZE
+        return len(self._names_of_action)
 
     @property
     def instruction(self) -> str:
@@ -228,7 +282,8 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
             cameras: views to draw, any of the cell's; None draws those of the option `cameras`.
 
         Returns:
-            "state" (22,) float32, "objects" (N, 12) float32 if privileged, and a picture (H, W, 3) uint8 per camera.
+            "state" float32, "objects" (N, 12) float32 if privileged, and per camera what the option `modalities` asks
+            for; by default a picture (H, W, 3), uint8.
         """
         if not self._ready:
             raise InvalidInputError(f"{self.cell_id}: observed before reset; call reset first.")
@@ -236,13 +291,34 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         if self.options.privileged:
             observation["objects"] = self._objects()
         for name in self.options.cameras if cameras is None else cameras:
-            observation[name] = self._picture(self._camera(name), self.options.image_size)
+            view = self._view(self._camera(name), self.options.image_size)
+            if "rgb" in self.options.modalities:
+                observation[name] = view.rgb
+            if "depth" in self.options.modalities:
+                observation[f"{name}_depth"] = view.depth
+            if "segmentation" in self.options.modalities:
+                observation[f"{name}_segmentation"] = view.ids
         return observation
+
+    def look(self, name: str, size: tuple[int, int] | None = None) -> View:
+        """Look through a camera.
+
+        Args:
+            name: of any of the cell's cameras.
+            size: height and width, pixels; None for the option `image_size`.
+
+        Returns:
+            Colours, depth and segmentation.
+        """
+        if not self._ready:
+            raise InvalidInputError(f"{self.cell_id}: observed before reset; call reset first.")
+        return self._view(self._camera(name), self.options.image_size if size is None else check_size(size))
 
     def sim_state(self) -> Array:
         """Return the simulator's full state, shape (D,), float64: enough to draw the same pictures later."""
         head = (self._steps, self._phrase)
-        parts = (head, self._looks, self.robot.sim_state(), self.task.memory(), self.world.sim_state())
+        shift = self._conditions.to_row() if self._variation.shifts else []
+        parts = (head, self._looks, shift, self.robot.sim_state(), self.task.memory(), self.world.sim_state())
         return np.concatenate(parts, dtype=np.float64)
 
     def set_sim_state(self, state: npt.ArrayLike) -> None:
@@ -252,17 +328,26 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         """
         values = np.asarray(state, dtype=np.float64)
         items = len(self.task.items)
-        widths = [2, items, LIGHT_SIZE, 3 * (items + 1), panda.SIM_STATE_SIZE, len(self.task.memory())]
-        widths.append(13 * len(self.world.bodies))
-        if values.shape != (sum(widths),) or not np.isfinite(values).all():
+        head = 2 + items + LIGHT_SIZE + 3 * (items + 1)
+        shift = row_size(self.task) if self._variation.shifts else 0
+        rest = len(self.robot.sim_state()) + len(self.task.memory())
+        sound = values.ndim == 1 and len(values) > head + shift + rest and np.isfinite(values).all()
+        conditions = Conditions.from_row(values[head : head + shift].tolist()) if sound and shift else Conditions()
+        bodies = len(self.world.bodies) - len(self._clutter) + len(conditions.clutter)
+        if not sound or len(values) != head + shift + rest + BODY_STATE * bodies:
             raise InvalidInputError(
-                f"{self.cell_id}: simulator state has shape {values.shape}; expected ({sum(widths)},) finite numbers. "
-                "It was recorded by another cell or version."
+                f"{self.cell_id}: simulator state has shape {values.shape}; expected "
+                f"({head + shift + rest + BODY_STATE * bodies},) finite numbers. It was recorded by another cell, "
+                "variation or version."
             )
-        head, order, light, colours, robot, memory, world = np.split(values, np.cumsum(widths)[:-1])
+        if conditions != self._conditions or not self.world.sealed:
+            self._build(conditions)
+            self.world.seal()
         self._used = True
         self.world.restore()
-        self._steps, self._phrase = int(head[0]), int(head[1])
+        widths = [2, items, LIGHT_SIZE, 3 * (items + 1), shift, len(self.robot.sim_state()), len(self.task.memory())]
+        first, order, light, colours, _, robot, memory, world = np.split(values, np.cumsum(widths))
+        self._steps, self._phrase = int(first[0]), int(first[1])
         self._order = order.astype(np.int64)
         self._light = Light.from_row(light.tolist())
         self.task.recall(memory)
@@ -280,12 +365,11 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
 
     def segment(self, name: str) -> npt.NDArray[np.int32]:
         """Return per pixel body id + (link index + 1) * 2**24, -1 where nothing is, shape (H, W), int32."""
-        camera = self._camera(name)
-        return camera.render(self.world, self._extrinsics(camera), self.options.image_size, self._light)[1]
+        return self._view(self._camera(name), self.options.image_size).ids
 
     def describe(self) -> dict[str, Any]:
         """Return plain JSON data on what the cell takes and gives; written into every dataset."""
-        return describe(self.cell_id, self.task, self.options)
+        return describe(self.cell_id, self.task, self.robot, self.options)
 
     # -- Inside ------------------------------------------------------------------------------------------------------
 
@@ -295,22 +379,27 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         return self._cameras[name]
 
     def _extrinsics(self, camera: Camera) -> Array:
-        return camera.extrinsics(self.robot.tool_position, self.robot.tool_rotation)
+        return camera.extrinsics(*self.robot.frame(camera.member))
 
-    def _picture(self, camera: Camera, size: tuple[int, int]) -> Image:
-        return camera.render(self.world, self._extrinsics(camera), size, self._light)[0]
+    def _view(self, camera: Camera, size: tuple[int, int]) -> View:
+        return self._drawing.look(self.world, camera, self._extrinsics(camera), size, self._light)
 
     def _dress(self, colours: Array) -> None:
-        """Colour the bodies, shape (N + 1, 3), table last, and prepare what stays the same for an episode."""
-        items, order = self.task.items, self._order.tolist()
-        for body, rgb in zip((*self.task.bodies, self.world.table), colours.tolist(), strict=True):
+        """Colour the bodies, shape (N + 1, 3), ground last, and prepare what stays the same for an episode."""
+        task, order = self.task, self._order.tolist()
+        for body, rgb in zip((*task.bodies, self.world.ground), colours.tolist(), strict=True):
             self.world.colour(body, (*rgb, 1.0))
         self._looks = np.concatenate([self._order, self._light.to_row(), colours.ravel()])
-        self._instruction = self.task.instructions[self.task.named][self._phrase]
-        self._names = tuple(items[index].name for index in order)
+        self._instruction = self._phrases()[self._phrase]
+        self._names = tuple(task.items[index].name for index in order)
         self._slots = [
-            (index, self._rows[index], (*items[index].size, 1.0, float(items[index].is_goal))) for index in order
+            (index, self._rows[index], (*task.items[index].size, 1.0, float(task.items[index].is_goal)))
+            for index in order
         ]
+
+    def _phrases(self) -> tuple[str, ...]:
+        task = self.task
+        return (task.unseen_instructions if self._variation.unseen_words else task.instructions)[task.named]
 
     def _objects(self) -> npt.NDArray[np.float32]:
         rows, present = self.world.rows, self.task.present

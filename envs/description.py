@@ -10,15 +10,18 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.core import ACTION_CONVENTION, CONTROL_HZ, UnknownNameError
-from shopfloor.envs import robot as panda
+from shopfloor.core import CONTROL_HZ, UnknownNameError
 from shopfloor.envs.camera import check_size
+from shopfloor.envs.robot import Robot
 from shopfloor.envs.task import Task
-from shopfloor.envs.variation import VARIATIONS
+from shopfloor.envs.variation import SUITES, VARIATIONS, Variation, parse_variation
 
 OBJECT_COLUMNS = 12
 OBJECT_NAMES = ("x", "y", "z", "qx", "qy", "qz", "qw", "size_x", "size_y", "size_z", "present", "is_goal")
-OBJECT_UNITS = ("m",) * 3 + ("1",) * 4 + ("m",) * 3 + ("1",) * 2
+OBJECT_UNITS = ("m", "m", "m", "1", "1", "1", "1", "m", "m", "m", "1", "1")
+RENDERERS = ("tiny", "gl")
+MODALITIES = ("rgb", "depth", "segmentation")
+
 ObservationSpace = gymnasium.Space[dict[str, npt.NDArray[Any]]]
 
 
@@ -27,31 +30,41 @@ class CellOptions:
     """What `gymnasium.make` may be given.
 
     Attributes:
-        robot: "panda".
+        robot: one of the cell's robots, such as "panda" or "ur5e"; None for the usual one.
         cameras: names of the views in observations.
         image_size: height and width of their pictures, pixels.
+        modalities: what observations hold of each view: "rgb" under the camera's name (uint8), "depth" under
+            "<camera>_depth" (float32, m), "segmentation" under "<camera>_segmentation" (int32, see `View.ids`).
         privileged: whether observations hold "objects", the poses of all parts and goals.
-        variation: how episodes depart from the nominal one, such as "displaced".
+        variation: how episodes depart from the nominal one: a name such as "hard", JSON text, or a `Variation`.
+        renderer: "tiny", PyBullet's own, or "gl", on OpenGL (extra `gl`), ten times as fast.
+        shadows: whether the lamp casts shadows in pictures.
         render_mode: "rgb_array" or None.
     """
 
-    robot: str = "panda"
+    robot: str | None = None
     cameras: tuple[str, ...] = ("front", "wrist")
     image_size: tuple[int, int] = (96, 96)
+    modalities: tuple[str, ...] = ("rgb",)
     privileged: bool = False
-    variation: str = "nominal"
+    variation: str | Mapping[str, Any] | Variation = "nominal"
+    renderer: str = "tiny"
+    shadows: bool = False
     render_mode: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no cell can do."""
-        if self.robot != "panda":
-            raise UnknownNameError("robot", str(self.robot), ["panda"])
-        if self.variation not in VARIATIONS:
-            raise UnknownNameError("variation", str(self.variation), VARIATIONS)
+        parse_variation(self.variation)
+        if self.renderer not in RENDERERS:
+            raise UnknownNameError("renderer", str(self.renderer), RENDERERS)
+        for name in self.modalities:
+            if name not in MODALITIES:
+                raise UnknownNameError("modality", str(name), MODALITIES)
         if self.render_mode not in (None, "rgb_array"):
             raise UnknownNameError("render mode", str(self.render_mode), ["rgb_array"])
         object.__setattr__(self, "image_size", check_size(self.image_size))
         object.__setattr__(self, "cameras", tuple(self.cameras or ()))
+        object.__setattr__(self, "modalities", tuple(self.modalities))
 
 
 def cell_options(options: Mapping[str, Any]) -> CellOptions:
@@ -63,6 +76,41 @@ def cell_options(options: Mapping[str, Any]) -> CellOptions:
     return CellOptions(**options)
 
 
+def variations_of(task: Task) -> tuple[str, ...]:
+    """Return the names of the variations that a cell has."""
+    return tuple(name for name, variation in VARIATIONS.items() if not _lacking(task, variation))
+
+
+def check_variation(cell_id: str, task: Task, value: str | Mapping[str, Any] | Variation) -> Variation:
+    """Return the variation, or say what of it a cell does not have."""
+    variation = parse_variation(value)
+    lacking = _lacking(task, variation)
+    if lacking:
+        raise UnknownNameError(
+            f"variation of {cell_id}", value if isinstance(value, str) else lacking, variations_of(task)
+        )
+    return variation
+
+
+def _lacking(task: Task, variation: Variation) -> str:
+    """Return the first part of a variation that a cell does not have, or "" where it has all."""
+    has = {
+        "displaced": task.displaces,
+        "mid_task": task.teleports,
+        "clutter": hasattr(task, "workspace"),
+        "objects": task.part_scales != (1.0, 1.0),
+        "instruction": bool(task.unseen_instructions),
+    }
+    wanted = {
+        "displaced": variation.displace_m is not None,
+        "mid_task": variation.mid_task,
+        **{name: name in variation.suites for name in SUITES},
+    }
+    if variation.level not in task.levels:
+        return variation.level
+    return next((name for name, on in wanted.items() if on and not has.get(name, True)), "")
+
+
 def vocabulary(task: Task) -> dict[str, Any]:
     """Return the class names of parts and of goals, and to which goal each part goes."""
     parts = {item.name: item.belongs_to for item in task.items if not item.is_goal}
@@ -72,39 +120,44 @@ def vocabulary(task: Task) -> dict[str, Any]:
     return {"parts": list(parts), "goals": goals, "goal_of": goal_of}
 
 
-def observation_space(task: Task, options: CellOptions) -> ObservationSpace:
+def observation_space(task: Task, robot: Robot, options: CellOptions) -> ObservationSpace:
     """Return the space of a cell's observations."""
     spaces: dict[str, gymnasium.Space[Any]] = {
-        "state": gymnasium.spaces.Box(-np.inf, np.inf, (panda.STATE_SIZE,), np.float32)
+        "state": gymnasium.spaces.Box(-np.inf, np.inf, (len(robot.state_names),), np.float32)
     }
     if options.privileged:
         shape = (len(task.items), OBJECT_COLUMNS)
         spaces["objects"] = gymnasium.spaces.Box(-np.inf, np.inf, shape, np.float32)
+    size = options.image_size
     for name in options.cameras:
-        spaces[name] = gymnasium.spaces.Box(0, 255, (*options.image_size, 3), np.uint8)
+        if "rgb" in options.modalities:
+            spaces[name] = gymnasium.spaces.Box(0, 255, (*size, 3), np.uint8)
+        if "depth" in options.modalities:
+            spaces[f"{name}_depth"] = gymnasium.spaces.Box(0.0, np.inf, size, np.float32)
+        if "segmentation" in options.modalities:
+            spaces[f"{name}_segmentation"] = gymnasium.spaces.Box(-1, 2**31 - 1, size, np.int32)
     return cast(ObservationSpace, gymnasium.spaces.Dict(spaces))
 
 
-def describe(cell_id: str, task: Task, options: CellOptions) -> dict[str, Any]:
+def describe(cell_id: str, task: Task, robot: Robot, options: CellOptions) -> dict[str, Any]:
     """Return plain JSON data on what a cell takes and gives."""
     height, width = options.image_size
     slots = len(task.items)
     features: dict[str, Any] = {
-        "state": _feature([panda.STATE_SIZE], "float32", panda.STATE_NAMES, panda.STATE_UNITS),
+        "state": _feature([len(robot.state_names)], "float32", robot.state_names, robot.state_units),
         "objects": _feature([slots, OBJECT_COLUMNS], "float32", OBJECT_NAMES, OBJECT_UNITS),
     }
     for camera in task.cameras:
         features[camera.name] = _feature([height, width, 3], "uint8", ("height", "width", "rgb"), ("px", "px", "1"))
-    frozen = [panda.ACTION_NAMES[axis] for axis in task.frozen_axes]
+    looks: dict[str, Any] = {"renderer": options.renderer} if options.renderer != "tiny" else {}
+    looks |= {"shadows": True} if options.shadows else {}
     return {
         "cell": cell_id,
         "robot": options.robot,
         "control_hz": CONTROL_HZ,
-        "action_convention": ACTION_CONVENTION,
-        "action_names": list(panda.ACTION_NAMES),
-        "action_full_scale": {"position_m": panda.FULL_SCALE_M, "rotation_rad": panda.FULL_SCALE_RAD},
-        "frozen_actions": frozen,
-        "workspace_m": task.workspace.tolist(),
+        "action_convention": robot.convention,
+        "action_names": list(robot.action_names),
+        **robot.describe(),
         "max_episode_steps": task.max_episode_steps,
         "features": features,
         "object_slots": slots,
@@ -119,10 +172,11 @@ def describe(cell_id: str, task: Task, options: CellOptions) -> dict[str, Any]:
             }
             for camera in task.cameras
         },
+        **looks,
         "env_args": {
             "env_name": cell_id,
             "type": 2,
-            "env_kwargs": {"robot": options.robot, "image_size": [height, width]},
+            "env_kwargs": {"robot": options.robot, "image_size": [height, width], **looks},
         },
     }
 

@@ -23,8 +23,8 @@ from shopfloor.core import (
     seed_stream,
     sha256_hex,
 )
-from shopfloor.envs.registry import cell_module, resolve_cell
-from shopfloor.envs.robot import ACTION_NAMES
+from shopfloor.envs.registry import cell_module, make_cell, resolve_cell
+from shopfloor.envs.robot import TAIL_SIZE
 from shopfloor.envs.scene import Decision, Scene, Thing
 
 CHUNK = 4
@@ -37,7 +37,16 @@ class ScriptedExpert:
     """A cell's expert: unpacks the observation and asks the cell's `decide` for each action of its plan."""
 
     def __init__(
-        self, cell_id: str, version: str, instructions: Mapping[str, tuple[str, ...]], decide: Decide, execute: int = 1
+        self,
+        cell_id: str,
+        version: str,
+        instructions: Mapping[str, tuple[str, ...]],
+        decide: Decide,
+        execute: int = 1,
+        *,
+        unseen: Mapping[str, tuple[str, ...]] | None = None,
+        rest: int = 0,
+        chunk: int = CHUNK,
     ) -> None:
         """Make an expert.
 
@@ -47,10 +56,14 @@ class ScriptedExpert:
             instructions: class name -> phrasings, of the cell.
             decide: maps a scene to an action and the part's width between the fingers, m.
             execute: how many actions of a chunk callers run.
+            unseen: the phrasings of the suite `instruction`.
+            rest: how many entries of the state follow the first arm's.
+            chunk: how many actions it plans; 1 where `Scene.advance` does not model the cell's robot.
         """
         self._decide = decide
-        self._execute = execute
-        self._parts = {text: name for name, texts in instructions.items() for text in texts}
+        self._execute, self._rest, self._chunk = min(execute, chunk), rest, chunk
+        phrasings = (instructions, unseen or {})
+        self._parts = {text: name for known in phrasings for name, texts in known.items() for text in texts}
         self._named = ""
         self._info = PolicyInfo(
             "expert",
@@ -75,10 +88,10 @@ class ScriptedExpert:
         self._named = self._parts[instruction]
 
     def act(self, observation: Observation) -> ActionChunk:
-        """Plan a chunk of 4 actions."""
+        """Plan a chunk of actions."""
         scene = self._scene(observation)
         actions = []
-        for _ in range(CHUNK):
+        for _ in range(self._chunk):
             action, width = self._decide(scene)
             action = [max(-1.0, min(1.0, value)) for value in action]
             actions.append(action)
@@ -93,18 +106,21 @@ class ScriptedExpert:
             for name, row in zip(observation["object_names"], rows, strict=True)
             if row[10] > 0.5
         ]
-        tool = state[7:10]
+        arm, rest = state[: len(state) - self._rest], state[len(state) - self._rest :]
+        tail = arm[-TAIL_SIZE:]
+        tool = tail[:3]
         named = [thing for thing in things if thing.name == self._named and not thing.is_goal]
-        yaw = 2.0 * math.atan2(state[12], state[13])
+        yaw = 2.0 * math.atan2(tail[5], tail[6])
         return Scene(
             tool=tool,
             yaw=yaw,
-            target=[tool[axis] + state[15 + axis] for axis in range(3)],
-            target_yaw=yaw + state[20],
-            opening=state[14],
-            closing=state[21] > 0.0,
+            target=[tool[axis] + tail[8 + axis] for axis in range(3)],
+            target_yaw=yaw + tail[13],
+            opening=tail[7],
+            closing=tail[14] > 0.0,
             part=min(named, key=lambda thing: math.dist(thing.position, tool)),
             things=things,
+            rest=rest,
         )
 
 
@@ -112,8 +128,9 @@ class ScriptedExpert:
 class RandomPolicy:
     """Uniform random actions."""
 
-    def __init__(self, cell_id: str) -> None:
-        """Make one for a cell."""
+    def __init__(self, cell_id: str, action_size: int) -> None:
+        """Make one for a cell, given its number of action components."""
+        self._size = action_size
         self._rng = np.random.default_rng(0)
         self._info = PolicyInfo("random", sha256_hex(f"random:{cell_id}:1"), (cell_id,), ("state",))
 
@@ -128,7 +145,7 @@ class RandomPolicy:
 
     def act(self, observation: Observation) -> ActionChunk:
         """Draw one action."""
-        return ActionChunk(self._rng.uniform(-1.0, 1.0, (1, len(ACTION_NAMES))).astype(np.float32))
+        return ActionChunk(self._rng.uniform(-1.0, 1.0, (1, self._size)).astype(np.float32))
 
 
 def make_expert(cell: str, **arguments: Any) -> Policy:  # noqa: ANN401  # JSON, handed to the cell's own factory
@@ -145,9 +162,13 @@ def make_expert(cell: str, **arguments: Any) -> Policy:  # noqa: ANN401  # JSON,
     return cast(Policy, module.expert(**arguments))
 
 
-def make_random(cell: str) -> Policy:
-    """Return the uniform random policy of a cell (full id or bare name)."""
-    return RandomPolicy(resolve_cell(cell))
+def make_random(cell: str, robot: str | None = None) -> Policy:
+    """Return the uniform random policy of a cell (full id or bare name), driven by one of its robots."""
+    made = make_cell(cell, robot=robot, cameras=())
+    try:
+        return RandomPolicy(resolve_cell(cell), made.action_size)
+    finally:
+        made.close()
 
 
 make_expert_from = make_expert

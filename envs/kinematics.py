@@ -1,13 +1,14 @@
-"""Forward and inverse kinematics of the Franka Panda, exact and quick enough for every control step.
+"""Forward and inverse kinematics of serial arms, exact and quick enough for every control step.
 
-The tool frame lies between the fingertips; its x axis points forward and its z axis against the direction in which the
-hand reaches, so a gripper that points straight down has the identity as its orientation (w of the quaternion stays far
-from 0). All poses are in the robot's base frame.
+The tool frame lies between the fingertips (or in the mouth of a suction cup); its x axis points forward and its z axis
+against the direction in which the hand reaches, so a gripper that points straight down has the identity as its
+orientation (w of the quaternion stays far from 0). All poses are in the robot's base frame.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -15,104 +16,125 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 Quaternion = tuple[float, float, float, float]
 
-HOME: Array = np.array([0.0, -0.35, 0.0, -2.35, 0.0, 2.0, math.pi / 4])
-# Limits of the datasheet (franka_panda URDF, soft limits), rad.
-LOWER: Array = np.array([-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973])
-UPPER: Array = np.array([2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973])
-TOOL_OFFSET_M = 0.107 + 0.105  # flange and hand, as in the URDF: joint 7 to the point between the fingertips
 _DAMPING = 1e-4
 _POSTURE_GAIN = 0.05
-_QUARTER = math.sqrt(0.5)
-
-# Modified Denavit-Hartenberg rows of the URDF: a (m), d (m), sine of alpha (alpha is 0 or a quarter turn).
-_ROWS = (
-    (0.0, 0.333, 0.0),
-    (0.0, 0.0, -1.0),
-    (0.0, 0.316, 1.0),
-    (0.0825, 0.0, 1.0),
-    (-0.0825, 0.384, -1.0),
-    (0.0, 0.0, 1.0),
-    (0.088, 0.0, 1.0),
-)
 
 
-def forward(joints: Array) -> tuple[Array, Array, Array]:
-    """Return the tool's pose and its Jacobian, in plain floats: for 7 joints that beats arrays.
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """A serial arm whose neighbouring joint axes are parallel or at right angles.
 
-    Args:
-        joints: shape (7,), rad.
-
-    Returns:
-        Position, shape (3,), m; rotation, shape (3, 3); Jacobian, shape (6, 7): velocity and angular velocity.
+    Attributes:
+        rows: modified Denavit-Hartenberg rows: a (m), d (m), sine of alpha (alpha is 0 or a quarter turn).
+        home: shape (n,), rad, posture towards which spare motion pulls and from which solutions are sought.
+        lower, upper: shape (n,), rad, joint limits.
+        tool_offset_m: from the last joint's frame along its z axis to the tool.
+        turn: q, u, v: the tool's x axis is q (u x + v y) of the last joint's axes.
+        facing: +1.0, or -1.0 for an arm whose base is mounted turned by half a turn.
     """
-    px = py = pz = 0.0
-    ax, ay, az = 1.0, 0.0, 0.0  # the link's x, y and z axes in the base frame
-    bx, by, bz = 0.0, 1.0, 0.0
-    cx, cy, cz = 0.0, 0.0, 1.0
-    origins, axes = [], []
-    for (a, d, turn), angle in zip(_ROWS, joints.tolist(), strict=True):
-        px, py, pz = px + a * ax, py + a * ay, pz + a * az
-        if turn > 0.0:  # alpha = +90 degrees: y becomes z, z becomes -y
-            bx, by, bz, cx, cy, cz = cx, cy, cz, -bx, -by, -bz
-        elif turn < 0.0:
-            bx, by, bz, cx, cy, cz = -cx, -cy, -cz, bx, by, bz
-        px, py, pz = px + d * cx, py + d * cy, pz + d * cz
-        c, s = math.cos(angle), math.sin(angle)
-        ax, ay, az, bx, by, bz = (
-            c * ax + s * bx,
-            c * ay + s * by,
-            c * az + s * bz,
-            c * bx - s * ax,
-            c * by - s * ay,
-            c * bz - s * az,
+
+    rows: tuple[tuple[float, float, float], ...]
+    home: Array
+    lower: Array
+    upper: Array
+    tool_offset_m: float
+    turn: tuple[float, float, float] = (1.0, 1.0, 0.0)
+    facing: float = 1.0
+
+    def forward(self, joints: Array) -> tuple[Array, Array, Array]:
+        """Return the tool's pose and its Jacobian, in plain floats: for so few joints that beats arrays.
+
+        Args:
+            joints: shape (n,), rad.
+
+        Returns:
+            Position, shape (3,), m; rotation, shape (3, 3); Jacobian, shape (6, n): velocity and angular velocity.
+        """
+        px = py = pz = 0.0
+        ax, ay, az = self.facing, 0.0, 0.0  # the link's x, y and z axes in the base frame
+        bx, by, bz = 0.0, self.facing, 0.0
+        cx, cy, cz = 0.0, 0.0, 1.0
+        origins, axes = [], []
+        for (a, d, turn), angle in zip(self.rows, joints.tolist(), strict=True):
+            px, py, pz = px + a * ax, py + a * ay, pz + a * az
+            if turn > 0.0:  # alpha = +90 degrees: y becomes z, z becomes -y
+                bx, by, bz, cx, cy, cz = cx, cy, cz, -bx, -by, -bz
+            elif turn < 0.0:
+                bx, by, bz, cx, cy, cz = -cx, -cy, -cz, bx, by, bz
+            px, py, pz = px + d * cx, py + d * cy, pz + d * cz
+            c, s = math.cos(angle), math.sin(angle)
+            ax, ay, az, bx, by, bz = (
+                c * ax + s * bx,
+                c * ay + s * by,
+                c * az + s * bz,
+                c * bx - s * ax,
+                c * by - s * ay,
+                c * bz - s * az,
+            )
+            origins.append((px, py, pz))
+            axes.append((cx, cy, cz))
+        # Along the last axis to the tool, turned about it, then half a turn about x so that z points back at the hand.
+        offset, (q, u, v) = self.tool_offset_m, self.turn
+        px, py, pz = px + offset * cx, py + offset * cy, pz + offset * cz
+        rotation = np.array(
+            [
+                [q * (u * ax + v * bx), q * (v * ax - u * bx), -cx],
+                [q * (u * ay + v * by), q * (v * ay - u * by), -cy],
+                [q * (u * az + v * bz), q * (v * az - u * bz), -cz],
+            ]
         )
-        origins.append((px, py, pz))
-        axes.append((cx, cy, cz))
-    # Down the flange, turned by -45 degrees, then half a turn about x so that z points back at the hand.
-    px, py, pz = px + TOOL_OFFSET_M * cx, py + TOOL_OFFSET_M * cy, pz + TOOL_OFFSET_M * cz
-    q = _QUARTER
-    rotation = np.array(
-        [
-            [q * (ax - bx), -q * (ax + bx), -cx],
-            [q * (ay - by), -q * (ay + by), -cy],
-            [q * (az - bz), -q * (az + bz), -cz],
-        ]
-    )
-    columns = []
-    for (ox, oy, oz), (zx, zy, zz) in zip(origins, axes, strict=True):
-        x, y, z = px - ox, py - oy, pz - oz
-        columns.append((zy * z - zz * y, zz * x - zx * z, zx * y - zy * x, zx, zy, zz))
-    return np.array((px, py, pz)), rotation, np.array(columns).T
+        columns = []
+        for (ox, oy, oz), (zx, zy, zz) in zip(origins, axes, strict=True):
+            x, y, z = px - ox, py - oy, pz - oz
+            columns.append((zy * z - zz * y, zz * x - zx * z, zx * y - zy * x, zx, zy, zz))
+        return np.array((px, py, pz)), rotation, np.array(columns).T
+
+    def inverse_step(self, joints: Array, position: Array, rotation: Array) -> tuple[Array, float]:
+        """Take one damped least-squares step towards a tool pose; spare motion pulls towards the home posture.
+
+        Args:
+            joints: shape (n,), rad, where to start.
+            position: shape (3,), m, wanted.
+            rotation: shape (3, 3), wanted.
+
+        Returns:
+            The new joints, shape (n,), rad, within limits, and the error before the step (m and rad together).
+        """
+        reached, turned, jacobian = self.forward(joints)
+        error = np.array((*(position - reached).tolist(), *rotation_vector(rotation @ turned.T)))
+        posture = _POSTURE_GAIN * (self.home - joints)
+        gram = jacobian @ jacobian.T
+        gram.flat[::7] += _DAMPING
+        step = posture + jacobian.T @ np.linalg.solve(gram, error - jacobian @ posture)
+        return np.minimum(np.maximum(joints + step, self.lower), self.upper), math.sqrt(float(error @ error))
+
+    def inverse(self, position: Array, rotation: Array) -> Array:
+        """Return joints, shape (n,), rad, that put the tool at a pose (as near as limits allow)."""
+        joints = self.home
+        for _ in range(30):
+            joints, error = self.inverse_step(joints, position, rotation)
+            if error < 1e-4:
+                break
+        return joints
 
 
-def inverse_step(joints: Array, position: Array, rotation: Array) -> tuple[Array, float]:
-    """Take one damped least-squares step towards a tool pose; spare motion pulls towards the home posture.
-
-    Args:
-        joints: shape (7,), rad, where to start.
-        position: shape (3,), m, wanted.
-        rotation: shape (3, 3), wanted.
-
-    Returns:
-        The new joints, shape (7,), rad, within limits, and the error before the step (m and rad together).
-    """
-    reached, turned, jacobian = forward(joints)
-    error = np.array((*(position - reached).tolist(), *rotation_vector(rotation @ turned.T)))
-    posture = _POSTURE_GAIN * (HOME - joints)
-    gram = jacobian @ jacobian.T
-    gram.flat[::7] += _DAMPING
-    step = posture + jacobian.T @ np.linalg.solve(gram, error - jacobian @ posture)
-    return np.minimum(np.maximum(joints + step, LOWER), UPPER), math.sqrt(float(error @ error))
-
-
-def inverse(position: Array, rotation: Array, start: Array = HOME) -> Array:
-    """Return joints, shape (7,), rad, that put the tool at a pose (as near as limits allow)."""
-    joints = start
-    for _ in range(30):
-        joints, error = inverse_step(joints, position, rotation)
-        if error < 1e-4:
-            break
-    return joints
+# Of the franka_panda URDF; limits of the datasheet (soft limits).
+PANDA = Chain(
+    rows=(
+        (0.0, 0.333, 0.0),
+        (0.0, 0.0, -1.0),
+        (0.0, 0.316, 1.0),
+        (0.0825, 0.0, 1.0),
+        (-0.0825, 0.384, -1.0),
+        (0.0, 0.0, 1.0),
+        (0.088, 0.0, 1.0),
+    ),
+    home=np.array([0.0, -0.35, 0.0, -2.35, 0.0, 2.0, math.pi / 4]),
+    lower=np.array([-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973]),
+    upper=np.array([2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973]),
+    tool_offset_m=0.107 + 0.105,  # flange and hand, as in the URDF: joint 7 to the point between the fingertips
+    turn=(math.sqrt(0.5), 1.0, -1.0),  # the hand is turned by -45 degrees on the flange
+)
 
 
 def rotation_vector(rotation: Array) -> tuple[float, float, float]:

@@ -1,42 +1,37 @@
-"""The Franka Panda: integrates tool-pose commands, solves for joints, drives its motors, reads itself."""
+"""Robots: what `WorkCell` drives, and arms, which follow commands of a tool pose."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from shopfloor.core import ACTION_CONVENTION
 from shopfloor.envs import kinematics
 from shopfloor.envs.engine import pybullet
-from shopfloor.envs.world import FRICTION, SPINNING_FRICTION, World
+from shopfloor.envs.hand import MAX_OPENING_M, Cup, Fingers
+from shopfloor.envs.kinematics import Chain
+from shopfloor.envs.world import World
 
 Array = npt.NDArray[np.float64]
+Frame = tuple[Array, Array]
 
-URDF = Path(__file__).parent / "assets" / "panda" / "panda.urdf"
-ACTION_NAMES = ("dx", "dy", "dz", "rx", "ry", "rz", "gripper")
 FULL_SCALE_M = 0.025
 FULL_SCALE_RAD = 0.2
 LEASH_M = 0.060
 LEASH_RAD = 0.3
-MAX_OPENING_M = 0.08
-# Radius about the base within which a tool that points down keeps clear of the straight arm, for z up to 0.35 m.
-REACH_M = 0.74
+_ARM_GAIN = 0.2  # of the lag per substep: about nine tenths of it per control step
+_ORIGIN = (0.0, 0.0, 0.0)
+_ASSETS = Path(__file__).parent / "assets"
 
-_ARM = list(range(7))
-_FINGERS = [9, 10]
-_JOINTS = _ARM + _FINGERS
-_TOOL_LINK = 11
-_ARM_FORCES = [87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0]  # N m, effort limits of the URDF
-_ARM_GAINS = [0.2] * 7  # of the lag per substep: about nine tenths of it per control step
-_FINGER_FORCE_N = 12.0  # measured: 30 N squeezes parts out at 12 solver iterations
-_FINGER_SPEED_M_S = 0.2
-_GEAR_FORCE_N = 50.0
-
-STATE_NAMES = (
-    *(f"joint_{index}" for index in range(1, 8)),
+ACTION_NAMES = ("dx", "dy", "dz", "rx", "ry", "rz", "gripper")
+# What follows the joints in an arm's state. An opening is the fingers', or 1 while a suction cup holds nothing, else 0.
+TAIL_NAMES = (
     *(f"tool_{axis}" for axis in "xyz"),
     *(f"tool_q{axis}" for axis in "xyzw"),
     "finger_opening",
@@ -44,89 +39,253 @@ STATE_NAMES = (
     *(f"offset_r{axis}" for axis in "xyz"),
     "last_gripper",
 )
-STATE_UNITS = ("rad",) * 7 + ("m",) * 3 + ("1",) * 4 + ("m",) + ("m",) * 3 + ("rad",) * 3 + ("1",)
-STATE_SIZE = len(STATE_NAMES)
-SIM_STATE_SIZE = 9 + 9 + 7 + 3 + 9 + 1
+TAIL_UNITS = ("m",) * 3 + ("1",) * 4 + ("m",) + ("m",) * 3 + ("rad",) * 3 + ("1",)
+TAIL_SIZE = len(TAIL_NAMES)
 
 
-class Panda:
-    """A Panda at the origin of the world.
+class Robot(Protocol):
+    """What a cell drives: an arm, a mobile base, or several of these together.
 
     Attributes:
-        body: PyBullet's body id.
-        joints: shape (9,), float64, seven arm joints (rad) and two fingers (m) at the last `read`.
-        tool_position: shape (3,), m, point between the fingertips at the last `read`.
-        tool_quaternion: x, y, z, w (w >= 0), tool to base (axes: see `kinematics`).
-        target_position: shape (3,), m, where the tool was told to go.
-        target_rotation: shape (3, 3), how the tool was told to be turned.
-        gripper: last gripper command, +1 closes, -1 opens.
+        action_names: one per action component.
+        state_names, state_units: one per entry of `state`.
+        convention: id of the meaning of its actions.
     """
 
-    def __init__(self, world: World, workspace: Array, frozen_axes: tuple[int, ...] = ()) -> None:
+    @property
+    def action_names(self) -> tuple[str, ...]: ...  # noqa: D102  # see above
+    @property
+    def state_names(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def state_units(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def convention(self) -> str: ...  # noqa: D102
+
+    def build(self) -> None:
+        """Load it into its world, which was just made or cleared."""
+
+    def start(self, rng: np.random.Generator) -> None:
+        """Put it where an episode starts; all randomness comes from `rng`."""
+
+    def command(self, action: Sequence[float]) -> None:
+        """Drive the motors by an action: one number in [-1, 1] per component."""
+
+    def read(self) -> None:
+        """Refresh what is measured."""
+
+    def state(self) -> npt.NDArray[np.float32]:
+        """Return the proprioception, float32; entries are named by `state_names`."""
+
+    def sim_state(self) -> Array:
+        """Return everything needed to come back, float64, always of the same length."""
+
+    def set_sim_state(self, state: Array) -> None:
+        """Come back to a `sim_state`."""
+
+    def frame(self, member: int) -> Frame:
+        """Return where cameras ride: position, shape (3,), m, and rotation, shape (3, 3), in the world frame."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return plain JSON data on what its actions do."""
+
+
+@dataclass(frozen=True, eq=False)
+class ArmModel:
+    """A kind of arm with its hand.
+
+    Attributes:
+        name: as in `gymnasium.make(..., robot=name)`.
+        urdf: its file.
+        chain: its kinematics.
+        joints: names of the arm's joints.
+        forces_nm: their effort limits.
+        tool_link: name of the link at the tool point.
+        suction: whether the hand is a suction cup.
+        reach_m: radius about the base within which a tool that points down keeps clear of the straight arm, for z up
+            to 0.35 m.
+        base_link: name of the link that is the arm's base frame, where the arm rides on something else.
+    """
+
+    name: str
+    urdf: Path
+    chain: Chain
+    joints: tuple[str, ...]
+    forces_nm: tuple[float, ...]
+    tool_link: str
+    suction: bool
+    reach_m: float
+    base_link: str = ""
+
+
+_PANDA_JOINTS = tuple(f"panda_joint{index}" for index in range(1, 8))
+_PANDA_FORCES = (87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0)  # of the URDF
+PANDA = ArmModel(
+    "panda",
+    _ASSETS / "panda" / "panda.urdf",
+    kinematics.PANDA,
+    _PANDA_JOINTS,
+    _PANDA_FORCES,
+    "panda_grasptarget",
+    suction=False,
+    reach_m=0.74,
+)
+PANDA_SUCTION = ArmModel(
+    "panda_suction",
+    _ASSETS / "panda" / "panda_suction.urdf",
+    kinematics.PANDA,
+    _PANDA_JOINTS,
+    _PANDA_FORCES,
+    "suction_cup",
+    suction=True,
+    reach_m=0.74,
+)
+MOBILE_PANDA = ArmModel(
+    "mobile_panda",
+    _ASSETS / "mobile" / "mobile_panda.urdf",
+    kinematics.PANDA,
+    _PANDA_JOINTS,
+    _PANDA_FORCES,
+    "panda_grasptarget",
+    suction=False,
+    reach_m=0.74,
+    base_link="panda_link0",
+)
+ARMS = {model.name: model for model in (PANDA, PANDA_SUCTION)}
+
+
+@dataclass(frozen=True, eq=False)
+class Post:
+    """Where an arm stands and where its tool may go; all but the first two in the arm's base frame.
+
+    Attributes:
+        position: of the base in the world, m.
+        yaw: of the base in the world, rad.
+        workspace: shape (2, 3), m, lowest and highest target position of the tool; cut off at the arm's reach.
+        start_low, start_high: shape (3,), m, box in which the tool starts, pointing down.
+        frozen_axes: action components that the arm ignores, of 3, 4 (rotation about x and y).
+    """
+
+    workspace: Array
+    start_low: Array
+    start_high: Array
+    frozen_axes: tuple[int, ...] = ()
+    position: tuple[float, float, float] = _ORIGIN
+    yaw: float = 0.0
+
+
+class Arm:
+    """An arm with a gripper or a suction cup.
+
+    Attributes:
+        model: what kind of arm.
+        post: where it stands.
+        body: PyBullet's body id.
+        hand: its fingers or its cup.
+        joints: shape (n,), float64, the arm's joints (rad) and, of a gripper, two fingers (m) at the last `read`.
+        tool_position: shape (3,), m, base frame, point between the fingertips or in the cup's mouth at the last `read`.
+        tool_quaternion: x, y, z, w (w >= 0), tool to base (axes: see `kinematics`).
+        target_position: shape (3,), m, base frame, where the tool was told to go.
+        target_rotation: shape (3, 3), how the tool was told to be turned.
+        gripper: last gripper command, +1 closes (or sucks), -1 opens.
+    """
+
+    action_names = ACTION_NAMES
+    convention = ACTION_CONVENTION
+
+    def __init__(self, world: World, model: ArmModel, post: Post, carrier: Carrier | None = None) -> None:
         """Load the arm into a world.
 
         Args:
             world: where it stands.
-            workspace: shape (2, 3), m, lowest and highest target position; it is cut off at REACH_M about the base.
-            frozen_axes: action components that are ignored, of 3, 4 (rotation about x and y).
+            model: what kind of arm.
+            post: where it stands and may go.
+            carrier: the mobile base whose URDF holds the arm; None for an arm that stands on its own.
         """
+        self.model, self.post = model, post
         self._world = world
         self._client = world.client
-        self._low, self._high = workspace[0].tolist(), workspace[1].tolist()
+        self._carrier = carrier
+        self._low, self._high = post.workspace[0].tolist(), post.workspace[1].tolist()
         self._scale = [
-            0.0 if axis in frozen_axes else FULL_SCALE_M if axis < 3 else FULL_SCALE_RAD for axis in range(6)
+            0.0 if axis in post.frozen_axes else FULL_SCALE_M if axis < 3 else FULL_SCALE_RAD for axis in range(6)
         ]
-        self._upright = 3 in frozen_axes and 4 in frozen_axes
+        self._upright = 3 in post.frozen_axes and 4 in post.frozen_axes
+        self._arm: list[int] = []
+        self.hand: Fingers | Cup = Cup(world) if model.suction else Fingers(world)
+        self._count = len(model.joints)
+        self._gains = [_ARM_GAIN] * self._count
+        # The base in the world: position and rotation, or None where they are the same frame.
+        half = 0.5 * post.yaw
+        self._mount_quaternion = (0.0, 0.0, math.sin(half), math.cos(half))
+        self._mounted = carrier is not None or post.position != _ORIGIN or post.yaw != 0.0
+        self._mount: Frame = np.array(post.position, dtype=np.float64), kinematics.yaw_matrix(post.yaw)
+        self._tool_in_world: Frame = np.zeros(3), np.eye(3)
         self.build()
-        self.joints: Array = np.zeros(9)
-        self._joint_velocities: tuple[float, ...] = (0.0,) * 9
-        self._command: Array = kinematics.HOME
+        size = self._count + len(self.hand.joints)
+        self.joints: Array = np.zeros(size)
+        self._joint_velocities: tuple[float, ...] = (0.0,) * size
+        self._command: Array = model.chain.home
         self.tool_position: Array = np.zeros(3)
         self.tool_quaternion: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 1.0)
         self.target_position: Array = np.zeros(3)
         self.target_rotation: Array = np.eye(3)
         self.gripper = -1.0
 
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """One per entry of `state`."""
+        return (*(f"joint_{index}" for index in range(1, self._count + 1)), *TAIL_NAMES)
+
+    @property
+    def state_units(self) -> tuple[str, ...]:
+        """One per entry of `state`."""
+        return ("rad",) * self._count + TAIL_UNITS
+
     def build(self) -> None:
         """Load the arm into its world, which was just made or cleared."""
-        self.body: int = pybullet.loadURDF(str(URDF), useFixedBase=True, physicsClientId=self._client)
-        gear = pybullet.createConstraint(
-            self.body,
-            _FINGERS[0],
-            self.body,
-            _FINGERS[1],
-            pybullet.JOINT_GEAR,
-            [1, 0, 0],
-            [0, 0, 0],
-            [0, 0, 0],
-            physicsClientId=self._client,
+        post, world = self.post, self._world
+        self.body: int = (
+            world.add_robot(self.model.urdf, post.position, self._mount_quaternion)
+            if self._carrier is None
+            else self._carrier.body
         )
-        pybullet.changeConstraint(gear, gearRatio=-1, erp=0.1, maxForce=_GEAR_FORCE_N, physicsClientId=self._client)
-        for finger in _FINGERS:
-            pybullet.changeDynamics(
-                self.body,
-                finger,
-                lateralFriction=FRICTION,
-                spinningFriction=SPINNING_FRICTION,
-                physicsClientId=self._client,
-            )
+        if not self._arm:
+            self._find()
+        self.hand.build(self.body)
+
+    def _find(self) -> None:
+        """Look up joints and links by their names."""
+        found = {}
+        for index in range(pybullet.getNumJoints(self.body, self._client)):
+            info = pybullet.getJointInfo(self.body, index, self._client)
+            found[info[1].decode()] = found[info[12].decode()] = index
+        self._arm = [found[name] for name in self.model.joints]
+        self._tool_link = found[self.model.tool_link]
+        self._base_link = found[self.model.base_link] if self.model.base_link else -1
+        self.hand.find(found)
+        self._all = self._arm + list(self.hand.joints)
+
+    def start(self, rng: np.random.Generator) -> None:
+        """Put the open hand somewhere in the box where episodes start."""
+        self.reset(rng.uniform(self.post.start_low, self.post.start_high), 0.0)
 
     def reset(self, position: Array, yaw: float, opening_m: float = MAX_OPENING_M, gripper: float = -1.0) -> None:
         """Put the tool at a pose, pointing down and at rest.
 
         Args:
-            position: shape (3,), m.
+            position: shape (3,), m, base frame.
             yaw: rad, about z.
             opening_m: between the fingers.
             gripper: last gripper command, +1 or -1.
         """
         self.target_position = self.within_reach(position)
         self.target_rotation = kinematics.yaw_matrix(yaw)
-        self._command = kinematics.inverse(self.target_position, self.target_rotation)
-        self._set_joints(np.array([*self._command, 0.5 * opening_m, 0.5 * opening_m]), np.zeros(9))
+        self._command = self.model.chain.inverse(self.target_position, self.target_rotation)
+        fingers = [0.5 * opening_m] * len(self.hand.joints)
+        self._set_joints(np.array([*self._command, *fingers]), np.zeros(len(self._all)))
         self.gripper = gripper
         self._drive_arm()
-        self._drive_fingers()
+        self.hand.drive(gripper)
         self.read()
 
     def command(self, action: Sequence[float]) -> None:
@@ -145,26 +304,26 @@ class Panda:
         share = LEASH_M / distance if distance > LEASH_M else 1.0
         self.target_position = self.within_reach([tool[axis] + share * lead[axis] for axis in range(3)])
         self.target_rotation = self._turn_yaw(rz) if self._upright else self._turn(np.array([rx, ry, rz]))
-        self._command, _ = kinematics.inverse_step(self._command, self.target_position, self.target_rotation)
+        self._command, _ = self.model.chain.inverse_step(self._command, self.target_position, self.target_rotation)
         self._drive_arm()
         gripper = 1.0 if action[6] > 0.0 else -1.0
-        if gripper != self.gripper:  # motors keep their command
+        if gripper != self.gripper or self.hand.seeks:  # motors keep their command
             self.gripper = gripper
-            self._drive_fingers()
+            self.hand.drive(gripper)
 
     def within_reach(self, position: Sequence[float] | Array) -> Array:
-        """Return the nearest position, shape (3,), m, to which the tool may be sent."""
+        """Return the nearest position, shape (3,), m, base frame, to which the tool may be sent."""
         x, y, z = (
             min(max(float(value), low), high) for value, low, high in zip(position, self._low, self._high, strict=True)
         )
         radius = math.sqrt(x * x + y * y)
-        share = REACH_M / radius if radius > REACH_M else 1.0
+        share = self.model.reach_m / radius if radius > self.model.reach_m else 1.0
         return np.array((x * share, y * share, z))
 
     def reaches(self, x: float, y: float) -> bool:
-        """Return whether the tool can come above a point of the table."""
+        """Return whether the tool can come above a point of the table (base frame, m)."""
         inside = self._low[0] <= x <= self._high[0] and self._low[1] <= y <= self._high[1]
-        return bool(inside) and math.hypot(x, y) <= REACH_M
+        return bool(inside) and math.hypot(x, y) <= self.model.reach_m
 
     def _turn_yaw(self, angle: float) -> Array:
         """Return the target turned about z only, on its leash; the tool keeps pointing down."""
@@ -185,40 +344,50 @@ class Panda:
     def _drive_arm(self) -> None:
         pybullet.setJointMotorControlArray(
             self.body,
-            _ARM,
+            self._arm,
             pybullet.POSITION_CONTROL,
             targetPositions=self._command.tolist(),
-            forces=_ARM_FORCES,
-            positionGains=_ARM_GAINS,
+            forces=self.model.forces_nm,
+            positionGains=self._gains,
             physicsClientId=self._client,
         )
 
-    def _drive_fingers(self) -> None:
-        for finger in _FINGERS:
-            pybullet.setJointMotorControl2(
-                self.body,
-                finger,
-                pybullet.POSITION_CONTROL,
-                targetPosition=0.0 if self.gripper > 0.0 else 0.5 * MAX_OPENING_M,
-                force=_FINGER_FORCE_N,
-                maxVelocity=_FINGER_SPEED_M_S,
-                physicsClientId=self._client,
-            )
-
     def _set_joints(self, joints: Array, velocities: Array) -> None:
-        for index, position, velocity in zip(_JOINTS, joints.tolist(), velocities.tolist(), strict=True):
+        for index, position, velocity in zip(self._all, joints.tolist(), velocities.tolist(), strict=True):
             pybullet.resetJointState(self.body, index, position, velocity, physicsClientId=self._client)
 
     def read(self) -> None:
         """Refresh what is measured."""
-        states = pybullet.getJointStates(self.body, _JOINTS, self._client)
+        states = pybullet.getJointStates(self.body, self._all, self._client)
         self.joints = np.array([state[0] for state in states])
         self._joint_velocities = tuple(state[1] for state in states)
-        link = pybullet.getLinkState(self.body, _TOOL_LINK, 0, 1, self._client)
+        link = pybullet.getLinkState(self.body, self._tool_link, 0, 1, self._client)
         self.tool_position = np.array(link[4])
         x, y, z, w = link[5]
         # Half a turn about x: the link's z axis points along the reach of the hand, the tool's against it.
         self.tool_quaternion = (w, z, -y, -x) if x <= 0.0 else (-w, -z, y, x)
+        if self._mounted:
+            self._read_mounted()
+
+    def _read_mounted(self) -> None:
+        """Bring what `read` found in the world into the base frame."""
+        if self._carrier is not None:
+            link = pybullet.getLinkState(self.body, self._base_link, 0, 1, self._client)
+            self._mount = np.array(link[4]), kinematics.matrix(link[5])
+        origin, rotation = self._mount
+        turned = kinematics.matrix(self.tool_quaternion)
+        self._tool_in_world = self.tool_position, turned
+        self.tool_position = rotation.T @ (self.tool_position - origin)
+        self.tool_quaternion = kinematics.quaternion(rotation.T @ turned)
+
+    @property
+    def mount(self) -> Frame:
+        """The base in the world: position, shape (3,), m, and rotation, shape (3, 3)."""
+        return self._mount
+
+    def frame(self, member: int = 0) -> Frame:
+        """Return the tool in the world: position, shape (3,), m, and rotation, shape (3, 3)."""
+        return self._tool_in_world if self._mounted else (self.tool_position, self.tool_rotation)
 
     @property
     def tool_rotation(self) -> Array:
@@ -227,26 +396,32 @@ class Panda:
 
     @property
     def tool_yaw(self) -> float:
-        """Angle of the tool's x axis about z, rad."""
+        """Angle of the tool's x axis about z, rad, base frame."""
         x, y, z, w = self.tool_quaternion
         return math.atan2(2.0 * (x * y + z * w), 1.0 - 2.0 * (y * y + z * z))
 
     @property
     def opening_m(self) -> float:
-        """Distance between the fingers, m."""
-        return float(self.joints[7] + self.joints[8])
+        """Distance between the fingers, m; of a cup 1 while it holds nothing, else 0."""
+        return self.hand.opening(self.joints)
+
+    @property
+    def holding(self) -> int:
+        """The body that the cup holds, -1 for none and for fingers."""
+        return self.hand.holding
 
     def state(self) -> npt.NDArray[np.float32]:
-        """Return the proprioception, shape (22,), float32; entries are named by STATE_NAMES."""
-        joints, tool = self.joints.tolist(), self.tool_position.tolist()
+        """Return the proprioception, shape (joints + 15,), float32; entries are named by `state_names`."""
+        tool = self.tool_position.tolist()
         x, y, z = self.target_position.tolist()
         turn = kinematics.turn_between(self.tool_quaternion, kinematics.quaternion(self.target_rotation))
         offset = (x - tool[0], y - tool[1], z - tool[2])
-        row = (*joints[:7], *tool, *self.tool_quaternion, joints[7] + joints[8], *offset, *turn, self.gripper)
+        joints = self.joints.tolist()[: self._count]
+        row = (*joints, *tool, *self.tool_quaternion, self.opening_m, *offset, *turn, self.gripper)
         return np.array(row, dtype=np.float32)
 
     def sim_state(self) -> Array:
-        """Return everything needed to come back, shape (38,), float64."""
+        """Return everything needed to come back, float64 (shape (38,) for a Panda with fingers)."""
         return np.concatenate(
             [
                 self.joints,
@@ -255,15 +430,33 @@ class Panda:
                 self.target_position,
                 self.target_rotation.ravel(),
                 [self.gripper],
+                self.hand.memory(),
             ]
         )
 
     def set_sim_state(self, state: Array) -> None:
-        """Come back to a `sim_state`."""
-        self._set_joints(state[:9], state[9:18])
-        self._command = state[18:25].copy()
-        self.target_position, self.target_rotation = state[25:28].copy(), state[28:37].reshape(3, 3).copy()
-        self.gripper = float(state[37])
+        """Come back to a `sim_state`; where a cup holds something, put the world's bodies back first."""
+        size, count = len(self._all), self._count
+        widths = np.cumsum([size, size, count, 3, 9, 1])
+        joints, velocities, command, position, rotation, gripper, hand = np.split(state, widths)
+        self._set_joints(joints, velocities)
+        self._command = command.copy()
+        self.target_position, self.target_rotation = position.copy(), rotation.reshape(3, 3).copy()
+        self.gripper = float(gripper[0])
         self._drive_arm()
-        self._drive_fingers()
+        self.hand.recall(hand, self.gripper)
         self.read()
+
+    def describe(self) -> dict[str, Any]:
+        """Return plain JSON data on what its actions do."""
+        return {
+            "action_full_scale": {"position_m": FULL_SCALE_M, "rotation_rad": FULL_SCALE_RAD},
+            "frozen_actions": [ACTION_NAMES[axis] for axis in self.post.frozen_axes],
+            "workspace_m": self.post.workspace.tolist(),
+        }
+
+
+class Carrier(Protocol):
+    """What an arm may ride on."""
+
+    body: int

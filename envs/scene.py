@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from shopfloor.envs.robot import FULL_SCALE_M, FULL_SCALE_RAD, MAX_OPENING_M
+from shopfloor.envs.hand import MAX_OPENING_M
+from shopfloor.envs.robot import FULL_SCALE_M, FULL_SCALE_RAD
 
 FOLLOW = 0.9  # share of its lag that the tool makes up in one control step
 FINGER_STEP_M = 0.02
@@ -66,6 +67,7 @@ class Scene:
         closing: whether the last gripper command was to close.
         part: the named part nearest to the tool.
         things: everything that is present.
+        rest: entries of the state observation after the first arm's.
     """
 
     tool: list[float]
@@ -76,6 +78,7 @@ class Scene:
     closing: bool
     part: Thing
     things: list[Thing]
+    rest: list[float] = field(default_factory=list)
 
     @property
     def gap(self) -> float:

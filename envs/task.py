@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from shopfloor.envs.camera import Camera
-from shopfloor.envs.robot import Panda
-from shopfloor.envs.world import World
+from shopfloor.envs.robot import ARMS, Arm, Post, Robot
+from shopfloor.envs.world import TABLE, Ground, World
 
 Array = npt.NDArray[np.float64]
 
 HOLD_STEPS = 10  # 0.5 s at 20 Hz
 REST_M_S = 0.005
+LEVELS = ("easy", "nominal", "hard")
 
 
 @dataclass(frozen=True)
@@ -66,63 +68,104 @@ class Verdict:
     failure: str = ""
 
 
-class Task(Protocol):
+class Task(ABC):
     """One job. A task holds the state of the current episode; `WorkCell` owns it and calls it in a fixed order.
+
+    A cell sets the attributes and fills in the abstract methods; the others have defaults that fit a job at a table.
 
     Attributes:
         max_episode_steps: control steps after which an episode is cut off.
-        frozen_axes: action components that the cell ignores (see `Panda`).
-        workspace: shape (2, 3), m, lowest and highest target position of the tool.
-        start_low, start_high: shape (3,), m, box in which the tool starts.
+        robots: names of the robots that can do the job, the usual one first.
+        ground: what everything stands on.
+        frozen_axes: action components that an arm ignores (see `shopfloor.envs.robot.Post`).
+        workspace: shape (2, 3), m, lowest and highest target position of an arm's tool.
+        start_low, start_high: shape (3,), m, box in which an arm's tool starts.
         cameras: views of this cell.
         items: one per object row, in a fixed order.
         bodies: PyBullet body per item, filled by `build`.
         present: shape (len(items),), bool, which items take part in this episode.
         instructions: class name of a part -> all phrasings that ask for it.
+        unseen_instructions: the same for the suite `instruction`: other words, never used in training.
         named: class name that this episode's instruction names.
         named_body: the body to pick up (where several fit, the one to take first); `reset` and `recall` set it.
-        grip_m: width of the named part where the fingers hold it.
+        grip_m: width of the named part where the hand holds it.
         moves: whether `before_substep` has anything to do.
+        levels: those of "easy", "nominal" and "hard" that it has.
+        level: the one in use; `set_level` sets it.
+        displaces: whether `free_spots` can move the named part during an episode.
+        teleports: whether `grasp_pose` and `release_pose` allow starts in the middle of the task.
+        part_scales: lowest and highest factor on the size of parts for the suite `objects`; (1, 1) where it has none.
+        part_scale: the factor in use, read by `build`.
     """
 
     max_episode_steps: int
-    frozen_axes: tuple[int, ...]
+    robots: tuple[str, ...] = ("panda",)
+    ground: Ground = TABLE
+    frozen_axes: tuple[int, ...] = ()
     workspace: Array
     start_low: Array
     start_high: Array
     cameras: tuple[Camera, ...]
     items: tuple[Item, ...]
-    bodies: tuple[int, ...]
+    bodies: tuple[int, ...] = ()
     present: npt.NDArray[np.bool_]
     instructions: Mapping[str, tuple[str, ...]]
+    unseen_instructions: Mapping[str, tuple[str, ...]] = {}
     named: str
-    named_body: int
-    grip_m: float
-    moves: bool
+    named_body: int = -1
+    grip_m: float = 0.0
+    moves: bool = False
+    levels: tuple[str, ...] = ("nominal",)
+    level: str = "nominal"
+    displaces: bool = False
+    teleports: bool = False
+    part_scales: tuple[float, float] = (1.0, 1.0)
+    part_scale: float = 1.0
 
+    def set_level(self, level: str) -> None:
+        """Change to one of `levels`; takes effect with the next `build` and `reset`."""
+        self.level = level
+
+    def make_robot(self, world: World, name: str) -> Any:  # noqa: ANN401  # any Robot; a task knows which it made
+        """Make one of `robots` in a new world: an arm with its base at the origin, if not overridden."""
+        post = Post(self.workspace, self.start_low, self.start_high, self.frozen_axes)
+        return Arm(world, ARMS[name], post)
+
+    def start(self, robot: Robot, rng: np.random.Generator) -> None:
+        """Put the robot where an episode starts; called before `reset`."""
+        robot.start(rng)
+
+    @abstractmethod
     def build(self, world: World) -> None:
-        """Add the bodies to a new or cleared world; called for every episode and must always do the same."""
+        """Add the bodies to a new or cleared world; called for every episode and must always do the same at a level."""
 
+    @abstractmethod
     def reset(self, world: World, rng: np.random.Generator) -> None:
         """Place every body for a new episode and choose the named part. All randomness must come from `rng`."""
 
     def free_spots(self, world: World, low_m: float, high_m: float, rng: np.random.Generator) -> list[Array]:
         """List places (position, quaternion; shape (7,)) `low_m` to `high_m` away where the named part fits."""
+        return []
 
-    def before_substep(self, world: World) -> None:
+    def before_substep(self, world: World) -> None:  # noqa: B027  # most cells have nothing to do
         """Act on the world 240 times a second (conveyors); called only where `moves` is True."""
 
-    def judge(self, world: World, robot: Panda) -> Verdict:
+    @abstractmethod
+    def judge(self, world: World, robot: Any) -> Verdict:  # noqa: ANN401  # what make_robot made
         """Judge the state after a control step, from what `world` and `robot` have read."""
 
     def grasp_pose(self, world: World) -> ToolPose:
-        """Return the tool pose that grips the named part where it lies."""
+        """Return the tool pose that grips the named part where it lies; of use where `teleports` is True."""
+        raise NotImplementedError
 
     def release_pose(self, world: World) -> ToolPose:
-        """Return the tool pose at which the held named part is let go."""
+        """Return the tool pose at which the held named part is let go; of use where `teleports` is True."""
+        raise NotImplementedError
 
+    @abstractmethod
     def memory(self) -> Array:
         """Return what the task remembers, `named` included: float64, always of the same length."""
 
+    @abstractmethod
     def recall(self, memory: Array) -> None:
         """Come back to a `memory`."""

@@ -1,182 +1,173 @@
-"""Named departures from the nominal episode: looks, a part that is moved, starts in the middle of the task."""
+"""How episodes depart from the nominal one: a serialisable point on stated axes.
+
+A level (`easy`, `nominal`, `hard`) changes the job itself, as each cell says. A shift suite (`light`, `camera`,
+`texture`, `clutter`, `objects`, `physics`, `instruction`) changes one thing that training never changes, or draws it
+from beyond the range that training draws from. What a suite draws comes from a random stream of its own: the episode of
+an equal seed without the suite is the same in everything else. That is the matched control, and a drop in success
+between the two can be attributed to the one thing.
+"""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+from shopfloor.core import InvalidInputError, UnknownNameError, canonical_json
 
-from shopfloor.envs import kinematics
-from shopfloor.envs.camera import Light
-from shopfloor.envs.robot import MAX_OPENING_M, Panda
-from shopfloor.envs.task import Task, ToolPose
-from shopfloor.envs.world import SUBSTEPS, World
+Range = tuple[float, float]
 
-Array = npt.NDArray[np.float64]
+LEVELS = ("easy", "nominal", "hard")
+SUITES = ("light", "camera", "texture", "clutter", "objects", "physics", "instruction")
+
+
+_RANGES = {"displace_m": 0.2, "light": 4.0, "camera_m": 0.3, "clutter": 8, "mass": 10.0, "friction": 10.0}
+
+
+def _checked_range(name: str, value: Any, most: float) -> tuple[Any, Any] | None:  # noqa: ANN401  # that is the point
+    if value is None:
+        return None
+    sound = isinstance(value, (tuple, list)) and len(value) == 2 and all(_is_number(edge) for edge in value)
+    if not sound or not 0 <= value[0] <= value[1] <= most or (name == "clutter" and any(edge % 1 for edge in value)):
+        raise InvalidInputError(
+            f"Variation: {name} is {value!r}; expected two numbers, the lower one first, from 0 to {most:g}."
+        )
+    return (value[0], value[1])
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401  # a field's value
+    return list(value) if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True)
 class Variation:
-    """A point on the axes along which episodes differ.
+    """A point on the axes along which episodes differ. Ranges are (low, high); None leaves an axis alone.
 
     Attributes:
-        colour_jitter: largest change of each colour channel of parts, goals and table.
+        level: "easy", "nominal" or "hard"; each cell says what these mean.
+        colour_jitter: largest change of each colour channel of parts, goals and ground.
         light_jitter: strength of the changes of the lamp's direction, brightness and tint, 0 none, 1 as trained with.
-        displace_m: shortest and longest way, m, by which the named part is moved once during the approach, or None.
+        displace_m: shortest and longest way, m, by which the named part is moved once during the approach.
         mid_task: start from states anywhere in the task.
+        light: strength of the same changes of the lamp, each of them at least the lower one, with either sign; training
+            stays within `light_jitter`.
+        camera_m: how far each fixed camera is moved, m, looking where it looked (one on a robot a quarter of it).
+        texture: the ground has one of the textures, of which training sees none.
+        clutter: fewest and most foreign objects that lie about.
+        objects: the parts have another size, within the cell's `part_scales`.
+        mass: factor on the mass of everything that can be moved; training has 1.
+        friction: factor on its friction; training has 1.
+        unseen_words: the instruction is phrased as it never is in training.
     """
 
+    level: str = "nominal"
     colour_jitter: float = 0.06
     light_jitter: float = 1.0
-    displace_m: tuple[float, float] | None = None
+    displace_m: Range | None = None
     mid_task: bool = False
+    light: Range | None = None
+    camera_m: Range | None = None
+    texture: bool = False
+    clutter: tuple[int, int] | None = None
+    objects: bool = False
+    mass: Range | None = None
+    friction: Range | None = None
+    unseen_words: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse values that mean nothing."""
+        if self.level not in LEVELS:
+            raise UnknownNameError("level", str(self.level), LEVELS)
+        for name in ("colour_jitter", "light_jitter"):
+            if not _is_number(getattr(self, name)) or not 0.0 <= getattr(self, name) <= 3.0:
+                raise InvalidInputError(f"Variation: {name} is {getattr(self, name)!r}; expected a number from 0 to 3.")
+        for name, most in _RANGES.items():
+            object.__setattr__(self, name, _checked_range(name, getattr(self, name), most))
+        for name in ("mid_task", "texture", "objects", "unseen_words"):
+            if not isinstance(getattr(self, name), bool):
+                raise InvalidInputError(f"Variation: {name} is {getattr(self, name)!r}; expected true or false.")
+
+    @property
+    def shifts(self) -> bool:
+        """Whether anything is drawn that training never draws."""
+        return bool(self.suites)
+
+    @property
+    def suites(self) -> tuple[str, ...]:
+        """Names of the suites that it belongs to."""
+        on = {
+            "light": self.light,
+            "camera": self.camera_m,
+            "texture": self.texture,
+            "clutter": self.clutter,
+            "objects": self.objects,
+            "physics": self.mass or self.friction,
+            "instruction": self.unseen_words,
+        }
+        return tuple(name for name in SUITES if on[name])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the axes that differ from the nominal variation, as plain JSON data."""
+        nominal = Variation()
+        return {name: _plain(value) for name, value in asdict(self).items() if value != getattr(nominal, name)}
 
 
-VARIATIONS = {
+VARIATIONS: dict[str, Variation] = {
     "nominal": Variation(),
+    "easy": Variation(level="easy"),
+    "hard": Variation(level="hard"),
     "displaced": Variation(displace_m=(0.03, 0.05)),
     "mid_task": Variation(mid_task=True),
+    "light": Variation(light=(1.6, 2.4)),
+    "camera": Variation(camera_m=(0.03, 0.06)),
+    "texture": Variation(texture=True),
+    "clutter": Variation(clutter=(3, 5)),
+    "objects": Variation(objects=True),
+    "physics": Variation(mass=(1.5, 2.5), friction=(0.6, 0.8)),
+    "instruction": Variation(unseen_words=True),
 }
 
 
-def draw_light(variation: Variation, rng: np.random.Generator) -> Light:
-    """Draw the lamp of an episode."""
-    side, front, warmth = rng.uniform(-1.0, 1.0, 3) * variation.light_jitter
-    ambient, diffuse, shade = rng.uniform(-1.0, 1.0, 3) * variation.light_jitter
-    nominal = Light()
-    red, blue = 1.0 + 0.06 * min(warmth, 0.0) - 0.02 * abs(shade), 1.0 - 0.06 * max(warmth, 0.0) - 0.02 * abs(shade)
-    return Light(
-        (0.3 + 0.5 * front, 0.8 * side, 1.0),
-        (red, 1.0 - 0.03 * abs(warmth), blue),
-        nominal.ambient + 0.08 * ambient,
-        nominal.diffuse + 0.08 * diffuse,
-    )
+def parse_variation(value: str | Mapping[str, Any] | Variation) -> Variation:
+    """Return the variation that a name, JSON text or mapping of axes stands for.
 
-
-class Displacement:
-    """Moves the named part once, when the tool first comes near it; until then nothing has touched it."""
-
-    def __init__(self, span_m: tuple[float, float], rng: np.random.Generator) -> None:
-        """Draw when and, later, where to from `rng`."""
-        self._span_m = span_m
-        self._rng = rng
-        self._near_m = rng.uniform(0.085, 0.13)
-        self.pending = True
-
-    def update(self, world: World, robot: Panda, task: Task) -> None:
-        """Move the part if its time has come."""
-        if not self.pending:
-            return
-        row = task.bodies.index(task.named_body)
-        gap = world.poses[world.bodies.index(task.bodies[row]), :3] - robot.tool_position
-        if float(gap @ gap) > self._near_m**2:
-            return
-        self.pending = False
-        for spot in task.free_spots(world, *self._span_m, self._rng):
-            away = spot[:2] - robot.tool_position[:2]
-            if robot.tool_position[2] > spot[2] + 0.05 or float(away @ away) > 0.10**2:
-                world.place(task.named_body, spot[:3].tolist(), spot[3:].tolist())
-                world.read()
-                return
-
-
-def start_mid_task(world: World, robot: Panda, task: Task, rng: np.random.Generator) -> None:
-    """Teleport into a state of the kind that a policy meets on its way.
-
-    Half of the states have the tool within 9 cm of the named part, 18 % have it anywhere, 32 % hold the part: half of
-    these near the goal, some just released. Of the others 12 % have half-closed fingers. States in which anything
-    overlaps are drawn again.
-
-    Args:
-        world: just reset and read.
-        robot: to teleport.
-        task: just reset.
-        rng: stream of the episode.
+    Raises:
+        UnknownNameError: no such name or axis.
+        InvalidInputError: a value that means nothing.
     """
-    before = world.sim_state()
-    part = world.poses[world.bodies.index(task.named_body)].copy()
-    grasp = task.grasp_pose(world)
-    kind = rng.uniform()
-    released = kind >= 0.68 and rng.uniform() < 0.15
-    for _ in range(12):
-        if kind < 0.68:
-            tool = _near(grasp, rng) if kind < 0.5 else _anywhere(task, rng)
-            half_closed = rng.uniform() < 0.12
-            opening = rng.uniform(0.0, MAX_OPENING_M) if half_closed else MAX_OPENING_M
-            _teleport(robot, tool, opening, 1.0 if half_closed and rng.uniform() < 0.5 else -1.0, rng)
-        else:
-            tool = _holding(world, task, grasp, released, rng)
-            _put_in_hand(world, robot, task, part, grasp, tool, rng)
-        if world.overlap_m(robot.body) < 5e-4 and world.overlap_m(task.named_body) < 5e-4:
-            break
-        world.set_sim_state(before)
-    else:
-        above = ToolPose(grasp.position + np.array([0.0, 0.0, 0.09]), grasp.yaw)
-        _teleport(robot, above, MAX_OPENING_M, -1.0, rng)
-    if robot.gripper > 0.0 and kind >= 0.68:
-        _settle(world, robot, task, released, rng)
-    world.read()
+    if isinstance(value, Variation):
+        return value
+    if isinstance(value, str):
+        if value in VARIATIONS:
+            return VARIATIONS[value]
+        if not value.lstrip().startswith("{"):
+            raise UnknownNameError("variation", value, VARIATIONS)
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise InvalidInputError(
+                f'Variation {value!r} is not JSON ({error}); expected a name or text such as {{"level": "hard"}}.'
+            ) from None
+    if not isinstance(value, Mapping):
+        raise InvalidInputError(f"Variation is {value!r}; expected a name, or axes such as {{'level': 'hard'}}.")
+    known = [field.name for field in fields(Variation)]
+    for name in value:
+        if name not in known:
+            raise UnknownNameError("axis of variation", str(name), known)
+    return Variation(**value)
 
 
-def _near(grasp: ToolPose, rng: np.random.Generator) -> ToolPose:
-    direction = rng.normal(size=3)
-    direction[2] = abs(direction[2])
-    offset = direction / math.sqrt(float(direction @ direction)) * rng.uniform(0.0, 0.09)
-    if rng.uniform() < 0.3:  # straight above, on the way down
-        offset[:2] *= 0.1
-    yaw = grasp.yaw + (rng.normal() * 0.05 if rng.uniform() < 0.5 else rng.uniform(-0.8, 0.8))
-    return ToolPose(grasp.position + offset, yaw)
-
-
-def _anywhere(task: Task, rng: np.random.Generator) -> ToolPose:
-    low, high = task.workspace
-    position = rng.uniform(
-        [low[0] + 0.02, low[1] + 0.02, low[2] + 0.04], [high[0] - 0.02, high[1] - 0.02, min(high[2], 0.30)]
-    )
-    return ToolPose(position, rng.uniform(-0.8, 0.8))
-
-
-def _holding(world: World, task: Task, grasp: ToolPose, released: bool, rng: np.random.Generator) -> ToolPose:
-    """Draw where a hand with the part in it is: at the goal, just above where it took it, or anywhere."""
-    if released or rng.uniform() < 0.42:
-        goal = task.release_pose(world)
-        spread = rng.uniform(-1.0, 1.0, 3) * (0.012 if released else 0.05)
-        spread[2] = 0.0 if released else rng.uniform(0.0, 0.10)
-        return ToolPose(goal.position + spread, goal.yaw + rng.normal() * 0.1)
-    if rng.uniform() < 0.35:
-        return ToolPose(grasp.position + np.array([0.0, 0.0, rng.uniform(0.0, 0.08)]), grasp.yaw + rng.normal() * 0.05)
-    low, high = task.workspace
-    position = rng.uniform([low[0], low[1], grasp.position[2]], [high[0], high[1], 0.20])
-    return ToolPose(position, grasp.yaw + rng.normal() * 0.15)
-
-
-def _put_in_hand(
-    world: World, robot: Panda, task: Task, part: Array, grasp: ToolPose, tool: ToolPose, rng: np.random.Generator
-) -> None:
-    """Teleport with the part between almost closed fingers, a little off the ideal grip."""
-    _teleport(robot, tool, task.grip_m + 0.0005, 1.0, None)
-    slip = rng.uniform(-0.006, 0.006, 3) * [1.0, 0.0, 1.0]
-    turn = kinematics.yaw_matrix(robot.tool_yaw - grasp.yaw)
-    at = robot.tool_position + robot.tool_rotation @ slip + turn @ (part[:3] - grasp.position)
-    world.place(task.named_body, at.tolist(), kinematics.quaternion(turn @ kinematics.matrix(part[3:])))
-
-
-def _settle(world: World, robot: Panda, task: Task, released: bool, rng: np.random.Generator) -> None:
-    """Let the fingers grip; where asked for, open them again and start to rise."""
-    hold = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]
-    rise = [0.0, 0.0, rng.uniform(0.0, 1.0), 0.0, 0.0, 0.0, -1.0]
-    for action in [hold] + [rise] * (int(rng.integers(1, 4)) if released else 0):
-        robot.command(action)
-        for _ in range(SUBSTEPS):
-            if task.moves:
-                task.before_substep(world)
-            world.substep()
-        robot.read()
-
-
-def _teleport(robot: Panda, tool: ToolPose, opening_m: float, gripper: float, rng: np.random.Generator | None) -> None:
-    robot.reset(tool.position, tool.yaw, opening_m, gripper)
-    if rng is not None:  # on the way the target runs ahead of the tool
-        robot.target_position = robot.within_reach(robot.target_position + rng.uniform(-0.008, 0.008, 3))
+def variation_name(value: str | Mapping[str, Any] | Variation) -> str:
+    """Return the one text for a variation: its name, or else the canonical JSON of what differs from nominal."""
+    if isinstance(value, str) and value in VARIATIONS:
+        return value
+    variation = parse_variation(value)
+    for name, named in VARIATIONS.items():
+        if named == variation:
+            return name
+    return canonical_json(variation.to_json())

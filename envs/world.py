@@ -1,4 +1,7 @@
-"""An owned PyBullet client: built anew for every episode, read once per control step."""
+"""An owned PyBullet client: built anew for every episode, read once per control step.
+
+It holds no looks: what is drawn lies in a second client (`drawing`), so that building it anew stays cheap.
+"""
 
 from __future__ import annotations
 
@@ -19,18 +22,31 @@ SUBSTEPS = 12
 SUBSTEP_S = 1.0 / 240.0
 SOLVER_ITERATIONS = 12
 GRAVITY = -9.81
-TABLE_SIZE_M = (1.5, 1.6, 0.05)
-TABLE_CENTRE_M = (0.45, 0.0)
-TABLE_RGB = (0.55, 0.57, 0.60)
 # Measured: with the fingers geared together these hold a part without drift; lateral friction 0.5 lets it slip.
 FRICTION = 1.0
 SPINNING_FRICTION = 0.005
 ROLLING_FRICTION = 0.0005
 UPRIGHT = (0.0, 0.0, 0.0, 1.0)
 BODY_STATE = 13
-# Of radius 1 and height 1, with sharp rims: the renderer rounds its own cylinders. A file, because PyBullet never frees
-# the memory of meshes that are handed to it as lists (50 kB each).
-CYLINDER_MESH = Path(__file__).parent / "assets" / "cylinder.obj"
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What everything stands on: a box whose top is the plane z = 0.
+
+    Attributes:
+        size: extents x, y, z, m.
+        centre: x, y, m.
+        rgb: nominal colour in [0, 1].
+    """
+
+    size: tuple[float, float, float]
+    centre: tuple[float, float]
+    rgb: tuple[float, float, float]
+
+
+TABLE = Ground((1.5, 1.6, 0.05), (0.45, 0.0), (0.55, 0.57, 0.60))
+FLOOR = Ground((12.0, 12.0, 0.1), (0.0, 0.0), (0.58, 0.58, 0.56))
 
 
 @dataclass(frozen=True)
@@ -50,26 +66,75 @@ class Shape:
     yaw: float = 0.0
 
 
+@dataclass(frozen=True)
+class Slide:
+    """How a body slides on a fixed frame, as a door or a push button does.
+
+    Attributes:
+        axis: unit vector in the frame.
+        low, high: limits of the way along it, m; the way is 0 where the body was placed.
+        spring_n: force with which a motor brings it back to 0, N; 0 for one that stays where it is.
+        friction_n: force against moving, N.
+    """
+
+    axis: tuple[float, float, float]
+    low: float
+    high: float
+    spring_n: float = 0.0
+    friction_n: float = 2.0
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a body was made of, for those who draw it.
+
+    Attributes:
+        urdf: a robot's file, or None.
+        shapes: of every other body.
+        colours: red, green, blue, alpha per shape.
+        position, quaternion: of the base where it was built; of use for robots.
+        slide: for a body that slides.
+    """
+
+    urdf: Path | None
+    shapes: tuple[Shape, ...]
+    colours: tuple[tuple[float, ...], ...]
+    position: tuple[float, ...]
+    quaternion: tuple[float, ...]
+    slide: Slide | None = None
+
+
 class World:
-    """A PyBullet client with a table whose top is the plane z = 0; the world frame is the robot's base frame.
+    """A PyBullet client with a table or floor whose top is the plane z = 0.
 
     Attributes:
         client: PyBullet's physicsClientId; every call must pass it.
+        ground: PyBullet's id of the table or floor.
         bodies: ids of the bodies whose poses an episode changes, in the order they were added.
+        built: how each body of the client came to be, by id; ids count from 0.
+        colours: id -> red, green, blue, alpha for all shapes of a body; seen in pictures only.
+        textures: id -> name of the texture of a body; seen in pictures only.
+        builds: how often the world was built.
         rows: the last `read` in plain floats: per body position, quaternion xyzw, linear and angular velocity.
         poses: shape (B, 7), float64, position (m) and quaternion xyzw of each body at the last `read`.
         velocities: shape (B, 6), float64, linear (m/s) and angular (rad/s) velocity at the last `read`.
     """
 
-    def __init__(self) -> None:
-        """Open a client and build the table."""
+    def __init__(self, ground: Ground = TABLE) -> None:
+        """Open a client and build the ground."""
         self.client: int = pybullet.connect(pybullet.DIRECT)
         if self.client < 0:
             raise RuntimeError("PyBullet gave no client: too many worlds are open in this process; close some.")
+        self._ground = ground
         self.bodies: list[int] = []
+        self.built: list[Built] = []
+        self.colours: dict[int, tuple[float, ...]] = {}
+        self.textures: dict[int, str] = {}
+        self.builds = 0
         self.poses: Array = np.zeros((0, 7))
         self.velocities: Array = np.zeros((0, 6))
         self.rows: list[tuple[float, ...]] = []
+        self._slides: dict[int, Slide] = {}
         self._states: Array = np.zeros((0, BODY_STATE))
         self._pristine = -1
         self._build()
@@ -83,17 +148,21 @@ class World:
             physicsClientId=self.client,
         )
         pybullet.setGravity(0, 0, GRAVITY, physicsClientId=self.client)
-        x, y = TABLE_CENTRE_M
-        self.table = self._create([Shape("box", TABLE_SIZE_M)], [(*TABLE_RGB, 1.0)], 0.0, (x, y, -TABLE_SIZE_M[2] / 2))
+        ground = self._ground
+        (x, y), depth = ground.centre, ground.size[2]
+        self.ground = self._create([Shape("box", ground.size)], [(*ground.rgb, 1.0)], 0.0, (x, y, -depth / 2))
+        self.builds += 1
 
     def clear(self) -> None:
-        """Throw everything away but the table, as in a new world; build the rest again in the same order.
+        """Throw everything away but the ground, as in a new world; build the rest again in the same order.
 
         Nothing less brings a used world back: Bullet keeps the trees of its broad phase, pairs that no longer overlap
         and the order of contacts, and these decide the last digit of what happens next. Body ids come out the same.
         """
         pybullet.resetSimulation(physicsClientId=self.client)
-        self.bodies.clear()
+        self._pristine = -1
+        for record in (self.bodies, self.built, self.colours, self.textures, self._slides):
+            record.clear()
         self._build()
 
     def add(
@@ -115,42 +184,88 @@ class World:
         self.bodies.append(body)
         return body
 
-    def _create(self, shapes: Sequence[Shape], colours: Sequence[Vector], mass_kg: float, position: Vector) -> int:
-        kinds = [pybullet.GEOM_BOX if shape.kind == "box" else pybullet.GEOM_CYLINDER for shape in shapes]
-        halves = [[0.5 * edge for edge in shape.size] for shape in shapes]
-        radii = [0.5 * shape.size[0] for shape in shapes]
-        heights = [shape.size[2] for shape in shapes]
-        centres = [shape.position for shape in shapes]
-        turns = [[0.0, 0.0, math.sin(0.5 * shape.yaw), math.cos(0.5 * shape.yaw)] for shape in shapes]
-        collision = pybullet.createCollisionShapeArray(
-            shapeTypes=kinds,
-            halfExtents=halves,
-            radii=radii,
-            lengths=heights,
-            collisionFramePositions=centres,
-            collisionFrameOrientations=turns,
+    def add_sliding(self, shapes: Sequence[Shape], colours: Sequence[Vector], mass_kg: float, slide: Slide) -> int:
+        """Add a body that slides on a fixed frame; `place` puts the frame somewhere, with the body at way 0.
+
+        Args:
+            shapes: boxes it is made of.
+            colours: red, green, blue, alpha in [0, 1] per shape.
+            mass_kg: of the body.
+            slide: how it moves.
+
+        Returns:
+            PyBullet's body id; its row in `poses` is the body's pose, not the frame's.
+        """
+        collision = self._collision(shapes)
+        position = (0.5 * len(self.bodies), 0.0, 5.0)
+        body: int = pybullet.createMultiBody(
+            0.0,
+            -1,
+            -1,
+            position,
+            linkMasses=[mass_kg],
+            linkCollisionShapeIndices=[collision],
+            linkVisualShapeIndices=[-1],
+            linkPositions=[[0, 0, 0]],
+            linkOrientations=[[0, 0, 0, 1]],
+            linkInertialFramePositions=[[0, 0, 0]],
+            linkInertialFrameOrientations=[[0, 0, 0, 1]],
+            linkParentIndices=[0],
+            linkJointTypes=[pybullet.JOINT_PRISMATIC],
+            linkJointAxis=[list(slide.axis)],
             physicsClientId=self.client,
         )
-        if shapes[0].kind == "cylinder":
-            visual = pybullet.createVisualShape(
-                pybullet.GEOM_MESH,
-                fileName=str(CYLINDER_MESH),
-                meshScale=[radii[0], radii[0], heights[0]],
-                rgbaColor=list(colours[0]),
-                physicsClientId=self.client,
-            )
-        else:
-            visual = pybullet.createVisualShapeArray(
-                shapeTypes=kinds,
-                halfExtents=halves,
-                radii=radii,
-                lengths=heights,
-                visualFramePositions=centres,
-                visualFrameOrientations=turns,
-                rgbaColors=[list(colour) for colour in colours],
-                physicsClientId=self.client,
-            )
-        body: int = pybullet.createMultiBody(mass_kg, collision, visual, position, physicsClientId=self.client)
+        pybullet.changeDynamics(
+            body,
+            0,
+            lateralFriction=FRICTION,
+            jointLowerLimit=slide.low,
+            jointUpperLimit=slide.high,
+            physicsClientId=self.client,
+        )
+        pybullet.setJointMotorControl2(
+            body,
+            0,
+            pybullet.POSITION_CONTROL if slide.spring_n else pybullet.VELOCITY_CONTROL,
+            targetPosition=0.0,
+            targetVelocity=0.0,
+            force=slide.spring_n or slide.friction_n,
+            physicsClientId=self.client,
+        )
+        self.bodies.append(body)
+        self._slides[body] = slide
+        self.built.append(_built(shapes, colours, position, slide))
+        return body
+
+    def add_robot(self, urdf: Path, position: Vector = (0.0, 0.0, 0.0), quaternion: Vector = UPRIGHT) -> int:
+        """Load a robot with a fixed base, without its looks, and return PyBullet's body id."""
+        body: int = pybullet.loadURDF(
+            str(urdf),
+            position,
+            quaternion,
+            useFixedBase=True,
+            flags=pybullet.URDF_IGNORE_VISUAL_SHAPES,
+            physicsClientId=self.client,
+        )
+        self.built.append(Built(urdf, (), (), tuple(position), tuple(quaternion)))
+        return body
+
+    def _collision(self, shapes: Sequence[Shape]) -> int:
+        kinds = [pybullet.GEOM_BOX if shape.kind == "box" else pybullet.GEOM_CYLINDER for shape in shapes]
+        shape_id: int = pybullet.createCollisionShapeArray(
+            shapeTypes=kinds,
+            halfExtents=[[0.5 * edge for edge in shape.size] for shape in shapes],
+            radii=[0.5 * shape.size[0] for shape in shapes],
+            lengths=[shape.size[2] for shape in shapes],
+            collisionFramePositions=[shape.position for shape in shapes],
+            collisionFrameOrientations=[_turn(shape.yaw) for shape in shapes],
+            physicsClientId=self.client,
+        )
+        return shape_id
+
+    def _create(self, shapes: Sequence[Shape], colours: Sequence[Vector], mass_kg: float, position: Vector) -> int:
+        collision = self._collision(shapes)
+        body: int = pybullet.createMultiBody(mass_kg, collision, -1, position, physicsClientId=self.client)
         pybullet.changeDynamics(
             body,
             -1,
@@ -159,11 +274,17 @@ class World:
             rollingFriction=ROLLING_FRICTION,
             physicsClientId=self.client,
         )
+        self.built.append(_built(shapes, colours, position))
         return body
 
     def seal(self) -> None:
         """Remember the built world; `restore` comes back to it."""
         self._pristine = pybullet.saveState(physicsClientId=self.client)
+
+    @property
+    def sealed(self) -> bool:
+        """Whether `restore` has something to come back to."""
+        return self._pristine >= 0
 
     def restore(self) -> None:
         """Put every body back where it was built; good for looking, but see `clear` for what of the past survives."""
@@ -171,7 +292,7 @@ class World:
         pybullet.performCollisionDetection(physicsClientId=self.client)
 
     def place(self, body: int, position: Vector, quaternion: Vector = UPRIGHT, velocity: Vector | None = None) -> None:
-        """Put a body somewhere.
+        """Put a body somewhere (a sliding one's frame, with the body at way 0).
 
         Args:
             body: its id.
@@ -180,8 +301,19 @@ class World:
             velocity: linear (m/s) and angular (rad/s), 6 numbers; None for rest.
         """
         pybullet.resetBasePositionAndOrientation(body, position, quaternion, physicsClientId=self.client)
+        if body in self._slides:
+            pybullet.resetJointState(body, 0, 0.0, 0.0, physicsClientId=self.client)
+            return
         linear, angular = ((0, 0, 0), (0, 0, 0)) if velocity is None else (velocity[:3], velocity[3:])
         pybullet.resetBaseVelocity(body, linear, angular, physicsClientId=self.client)
+
+    def slide_to(self, body: int, way_m: float, speed_m_s: float = 0.0) -> None:
+        """Put a sliding body somewhere along its way."""
+        pybullet.resetJointState(body, 0, way_m, speed_m_s, physicsClientId=self.client)
+
+    def way_m(self, body: int) -> float:
+        """Return how far a sliding body has slid right now, m."""
+        return float(pybullet.getJointState(body, 0, physicsClientId=self.client)[0])
 
     def substep(self) -> None:
         """Advance by 1/240 s."""
@@ -195,10 +327,14 @@ class World:
 
     def read(self) -> None:
         """Refresh `poses` and `velocities`."""
-        client = self.client
+        client, slides = self.client, self._slides
         pose, velocity = pybullet.getBasePositionAndOrientation, pybullet.getBaseVelocity
         rows = []
         for body in self.bodies:
+            if body in slides:
+                link = pybullet.getLinkState(body, 0, 1, 1, client)
+                rows.append(link[4] + link[5] + link[6] + link[7])
+                continue
             position, quaternion = pose(body, client)
             linear, angular = velocity(body, client)
             rows.append(position + quaternion + linear + angular)
@@ -217,20 +353,41 @@ class World:
         return max((-float(point[8]) for point in points), default=0.0)
 
     def sim_state(self) -> Array:
-        """Return the bodies' state of the last `read`, shape (13 B,), float64: pose and velocity of each."""
-        return self._states.ravel()
+        """Return the bodies' state of the last `read`, shape (13 B,), float64.
+
+        Pose and velocity of each; of a sliding body the pose of its frame, the way and the speed along it, and zeros.
+        """
+        if not self._slides:
+            return self._states.reshape(-1)
+        states = self._states.copy()
+        for body in self._slides:
+            position, quaternion = pybullet.getBasePositionAndOrientation(body, self.client)
+            way, speed = pybullet.getJointState(body, 0, self.client)[:2]
+            states[self.bodies.index(body)] = (*position, *quaternion, way, speed, 0.0, 0.0, 0.0, 0.0)
+        flat: Array = states.reshape(-1)
+        return flat
 
     def set_sim_state(self, state: Array) -> None:
         """Put every body where `sim_state` found it."""
         for body, row in zip(self.bodies, state.reshape(-1, BODY_STATE).tolist(), strict=True):
             self.place(body, row[:3], row[3:7], row[7:])
+            if body in self._slides:
+                self.slide_to(body, row[7], row[8])
 
     def colour(self, body: int, rgba: Vector) -> None:
         """Change the colour of all of a body's shapes; seen in pictures only."""
-        pybullet.changeVisualShape(body, -1, rgbaColor=list(rgba), physicsClientId=self.client)
+        self.colours[body] = tuple(rgba)
 
     def close(self) -> None:
         """Close the client; closing twice is harmless."""
         if self.client >= 0:
             pybullet.disconnect(physicsClientId=self.client)
             self.client = -1
+
+
+def _built(shapes: Sequence[Shape], colours: Sequence[Vector], position: Vector, slide: Slide | None = None) -> Built:
+    return Built(None, tuple(shapes), tuple(tuple(colour) for colour in colours), tuple(position), UPRIGHT, slide)
+
+
+def _turn(yaw: float) -> list[float]:
+    return [0.0, 0.0, math.sin(0.5 * yaw), math.cos(0.5 * yaw)]

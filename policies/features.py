@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 import torch
 
-STATE_WIDTH = 22  # joints 7, tool position 3, tool quaternion 4, finger opening 1, target offset 6, last gripper 1
+STATE_WIDTH = 22  # joints 7 and what follows them
+# What ends an arm's state: tool position 3, tool quaternion 4, finger opening 1, target offset 6, last gripper 1.
+TAIL_WIDTH = 15
 OBJECT_WIDTH = 12  # position 3, quaternion 4, size 3, present 1, is_goal 1
 HARMONICS = (1, 2, 4)  # a yaw is given as the cosine and sine of its multiples: parts have 1-, 2- or 4-fold symmetry
 ANGLE_WIDTH = 2 * len(HARMONICS)
@@ -78,8 +80,9 @@ def _multiples(pair: torch.Tensor) -> torch.Tensor:
 
 
 def read_tool(state: torch.Tensor) -> Tool:
-    """Split a state observation, shape (B, 22)."""
-    return Tool(state[:, 7:10], rotation_matrix(state[:, 10:14]), state[:, 14:22])
+    """Split a state observation of one arm, shape (B, joints + 15)."""
+    tail = state[:, -TAIL_WIDTH:]
+    return Tool(tail[:, :3], rotation_matrix(tail[:, 3:7]), tail[:, 7:])
 
 
 def measured_slots(objects: torch.Tensor, tool: Tool) -> Slots:

@@ -23,8 +23,8 @@ from shopfloor.envs.camera import Camera
 from shopfloor.envs.cell import WorkCell
 from shopfloor.envs.cells.conveyor_sort_expert import VERSION, decide
 from shopfloor.envs.experts import ScriptedExpert
-from shopfloor.envs.robot import Panda
-from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, ToolPose, Verdict
+from shopfloor.envs.robot import Arm
+from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, ToolPose, Verdict
 from shopfloor.envs.world import UPRIGHT, Shape, World
 
 Array = npt.NDArray[np.float64]
@@ -68,8 +68,8 @@ CAMERAS = (
 )
 
 
-class ConveyorSort:
-    """The task; see the module's text. Implements `Task`."""
+class ConveyorSort(Task):
+    """The task; see the module's text."""
 
     max_episode_steps = 120
     frozen_axes: tuple[int, ...] = (3, 4)
@@ -80,7 +80,7 @@ class ConveyorSort:
     items: tuple[Item, ...] = ITEMS
     instructions: Mapping[str, tuple[str, ...]] = INSTRUCTIONS
     grip_m = 0.04
-    moves = True
+    moves = displaces = teleports = True
 
     def __init__(self) -> None:
         """Start with nothing built."""
@@ -152,7 +152,7 @@ class ConveyorSort:
         velocity = (-self._speed_m_s, 0.0, 0.0, 0.0, 0.0, 0.0)
         world.place(self._belt, (middle, BELT_Y_M, 0.5 * BELT_TOP_M), UPRIGHT, velocity)
 
-    def judge(self, world: World, robot: Panda) -> Verdict:
+    def judge(self, world: World, robot: Arm) -> Verdict:
         """Judge where the parts lie."""
         named, rows = self._named_index, world.rows
         part, tool = rows[named], robot.tool_position.tolist()
@@ -179,7 +179,7 @@ class ConveyorSort:
             return Verdict("carry" if part[2] > BELT_TOP_M + 0.04 else "grasp", failure=failure)
         return Verdict("approach", failure=failure)
 
-    def _lost(self, part: Sequence[float], speed: float, robot: Panda) -> bool:
+    def _lost(self, part: Sequence[float], speed: float, robot: Arm) -> bool:
         """Return whether a part is past the belt's end, or at rest where the tool cannot come."""
         past = part[0] < LOST_M and part[2] < BELT_TOP_M + 0.04
         return past or (part[2] < BELT_TOP_M and speed < SLOW_M_S and not robot.reaches(part[0], part[1]))

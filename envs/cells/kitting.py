@@ -25,9 +25,9 @@ from shopfloor.envs.cell import WorkCell
 from shopfloor.envs.cells.kitting_expert import FLOOR_M, GRIP_ABOVE_M, VERSION, decide
 from shopfloor.envs.engine import pybullet
 from shopfloor.envs.experts import ScriptedExpert
-from shopfloor.envs.robot import Panda
+from shopfloor.envs.robot import Arm
 from shopfloor.envs.scene import wrap
-from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, ToolPose, Verdict
+from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, ToolPose, Verdict
 from shopfloor.envs.world import Shape, World
 
 Array = npt.NDArray[np.float64]
@@ -68,8 +68,8 @@ CAMERAS = (
 )
 
 
-class Kitting:
-    """The task; see the module's text. Implements `Task`."""
+class Kitting(Task):
+    """The task; see the module's text."""
 
     max_episode_steps = 120
     frozen_axes: tuple[int, ...] = (3, 4)
@@ -80,7 +80,7 @@ class Kitting:
     items: tuple[Item, ...] = ITEMS
     instructions: Mapping[str, tuple[str, ...]] = INSTRUCTIONS
     grip_m = FOOTPRINT_M[1]
-    moves = False
+    displaces = teleports = True
 
     def __init__(self) -> None:
         """Start with nothing built."""
@@ -133,10 +133,7 @@ class Kitting:
                 spots.append(spot)
         return spots
 
-    def before_substep(self, world: World) -> None:
-        """Nothing moves by itself here."""
-
-    def judge(self, world: World, robot: Panda) -> Verdict:
+    def judge(self, world: World, robot: Arm) -> Verdict:
         """Judge how the parts stand to the slot."""
         named, rows = self._named_index, world.rows
         part, other, slot = rows[named], rows[1 - named], rows[2]

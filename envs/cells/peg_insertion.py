@@ -25,8 +25,8 @@ from shopfloor.envs.cell import WorkCell
 from shopfloor.envs.cells.peg_insertion_expert import FLOOR_M, GRIP_ABOVE_M, SAME_TURN, VERSION, decide
 from shopfloor.envs.engine import pybullet
 from shopfloor.envs.experts import ScriptedExpert
-from shopfloor.envs.robot import Panda
-from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, ToolPose, Verdict
+from shopfloor.envs.robot import Arm
+from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, ToolPose, Verdict
 from shopfloor.envs.world import Shape, World
 
 Array = npt.NDArray[np.float64]
@@ -68,8 +68,8 @@ CAMERAS = (
 )
 
 
-class PegInsertion:
-    """The task; see the module's text. Implements `Task`."""
+class PegInsertion(Task):
+    """The task; see the module's text."""
 
     max_episode_steps = 120
     frozen_axes: tuple[int, ...] = (3, 4)
@@ -80,7 +80,7 @@ class PegInsertion:
     items: tuple[Item, ...] = ITEMS
     instructions: Mapping[str, tuple[str, ...]] = INSTRUCTIONS
     grip_m = PEG_M
-    moves = False
+    displaces = teleports = True
 
     def __init__(self) -> None:
         """Start with nothing built."""
@@ -136,10 +136,7 @@ class PegInsertion:
                 spots.append(spot)
         return spots
 
-    def before_substep(self, world: World) -> None:
-        """Nothing moves by itself here."""
-
-    def judge(self, world: World, robot: Panda) -> Verdict:
+    def judge(self, world: World, robot: Arm) -> Verdict:
         """Judge how the pegs stand to the hole."""
         named, rows = self._named_index, world.rows
         peg, block = rows[named], rows[3]

@@ -21,8 +21,8 @@ from shopfloor.envs.camera import Camera
 from shopfloor.envs.cell import WorkCell
 from shopfloor.envs.cells.pick_to_tray_expert import VERSION, decide
 from shopfloor.envs.experts import ScriptedExpert
-from shopfloor.envs.robot import Panda
-from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, ToolPose, Verdict
+from shopfloor.envs.robot import Arm
+from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, ToolPose, Verdict
 from shopfloor.envs.world import Shape, World
 
 Array = npt.NDArray[np.float64]
@@ -57,8 +57,8 @@ CAMERAS = (
 )
 
 
-class PickToTray:
-    """The task; see the module's text. Implements `Task`."""
+class PickToTray(Task):
+    """The task; see the module's text."""
 
     max_episode_steps = 100
     frozen_axes: tuple[int, ...] = (3, 4)
@@ -69,7 +69,7 @@ class PickToTray:
     items: tuple[Item, ...] = ITEMS
     instructions: Mapping[str, tuple[str, ...]] = INSTRUCTIONS
     grip_m = 0.04
-    moves = False
+    displaces = teleports = True
 
     def __init__(self) -> None:
         """Start with nothing built."""
@@ -125,10 +125,7 @@ class PickToTray:
                 spots.append(spot)
         return spots
 
-    def before_substep(self, world: World) -> None:
-        """Nothing moves by itself here."""
-
-    def judge(self, world: World, robot: Panda) -> Verdict:
+    def judge(self, world: World, robot: Arm) -> Verdict:
         """Judge where the parts lie."""
         named = self._named_index
         poses = world.rows

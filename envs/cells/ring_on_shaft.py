@@ -24,8 +24,8 @@ from shopfloor.envs.cell import WorkCell
 from shopfloor.envs.cells.ring_on_shaft_expert import GRIP_ABOVE_M, SAME_TURN, SIDES, VERSION, decide
 from shopfloor.envs.engine import pybullet
 from shopfloor.envs.experts import ScriptedExpert
-from shopfloor.envs.robot import Panda
-from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, ToolPose, Verdict
+from shopfloor.envs.robot import Arm
+from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, ToolPose, Verdict
 from shopfloor.envs.world import Shape, World
 
 Array = npt.NDArray[np.float64]
@@ -70,8 +70,8 @@ CAMERAS = (
 )
 
 
-class RingOnShaft:
-    """The task; see the module's text. Implements `Task`."""
+class RingOnShaft(Task):
+    """The task; see the module's text."""
 
     max_episode_steps = 110
     frozen_axes: tuple[int, ...] = (3, 4)
@@ -82,7 +82,7 @@ class RingOnShaft:
     items: tuple[Item, ...] = ITEMS
     instructions: Mapping[str, tuple[str, ...]] = INSTRUCTIONS
     grip_m = OUTER_M
-    moves = False
+    displaces = teleports = True
 
     def __init__(self) -> None:
         """Start with nothing built."""
@@ -132,10 +132,7 @@ class RingOnShaft:
                 spots.append(spot)
         return spots
 
-    def before_substep(self, world: World) -> None:
-        """Nothing moves by itself here."""
-
-    def judge(self, world: World, robot: Panda) -> Verdict:
+    def judge(self, world: World, robot: Arm) -> Verdict:
         """Judge how the rings lie to the shaft."""
         named, rows = self._named_index, world.rows
         ring, shaft = rows[named], rows[3]

@@ -19,6 +19,14 @@ _CELLS = {
     "shopfloor/ConveyorSort-v0": "shopfloor.envs.cells.conveyor_sort:make",
     "shopfloor/RingOnShaft-v0": "shopfloor.envs.cells.ring_on_shaft:make",
     "shopfloor/PegInsertion-v0": "shopfloor.envs.cells.peg_insertion:make",
+    "shopfloor/MachineTending-v0": "shopfloor.envs.cells.machine_tending:make",
+    "shopfloor/ToteInspection-v0": "shopfloor.envs.cells.tote_inspection:make",
+    "shopfloor/Palletize-v0": "shopfloor.envs.cells.palletize:make",
+    "shopfloor/DepalletizeMixed-v0": "shopfloor.envs.cells.depalletize_mixed:make",
+    "shopfloor/TotePack-v0": "shopfloor.envs.cells.tote_pack:make",
+    "shopfloor/ShelfPick-v0": "shopfloor.envs.cells.shelf_pick:make",
+    "shopfloor/AisleDelivery-v0": "shopfloor.envs.cells.aisle_delivery:make",
+    "shopfloor/HandOver-v0": "shopfloor.envs.cells.hand_over:make",
 }
 _LAZY = {
     "Episode": "shopfloor.core",

@@ -8,7 +8,8 @@ from cell_episodes import build
 
 from shopfloor.core import seed_stream
 from shopfloor.envs.experts import make_expert
-from shopfloor.envs.variation import VARIATIONS, draw_light
+from shopfloor.envs.conditions import draw_light
+from shopfloor.envs.variation import VARIATIONS
 
 SIZE = 96
 FINGERS = (9, 10)
@@ -138,7 +139,7 @@ def test_light_and_colours_change_with_the_seed_but_mildly(cell):
 def test_lights_are_stored_whole():
     rng = seed_stream(1, "cell")
     for _ in range(50):
-        light = draw_light(VARIATIONS["nominal"], rng)
+        light = draw_light(VARIATIONS["nominal"], rng, None)
         assert type(light).from_row(light.to_row()) == light
         assert 0.3 < light.ambient + light.diffuse < 1.3
         assert all(0.9 <= channel <= 1.0 for channel in light.colour)

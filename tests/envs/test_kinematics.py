@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shopfloor.envs import kinematics
+from shopfloor.envs.kinematics import PANDA
 
 finite = st.floats(-3.0, 3.0)
-joints = st.tuples(*(st.floats(low, high) for low, high in zip(kinematics.LOWER, kinematics.UPPER, strict=True)))
+joints = st.tuples(*(st.floats(low, high) for low, high in zip(PANDA.lower, PANDA.upper, strict=True)))
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def arm():
 def test_forward_kinematics_equal_the_simulators(arm, angles):
     arm._set_joints(np.array([*angles, 0.02, 0.02]), np.zeros(9))
     arm.read()
-    position, rotation, _ = kinematics.forward(np.array(angles))
+    position, rotation, _ = PANDA.forward(np.array(angles))
     np.testing.assert_allclose(position, arm.tool_position, atol=1e-6)
     np.testing.assert_allclose(rotation, arm.tool_rotation, atol=1e-6)
 
@@ -38,11 +39,11 @@ def test_forward_kinematics_equal_the_simulators(arm, angles):
 @given(angles=joints)
 def test_jacobian_is_the_derivative(angles):
     angles = np.array(angles)
-    position, rotation, jacobian = kinematics.forward(angles)
+    position, rotation, jacobian = PANDA.forward(angles)
     for joint in range(7):
         moved = angles.copy()
         moved[joint] += 1e-6
-        after, turned, _ = kinematics.forward(moved)
+        after, turned, _ = PANDA.forward(moved)
         numeric = [*(after - position), *kinematics.rotation_vector(turned @ rotation.T)]
         np.testing.assert_allclose(np.array(numeric) / 1e-6, jacobian[:, joint], atol=1e-4)
 
@@ -53,12 +54,12 @@ def test_jacobian_is_the_derivative(angles):
 def test_inverse_kinematics_reach_the_work_area(x, y, yaw):
     for z in (0.012, 0.15, 0.3):
         wanted = np.array([x, y, z])
-        found = kinematics.inverse(wanted, kinematics.yaw_matrix(yaw))
-        position, rotation, _ = kinematics.forward(found)
+        found = PANDA.inverse(wanted, kinematics.yaw_matrix(yaw))
+        position, rotation, _ = PANDA.forward(found)
         assert np.linalg.norm(position - wanted) < 2e-4
         np.testing.assert_allclose(rotation, kinematics.yaw_matrix(yaw), atol=1e-3)
-        assert (found >= kinematics.LOWER).all()
-        assert (found <= kinematics.UPPER).all()
+        assert (found >= PANDA.lower).all()
+        assert (found <= PANDA.upper).all()
 
 
 @given(vector=st.tuples(finite, finite, finite))

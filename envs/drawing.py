@@ -1,0 +1,197 @@
+"""Pictures of a world, from a second PyBullet client that holds its looks and no physics."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from shopfloor.envs.camera import Camera, Light, View
+from shopfloor.envs.engine import pybullet
+from shopfloor.envs.textures import texture_file
+from shopfloor.envs.world import Built, Shape, World
+
+# Of radius 1 and height 1, with sharp rims: the renderer rounds its own cylinders. A file, because PyBullet never frees
+# the memory of meshes that are handed to it as lists (50 kB each).
+CYLINDER_MESH = Path(__file__).parent / "assets" / "cylinder.obj"
+
+
+class Drawing:
+    """Looks of one world: made at the first picture, kept as long as the world is built of the same bodies.
+
+    Attributes:
+        client: PyBullet's physicsClientId, -1 before the first picture. Body and link ids are the world's.
+    """
+
+    def __init__(self, *, shadows: bool = False) -> None:
+        """Start with nothing; `shadows`: whether the lamp casts them."""
+        self.client = -1
+        self._shadows = shadows
+        self._built: list[Built] = []
+        self._builds = -1
+        self._joints: list[list[int]] = []
+        self._dress: tuple[dict[int, tuple[float, ...]], dict[int, str]] = ({}, {})
+        self._textures: dict[str, int] = {}
+
+    def follow(self, world: World) -> bool:
+        """Take over how a world looks right now; return whether more than poses has changed."""
+        changed = False
+        if self.client < 0 or (self._builds != world.builds and self._built != world.built):
+            self._make(world)
+            changed = True
+        self._builds = world.builds
+        if (world.colours, world.textures) != self._dress:
+            self._put_on(world)
+            changed = True
+        client, mirrored = world.client, self.client
+        for body in range(len(self._built)):
+            position, quaternion = pybullet.getBasePositionAndOrientation(body, client)
+            pybullet.resetBasePositionAndOrientation(body, position, quaternion, mirrored)
+            joints = self._joints[body]
+            if joints:
+                states = pybullet.getJointStates(body, joints, client)
+                values = [[state[0]] for state in states]
+                pybullet.resetJointStatesMultiDof(body, joints, values, physicsClientId=mirrored)
+        return changed
+
+    def look(
+        self, world: World, camera: Camera, extrinsics: npt.NDArray[np.float64], size: tuple[int, int], light: Light
+    ) -> View:
+        """Draw a world.
+
+        Args:
+            world: as it is right now.
+            camera: field of view and range.
+            extrinsics: shape (4, 4), of `Camera.extrinsics`.
+            size: height and width, pixels.
+            light: of the episode.
+        """
+        self.follow(world)
+        height, width = size
+        rotation, eye = extrinsics[:3, :3], extrinsics[:3, 3]
+        axes = rotation.T * [[1.0], [-1.0], [-1.0]]  # OpenGL looks along -z, y up
+        view = np.eye(4)
+        view[:3, :3], view[:3, 3] = axes, -axes @ eye
+        near, far = camera.near_m, camera.far_m
+        _, _, rgba, buffer, ids = pybullet.getCameraImage(
+            width,
+            height,
+            view.T.ravel().tolist(),
+            pybullet.computeProjectionMatrixFOV(camera.fov_deg, width / height, near, far),
+            lightDirection=light.direction,
+            lightColor=light.colour,
+            lightDistance=2.0,
+            shadow=int(self._shadows),
+            lightAmbientCoeff=light.ambient,
+            lightDiffuseCoeff=light.diffuse,
+            lightSpecularCoeff=0.05,
+            renderer=pybullet.ER_TINY_RENDERER,
+            flags=pybullet.ER_SEGMENTATION_MASK_OBJECT_AND_LINKINDEX,
+            physicsClientId=self.client,
+        )
+        picture = np.asarray(rgba, np.uint8).reshape(height, width, 4)[:, :, :3]
+        share = np.asarray(buffer, np.float32).reshape(height, width)
+        depth = np.float32(near * far) / (np.float32(far) - np.float32(far - near) * share)
+        return View(np.ascontiguousarray(picture), depth, np.asarray(ids, np.int32).reshape(height, width))
+
+    def close(self) -> None:
+        """Close the client; closing twice is harmless."""
+        if self.client >= 0:
+            pybullet.disconnect(physicsClientId=self.client)
+            self.client = -1
+
+    def _make(self, world: World) -> None:
+        if self.client < 0:
+            self.client = pybullet.connect(pybullet.DIRECT)
+            if self.client < 0:
+                raise RuntimeError("PyBullet gave no client: too many worlds are open in this process; close some.")
+        else:
+            pybullet.resetSimulation(physicsClientId=self.client)
+        pybullet.setPhysicsEngineParameter(enableFileCaching=1, physicsClientId=self.client)
+        self._built = list(world.built)
+        self._dress, self._textures = ({}, {}), {}
+        self._joints = []
+        for built in self._built:
+            body = self._robot(built) if built.urdf else self._body(built)
+            moving = [
+                joint
+                for joint in range(pybullet.getNumJoints(body, self.client))
+                if pybullet.getJointInfo(body, joint, self.client)[2] != pybullet.JOINT_FIXED
+            ]
+            self._joints.append(moving)
+
+    def _robot(self, built: Built) -> int:
+        body: int = pybullet.loadURDF(
+            str(built.urdf), built.position, built.quaternion, useFixedBase=True, physicsClientId=self.client
+        )
+        return body
+
+    def _body(self, built: Built) -> int:
+        visual = self._visual(built)
+        body: int
+        if built.slide is None:
+            body = pybullet.createMultiBody(0.0, -1, visual, built.position, physicsClientId=self.client)
+            return body
+        body = pybullet.createMultiBody(
+            0.0,
+            -1,
+            -1,
+            built.position,
+            linkMasses=[1.0],
+            linkCollisionShapeIndices=[-1],
+            linkVisualShapeIndices=[visual],
+            linkPositions=[[0, 0, 0]],
+            linkOrientations=[[0, 0, 0, 1]],
+            linkInertialFramePositions=[[0, 0, 0]],
+            linkInertialFrameOrientations=[[0, 0, 0, 1]],
+            linkParentIndices=[0],
+            linkJointTypes=[pybullet.JOINT_PRISMATIC],
+            linkJointAxis=[list(built.slide.axis)],
+            physicsClientId=self.client,
+        )
+        return body
+
+    def _visual(self, built: Built) -> int:
+        shapes: tuple[Shape, ...] = built.shapes
+        visual: int
+        if shapes[0].kind == "cylinder":
+            radius = 0.5 * shapes[0].size[0]
+            visual = pybullet.createVisualShape(
+                pybullet.GEOM_MESH,
+                fileName=str(CYLINDER_MESH),
+                meshScale=[radius, radius, shapes[0].size[2]],
+                rgbaColor=list(built.colours[0]),
+                physicsClientId=self.client,
+            )
+            return visual
+        visual = pybullet.createVisualShapeArray(
+            shapeTypes=[pybullet.GEOM_BOX] * len(shapes),
+            halfExtents=[[0.5 * edge for edge in shape.size] for shape in shapes],
+            radii=[0.5 * shape.size[0] for shape in shapes],
+            lengths=[shape.size[2] for shape in shapes],
+            visualFramePositions=[shape.position for shape in shapes],
+            visualFrameOrientations=[
+                [0.0, 0.0, math.sin(0.5 * shape.yaw), math.cos(0.5 * shape.yaw)] for shape in shapes
+            ],
+            rgbaColors=[list(colour) for colour in built.colours],
+            physicsClientId=self.client,
+        )
+        return visual
+
+    def _put_on(self, world: World) -> None:
+        _, textures = self._dress
+        for body, rgba in world.colours.items():
+            link = 0 if world.built[body].slide else -1
+            pybullet.changeVisualShape(body, link, rgbaColor=list(rgba), physicsClientId=self.client)
+        for body in {*world.textures, *textures}:
+            name = world.textures.get(body, "")
+            pybullet.changeVisualShape(body, -1, textureUniqueId=self._texture(name), physicsClientId=self.client)
+        self._dress = (dict(world.colours), dict(world.textures))
+
+    def _texture(self, name: str) -> int:
+        if name not in self._textures:
+            loaded = pybullet.loadTexture(str(texture_file(name)), physicsClientId=self.client) if name else -1
+            self._textures[name] = int(loaded)
+        return self._textures[name]
