@@ -55,6 +55,7 @@ class CollectConfig:
         variation: name of the cell's variation.
         robot: one of the cell's robots; None for the usual one.
         cameras: names of the cameras whose pictures are stored.
+        renderer: who draws the pictures: "tiny" or "gl".
         image_size: (height, width) of pictures in pixels; None: what the policy expects, else 96 x 96.
         codec: "blosc", "gzip" or "none".
         timeout_s: wall time after which an episode counts as hanging; needs more than one worker.
@@ -71,6 +72,7 @@ class CollectConfig:
     purpose: str = "train"
     variation: str = "nominal"
     robot: str | None = None
+    renderer: str = "tiny"
     cameras: Sequence[str] = ()
     image_size: tuple[int, int] | None = None
     codec: str = "blosc"
@@ -183,7 +185,7 @@ class _Collection:
         self.config, self.executor = config, executor
         self.out = Path(config.out).absolute()
         self.cell = resolve_cell(config.cell)
-        self.policy = policy_ref(config.policy, self.cell)
+        self.policy = policy_ref(config.policy, self.cell, config.robot)
         self.teacher = policy_ref(config.teacher, self.cell) if config.teacher is not None else None
 
     def run(self, on_receipt: Callable[[Receipt], None] | None) -> CollectResult:
@@ -228,6 +230,7 @@ class _Collection:
         payload = {
             "cell": self.cell,
             "robot": self.config.robot,
+            "renderer": self.config.renderer,
             "image_size": list(self.config.image_size) if self.config.image_size else None,
             "variation": self.config.variation,
             "policy": self.policy.to_json(),
@@ -254,6 +257,8 @@ class _Collection:
             "cameras": list(config.cameras),
             "image_size": self.told["image_size"],
         }
+        if config.renderer != "tiny":
+            options["renderer"] = config.renderer
         teacher = self.told["teacher"]
         return [
             EpisodeSpec(

@@ -42,8 +42,8 @@ def prepare(payload: dict[str, Any]) -> dict[str, Any]:
     """Say what a run needs to know before its first episode.
 
     Args:
-        payload: {"cell", "robot", "image_size", "variation", "policy", "teacher"}: the policies as `PolicyRef` JSON,
-            teacher or None; image_size [height, width] in pixels, or None for what the policy expects.
+        payload: {"cell", "robot", "renderer", "image_size", "variation", "policy", "teacher"}: the policies as
+            `PolicyRef` JSON, teacher or None; image_size [height, width] in pixels, or None for what the policy expects.
 
     Returns:
         {"policy", "teacher": what their `info` says, "image_size", "variation": its one name, "description": the
@@ -62,10 +62,13 @@ def prepare(payload: dict[str, Any]) -> dict[str, Any]:
             )
         size = size or expected
     size = list(size or DEFAULT_IMAGE_SIZE)
+    options = {"robot": payload["robot"], "image_size": size}
+    if payload.get("renderer", "tiny") != "tiny":
+        options["renderer"] = payload["renderer"]
     variation = payload["variation"]
     if variation.startswith("{"):
         variation = variation_name(variation)
-    cell = pooled_cell(payload["cell"], {"robot": payload["robot"], "image_size": size}, variation)
+    cell = pooled_cell(payload["cell"], options, variation)
     for role, policy in roles.items():
         check_policy(policy, role, cell)
     infos = {role: info_to_json(policy.info) for role, policy in roles.items()}

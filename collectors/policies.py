@@ -35,12 +35,13 @@ def policy_kinds() -> list[str]:
     return sorted({*BUILT_IN, *(point.name for point in _entry_points())})
 
 
-def policy_ref(policy: str | PolicyRef, cell: str) -> PolicyRef:
+def policy_ref(policy: str | PolicyRef, cell: str, robot: str | None = None) -> PolicyRef:
     """Return the reference a person's name for a policy means.
 
     Args:
         policy: a kind of the list, such as "expert", or the folder of a checkpoint; a reference is returned as it is.
         cell: full id of the cell it will act in.
+        robot: which of the cell's robots it will drive; None for the usual one.
 
     Raises:
         UnknownNameError: if it is neither.
@@ -48,7 +49,8 @@ def policy_ref(policy: str | PolicyRef, cell: str) -> PolicyRef:
     if isinstance(policy, PolicyRef):
         return policy
     if policy != "checkpoint" and policy in policy_kinds():
-        return PolicyRef(policy, cell)
+        drives = {"robot": robot} if policy == "random" and robot is not None else {}  # it must know how many motors
+        return PolicyRef(policy, cell, drives)
     if Path(policy).is_dir():
         return PolicyRef("checkpoint", cell, {"path": str(Path(policy).resolve())})
     if "/" in policy:

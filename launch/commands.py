@@ -28,24 +28,27 @@ def cells(arguments: verbs.Cells) -> int:
     described = [_describe_cell(cell_id) for cell_id in cell_ids()]
     listed = [entry for entry in described if entry is not None]
     if arguments.gallery is not None:
-        _write_gallery([entry["id"] for entry in listed], arguments.gallery)
+        from shopfloor.launch.gallery import write_gallery
+
+        write_gallery([entry["id"] for entry in listed], arguments.gallery)
     if arguments.json:
         print_json(listed)
         return 0
     rows = [
-        (entry["id"], entry["robot"], ",".join(entry["cameras"]), _expert_text(entry), entry["instruction"])
+        (entry["id"], ",".join(entry["robots"]), ",".join(entry["cameras"]), _expert_text(entry), entry["instruction"])
         for entry in listed
     ]
-    print_table("", ("cell", "robot", "cameras", "expert success", "instruction, for example"), rows)
+    print_table("", ("cell", "robots", "cameras", "expert success", "instruction, for example"), rows)
     return 0
 
 
 def _describe_cell(cell_id: str) -> dict[str, Any] | None:
     """Describe a cell; None, and a note, for one of another package that is broken: it must not hide the others."""
+    from shopfloor.envs.description import variations_of
     from shopfloor.envs.registry import make_cell
 
     try:
-        cell = make_cell(cell_id)
+        cell = make_cell(cell_id, cameras=())
     except Exception as error:
         note(f"{cell_id} cannot be made and is left out: {type(error).__name__}: {error}")
         return None
@@ -59,7 +62,9 @@ def _describe_cell(cell_id: str) -> dict[str, Any] | None:
         "id": cell_id,
         "instruction": info["instruction"],
         "robot": description["robot"],
+        "robots": list(cell.task.robots),
         "cameras": list(description["cameras"]),
+        "variations": list(variations_of(cell.task)),
         "max_episode_steps": description["max_episode_steps"],
         "expert": measured.get(cell_id),
     }
@@ -68,27 +73,6 @@ def _describe_cell(cell_id: str) -> dict[str, Any] | None:
 def _expert_text(entry: dict[str, Any]) -> str:
     expert = entry["expert"]
     return "not measured" if expert is None else f"{expert['successes']}/{expert['episodes']} seeds"
-
-
-def _write_gallery(cell_ids: list[str], folder: Path) -> None:
-    from PIL import Image
-
-    from shopfloor.envs.registry import make_cell
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InvalidInputError(f"--gallery {folder} cannot be made: {error.strerror}. Give another folder.") from error
-    for cell_id in cell_ids:
-        cell = make_cell(cell_id, image_size=(384, 384))
-        try:
-            observation, _ = cell.reset(seed=0)
-            for camera in cell.describe()["cameras"]:
-                path = folder / f"{cell_id.split('/')[-1]}-{camera}.png"
-                Image.fromarray(observation[camera]).save(path)
-                note(str(path))
-        finally:
-            cell.close()
 
 
 def collect(arguments: verbs.Collect) -> int:
@@ -108,8 +92,10 @@ def collect(arguments: verbs.Collect) -> int:
         noise=arguments.noise,
         purpose=arguments.purpose,
         variation=arguments.variation,
+        robot=arguments.robot,
         cameras=_cameras(arguments.cameras),
         image_size=arguments.image_size,
+        renderer=arguments.renderer,
         codec=arguments.codec,
     )
     with _counting("collect", arguments.episodes, arguments.quiet or arguments.json) as count:
@@ -211,6 +197,7 @@ def _check_policy(policy: str) -> None:
 def evaluate(arguments: verbs.Evaluate) -> int:
     """Evaluate a policy."""
     from shopfloor.collectors.evaluate import evaluate as run
+    from shopfloor.launch import suites
 
     threshold = arguments.min_success
     if threshold is not None and not 0.0 <= threshold <= 1.0:
@@ -220,22 +207,32 @@ def evaluate(arguments: verbs.Evaluate) -> int:
     if arguments.summary is not None and arguments.summary.is_dir():
         raise InvalidInputError(f"--summary {arguments.summary} is a folder; expected a file's name.")
     _check_policy(arguments.policy)
-    with _counting("evaluate", arguments.episodes, arguments.quiet or arguments.json) as count:
-        result = run(
-            arguments.policy,
-            arguments.cell,
-            arguments.episodes,
-            seed_first=arguments.seed,
-            out=arguments.out,
-            purpose=purpose_of(arguments.seed, arguments.episodes),
-            variation=arguments.variation,
-            workers=arguments.workers,
-            on_receipt=count,
+    names = ("", *suites.wanted(arguments.suites, arguments.cell)) if arguments.suites else ("",)
+    quiet = arguments.quiet or arguments.json
+    with _counting("evaluate", len(names) * arguments.episodes, quiet) as count:
+        result, *shifted = (
+            run(
+                arguments.policy,
+                arguments.cell,
+                arguments.episodes,
+                seed_first=arguments.seed,
+                out=arguments.out / name if arguments.out and arguments.suites else arguments.out,
+                purpose=purpose_of(arguments.seed, arguments.episodes),
+                variation=suites.shifted(arguments.variation, name) if name else arguments.variation,
+                robot=arguments.robot,
+                workers=arguments.workers,
+                on_receipt=count,
+            )
+            for name in names
         )
     document = {**result.to_json(), "policy": {"reference": arguments.policy, **result.policy}}
     met = threshold is None or result.success >= threshold
     document["min_success"] = threshold
     document["met"] = met
+    if arguments.suites:
+        document["suites"] = [
+            suites.compared(name, result, other) for name, other in zip(names[1:], shifted, strict=True)
+        ]
     if arguments.summary is not None:
         from shopfloor.collectors.provenance import replace_json
 
@@ -244,7 +241,9 @@ def evaluate(arguments: verbs.Evaluate) -> int:
         print_json(document)
     else:
         _print_evaluation(result, threshold, met)
-    return result.exit_code or (0 if met else 1)
+        if arguments.suites:
+            suites.print_suites(document["suites"])
+    return max(each.exit_code for each in (result, *shifted)) or (0 if met else 1)
 
 
 def _print_evaluation(result: Evaluation, threshold: float | None, met: bool) -> None:

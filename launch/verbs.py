@@ -44,11 +44,13 @@ class Collect:
         workers: processes; the files are the same for any number.
         cameras: none, or names with commas (front,wrist), of cameras whose pictures are stored at every step.
         image_size: height and width of pictures in pixels.
+        renderer: who draws them: tiny, or gl (extra gl), ten times as fast.
         codec: compression; gzip opens in any HDF5 reader, blosc after `import hdf5plugin`.
         intervene: the expert's help: none; expert: it takes over when the policy strays; label: it labels every visited
             state while the policy acts.
         noise: scale of the noise on executed actions, in units of a full action; the clean command is kept as label.
-        variation: nominal, displaced or mid_task.
+        variation: how episodes depart from the nominal one: a name, as shopfloor cells --json lists them, or JSON.
+        robot: one of the cell's robots (default: its usual one).
         purpose: what the episodes may be used for; train refuses the others.
         json: print one JSON document on standard output.
         quiet: no progress.
@@ -66,6 +68,8 @@ class Collect:
     intervene: Literal["none", "expert", "label"] = "none"
     noise: float = 0.0
     variation: str = "nominal"
+    robot: str | None = None
+    renderer: Literal["tiny", "gl"] = "tiny"
     purpose: Literal["train", "gate", "report", "other"] = "train"
     json: bool = False
     quiet: bool = False
@@ -117,7 +121,9 @@ class Evaluate:
         summary: write the result as JSON to this file.
         out: keep the episodes as a dataset in this folder, so that the evaluation resumes.
         workers: processes; the result is the same for any number.
-        variation: nominal, displaced or mid_task.
+        variation: how episodes depart from the nominal one: a name, as shopfloor cells --json lists them, or JSON.
+        robot: one of the cell's robots (default: its usual one).
+        suites: names of shift suites with commas (light,camera), or all: evaluate under each on the same seeds, too.
         json: print one JSON document on standard output.
         quiet: no progress.
     """
@@ -131,6 +137,8 @@ class Evaluate:
     out: Path | None = None
     workers: int = 1
     variation: str = "nominal"
+    robot: str | None = None
+    suites: str | None = None
     json: bool = False
     quiet: bool = False
 

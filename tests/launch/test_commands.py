@@ -7,10 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
+import av
+import numpy as np
 import pytest
 
-from shopfloor.launch import cli
+from shopfloor.launch import cli, suites
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +47,47 @@ def test_a_broken_cell_does_not_hide_the_others(capsys, monkeypatch):
     assert "other/Broken-v0 cannot be made" in capsys.readouterr().err
 
 
-def test_gallery(tmp_path, capsys):
+def test_gallery(tmp_path, capsys, monkeypatch):
     from PIL import Image
 
+    from shopfloor.envs import registry
+
+    monkeypatch.setattr(registry, "cell_ids", lambda: ["shopfloor/PickToTray-v0"])
     assert cli.main(["cells", "--gallery", str(tmp_path / "g")]) == 0
-    with Image.open(tmp_path / "g" / "PickToTray-v0-front.png") as picture:
-        assert picture.size == (384, 384)
+    with Image.open(tmp_path / "g" / "PickToTray-v0.png") as picture:
+        assert picture.size == (2 * 384 + 4, 384)
+        assert np.asarray(picture.convert("RGB")).std() > 20
+    with av.open(tmp_path / "g" / "PickToTray-v0.webm") as video:
+        frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
+    assert 40 < len(frames) < 140
+    assert frames[0].shape == (256, 516, 3)
+    assert np.abs(frames[0].astype(int) - frames[-1]).mean() > 2
+    assert "(success after" in (tmp_path / "g" / "README.md").read_text()
     capsys.readouterr()
+
+
+def test_suites_are_compared_seed_by_seed(capsys, validate):
+    arguments = ("--policy", "random", "--cell", "PickToTray", "--episodes", 2, "--suites", "light,physics")
+    found = document(capsys, "evaluate", *arguments)
+    validate(found, "evaluate")
+    assert [entry["suite"] for entry in found["suites"]] == ["light", "physics"]
+    assert all(entry["lost"] == 0 and entry["p_value"] == 1.0 for entry in found["suites"])
+
+
+def test_suites_with_a_level_below():
+    assert suites.shifted("hard", "light") == '{"level":"hard","light":[1.6,2.4]}'
+    assert suites.shifted("nominal", "light") == "light"
+
+
+def test_what_a_suite_costs_is_counted_in_pairs():
+    def result(*seeds):
+        return SimpleNamespace(
+            per_seed=seeds, episodes=4, successes=sum(seeds), success=0.0, interval=(0.0, 1.0), outcomes={}
+        )
+
+    found = suites.compared("light", result(True, True, True, False), result(False, False, True, True))
+    assert (found["lost"], found["gained"]) == (2, 1)
+    assert found["p_value"] == 0.5
 
 
 def test_collect_resumes_and_counts(dataset, capsys):

@@ -1,0 +1,149 @@
+"""How well each cell's scripted expert does, at every level, beside uniform random actions.
+
+    python -m benchmarks.experts --out docs/experts.md
+
+The seeds are of the range for tests and tuning and nothing was tuned on them. Episodes are kept in `--runs` and resumed.
+Also writes what `shopfloor cells` shows, launch/expert_success.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results import markdown_table
+from shopfloor.collectors.evaluate import Evaluation, evaluate
+from shopfloor.collectors.provenance import replace_json
+from shopfloor.collectors.statistics import wilson_interval
+from shopfloor.envs.registry import cell_ids, make_cell
+from shopfloor.launch.commands import EXPERT_SUCCESS
+from shopfloor.launch.console import note
+from shopfloor.launch.report import short
+from shopfloor.launch.runfile import read_json
+from shopfloor.launch.setups import default_workers
+
+SEED = 600_000
+LEVELS = ("easy", "nominal", "hard")
+AIMS = {"nominal": 0.95, "hard": 0.85, "random": 0.02}
+
+
+def measure(cell_id: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Return per level, and for random actions, successes, episodes and what went wrong."""
+    cell = make_cell(cell_id, cameras=())
+    levels = [level for level in LEVELS if level in cell.task.levels]
+    robots = cell.task.robots
+    cell.close()
+    found: dict[str, Any] = {"robots": list(robots)}
+    for level in levels:
+        found[level] = _counted(run(cell_id, "expert", level, options.episodes, options))
+    for robot in robots[1:]:
+        found[f"expert with {robot}"] = _counted(run(cell_id, "expert", "nominal", options.others, options, robot))
+    found["random"] = _counted(run(cell_id, "random", "nominal", options.others, options))
+    return found
+
+
+def run(
+    cell_id: str, policy: str, level: str, episodes: int, options: argparse.Namespace, robot: str | None = None
+) -> Evaluation:
+    """Evaluate one policy at one level."""
+    name = "-".join(filter(None, (short(cell_id), policy, level, robot)))
+    note(f"-- {name}")
+    return evaluate(
+        policy,
+        cell_id,
+        episodes,
+        seed_first=SEED,
+        out=options.runs / name,
+        variation=level,
+        robot=robot,
+        workers=options.workers or default_workers(),
+    )
+
+
+def _counted(result: Evaluation) -> dict[str, Any]:
+    return {
+        "episodes": result.episodes,
+        "successes": result.successes,
+        "seeds": {"first": SEED, "count": result.seed_count},
+        "outcomes": result.outcomes,
+        "mean_steps": round(result.mean_steps, 1),
+    }
+
+
+def text(entry: dict[str, Any] | None) -> str:
+    """Return a count with its interval."""
+    if entry is None:
+        return "-"
+    successes, episodes = entry["successes"], entry["episodes"]
+    low, high = wilson_interval(successes, episodes)
+    return f"{successes}/{episodes} [{100 * low:.1f}, {100 * high:.1f}] %"
+
+
+def page(measured: dict[str, dict[str, Any]], options: argparse.Namespace) -> str:
+    """Return the page."""
+    rows = []
+    for cell_id, found in measured.items():
+        steps = found["nominal"]["mean_steps"]
+        rows.append((short(cell_id), *(text(found.get(key)) for key in (*LEVELS, "random")), f"{steps:g}"))
+    others = [
+        (short(cell_id), key.removeprefix("expert with "), text(entry))
+        for cell_id, found in measured.items()
+        for key, entry in found.items()
+        if key.startswith("expert with ")
+    ]
+    parts = [
+        "# Experts",
+        "Successes of episodes, with Wilson 95 % intervals, on seeds "
+        f"{SEED} to {SEED + options.episodes - 1} ({SEED} to {SEED + options.others - 1} for random actions and other "
+        "robots); nothing was tuned on them. Aims: at least 95 % of nominal and 85 % of hard episodes, and at most 2 % "
+        "by random actions. Steps are control steps (1/20 s) of a mean nominal episode.",
+        "Repeat it (finished episodes are not run again):\n\n    python -m benchmarks.experts --out docs/experts.md",
+        markdown_table(("cell", *LEVELS, "random, nominal", "steps"), rows),
+    ]
+    if others:
+        parts += ["## Other robots, nominal", markdown_table(("cell", "robot", "expert"), others)]
+    return "\n\n".join(parts) + "\n"
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.experts", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("docs/experts.md"), help="page to write")
+    parser.add_argument("--runs", type=Path, default=Path("runs/experts"), help="folder of the episodes")
+    parser.add_argument("--cells", nargs="+", default=None, help="only these cells, full ids")
+    parser.add_argument("--episodes", type=int, default=200, help="per level, by the expert")
+    parser.add_argument("--others", type=int, default=100, help="by random actions and with other robots")
+    parser.add_argument("--workers", type=int, default=None)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, write the page and the JSON, and say which aims are missed; 1 if any is."""
+    options = parse(arguments)
+    ours = [cell_id for cell_id in cell_ids() if cell_id.startswith("shopfloor/")]
+    measured = read_json(EXPERT_SUCCESS) if EXPERT_SUCCESS.is_file() and options.cells else {}
+    for cell_id in options.cells or ours:
+        found = measure(cell_id, options)
+        measured[cell_id] = {**found["nominal"], **found}
+        replace_json(EXPERT_SUCCESS, dict(sorted(measured.items())))
+    if set(measured) >= set(ours):
+        options.out.write_text(page(dict(sorted(measured.items())), options))
+    missed = [
+        f"{short(cell_id)}, {key}: {text(found[key])}"
+        for cell_id, found in measured.items()
+        for key, aim in AIMS.items()
+        if key in found and not _meets(found[key]["successes"] / found[key]["episodes"], key, aim)
+    ]
+    for line in missed:
+        note(f"missed: {line}")
+    return 1 if missed else 0
+
+
+def _meets(rate: float, key: str, aim: float) -> bool:
+    return rate <= aim if key == "random" else rate >= aim
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
