@@ -47,6 +47,7 @@ class ScriptedExpert:
         unseen: Mapping[str, tuple[str, ...]] | None = None,
         rest: int = 0,
         chunk: int = CHUNK,
+        cup: bool = False,
     ) -> None:
         """Make an expert.
 
@@ -59,9 +60,10 @@ class ScriptedExpert:
             unseen: the phrasings of the suite `instruction`.
             rest: how many entries of the state follow the first arm's.
             chunk: how many actions it plans; 1 where `Scene.advance` does not model the cell's robot.
+            cup: whether the hand is a suction cup.
         """
         self._decide = decide
-        self._execute, self._rest, self._chunk = min(execute, chunk), rest, chunk
+        self._execute, self._rest, self._chunk, self._cup = min(execute, chunk), rest, chunk, cup
         phrasings = (instructions, unseen or {})
         self._parts = {text: name for known in phrasings for name, texts in known.items() for text in texts}
         self._named = ""
@@ -121,6 +123,7 @@ class ScriptedExpert:
             part=min(named, key=lambda thing: math.dist(thing.position, tool)),
             things=things,
             rest=rest,
+            cup=self._cup,
         )
 
 

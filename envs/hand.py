@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from shopfloor.envs import kinematics
 from shopfloor.envs.engine import pybullet
-from shopfloor.envs.world import FRICTION, SPINNING_FRICTION, World
+from shopfloor.envs.world import FRICTION, SPINNING_FRICTION, Shape, World
 
 Array = npt.NDArray[np.float64]
+Pose = tuple[Sequence[float], Sequence[float]]
 
 MAX_OPENING_M = 0.08
 _FINGER_NAMES = ("panda_finger_joint1", "panda_finger_joint2")
@@ -20,8 +23,11 @@ _GEAR_FORCE_N = 50.0
 CUP_LINK = "suction_cup"
 # 22 mm of radius at 0.6 bar of vacuum holds about 90 N; half of it leaves room for pulling aside.
 CUP_FORCE_N = 45.0
-CUP_GAP_M = 0.003
+CUP_GAP_M = 0.003  # from the mouth to the surface that it takes hold of
 CUP_COSINE = 0.96  # a cup seals on surfaces within 16 degrees of its mouth
+CUP_SLIP_M = 0.008  # pulled off by this much, it has lost the vacuum
+_PRESSED_M = 0.003  # how far the mouth may be pressed into a surface
+_FAR_M = 0.5  # no face of a body is further from its middle
 
 
 class Fingers:
@@ -89,9 +95,11 @@ class Fingers:
 class Cup:
     """A suction cup: a fixed joint of limited force to what its mouth lies on, made and broken on command.
 
+    It takes hold of a flat face within `CUP_GAP_M` of the mouth's centre, and loses what is pulled off it.
+
     Attributes:
         joints: none.
-        seeks: whether `drive` must be called in every step: while it sucks and holds nothing.
+        seeks: whether `drive` must be called in every step: while it sucks.
         holding: PyBullet's id of the body it holds, -1 for none.
     """
 
@@ -102,13 +110,8 @@ class Cup:
         self._world = world
         self._body = self._link = self._joint = -1
         self.holding = -1
-        self._grip: tuple[Sequence[float], Sequence[float]] = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0))
-        self._sucks = False
-
-    @property
-    def seeks(self) -> bool:
-        """Whether `drive` must be called in every step."""
-        return self._sucks and self.holding < 0
+        self._grip: Pose = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0))
+        self.seeks = False
 
     def find(self, indices: Mapping[str, int]) -> None:
         """Look up the cup: indices by name."""
@@ -116,17 +119,17 @@ class Cup:
 
     def build(self, body: int) -> None:
         """Start with nothing held, on a robot that was just loaded."""
-        self._body, self._joint, self.holding, self._sucks = body, -1, -1, False
+        self._body, self._joint, self.holding, self.seeks = body, -1, -1, False
 
     def drive(self, gripper: float) -> None:
         """Suck (+1): hold what lies flat before the mouth, once something does. Let go (-1)."""
-        self._sucks = gripper > 0.0
-        if not self._sucks:
+        self.seeks = gripper > 0.0
+        if self.holding >= 0 and (not self.seeks or self._slipped()):
             self._let_go()
-        elif self.holding < 0:
+        if self.seeks and self.holding < 0:
             body = self._before_mouth()
             if body >= 0:
-                self._hold(body, *self._relative(body))
+                self._hold(body, self._relative(body))
 
     def opening(self, joints: Array) -> float:
         """Return 1 while nothing is held, else 0."""
@@ -141,34 +144,42 @@ class Cup:
     def recall(self, memory: Array, gripper: float) -> None:
         """Come back to a `memory`."""
         self._let_go()
-        self._sucks = gripper > 0.0
+        self.seeks = gripper > 0.0
         if memory[0] >= 0.0:
-            self._hold(self._world.bodies[int(memory[0])], memory[1:4].tolist(), memory[4:8].tolist())
+            self._hold(self._world.bodies[int(memory[0])], (memory[1:4].tolist(), memory[4:8].tolist()))
 
     def _before_mouth(self) -> int:
-        """Return the nearest body that lies flat before the mouth and can move, or -1."""
-        client = self._world.client
-        mouth = pybullet.getLinkState(self._body, self._link, 0, 1, client)
-        x, y, z, w = mouth[5]
-        reach = (2 * (x * z + y * w), 2 * (y * z - x * w), 1 - 2 * (x * x + y * y))
+        """Return the nearest body that lies flat before the mouth's centre and can move, or -1."""
+        client, world = self._world.client, self._world
+        centre, turn = pybullet.getLinkState(self._body, self._link, 0, 1, client)[4:6]
+        ahead = kinematics.matrix(turn)[:, 2]
         found = []
-        for body in self._world.bodies:
-            for point in pybullet.getClosestPoints(self._body, body, CUP_GAP_M, self._link, -1, physicsClientId=client):
-                flat = -sum(a * b for a, b in zip(point[7], reach, strict=True)) > CUP_COSINE
-                if flat and pybullet.getDynamicsInfo(body, -1, client)[0] > 0.0:
-                    found.append((point[8], body))
-        return min(found)[1] if found else -1
+        for body in world.bodies:
+            if world.built[body].slide or pybullet.getDynamicsInfo(body, -1, client)[0] <= 0.0:
+                continue
+            position, quaternion = pybullet.getBasePositionAndOrientation(body, client)
+            away = np.array(centre) - position
+            if float(away @ away) > _FAR_M**2:
+                continue
+            rotation = kinematics.matrix(quaternion)
+            gaps = [_gap(shape, rotation.T @ away, rotation.T @ ahead) for shape in world.built[body].shapes]
+            found.append((min(gaps), body))
+        gap, body = min(found, default=(math.inf, -1))
+        return body if gap <= CUP_GAP_M else -1
 
-    def _relative(self, body: int) -> tuple[Sequence[float], Sequence[float]]:
-        """Return a body's pose in the cup's frame."""
+    def _relative(self, body: int) -> Pose:
+        """Return a body's pose in the frame of the cup's centre of mass, the one that constraints count from."""
         client = self._world.client
-        mouth = pybullet.getLinkState(self._body, self._link, 0, 1, client)
-        inverse = pybullet.invertTransform(mouth[4], mouth[5])
+        cup = pybullet.getLinkState(self._body, self._link, 0, 1, client)
         pose = pybullet.getBasePositionAndOrientation(body, client)
-        position, quaternion = pybullet.multiplyTransforms(*inverse, *pose)
-        return position, quaternion
+        relative: Pose = pybullet.multiplyTransforms(*pybullet.invertTransform(*cup[:2]), *pose)
+        return relative
 
-    def _hold(self, body: int, position: Sequence[float], quaternion: Sequence[float]) -> None:
+    def _slipped(self) -> bool:
+        """Return whether what is held has been pulled off the mouth."""
+        return math.dist(self._relative(self.holding)[0], self._grip[0]) > CUP_SLIP_M
+
+    def _hold(self, body: int, grip: Pose) -> None:
         client = self._world.client
         self._joint = pybullet.createConstraint(
             self._body,
@@ -177,16 +188,38 @@ class Cup:
             -1,
             pybullet.JOINT_FIXED,
             [0, 0, 0],
-            position,
+            grip[0],
             [0, 0, 0],
-            quaternion,
+            grip[1],
             [0, 0, 0, 1],
             physicsClientId=client,
         )
         pybullet.changeConstraint(self._joint, maxForce=CUP_FORCE_N, physicsClientId=client)
-        self.holding, self._grip = body, (position, quaternion)
+        self.holding, self._grip = body, grip
 
     def _let_go(self) -> None:
         if self.holding >= 0:
             pybullet.removeConstraint(self._joint, physicsClientId=self._world.client)
         self._joint = self.holding = -1
+
+
+def _gap(shape: Shape, mouth: Array, ahead: Array) -> float:
+    """Return how far before a cup's mouth a flat face of a shape lies, m; infinity where none does.
+
+    Args:
+        shape: of the body.
+        mouth: shape (3,), m, the mouth's centre in the body's frame.
+        ahead: shape (3,), the direction in which it sucks, in the body's frame.
+    """
+    inward = kinematics.yaw_matrix(-shape.yaw)
+    centre, along = inward @ (mouth - shape.position), inward @ ahead
+    axis = int(np.argmax(np.abs(along)))
+    if abs(along[axis]) < CUP_COSINE or (shape.kind == "cylinder" and axis != 2):
+        return math.inf
+    gap = float((math.copysign(0.5 * shape.size[axis], -along[axis]) - centre[axis]) / along[axis])
+    point = centre + gap * along
+    if shape.kind == "cylinder":
+        over = math.hypot(point[0], point[1]) < 0.5 * shape.size[0]
+    else:
+        over = all(abs(point[side]) < 0.5 * shape.size[side] for side in range(3) if side != axis)
+    return gap if over and gap > -_PRESSED_M else math.inf

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from shopfloor.envs.hand import MAX_OPENING_M
+from shopfloor.envs.hand import CUP_GAP_M, MAX_OPENING_M
 from shopfloor.envs.robot import FULL_SCALE_M, FULL_SCALE_RAD
 
 FOLLOW = 0.9  # share of its lag that the tool makes up in one control step
@@ -68,6 +68,7 @@ class Scene:
         part: the named part nearest to the tool.
         things: everything that is present.
         rest: entries of the state observation after the first arm's.
+        cup: whether the hand is a suction cup; `opening` is then 1 while it holds nothing, else 0.
     """
 
     tool: list[float]
@@ -79,6 +80,7 @@ class Scene:
     part: Thing
     things: list[Thing]
     rest: list[float] = field(default_factory=list)
+    cup: bool = False
 
     @property
     def gap(self) -> float:
@@ -113,7 +115,7 @@ class Scene:
 
     def advance(self, action: Decision, width: float) -> None:
         """Move the model by one action; `width` is the part's where the fingers touch it, m."""
-        held = self.grips(width)
+        held = self.closing and self.opening < 0.5 if self.cup else self.grips(width)
         between = self.gap < 0.03
         before, before_yaw = list(self.tool), self.yaw
         for axis in range(3):
@@ -122,7 +124,9 @@ class Scene:
         self.target_yaw += action[5] * FULL_SCALE_RAD
         self.yaw += FOLLOW * (self.target_yaw - self.yaw)
         self.closing = action[6] > 0.0
-        if self.closing:
+        if self.cup:
+            self.opening = 0.0 if self.closing and (held or self._before_cup()) else 1.0
+        elif self.closing:
             self.opening = max(width if between else 0.0, self.opening - FINGER_STEP_M)
         else:
             self.opening = min(MAX_OPENING_M, self.opening + FINGER_STEP_M)
@@ -134,6 +138,11 @@ class Scene:
             s, c = math.sin(half), math.cos(half)
             qx, qy = self.part.quaternion[:2]
             self.part.quaternion = [c * qx - s * qy, c * qy + s * qx, c * qz + s * qw, c * qw - s * qz]
+
+    def _before_cup(self) -> bool:
+        """Return whether the cup's mouth is at the top of the part."""
+        x, y, z = (self.tool[axis] - self.part.position[axis] for axis in range(3))
+        return math.hypot(x, y) < 0.5 * min(self.part.size) and abs(z - 0.5 * self.part.height) < CUP_GAP_M
 
 
 def wrap(angle: float, period: float) -> float:
