@@ -119,7 +119,7 @@ UNSEEN_PHRASES = (
 INSTRUCTIONS = {f"{order} carton": tuple(text.format(order) for text in PHRASES) for order in ORDERS}
 UNSEEN = {f"{order} carton": tuple(text.format(order) for text in UNSEEN_PHRASES) for order in ORDERS}
 CAMERAS = (
-    Camera("front", eye=(0.98, -0.02, 0.72), target=(0.445, -0.02, 0.0), fov_deg=48.0),
+    Camera("front", eye=(0.90, -0.02, 0.84), target=(0.47, -0.02, 0.0), fov_deg=52.0),
     Camera("wrist", eye=(0.085, 0.0, 0.085), target=(0.02, 0.0, 0.0), fov_deg=80.0, on_tool=True),
 )
 
