@@ -24,13 +24,15 @@ TIP_M = 0.0073  # the fingertips below the tool
 TIP_HALF_M = (0.0088, 0.0144)  # beside it along its x and y axis, while closed
 GRIP_ABOVE_M = 0.006  # the part's middle
 HELD_M = 0.006  # the opening differs from the part's width by less than that
+TILTED = 1.15  # a part that is taller than that, times its edge, may be held across an edge
 OVER_M = KNOB_TOP_M + TIP_M + 0.012  # tool on the way, without a part
 CARRY_M = 0.060  # lower side of the part on the way
 ABOVE_RIM_M = 0.005  # until part and nest are in line
 IN_LINE_M, IN_TURN, TURN_ARM_M = 0.0008, 0.02, 0.02
-THREADED_M = 0.003
+THREADED_M = 0.002  # off the nest's middle, low: it goes on down; further off it is jammed and comes up again
 LET_GO_M = 0.003  # above where it comes to rest
 OUT_M = 0.006  # fingertips above the part before they close and go on
+SET_DOWN_M = 0.030  # slowly from that far above the mat: a part that is banged down tips over
 AT_EDGE_M = 0.006  # how near a part has to come to its goal: what is left to go
 PUSH_Z_M = DOOR_Z_M + 0.016  # the fingers are wider 10 mm above the tool: the knob ends below that
 STANDOFF_M = 0.012  # between fingertips and knob when they come down beside it
@@ -44,7 +46,8 @@ def decide(scene: Scene) -> tuple[Decision, float]:
     part, width = scene.part, scene.part.size[0]
     nest, door = scene.goal("fixture"), scene.goal("door")
     along = _local(nest, door.position)[0]
-    held = scene.closing and abs(scene.opening - width) < HELD_M and scene.gap < 0.025
+    slack = HELD_M if part.height < TILTED * part.size[2] else 0.5 * width
+    held = scene.closing and abs(scene.opening - width) < slack and scene.gap < 0.025
     x, y = _local(nest, part.position)
     seated = math.hypot(x, y) < 0.008 and part.position[2] < FLOOR_M + 0.5 * part.size[2] + LET_GO_M
     if _lit(scene, "amber lamp"):
@@ -178,7 +181,8 @@ def _to_mat(scene: Scene) -> Decision:
     off = (mat.position[0] - part.position[0], mat.position[1] - part.position[1])
     clear = mat.size[2] + 0.3 * LET_GO_M
     height = clear + min(CARRY_M - clear, 2.0 * max(0.0, math.hypot(*off) - AT_EDGE_M))
-    return _bring(scene, off, _turn(scene, mat), height, FAST)
+    near = part.position[2] - 0.5 * part.size[2] < mat.size[2] + SET_DOWN_M
+    return _bring(scene, off, _turn(scene, mat), height, SLOW if near else FAST)
 
 
 def _bring(scene: Scene, off: tuple[float, float], turn: float, height: float, speed: float) -> Decision:
