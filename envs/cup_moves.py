@@ -15,7 +15,7 @@ BESIDE_M, SLOW = 0.05, 0.5  # above its place a box comes down beside others: sl
 TURN_ARM_M = 0.04  # makes a turn a distance
 WAIT_M = 0.03  # further above what passes below
 STEEP = 12.0  # how much higher than its place a box stays, per distance from it
-MAX_TURN = 2.2  # of the tool, rad
+TURNS = (-1.7, 3.0)  # of the tool against the direction of its place, rad: the Panda's last joint stays off its limits
 
 
 def top(thing: Thing) -> Vector:
@@ -83,8 +83,9 @@ def put(scene: Scene, part: Thing, place: Vector, yaw: float, *, wait: bool = Fa
     """
     off = [place[axis] - part.position[axis] for axis in range(3)]
     turn = wrap(yaw - part.yaw, math.pi)
-    if abs(scene.yaw + turn) > MAX_TURN:
-        turn -= math.copysign(math.pi, turn)
+    ahead = scene.yaw + turn - math.atan2(place[1], place[0])
+    if not TURNS[0] < ahead < TURNS[1]:
+        turn += math.pi if ahead < TURNS[0] else -math.pi
     distance = math.hypot(off[0], off[1])
     astray = distance + TURN_ARM_M * abs(turn)
     above = part.position[2] - place[2]
