@@ -242,9 +242,7 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
             )
         command = self._put(actions)
         self._ready = False
-        for worker in self._workers:
-            self._send(worker, command)
-        changed = self._gather("step")
+        changed = self._exchange("step", command)
         self._ready = True
         if changed or not self._batched:
             for row, info in changed.items():
@@ -284,6 +282,10 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
         if len(each) != self.num_envs:
             raise InvalidInputError(f"{self._cell}: {len(each)} values of {name!r}; expected {self.num_envs}.")
         self._ask("set", name, each)
+
+    def process_ids(self) -> list[int]:
+        """Return the ids of the worker processes."""
+        return [worker.process.pid for worker in self._workers]
 
     @property  # type: ignore[misc]  # read-only, as Gymnasium's own vectors
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]  # as Gymnasium's own vectors
@@ -367,10 +369,16 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
             message = bytes(ForkingPickler.dumps((name, arguments)))
         except Exception as error:
             raise InvalidInputError(f"{self._cell}: {arguments!r} cannot be sent to a worker: {error}") from error
+        return self._exchange(name, MESSAGE, message)
+
+    def _exchange(self, command: str, *messages: bytes) -> dict[int, Any]:
+        """Send the same to all workers; return their answers, per copy."""
+        # A Ctrl-C from here on would leave answers behind that the next command takes for its own.
+        self._broken = f"{self._cell}: {command!r} was interrupted."
         for worker in self._workers:
-            self._send(worker, MESSAGE)
-            self._send(worker, message)
-        return self._gather(name)
+            for message in messages:
+                self._send(worker, message)
+        return self._gather(command)
 
     def _send(self, worker: _Process, data: bytes) -> None:
         try:
@@ -395,6 +403,7 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
                 answers.update(content or {})
             else:
                 failure = failure or content
+        self._broken = ""
         if failure is not None:
             raise _rebuilt(*failure)
         return answers

@@ -26,10 +26,6 @@ CELL = cell_episodes.CELLS[0]
 OPTIONS = {"cameras": (), "privileged": True}
 
 
-def pids(vec):
-    return [worker.process.pid for worker in vec._workers]
-
-
 def batches(vec, steps, seed=0):
     rng = np.random.default_rng(seed)
     return [rng.uniform(-1, 1, vec.action_space.shape).astype(np.float32) for _ in range(steps)]
@@ -72,7 +68,7 @@ def pair():
 def test_trajectories_are_those_of_single_cells(num_envs, workers):
     options = {"cameras": ("front",), "image_size": (16, 24), "privileged": True}
     with made(CELL, num_envs, workers=workers, **options) as vec:
-        assert len(pids(vec)) == workers
+        assert len(vec.process_ids()) == workers
         single = [make_cell(CELL, **options) for _ in range(num_envs)]
         seen, infos = vec.reset(seed=600_000)
         for row, cell in enumerate(single):
@@ -259,9 +255,24 @@ def test_a_dead_worker_is_an_error_and_the_others_end():
 def test_a_hanging_worker_is_an_error_after_the_time_given():
     with made(CELL, 1, timeout_s=0.5, **OPTIONS) as vec:
         vec.reset(seed=0)
-        os.kill(pids(vec)[0], signal.SIGSTOP)
+        os.kill(vec.process_ids()[0], signal.SIGSTOP)
         with pytest.raises(InfrastructureError, match=r"no answer to 'step' within 0.5 s and was killed"):
             vec.step(batches(vec, 1)[0])
+
+
+def test_an_interrupted_step_leaves_no_answers_for_the_next(monkeypatch):
+    with made(CELL, 1, **OPTIONS) as vec:
+        vec.reset(seed=0)
+
+        def interrupt(_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(vec._workers[0].connection, "_recv", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            vec.step(batches(vec, 1)[0])
+        monkeypatch.undo()
+        with pytest.raises(InfrastructureError, match=r"'step' was interrupted\. This vector cannot go on"):
+            vec.reset(seed=0)
 
 
 def test_closing_ends_the_workers():
