@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,11 @@ class Item:
     rgb: tuple[float, float, float]
     is_goal: bool = False
     belongs_to: str = ""
+
+    def scaled(self, factor: float) -> Item:
+        """Return the same in another size."""
+        x, y, z = self.size
+        return replace(self, size=(x * factor, y * factor, z * factor))
 
 
 @dataclass(frozen=True)
