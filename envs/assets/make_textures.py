@@ -9,7 +9,9 @@ import numpy.typing as npt
 from PIL import Image
 
 TARGET = Path(__file__).parent / "textures"
-SIZE_PX = 128
+SIZE_PX = 128  # of the pattern
+REPEATS = 8  # which makes a texel 3 mm and a stripe 10 cm
+COLOURS = 32  # small files; written as RGB, since PyBullet reads few kinds of PNG
 
 Grey = npt.NDArray[np.float64]
 
@@ -50,7 +52,8 @@ def main() -> None:
     """Write the files."""
     TARGET.mkdir(exist_ok=True)
     for name, picture in textures().items():
-        Image.fromarray(picture).save(TARGET / f"{name}.png", optimize=True)
+        whole = Image.fromarray(np.tile(picture, (REPEATS, REPEATS, 1)))
+        whole.quantize(COLOURS, dither=Image.Dither.NONE).convert("RGB").save(TARGET / f"{name}.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import math
 
 from shopfloor.envs.scene import Decision, Scene, grasp_yaw
 
-VERSION = "1"
+VERSION = "2"
 
 STEP_M = 0.003  # way of the belt in one control step at its mean speed, 0.06 m/s
 LEAD_M = 0.005  # 0.08 s of it: how far the tool lags behind what it saw
@@ -20,12 +20,18 @@ RELEASE_M = 0.066
 RETREAT_M = 0.16
 INSIDE_M = 0.055  # from the bin's middle
 CENTRED_M = 0.025
-GOALS = {"red box": "red bin", "green can": "green bin", "blue block": "blue bin"}
+BIN_OF = {
+    "red box": "red bin",
+    "green can": "green bin",
+    "blue block": "blue bin",
+    "green box": "green bin",
+    "red can": "red bin",
+}
 
 
 def decide(scene: Scene) -> tuple[Decision, float]:
     """Return the action and the part's width between the fingers, m."""
-    part, goal = scene.part.position, scene.goal(GOALS[scene.part.name]).position
+    part, goal = scene.part.position, scene.goal(BIN_OF[scene.part.name]).position
     yaw, width = grasp_yaw(scene.part, scene.yaw, max_width=0.045)
     to_bin = (goal[0] - part[0], goal[1] - part[1])
     off_centre = max(abs(to_bin[0]), abs(to_bin[1]))

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 
-from shopfloor.envs.scene import Decision, Scene, wrap
+from shopfloor.envs.scene import Decision, Scene, Thing, wrap
 
-VERSION = "1"
+VERSION = "2"
 
 FLOOR_M = 0.006  # of the slot, above the table
 GRIP_ABOVE_M = 0.014  # the part's centre
@@ -22,11 +22,18 @@ LET_GO_M = 0.006  # above the slot's floor
 ALIGNED_M = 0.0045
 FUNNEL, ON_LINE_M = 8.0, 0.0035  # height above the seat per metre off the slot, and what counts as on it
 SLOW = 0.3  # speed into the slot, in full scales
+SLOT_OF = {
+    "orange gearbox": "slot",
+    "purple motor": "slot",
+    "green valve": "square slot",
+    "blue relay": "narrow slot",
+    "red relay": "narrow slot",
+}
 
 
 def decide(scene: Scene) -> tuple[Decision, float]:
     """Return the action and the part's width between the fingers, m."""
-    part, slot, width = scene.part.position, scene.goal().position, scene.part.size[1]
+    part, slot, width = scene.part.position, _slot(scene).position, scene.part.size[1]
     to_slot = (slot[0] - part[0], slot[1] - part[1])
     above_floor = part[2] - FLOOR_M - 0.5 * scene.part.size[2]
     held = scene.grips(width, reach=0.03)
@@ -39,6 +46,10 @@ def decide(scene: Scene) -> tuple[Decision, float]:
     return _approach(scene), width
 
 
+def _slot(scene: Scene) -> Thing:
+    return scene.goal(SLOT_OF[scene.part.name])
+
+
 def _let_go(scene: Scene) -> Decision:
     """Open; rise once the fingers are clear of the part."""
     x, y, z = scene.target
@@ -49,7 +60,7 @@ def _let_go(scene: Scene) -> Decision:
 def _carry(scene: Scene, to_slot: tuple[float, float]) -> Decision:
     """Lift, cross over when high enough while turning, come down once aligned."""
     held_turn = wrap(scene.part.yaw - scene.yaw, math.pi)
-    turn = wrap(scene.goal().yaw, math.pi) - held_turn - scene.yaw
+    turn = wrap(_slot(scene).yaw, math.pi) - held_turn - scene.yaw
     distance = math.hypot(*to_slot)
     seat = scene.tool[2] - scene.part.position[2] + FLOOR_M + 0.5 * scene.part.size[2] + 0.002
     astray = distance + 0.03 * abs(turn)

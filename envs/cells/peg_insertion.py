@@ -9,12 +9,15 @@ Success: the named peg stands in the hole, at least 80 % of the hole's depth bel
 upright, slower than 5 mm/s, no other peg in the hole, gripper open and clear, for 0.5 s.
 Failure: another peg in the hole (`wrong_part`), the named peg off the table or lying where a tool that points down
 cannot stand it up again (`dropped`) or left where the tool cannot come (`out_of_reach`), time (`timeout`).
+Levels, where they differ from `nominal`: at `easy` there are 2 mm of room on each side and the block turns by no more
+than 0.25 rad; at `hard` 0.5 mm on each side, in a hole of 36 instead of 30 mm.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -26,34 +29,32 @@ from shopfloor.envs.cells.peg_insertion_expert import FLOOR_M, GRIP_ABOVE_M, SAM
 from shopfloor.envs.engine import pybullet
 from shopfloor.envs.experts import ScriptedExpert
 from shopfloor.envs.robot import Arm
-from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, ToolPose, Verdict
+from shopfloor.envs.scatter import scatter, spots_near
+from shopfloor.envs.task import HOLD_STEPS, LEVELS, REST_M_S, Item, Task, ToolPose, Verdict
 from shopfloor.envs.world import Shape, World
 
 Array = npt.NDArray[np.float64]
 
 CELL_ID = "shopfloor/PegInsertion-v0"
 PEG_M, PEG_HEIGHT_M = 0.030, 0.080
-CLEARANCE_M = 0.001  # on each side
-HOLE_M, DEPTH_M = PEG_M + 2 * CLEARANCE_M, 0.030
-BLOCK_M, BLOCK_HEIGHT_M = 0.090, FLOOR_M + DEPTH_M
+BLOCK_M = 0.090
 PEGS_LOW, PEGS_HIGH = (0.35, -0.22), (0.65, 0.04)
 BLOCK_LOW, BLOCK_HIGH = (0.42, 0.17), (0.58, 0.23)
-BLOCK_YAW = 0.5
 SPACING_M = 0.105
 PEG_MASS_KG = 0.1
 INERTIA_SCALE = 5.0  # as in Kitting: a gripped part then hardly creeps about the line between the fingers
 CLEAR_M, OPEN_M = 0.050, 0.060  # tool to peg and between the fingers, once let go
 SLOW_M_S = 0.02
-INSERTED_M, UPRIGHT_COSINE = 0.8 * DEPTH_M, math.cos(math.radians(3.0))
+INSERTED, UPRIGHT_COSINE = 0.8, math.cos(math.radians(3.0))
 LYING_COSINE = math.cos(math.radians(45.0))
 FLOOR_RGB = (0.10, 0.11, 0.13)
 
-ITEMS = (
+PEGS = (
     Item("orange peg", (PEG_M, PEG_M, PEG_HEIGHT_M), (0.95, 0.50, 0.10)),
     Item("green peg", (PEG_M, PEG_M, PEG_HEIGHT_M), (0.20, 0.62, 0.25)),
     Item("blue peg", (PEG_M, PEG_M, PEG_HEIGHT_M), (0.15, 0.30, 0.85)),
-    Item("hole", (BLOCK_M, BLOCK_M, BLOCK_HEIGHT_M), (0.80, 0.84, 0.86), is_goal=True),
 )
+BLOCK_RGB = (0.80, 0.84, 0.86)
 PHRASES = (
     "Insert the {} into the hole.",
     "Put the {} into the hole of the block.",
@@ -61,11 +62,54 @@ PHRASES = (
     "Pick up the {} and insert it into the block.",
     "The {} belongs in the hole.",
 )
-INSTRUCTIONS = {item.name: tuple(text.format(item.name) for text in PHRASES) for item in ITEMS if not item.is_goal}
+UNSEEN_PHRASES = (
+    "Plug the block's opening with the {}.",
+    "Lower the {} down the hole until it stands on the bottom.",
+    "Only the {} fits our plan: sink it in the block.",
+)
+INSTRUCTIONS = {item.name: tuple(text.format(item.name) for text in PHRASES) for item in PEGS}
+UNSEEN = {item.name: tuple(text.format(item.name) for text in UNSEEN_PHRASES) for item in PEGS}
 CAMERAS = (
     Camera("front", eye=(0.88, 0.005, 0.62), target=(0.455, 0.005, 0.0), fov_deg=46.0),
     Camera("wrist", eye=(0.085, 0.0, 0.085), target=(0.02, 0.0, 0.0), fov_deg=80.0, on_tool=True),
 )
+
+
+@dataclass(frozen=True)
+class Level:
+    """What differs between levels.
+
+    Attributes:
+        clearance_m: on each side of a peg of the usual size.
+        depth_m: of the hole.
+        block_yaw: largest, rad.
+    """
+
+    clearance_m: float = 0.001
+    depth_m: float = 0.030
+    block_yaw: float = 0.5
+
+    @property
+    def hole_m(self) -> float:
+        """Edge of the hole."""
+        return PEG_M + 2 * self.clearance_m
+
+    @property
+    def height_m(self) -> float:
+        """Of the block."""
+        return FLOOR_M + self.depth_m
+
+    @property
+    def block(self) -> Item:
+        """The goal."""
+        return Item("hole", (BLOCK_M, BLOCK_M, self.height_m), BLOCK_RGB, is_goal=True)
+
+
+LEVEL = {
+    "easy": Level(clearance_m=0.002, block_yaw=0.25),
+    "nominal": Level(),
+    "hard": Level(clearance_m=0.0005, depth_m=0.036),
+}
 
 
 class PegInsertion(Task):
@@ -77,64 +121,65 @@ class PegInsertion(Task):
     start_low: Array = np.array([0.44, -0.06, 0.17])
     start_high: Array = np.array([0.54, 0.06, 0.22])
     cameras: tuple[Camera, ...] = CAMERAS
-    items: tuple[Item, ...] = ITEMS
+    items: tuple[Item, ...]
     instructions: Mapping[str, tuple[str, ...]] = INSTRUCTIONS
-    grip_m = PEG_M
+    unseen_instructions: Mapping[str, tuple[str, ...]] = UNSEEN
+    levels = LEVELS
     displaces = teleports = True
+    part_scales = (0.85, 0.95)  # of the length: a peg as thick fits
 
     def __init__(self) -> None:
         """Start with nothing built."""
         self.bodies: tuple[int, ...] = ()
-        self.present = np.ones(len(ITEMS), dtype=bool)
-        self.named = ITEMS[0].name
+        self.named = PEGS[0].name
         self.named_body = -1
         self._named_index = 0
         self._held_steps = 0
         self._wrong_steps = 0
         self._floor = -1
+        self.set_level("nominal")
+        self.present = np.ones(len(self.items), dtype=bool)
+
+    def set_level(self, level: str) -> None:
+        """Change to one of `levels`; takes effect with the next `build` and `reset`."""
+        super().set_level(level)
+        self._job = LEVEL[level]
+        self.items = (*PEGS, self._job.block)
 
     def build(self, world: World) -> None:
         """Add three pegs and the block: four boxes around the hole, and its dark floor."""
-        pegs = [_add_peg(world, item) for item in ITEMS[:3]]
-        wall, height = 0.5 * (BLOCK_M - HOLE_M), BLOCK_HEIGHT_M
-        middle = 0.5 * (HOLE_M + wall)
+        sized = [replace(item, size=(PEG_M, PEG_M, PEG_HEIGHT_M * self.part_scale)) for item in PEGS]
+        self.items = (*sized, self._job.block)
+        self.grip_m, _, self._long = sized[0].size
+        pegs = [_add_peg(world, item) for item in sized]
+        hole, height = self._job.hole_m, self._job.height_m
+        wall = 0.5 * (BLOCK_M - hole)
+        middle = 0.5 * (hole + wall)
         shapes = []
         for sign in (-1, 1):
             shapes.append(Shape("box", (wall, BLOCK_M, height), (sign * middle, 0.0, height / 2)))
-            shapes.append(Shape("box", (HOLE_M, wall, height), (0.0, sign * middle, height / 2)))
-        block = world.add(shapes, [(*ITEMS[3].rgb, 1.0)] * len(shapes), 0.0)
-        self._floor = world.add([Shape("box", (HOLE_M, HOLE_M, FLOOR_M))], [(*FLOOR_RGB, 1.0)], 0.0)
+            shapes.append(Shape("box", (hole, wall, height), (0.0, sign * middle, height / 2)))
+        block = world.add(shapes, [(*BLOCK_RGB, 1.0)] * len(shapes), 0.0)
+        self._floor = world.add([Shape("box", (hole, hole, FLOOR_M))], [(*FLOOR_RGB, 1.0)], 0.0)
         self.bodies = (*pegs, block)
 
     def reset(self, world: World, rng: np.random.Generator) -> None:
         """Scatter the pegs and place the block."""
         self.recall(np.array([rng.integers(3), 0, 0]))
-        spots: list[Array] = []
-        while len(spots) < 3:
-            spot = rng.uniform(PEGS_LOW, PEGS_HIGH)
-            if all(float(np.hypot(*(spot - other))) > SPACING_M for other in spots):
-                spots.append(spot)
+        spots = scatter(PEGS_LOW, PEGS_HIGH, 3, SPACING_M, rng)
         for body, (x, y) in zip(self.bodies, spots, strict=False):
-            world.place(body, (x, y, 0.5 * PEG_HEIGHT_M), _turn(rng.uniform(-0.5, 0.5) * SAME_TURN))
+            world.place(body, (x, y, 0.5 * self._long), _turn(rng.uniform(-0.5, 0.5) * SAME_TURN))
         x, y = rng.uniform(BLOCK_LOW, BLOCK_HIGH)
-        turn = _turn(rng.uniform(-BLOCK_YAW, BLOCK_YAW))
+        turn = _turn(rng.uniform(-self._job.block_yaw, self._job.block_yaw))
         world.place(self.bodies[3], (x, y, 0.0), turn)
         world.place(self._floor, (x, y, 0.5 * FLOOR_M), turn)
 
     def free_spots(self, world: World, low_m: float, high_m: float, rng: np.random.Generator) -> list[Array]:
         """List places near the named peg where it stands with room for the fingers."""
         named = self._named_index
-        pose = world.poses[named].copy()
         others = [world.poses[index, :2] for index in range(3) if index != named]
-        spots = []
-        for _ in range(24):
-            angle, distance = rng.uniform(-math.pi, math.pi), rng.uniform(low_m, high_m)
-            spot = pose.copy()
-            spot[:2] += distance * np.array([math.cos(angle), math.sin(angle)])
-            inside = (spot[:2] >= PEGS_LOW).all() and (spot[:2] <= PEGS_HIGH).all()
-            if inside and all(float(np.hypot(*(spot[:2] - other))) > SPACING_M for other in others):
-                spots.append(spot)
-        return spots
+        rectangle = (PEGS_LOW, PEGS_HIGH)
+        return spots_near(world.poses[named], others, rectangle, (low_m, high_m), SPACING_M, rng)
 
     def judge(self, world: World, robot: Arm) -> Verdict:
         """Judge how the pegs stand to the hole."""
@@ -142,17 +187,17 @@ class PegInsertion(Task):
         peg, block = rows[named], rows[3]
         tool = robot.tool_position.tolist()
         clear = [math.dist(tool, row[:3]) > CLEAR_M for row in rows[:3]]
-        depths = [_depth(row, block) for row in rows[:3]]
+        depths = [self._depth(row, block) for row in rows[:3]]
         others = [index for index in range(3) if index != named and depths[index] > 0.0]
         speed, upright = math.hypot(*peg[7:10]), _upright(peg)
-        inserted = depths[named] >= INSERTED_M and upright > UPRIGHT_COSINE
+        inserted = depths[named] >= INSERTED * self._job.depth_m and upright > UPRIGHT_COSINE
         done = inserted and not others and clear[named] and robot.opening_m > OPEN_M and speed < REST_M_S
         self._held_steps = self._held_steps + 1 if done else 0
         self._wrong_steps = self._wrong_steps + 1 if any(clear[index] for index in others) else 0
         if self._held_steps >= HOLD_STEPS:
             return Verdict("done", success=True)
         failure = ""
-        left = peg[2] < 0.5 * PEG_HEIGHT_M + 0.02 and clear[named] and speed < SLOW_M_S
+        left = peg[2] < 0.5 * self._long + 0.02 and clear[named] and speed < SLOW_M_S
         if peg[2] < -0.02 or (left and upright < LYING_COSINE):
             failure = "dropped"
         elif self._wrong_steps >= HOLD_STEPS:
@@ -162,10 +207,21 @@ class PegInsertion(Task):
         if inserted:
             return Verdict("release", failure=failure)
         if math.dist(tool, peg[:3]) < 0.035 and robot.gripper > 0.0:
-            lifted = peg[2] > 0.5 * PEG_HEIGHT_M + 0.01
+            lifted = peg[2] > 0.5 * self._long + 0.01
             stage = "insert" if depths[named] > 0.0 else "carry" if lifted else "grasp"
             return Verdict(stage, failure=failure)
         return Verdict("approach", failure=failure)
+
+    def _depth(self, pose: Sequence[float], block: Sequence[float]) -> float:
+        """Return how far the middle of a peg's lower end is below the rim, m; 0 where it is not in the hole."""
+        x, y, z, w = pose[3:7]
+        axis = (2.0 * (x * z + y * w), 2.0 * (y * z - x * w), 1.0 - 2.0 * (x * x + y * y))
+        half = math.copysign(0.5 * self._long, axis[2])
+        dx, dy, low = (pose[index] - half * axis[index] - block[index] for index in range(3))
+        yaw = _yaw(block)
+        along, across = dx * math.cos(yaw) + dy * math.sin(yaw), dy * math.cos(yaw) - dx * math.sin(yaw)
+        inside = abs(along) < 0.5 * self._job.hole_m and abs(across) < 0.5 * self._job.hole_m
+        return max(0.0, self._job.height_m - low) if inside else 0.0
 
     def grasp_pose(self, world: World) -> ToolPose:
         """Return the tool pose that grips the named peg above its middle; only used where it stands upright."""
@@ -175,7 +231,7 @@ class PegInsertion(Task):
     def release_pose(self, world: World) -> ToolPose:
         """Return the tool pose at which the named peg stands in the hole."""
         block = world.poses[3]
-        height = FLOOR_M + 0.5 * PEG_HEIGHT_M + GRIP_ABOVE_M
+        height = FLOOR_M + 0.5 * self._long + GRIP_ABOVE_M
         return ToolPose(block[:3] + np.array([0.0, 0.0, height]), _yaw(block.tolist()))
 
     def memory(self) -> Array:
@@ -185,7 +241,7 @@ class PegInsertion(Task):
     def recall(self, memory: Array) -> None:
         """Come back to `memory`."""
         self._named_index, self._held_steps, self._wrong_steps = (int(value) for value in memory)
-        self.named = ITEMS[self._named_index].name
+        self.named = self.items[self._named_index].name
         self.named_body = self.bodies[self._named_index]
 
 
@@ -210,18 +266,6 @@ def _upright(pose: Sequence[float]) -> float:
     return abs(1.0 - 2.0 * (pose[3] ** 2 + pose[4] ** 2))
 
 
-def _depth(pose: Sequence[float], block: Sequence[float]) -> float:
-    """Return how far the middle of a peg's lower end is below the rim of the hole, m; 0 where it is not in the hole."""
-    x, y, z, w = pose[3:7]
-    axis = (2.0 * (x * z + y * w), 2.0 * (y * z - x * w), 1.0 - 2.0 * (x * x + y * y))
-    half = math.copysign(0.5 * PEG_HEIGHT_M, axis[2])
-    dx, dy, low = (pose[index] - half * axis[index] - block[index] for index in range(3))
-    yaw = _yaw(block)
-    along, across = dx * math.cos(yaw) + dy * math.sin(yaw), dy * math.cos(yaw) - dx * math.sin(yaw)
-    inside = abs(along) < 0.5 * HOLE_M and abs(across) < 0.5 * HOLE_M
-    return max(0.0, BLOCK_HEIGHT_M - low) if inside else 0.0
-
-
 def make(**options: object) -> WorkCell:
     """Build the cell; see `shopfloor.envs.description.CellOptions` for the options."""
     return WorkCell(CELL_ID, PegInsertion(), **options)
@@ -229,4 +273,4 @@ def make(**options: object) -> WorkCell:
 
 def expert(execute: int = 1) -> ScriptedExpert:
     """Return the scripted expert; `execute` is how many actions of a chunk callers run."""
-    return ScriptedExpert(CELL_ID, VERSION, INSTRUCTIONS, decide, execute)
+    return ScriptedExpert(CELL_ID, VERSION, INSTRUCTIONS, decide, execute, unseen=UNSEEN)

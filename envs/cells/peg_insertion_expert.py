@@ -11,7 +11,7 @@ import math
 
 from shopfloor.envs.scene import Decision, Scene, wrap
 
-VERSION = "1"
+VERSION = "2"
 
 FLOOR_M = 0.006  # of the hole, above the table
 SAME_TURN = 0.5 * math.pi
@@ -30,6 +30,7 @@ RISE_M = 0.03  # more than that on the way
 IN_LINE_M, THREADED_M = 0.0008, 0.0025  # off the hole's middle: to start down, and on the way down
 IN_TURN, TURN_ARM_M = 0.03, 0.02  # rad off the hole's yaw to start down; length that makes a turn a distance
 LET_GO_M, LET_GO_LEAN = 0.004, math.radians(2.0)  # above the floor; off the vertical
+SLID_M, SLID_LEAN = 0.003, math.radians(6.0)  # the hand slides down a peg that a wide hole lets lean: it is let go
 RETREAT_M = 0.20
 SLOW = 0.3  # speed into the hole, in full scales
 
@@ -45,7 +46,7 @@ def decide(scene: Scene) -> tuple[Decision, float]:
     # A jammed peg slips up between the fingers: letting go lets it drop.
     slip = max(0.0, GRIP_ABOVE_M - (scene.tool[2] - scene.part.position[2])) if held else 0.0
     low = tip[2] - FLOOR_M < LET_GO_M + slip and math.hypot(*off) < THREADED_M
-    if low and lean < LET_GO_LEAN:
+    if low and lean < (SLID_LEAN if slip > SLID_M else LET_GO_LEAN):
         return _let_go(scene), width
     if held:
         return _carry(scene, tip, off), width

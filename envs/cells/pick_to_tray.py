@@ -6,12 +6,16 @@ tray's centre on 16 x 8 cm; the named part; the phrasing; where the tool starts;
 Success: the named part, and nothing else, lies in the tray, slower than 5 mm/s, gripper open and clear, for 0.5 s.
 Failure: another part in its place (`wrong_part`), the named part off the table (`dropped`) or left where the tool
 cannot come (`out_of_reach`), time (`timeout`).
+Levels, where they differ from `nominal`: `easy` has yaws within +-15 degrees, 12 cm between parts instead of 10.5, and
+a tray of 15 instead of 13 cm; `hard` has five parts of any yaw, two of them of another's colour or shape, and a tray
+of 11 cm.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -22,27 +26,58 @@ from shopfloor.envs.cell import WorkCell
 from shopfloor.envs.cells.pick_to_tray_expert import VERSION, decide
 from shopfloor.envs.experts import ScriptedExpert
 from shopfloor.envs.robot import Arm
-from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, ToolPose, Verdict
+from shopfloor.envs.scatter import scatter, spots_near
+from shopfloor.envs.task import HOLD_STEPS, LEVELS, REST_M_S, Item, Task, ToolPose, Verdict
 from shopfloor.envs.world import Shape, World
 
 Array = npt.NDArray[np.float64]
 
 CELL_ID = "shopfloor/PickToTray-v0"
-TRAY_INNER_M, TRAY_WALL_M, TRAY_HEIGHT_M, TRAY_FLOOR_M = 0.130, 0.006, 0.028, 0.004
+TRAY_WALL_M, TRAY_HEIGHT_M, TRAY_FLOOR_M = 0.006, 0.028, 0.004
 PARTS_LOW, PARTS_HIGH = (0.34, -0.22), (0.68, 0.02)
 TRAY_LOW, TRAY_HIGH = (0.43, 0.175), (0.59, 0.255)
-CLEARANCE_M = 0.105
-MAX_YAW = math.pi / 4
 PART_MASS_KG = 0.1
 CLEAR_M, OPEN_M = 0.045, 0.06  # tool to part and between the fingers, once let go
 SLOW_M_S = 0.02
 
-ITEMS = (
+PARTS = (
     Item("red cube", (0.04, 0.04, 0.04), (0.85, 0.15, 0.15)),
     Item("green cylinder", (0.04, 0.04, 0.04), (0.15, 0.65, 0.25)),
     Item("blue bar", (0.06, 0.04, 0.04), (0.15, 0.30, 0.85)),
-    Item("tray", (TRAY_INNER_M + 2 * TRAY_WALL_M,) * 2 + (TRAY_HEIGHT_M,), (0.90, 0.80, 0.45), is_goal=True),
+    Item("red cylinder", (0.04, 0.04, 0.04), (0.85, 0.15, 0.15)),  # this and the next at `hard` only
+    Item("green bar", (0.06, 0.04, 0.04), (0.15, 0.65, 0.25)),
 )
+TRAY_RGB = (0.90, 0.80, 0.45)
+
+
+@dataclass(frozen=True)
+class Level:
+    """What differs between levels.
+
+    Attributes:
+        parts: how many of PARTS there are.
+        spacing_m: least distance between the middles of two parts.
+        max_yaw: of parts, rad.
+        tray_inner_m: between the walls of the tray.
+    """
+
+    parts: int = 3
+    spacing_m: float = 0.105
+    max_yaw: float = math.pi / 4
+    tray_inner_m: float = 0.130
+
+    @property
+    def items(self) -> tuple[Item, ...]:
+        """Parts and tray."""
+        size = (self.tray_inner_m + 2 * TRAY_WALL_M,) * 2 + (TRAY_HEIGHT_M,)
+        return (*PARTS[: self.parts], Item("tray", size, TRAY_RGB, is_goal=True))
+
+
+LEVEL = {
+    "easy": Level(spacing_m=0.12, max_yaw=math.pi / 12, tray_inner_m=0.150),
+    "nominal": Level(),
+    "hard": Level(parts=5, max_yaw=math.pi / 2, tray_inner_m=0.110),
+}
 PHRASES = (
     "Put the {} into the tray.",
     "Pick up the {} and place it in the tray.",
@@ -50,7 +85,13 @@ PHRASES = (
     "The {} belongs in the tray.",
     "Take the {} and drop it into the tray.",
 )
-INSTRUCTIONS = {item.name: tuple(text.format(item.name) for text in PHRASES) for item in ITEMS if not item.is_goal}
+UNSEEN_PHRASES = (
+    "Get hold of the {} and leave it lying in the tray.",
+    "Fill the tray with the {}, nothing else.",
+    "I need the {} over there in the tray.",
+)
+INSTRUCTIONS = {item.name: tuple(text.format(item.name) for text in PHRASES) for item in PARTS}
+UNSEEN = {item.name: tuple(text.format(item.name) for text in UNSEEN_PHRASES) for item in PARTS}
 CAMERAS = (
     Camera("front", eye=(0.90, 0.04, 0.62), target=(0.455, 0.04, 0.0)),
     Camera("wrist", eye=(0.075, 0.0, 0.085), target=(0.015, 0.0, 0.0), fov_deg=80.0, on_tool=True),
@@ -66,74 +107,78 @@ class PickToTray(Task):
     start_low: Array = np.array([0.44, -0.06, 0.17])
     start_high: Array = np.array([0.54, 0.06, 0.22])
     cameras: tuple[Camera, ...] = CAMERAS
-    items: tuple[Item, ...] = ITEMS
-    instructions: Mapping[str, tuple[str, ...]] = INSTRUCTIONS
-    grip_m = 0.04
+    items: tuple[Item, ...]
+    instructions: Mapping[str, tuple[str, ...]]
+    levels = LEVELS
     displaces = teleports = True
+    part_scales = (0.80, 0.92)
 
     def __init__(self) -> None:
         """Start with nothing built."""
         self.bodies: tuple[int, ...] = ()
-        self.present = np.ones(len(ITEMS), dtype=bool)
-        self.named = ITEMS[0].name
+        self.named = PARTS[0].name
         self.named_body = -1
         self._named_index = 0
         self._held_steps = 0
         self._wrong_steps = 0
+        self.set_level("nominal")
+
+    def set_level(self, level: str) -> None:
+        """Change to one of `levels`; takes effect with the next `build` and `reset`."""
+        super().set_level(level)
+        self._job = LEVEL[level]
+        self.items = self._job.items
+        self.present = np.ones(len(self.items), dtype=bool)
+        names = [item.name for item in self.items[:-1]]
+        self.instructions = {name: INSTRUCTIONS[name] for name in names}
+        self.unseen_instructions = {name: UNSEEN[name] for name in names}
 
     def build(self, world: World) -> None:
-        """Add three parts and the tray."""
+        """Add the parts and the tray."""
+        *given, tray_item = self._job.items
+        sized = [item.scaled(self.part_scale) for item in given]
+        self.items = (*sized, tray_item)
+        self.grip_m = sized[0].size[1]
         parts = [
             world.add(
                 [Shape("cylinder" if "cylinder" in item.name else "box", item.size)], [(*item.rgb, 1.0)], PART_MASS_KG
             )
-            for item in ITEMS[:3]
+            for item in sized
         ]
-        half = 0.5 * (TRAY_INNER_M + TRAY_WALL_M)
-        outer, wall, height = TRAY_INNER_M + 2 * TRAY_WALL_M, TRAY_WALL_M, TRAY_HEIGHT_M
+        inner, wall, height = self._job.tray_inner_m, TRAY_WALL_M, TRAY_HEIGHT_M
+        half, outer = 0.5 * (inner + wall), inner + 2 * wall
         shapes = [Shape("box", (outer, outer, TRAY_FLOOR_M), (0.0, 0.0, TRAY_FLOOR_M / 2))]
         shapes += [Shape("box", (wall, outer, height), (side * half, 0.0, height / 2)) for side in (-1, 1)]
-        shapes += [Shape("box", (TRAY_INNER_M, wall, height), (0.0, side * half, height / 2)) for side in (-1, 1)]
-        tray = world.add(shapes, [(*ITEMS[3].rgb, 1.0)] * len(shapes), 0.0)
+        shapes += [Shape("box", (inner, wall, height), (0.0, side * half, height / 2)) for side in (-1, 1)]
+        tray = world.add(shapes, [(*TRAY_RGB, 1.0)] * len(shapes), 0.0)
         self.bodies = (*parts, tray)
 
     def reset(self, world: World, rng: np.random.Generator) -> None:
         """Scatter the parts and place the tray."""
-        self.recall(np.array([rng.integers(3), 0, 0]))
-        spots: list[Array] = []
-        while len(spots) < 3:
-            spot = rng.uniform(PARTS_LOW, PARTS_HIGH)
-            if all(float(np.hypot(*(spot - other))) > CLEARANCE_M for other in spots):
-                spots.append(spot)
-        for body, item, (x, y) in zip(self.bodies, ITEMS, spots, strict=False):
-            yaw = rng.uniform(-MAX_YAW, MAX_YAW)
+        job = self._job
+        self.recall(np.array([rng.integers(job.parts), 0, 0]))
+        spots = scatter(PARTS_LOW, PARTS_HIGH, job.parts, job.spacing_m, rng)
+        for body, item, (x, y) in zip(self.bodies, self.items, spots, strict=False):
+            yaw = rng.uniform(-job.max_yaw, job.max_yaw)
             world.place(body, (x, y, item.size[2] / 2), (0.0, 0.0, math.sin(yaw / 2), math.cos(yaw / 2)))
-        world.place(self.bodies[3], (*rng.uniform(TRAY_LOW, TRAY_HIGH), 0.0))
+        world.place(self.bodies[-1], (*rng.uniform(TRAY_LOW, TRAY_HIGH), 0.0))
 
     def free_spots(self, world: World, low_m: float, high_m: float, rng: np.random.Generator) -> list[Array]:
         """List places near the named part where it fits with room for the fingers."""
         named = self._named_index
-        pose = world.poses[named].copy()
-        others = [world.poses[index, :2] for index in range(3) if index != named]
-        spots = []
-        for _ in range(24):
-            angle, distance = rng.uniform(-math.pi, math.pi), rng.uniform(low_m, high_m)
-            spot = pose.copy()
-            spot[:2] += distance * np.array([math.cos(angle), math.sin(angle)])
-            inside = (spot[:2] >= PARTS_LOW).all() and (spot[:2] <= PARTS_HIGH).all()
-            if inside and all(float(np.hypot(*(spot[:2] - other))) > CLEARANCE_M for other in others):
-                spots.append(spot)
-        return spots
+        others = [world.poses[index, :2] for index in range(self._job.parts) if index != named]
+        rectangle = (PARTS_LOW, PARTS_HIGH)
+        return spots_near(world.poses[named], others, rectangle, (low_m, high_m), self._job.spacing_m, rng)
 
     def judge(self, world: World, robot: Arm) -> Verdict:
         """Judge where the parts lie."""
-        named = self._named_index
+        named, count = self._named_index, self._job.parts
         poses = world.rows
         tool = robot.tool_position.tolist()
-        part, tray = poses[named], poses[3]
-        inside = [_in_tray(pose, tray) for pose in poses[:3]]
-        clear = [math.dist(tool, pose[:3]) > CLEAR_M for pose in poses[:3]]
-        others = [index for index in range(3) if inside[index] and index != named]
+        part, tray = poses[named], poses[count]
+        inside = [_in_tray(pose, tray, self._job.tray_inner_m) for pose in poses[:count]]
+        clear = [math.dist(tool, pose[:3]) > CLEAR_M for pose in poses[:count]]
+        others = [index for index in range(count) if inside[index] and index != named]
         speed = math.hypot(*part[7:10])
         done = inside[named] and not others and clear[named] and robot.opening_m > OPEN_M and speed < REST_M_S
         self._held_steps = self._held_steps + 1 if done else 0
@@ -161,7 +206,7 @@ class PickToTray(Task):
 
     def release_pose(self, world: World) -> ToolPose:
         """Return the tool pose above the tray's middle where parts are let go."""
-        return ToolPose(world.poses[3, :3] + [0.0, 0.0, 0.04], 0.0)
+        return ToolPose(world.poses[self._job.parts, :3] + [0.0, 0.0, 0.04], 0.0)
 
     def memory(self) -> Array:
         """Return the named part's number and the two counters of steps, shape (3,)."""
@@ -170,12 +215,12 @@ class PickToTray(Task):
     def recall(self, memory: Array) -> None:
         """Come back to `memory`."""
         self._named_index, self._held_steps, self._wrong_steps = (int(value) for value in memory)
-        self.named = ITEMS[self._named_index].name
+        self.named = self.items[self._named_index].name
         self.named_body = self.bodies[self._named_index]
 
 
-def _in_tray(pose: Sequence[float], tray: Sequence[float]) -> bool:
-    reach = 0.5 * TRAY_INNER_M
+def _in_tray(pose: Sequence[float], tray: Sequence[float], inner_m: float) -> bool:
+    reach = 0.5 * inner_m
     return abs(pose[0] - tray[0]) < reach and abs(pose[1] - tray[1]) < reach and pose[2] < 0.045
 
 
@@ -186,4 +231,4 @@ def make(**options: object) -> WorkCell:
 
 def expert(execute: int = 1) -> ScriptedExpert:
     """Return the scripted expert; `execute` is how many actions of a chunk callers run."""
-    return ScriptedExpert(CELL_ID, VERSION, INSTRUCTIONS, decide, execute)
+    return ScriptedExpert(CELL_ID, VERSION, INSTRUCTIONS, decide, execute, unseen=UNSEEN)

@@ -8,12 +8,15 @@ Success: the named ring is around the shaft, within 2 mm of its base and 5 degre
 ring on the shaft, gripper open and clear, for 0.5 s.
 Failure: another ring on the shaft (`wrong_part`), the named ring off the table (`dropped`) or left where the tool
 cannot come (`out_of_reach`), time (`timeout`).
+Levels, where they differ from `nominal`: at `easy` the hole leaves 5 mm on each side of a shaft of 40 instead of 50 mm;
+at `hard` 1 mm on each side of a shaft of 56 mm.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +28,8 @@ from shopfloor.envs.cells.ring_on_shaft_expert import GRIP_ABOVE_M, SAME_TURN, S
 from shopfloor.envs.engine import pybullet
 from shopfloor.envs.experts import ScriptedExpert
 from shopfloor.envs.robot import Arm
-from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, ToolPose, Verdict
+from shopfloor.envs.scatter import scatter, spots_near
+from shopfloor.envs.task import HOLD_STEPS, LEVELS, REST_M_S, Item, Task, ToolPose, Verdict
 from shopfloor.envs.world import Shape, World
 
 Array = npt.NDArray[np.float64]
@@ -35,9 +39,7 @@ OUTER_M, HOLE_M, RING_HEIGHT_M = 0.060, 0.034, 0.024  # across flat sides
 # Every fourth side of a ring stands proud of the others, above and below, by more than Bullet takes for contact: lying
 # flat it has 12 contact points instead of 48, and a control step costs a third.
 SIDES_PER_PAD, PROUD_M = 4, 0.001
-SHAFT_M, SHAFT_HEIGHT_M = 0.027, 0.050
 BASE_M, BASE_HEIGHT_M = 0.080, 0.010
-CLEARANCE_M = 0.5 * (HOLE_M - SHAFT_M)
 RINGS_LOW, RINGS_HIGH = (0.35, -0.22), (0.65, 0.04)
 SHAFT_LOW, SHAFT_HIGH = (0.42, 0.17), (0.58, 0.23)
 SPACING_M = 0.105
@@ -45,16 +47,14 @@ RING_MASS_KG = 0.1
 INERTIA_SCALE = 5.0  # as in Kitting: a gripped part then hardly creeps about the line between the fingers
 CLEAR_M, OPEN_M = 0.045, 0.070  # tool to ring and between the fingers, once let go
 SLOW_M_S = 0.02
-# A ring that is around the shaft can be no further off its axis: into a corner of the hole, half a millimetre to spare.
-AROUND_M = 0.5 * (HOLE_M / math.cos(math.pi / SIDES) - SHAFT_M) + 0.0005
 LOW_M, FLAT_COSINE = 0.002, math.cos(math.radians(5.0))
 
-ITEMS = (
+RINGS = (
     Item("red ring", (OUTER_M, OUTER_M, RING_HEIGHT_M), (0.85, 0.15, 0.15)),
     Item("yellow ring", (OUTER_M, OUTER_M, RING_HEIGHT_M), (0.95, 0.78, 0.12)),
     Item("blue ring", (OUTER_M, OUTER_M, RING_HEIGHT_M), (0.15, 0.30, 0.85)),
-    Item("shaft", (SHAFT_M, SHAFT_M, SHAFT_HEIGHT_M), (0.84, 0.87, 0.88), is_goal=True),
 )
+SHAFT_RGB = (0.84, 0.87, 0.88)
 BASE_RGB = (0.20, 0.22, 0.25)
 PHRASES = (
     "Put the {} onto the shaft.",
@@ -63,11 +63,33 @@ PHRASES = (
     "The {} belongs on the shaft.",
     "Fit the {} over the shaft.",
 )
-INSTRUCTIONS = {item.name: tuple(text.format(item.name) for text in PHRASES) for item in ITEMS if not item.is_goal}
+UNSEEN_PHRASES = (
+    "Thread the shaft through the {}.",
+    "Let the {} come down around the shaft.",
+    "Of these rings, only the {} should end up on the shaft.",
+)
+INSTRUCTIONS = {item.name: tuple(text.format(item.name) for text in PHRASES) for item in RINGS}
+UNSEEN = {item.name: tuple(text.format(item.name) for text in UNSEEN_PHRASES) for item in RINGS}
 CAMERAS = (
     Camera("front", eye=(0.88, 0.005, 0.62), target=(0.455, 0.005, 0.0), fov_deg=46.0),
     Camera("wrist", eye=(0.085, 0.0, 0.085), target=(0.02, 0.0, 0.0), fov_deg=80.0, on_tool=True),
 )
+
+
+@dataclass(frozen=True)
+class Level:
+    """What differs between levels: the shaft, m."""
+
+    shaft_m: float = 0.027
+    shaft_height_m: float = 0.050
+
+    @property
+    def shaft(self) -> Item:
+        """The goal."""
+        return Item("shaft", (self.shaft_m, self.shaft_m, self.shaft_height_m), SHAFT_RGB, is_goal=True)
+
+
+LEVEL = {"easy": Level(0.024, 0.040), "nominal": Level(), "hard": Level(0.032, 0.056)}
 
 
 class RingOnShaft(Task):
@@ -79,58 +101,60 @@ class RingOnShaft(Task):
     start_low: Array = np.array([0.44, -0.06, 0.17])
     start_high: Array = np.array([0.54, 0.06, 0.22])
     cameras: tuple[Camera, ...] = CAMERAS
-    items: tuple[Item, ...] = ITEMS
+    items: tuple[Item, ...]
     instructions: Mapping[str, tuple[str, ...]] = INSTRUCTIONS
-    grip_m = OUTER_M
+    unseen_instructions: Mapping[str, tuple[str, ...]] = UNSEEN
+    levels = LEVELS
     displaces = teleports = True
+    part_scales = (0.92, 0.97)
 
     def __init__(self) -> None:
         """Start with nothing built."""
         self.bodies: tuple[int, ...] = ()
-        self.present = np.ones(len(ITEMS), dtype=bool)
-        self.named = ITEMS[0].name
+        self.named = RINGS[0].name
         self.named_body = -1
         self._named_index = 0
         self._held_steps = 0
         self._wrong_steps = 0
         self._base = -1
+        self.set_level("nominal")
+        self.present = np.ones(len(self.items), dtype=bool)
+
+    def set_level(self, level: str) -> None:
+        """Change to one of `levels`; takes effect with the next `build` and `reset`."""
+        super().set_level(level)
+        self._job = LEVEL[level]
+        self.items = (*RINGS, self._job.shaft)
 
     def build(self, world: World) -> None:
         """Add three rings, the shaft and its base."""
-        rings = [_add_ring(world, item) for item in ITEMS[:3]]
-        shaft = world.add([Shape("cylinder", ITEMS[3].size)], [(*ITEMS[3].rgb, 1.0)], 0.0)
+        scale, goal = self.part_scale, self._job.shaft
+        sized = [item.scaled(scale) for item in RINGS]
+        self.items = (*sized, goal)
+        self.grip_m, _, self._height = sized[0].size
+        self._hole = HOLE_M * scale
+        rings = [_add_ring(world, item, self._hole) for item in sized]
+        shaft = world.add([Shape("cylinder", goal.size)], [(*goal.rgb, 1.0)], 0.0)
         self._base = world.add([Shape("box", (BASE_M, BASE_M, BASE_HEIGHT_M))], [(*BASE_RGB, 1.0)], 0.0)
         self.bodies = (*rings, shaft)
 
     def reset(self, world: World, rng: np.random.Generator) -> None:
         """Scatter the rings and place the shaft."""
         self.recall(np.array([rng.integers(3), 0, 0]))
-        spots: list[Array] = []
-        while len(spots) < 3:
-            spot = rng.uniform(RINGS_LOW, RINGS_HIGH)
-            if all(float(np.hypot(*(spot - other))) > SPACING_M for other in spots):
-                spots.append(spot)
+        spots = scatter(RINGS_LOW, RINGS_HIGH, 3, SPACING_M, rng)
         for body, (x, y) in zip(self.bodies, spots, strict=False):
             half_yaw = 0.5 * rng.uniform(-0.5, 0.5) * SAME_TURN
-            world.place(body, (x, y, 0.5 * RING_HEIGHT_M), (0.0, 0.0, math.sin(half_yaw), math.cos(half_yaw)))
+            world.place(body, (x, y, 0.5 * self._height), (0.0, 0.0, math.sin(half_yaw), math.cos(half_yaw)))
         x, y = rng.uniform(SHAFT_LOW, SHAFT_HIGH)
-        world.place(self.bodies[3], (x, y, BASE_HEIGHT_M + 0.5 * SHAFT_HEIGHT_M))
+        world.place(self.bodies[3], (x, y, BASE_HEIGHT_M + 0.5 * self._job.shaft_height_m))
         world.place(self._base, (x, y, 0.5 * BASE_HEIGHT_M))
 
     def free_spots(self, world: World, low_m: float, high_m: float, rng: np.random.Generator) -> list[Array]:
         """List places near the named ring where it lies with room for the fingers."""
         named = self._named_index
-        pose = world.poses[named].copy()
         others = [world.poses[index, :2] for index in range(3) if index != named]
-        spots = []
-        for _ in range(24):
-            angle, distance = rng.uniform(-math.pi, math.pi), rng.uniform(low_m, high_m)
-            spot = pose.copy()
-            spot[:2] += distance * np.array([math.cos(angle), math.sin(angle)])
-            inside = (spot[:2] >= RINGS_LOW).all() and (spot[:2] <= RINGS_HIGH).all()
-            if inside and all(float(np.hypot(*(spot[:2] - other))) > SPACING_M for other in others):
-                spots.append(spot)
-        return spots
+        rectangle = (RINGS_LOW, RINGS_HIGH)
+        return spots_near(world.poses[named], others, rectangle, (low_m, high_m), SPACING_M, rng)
 
     def judge(self, world: World, robot: Arm) -> Verdict:
         """Judge how the rings lie to the shaft."""
@@ -138,8 +162,8 @@ class RingOnShaft(Task):
         ring, shaft = rows[named], rows[3]
         tool = robot.tool_position.tolist()
         clear = [math.dist(tool, row[:3]) > CLEAR_M for row in rows[:3]]
-        others = [index for index in range(3) if index != named and _on_shaft(rows[index], shaft)]
-        speed, seated = math.hypot(*ring[7:10]), _seated(ring, shaft)
+        others = [index for index in range(3) if index != named and self._on_shaft(rows[index], shaft)]
+        speed, seated = math.hypot(*ring[7:10]), self._seated(ring, shaft)
         done = seated and not others and clear[named] and robot.opening_m > OPEN_M and speed < REST_M_S
         self._held_steps = self._held_steps + 1 if done else 0
         self._wrong_steps = self._wrong_steps + 1 if any(clear[index] for index in others) else 0
@@ -155,9 +179,21 @@ class RingOnShaft(Task):
         if seated:
             return Verdict("release", failure=failure)
         if math.dist(tool, ring[:3]) < 0.03 and robot.gripper > 0.0:
-            stage = "lower" if _on_shaft(ring, shaft) else "carry" if ring[2] > RING_HEIGHT_M else "grasp"
+            stage = "lower" if self._on_shaft(ring, shaft) else "carry" if ring[2] > self._height else "grasp"
             return Verdict(stage, failure=failure)
         return Verdict("approach", failure=failure)
+
+    def _on_shaft(self, pose: Sequence[float], shaft: Sequence[float]) -> bool:
+        """Return whether a ring is around the shaft, at any height."""
+        off = math.hypot(pose[0] - shaft[0], pose[1] - shaft[1])
+        return off < 0.5 * self._hole and pose[2] - shaft[2] < 0.5 * self._job.shaft_height_m
+
+    def _seated(self, pose: Sequence[float], shaft: Sequence[float]) -> bool:
+        """Return whether a ring lies flat on the base with the shaft in its hole."""
+        if math.hypot(pose[0] - shaft[0], pose[1] - shaft[1]) > around_m(self._hole, self._job.shaft_m):
+            return False
+        flat = abs(1.0 - 2.0 * (pose[3] ** 2 + pose[4] ** 2))
+        return pose[2] - BASE_HEIGHT_M - 0.5 * self._height < LOW_M and flat > FLAT_COSINE
 
     def grasp_pose(self, world: World) -> ToolPose:
         """Return the tool pose that grips the named ring above its middle; only used where it lies flat."""
@@ -169,7 +205,7 @@ class RingOnShaft(Task):
     def release_pose(self, world: World) -> ToolPose:
         """Return the tool pose at which the named ring lies on the base."""
         x, y, _ = world.poses[3, :3]
-        return ToolPose(np.array([x, y, BASE_HEIGHT_M + 0.5 * RING_HEIGHT_M + GRIP_ABOVE_M]), 0.0)
+        return ToolPose(np.array([x, y, BASE_HEIGHT_M + 0.5 * self._height + GRIP_ABOVE_M]), 0.0)
 
     def memory(self) -> Array:
         """Return the named ring's number and the two counters of steps, shape (3,)."""
@@ -178,41 +214,32 @@ class RingOnShaft(Task):
     def recall(self, memory: Array) -> None:
         """Come back to `memory`."""
         self._named_index, self._held_steps, self._wrong_steps = (int(value) for value in memory)
-        self.named = ITEMS[self._named_index].name
+        self.named = self.items[self._named_index].name
         self.named_body = self.bodies[self._named_index]
 
 
-def _add_ring(world: World, item: Item) -> int:
+def around_m(hole_m: float, shaft_m: float) -> float:
+    """Return how far a ring around a shaft can be off its axis: into a corner of the hole, 0.5 mm to spare."""
+    return 0.5 * (hole_m / math.cos(math.pi / SIDES) - shaft_m) + 0.0005
+
+
+def _add_ring(world: World, item: Item, hole_m: float) -> int:
     """Add a regular ring: one box behind each outer side, which leaves the hole free and overlaps its neighbours."""
-    wall, side = 0.5 * (OUTER_M - HOLE_M), OUTER_M * math.tan(math.pi / SIDES)
-    middle = 0.25 * (OUTER_M + HOLE_M)
+    outer, _, thick = item.size
+    wall, side = 0.5 * (outer - hole_m), outer * math.tan(math.pi / SIDES)
+    middle = 0.25 * (outer + hole_m)
     shapes = []
     for index in range(SIDES):
         angle = index * SAME_TURN
         centre = (middle * math.cos(angle), middle * math.sin(angle), 0.0)
-        height = RING_HEIGHT_M - (2 * PROUD_M if index % SIDES_PER_PAD else 0.0)
+        height = thick - (2 * PROUD_M if index % SIDES_PER_PAD else 0.0)
         shapes.append(Shape("box", (wall, side, height), centre, angle))
     body = world.add(shapes, [(*item.rgb, 1.0)] * SIDES, RING_MASS_KG)
-    squares = 0.25 * (OUTER_M**2 + HOLE_M**2)
+    squares = 0.25 * (outer**2 + hole_m**2)
     about_z = 0.5 * RING_MASS_KG * squares * INERTIA_SCALE
-    across = 0.5 * about_z + RING_MASS_KG * RING_HEIGHT_M**2 / 12 * INERTIA_SCALE
+    across = 0.5 * about_z + RING_MASS_KG * thick**2 / 12 * INERTIA_SCALE
     pybullet.changeDynamics(body, -1, localInertiaDiagonal=[across, across, about_z], physicsClientId=world.client)
     return body
-
-
-def _on_shaft(pose: Sequence[float], shaft: Sequence[float]) -> bool:
-    """Return whether a ring is around the shaft, at any height."""
-    return (
-        math.hypot(pose[0] - shaft[0], pose[1] - shaft[1]) < 0.5 * HOLE_M and pose[2] - shaft[2] < 0.5 * SHAFT_HEIGHT_M
-    )
-
-
-def _seated(pose: Sequence[float], shaft: Sequence[float]) -> bool:
-    """Return whether a ring lies flat on the base with the shaft in its hole."""
-    if math.hypot(pose[0] - shaft[0], pose[1] - shaft[1]) > AROUND_M:
-        return False
-    flat = abs(1.0 - 2.0 * (pose[3] ** 2 + pose[4] ** 2))
-    return pose[2] - BASE_HEIGHT_M - 0.5 * RING_HEIGHT_M < LOW_M and flat > FLAT_COSINE
 
 
 def make(**options: object) -> WorkCell:
@@ -222,4 +249,4 @@ def make(**options: object) -> WorkCell:
 
 def expert(execute: int = 1) -> ScriptedExpert:
     """Return the scripted expert; `execute` is how many actions of a chunk callers run."""
-    return ScriptedExpert(CELL_ID, VERSION, INSTRUCTIONS, decide, execute)
+    return ScriptedExpert(CELL_ID, VERSION, INSTRUCTIONS, decide, execute, unseen=UNSEEN)

@@ -9,11 +9,13 @@ import pytest
 from cell_episodes import build, play
 
 from shopfloor.envs.cells import conveyor_sort
-from shopfloor.envs.cells.conveyor_sort import BELT_TOP_M, BELT_Y_M, GOAL_OF, ITEMS, LOST_M, PARTS_M
-from shopfloor.envs.cells.conveyor_sort_expert import GOALS
+from shopfloor.envs.cells.conveyor_sort import BELT_TOP_M, BELT_Y_M, FIRST_M, LEVEL, LOST_M
+from shopfloor.envs.cells.conveyor_sort_expert import BIN_OF
 from shopfloor.envs.experts import make_expert
 from shopfloor.envs.task import HOLD_STEPS
 
+ITEMS = LEVEL["nominal"].items
+PARTS_M = (FIRST_M, LEVEL["nominal"].last_m)
 WAIT = np.array([0, 0, 0, 0, 0, 0, -1.0])
 
 
@@ -75,13 +77,14 @@ def test_scenes_are_as_the_module_says(cell):
 
 
 def test_every_class_has_its_own_bin(cell):
-    assert GOALS == GOAL_OF == cell.describe()["vocabulary"]["goal_of"]
-    assert len(set(GOAL_OF.values())) == 3
-    assert set(GOAL_OF.values()) == {item.name for item in ITEMS if item.is_goal}
+    goal_of = cell.describe()["vocabulary"]["goal_of"]
+    assert len(goal_of) == len(set(goal_of.values())) == 3
+    assert goal_of == {part: BIN_OF[part] for part in goal_of}
+    assert set(goal_of.values()) == {item.name for item in ITEMS if item.is_goal}
     for part, texts in cell.instructions.items():
         assert len(set(texts)) >= 4
         assert all(part in text for text in texts)
-        assert not any(other in text for text in texts for other in GOAL_OF if other != part)
+        assert not any(other in text for text in texts for other in goal_of if other != part)
 
 
 def test_the_belt_carries_parts_at_its_speed_and_stays_where_it_is(cell):

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from cell_episodes import build, play
 
-from shopfloor.envs.cells import kitting
-from shopfloor.envs.cells.kitting import CLEARANCE_M, FIXTURE_HIGH, FIXTURE_LOW, ITEMS, PARTS_HIGH, PARTS_LOW
+from shopfloor.envs.cells.kitting import FIXTURE_HIGH, FIXTURE_LOW, LEVEL
 from shopfloor.envs.cells.kitting_expert import FLOOR_M
 from shopfloor.envs.experts import make_expert
 from shopfloor.envs.kinematics import matrix
 from shopfloor.envs.task import HOLD_STEPS
 
+NOMINAL = LEVEL["nominal"]
+CLEARANCE_M, ITEMS, PARTS_LOW, PARTS_HIGH = NOMINAL.clearance_m, NOMINAL.items, NOMINAL.low, NOMINAL.high
 WAIT = np.array([0, 0, 0, 0, 0, 0, -1.0])
 
 
@@ -66,7 +67,7 @@ def test_scenes_are_as_the_module_says(cell):
         part_yaws += [yaw_of(pose) for pose in poses[:2]]
         slot_yaws.append(yaw_of(poses[2]))
         named.add(cell.task.named)
-        assert np.linalg.norm(poses[0, :2] - poses[1, :2]) >= kitting.SPACING_M
+        assert np.linalg.norm(poses[0, :2] - poses[1, :2]) >= NOMINAL.spacing_m
     np.testing.assert_allclose(np.min(spots, axis=(0, 1)), PARTS_LOW, atol=0.01)
     np.testing.assert_allclose(np.max(spots, axis=(0, 1)), PARTS_HIGH, atol=0.01)
     np.testing.assert_allclose(
@@ -107,14 +108,14 @@ def test_done_after_half_a_second_in_the_slot_half_a_turn_or_not(cell, row, turn
     assert HOLD_STEPS <= step <= HOLD_STEPS + 4
 
 
-def test_seated_means_within_5_mm_and_8_degrees_and_on_the_floor():
+def test_seated_means_within_5_mm_and_8_degrees_and_on_the_floor(cell):
     slot = (0.5, 0.18, 0.0, *_turn(0.3))
     tall = ITEMS[0].size[2]
 
     def seated(dx=0.0, turn=0.0, lift=0.0, tilt=0.0):
         quaternion = _turn(0.3 + turn) if not tilt else (math.sin(tilt / 2), 0.0, 0.0, math.cos(tilt / 2))
         base = slot if not tilt else (0.5, 0.18, 0.0, 0.0, 0.0, 0.0, 1.0)
-        return kitting._seated((0.5 + dx, 0.18, FLOOR_M + tall / 2 + lift, *quaternion), base, tall)
+        return cell.task._seated((0.5 + dx, 0.18, FLOOR_M + tall / 2 + lift, *quaternion), base, tall)
 
     assert seated()
     assert seated(dx=0.0049)

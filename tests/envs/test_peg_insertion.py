@@ -8,15 +8,12 @@ import numpy as np
 import pytest
 from cell_episodes import build, play
 
-from shopfloor.envs.cells import peg_insertion
 from shopfloor.envs.cells.peg_insertion import (
     BLOCK_HIGH,
     BLOCK_LOW,
-    BLOCK_YAW,
-    CLEARANCE_M,
-    DEPTH_M,
-    ITEMS,
+    LEVEL,
     PEG_HEIGHT_M,
+    PEGS,
     PEGS_HIGH,
     PEGS_LOW,
     SPACING_M,
@@ -26,6 +23,8 @@ from shopfloor.envs.experts import make_expert
 from shopfloor.envs.kinematics import matrix, quaternion, rotation_matrix, yaw_matrix
 from shopfloor.envs.task import HOLD_STEPS
 
+NOMINAL = LEVEL["nominal"]
+BLOCK_YAW, CLEARANCE_M, DEPTH_M = NOMINAL.block_yaw, NOMINAL.clearance_m, NOMINAL.depth_m
 WAIT = np.array([0, 0, 0, 0, 0, 0, -1.0])
 # Its lower end against one wall, its side against the rim across from it.
 WEDGED = {"along": -0.0011, "lift": 0.001, "lean": math.radians(3.75)}
@@ -92,7 +91,7 @@ def test_scenes_are_as_the_module_says(cell):
     np.testing.assert_allclose([np.min(blocks, axis=0), np.max(blocks, axis=0)], [BLOCK_LOW, BLOCK_HIGH], atol=0.01)
     assert (min(peg_yaws), max(peg_yaws)) == pytest.approx((-SAME_TURN / 2, SAME_TURN / 2), abs=0.03)
     assert (min(block_yaws), max(block_yaws)) == pytest.approx((-BLOCK_YAW, BLOCK_YAW), abs=0.03)
-    assert named == {item.name for item in ITEMS if not item.is_goal}
+    assert named == {item.name for item in PEGS}
     assert cell.describe()["vocabulary"]["goal_of"] == dict.fromkeys(named, "hole")
 
 
@@ -149,7 +148,7 @@ def test_depth_is_measured_at_the_lower_end_and_only_in_the_hole(cell):
 
     def depth(**place):
         put(cell, row, **place)
-        return peg_insertion._depth(cell.world.rows[row], cell.world.rows[3])
+        return cell.task._depth(cell.world.rows[row], cell.world.rows[3])
 
     assert depth() == pytest.approx(DEPTH_M)
     assert depth(lift=0.012, lean=0.1) == pytest.approx(DEPTH_M - 0.012)

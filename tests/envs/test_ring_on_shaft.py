@@ -11,13 +11,13 @@ from cell_episodes import build, play
 from shopfloor.envs.cells import ring_on_shaft
 from shopfloor.envs.cells.ring_on_shaft import (
     BASE_HEIGHT_M,
-    CLEARANCE_M,
-    ITEMS,
+    HOLE_M,
+    LEVEL,
     OUTER_M,
     RING_HEIGHT_M,
+    RINGS,
     RINGS_HIGH,
     RINGS_LOW,
-    SHAFT_HEIGHT_M,
     SHAFT_HIGH,
     SHAFT_LOW,
     SPACING_M,
@@ -28,6 +28,8 @@ from shopfloor.envs.kinematics import matrix
 from shopfloor.envs.task import HOLD_STEPS
 from shopfloor.envs.world import Shape, World
 
+SHAFT_M, SHAFT_HEIGHT_M = LEVEL["nominal"].shaft_m, LEVEL["nominal"].shaft_height_m
+CLEARANCE_M = 0.5 * (HOLE_M - SHAFT_M)
 WAIT = np.array([0, 0, 0, 0, 0, 0, -1.0])
 ON_BASE_M = BASE_HEIGHT_M + 0.5 * RING_HEIGHT_M
 UPRIGHT = (0.0, 0.0, 0.0, 1.0)
@@ -78,7 +80,7 @@ def test_scenes_are_as_the_module_says(cell):
     np.testing.assert_allclose(np.max(spots, axis=(0, 1)), RINGS_HIGH, atol=0.01)
     np.testing.assert_allclose([np.min(shafts, axis=0), np.max(shafts, axis=0)], [SHAFT_LOW, SHAFT_HIGH], atol=0.01)
     assert (min(yaws), max(yaws)) == pytest.approx((-SAME_TURN / 2, SAME_TURN / 2), abs=0.01)
-    assert named == {item.name for item in ITEMS if not item.is_goal}
+    assert named == {item.name for item in RINGS}
     assert cell.describe()["vocabulary"]["goal_of"] == dict.fromkeys(named, "shaft")
 
 
@@ -103,7 +105,7 @@ def test_the_hole_leaves_3_5_mm_around_the_shaft(cell, angle):
 def test_a_ring_is_round_and_whole():
     """A small block meets it where it should be, at its sides and its corners, and not a millimetre further out."""
     world, edge = World(), 0.004
-    ring = ring_on_shaft._add_ring(world, ITEMS[0])
+    ring = ring_on_shaft._add_ring(world, RINGS[0], HOLE_M)
     block = world.add([Shape("box", (edge,) * 3)], [(1, 1, 1, 1)], 0.1)
     world.place(ring, (0.5, 0.0, 0.5))
     for step in range(24):
@@ -136,12 +138,12 @@ def test_done_after_half_a_second_around_the_shaft_either_face_up(cell, row, qua
     assert HOLD_STEPS <= step <= HOLD_STEPS + 4
 
 
-def test_seated_means_around_the_shaft_low_and_flat():
+def test_seated_means_around_the_shaft_low_and_flat(cell):
     shaft = (0.5, 0.2, BASE_HEIGHT_M + 0.5 * SHAFT_HEIGHT_M, *UPRIGHT)
 
     def seated(dx=0.0, lift=0.0, tilt=0.0):
         quaternion = (math.sin(tilt / 2), 0.0, 0.0, math.cos(tilt / 2))
-        return ring_on_shaft._seated((0.5 + dx, 0.2, ON_BASE_M + lift, *quaternion), shaft)
+        return cell.task._seated((0.5 + dx, 0.2, ON_BASE_M + lift, *quaternion), shaft)
 
     assert seated()
     assert seated(dx=CLEARANCE_M)
