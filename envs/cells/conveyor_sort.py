@@ -117,6 +117,7 @@ class ConveyorSort(Task):
     """The task; see the module's text."""
 
     max_episode_steps = 120
+    robots = ("panda", "ur5e")
     frozen_axes: tuple[int, ...] = (3, 4)
     workspace: Array = np.array([[0.28, -0.24, 0.012], [0.74, 0.28, 0.35]])
     start_low: Array = np.array([0.44, -0.06, 0.16])

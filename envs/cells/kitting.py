@@ -127,6 +127,7 @@ class Kitting(Task):
     """The task; see the module's text."""
 
     max_episode_steps = 120
+    robots = ("panda", "ur5e")
     frozen_axes: tuple[int, ...] = (3, 4)
     workspace: Array = np.array([[0.30, -0.28, 0.012], [0.70, 0.30, 0.35]])
     start_low: Array = np.array([0.44, -0.06, 0.17])
