@@ -71,11 +71,11 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         for name in self.options.cameras:
             self._camera(name)
         self.max_episode_steps = task.max_episode_steps
-        self.instructions = dict(task.instructions)
-        self.vocabulary = vocabulary(task)
-        self._drawing = Drawing(shadows=self.options.shadows)
+        self._drawing = Drawing(self.options.renderer, shadows=self.options.shadows)
         self.world = World(task.ground)
         self.robot = task.make_robot(self.world, robot)
+        self.instructions = dict(task.instructions)  # how many robots there are may decide them
+        self.vocabulary = vocabulary(task)
         self._names_of_action = self.robot.action_names
         size = len(self._names_of_action)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (size,), np.float32)
@@ -116,7 +116,7 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         if seed is not None and seed < 0:
             raise InvalidInputError(f"Seed is {seed}; expected an integer of at least 0.")
         for name in options or {}:
-            if name != "variation":
+            if name not in ("variation", "minari_autoseed"):  # Minari hands its own option on
                 raise UnknownNameError("reset option", str(name), ["variation"])
         given = (options or {}).get("variation")
         self._vary(self._usual if given is None else check_variation(self.cell_id, self.task, given))

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from shopfloor.envs.camera import Camera, Light, View
 from shopfloor.envs.engine import pybullet
-from shopfloor.envs.textures import texture_file
+from shopfloor.envs.gl import GlRenderer
+from shopfloor.envs.textures import texture_file, texture_pixels
 from shopfloor.envs.world import Built, Shape, World
 
 # Of radius 1 and height 1, with sharp rims: the renderer rounds its own cylinders. A file, because PyBullet never frees
@@ -25,18 +26,33 @@ class Drawing:
         client: PyBullet's physicsClientId, -1 before the first picture. Body and link ids are the world's.
     """
 
-    def __init__(self, *, shadows: bool = False) -> None:
-        """Start with nothing; `shadows`: whether the lamp casts them."""
+    def __init__(self, renderer: str = "tiny", *, shadows: bool = False) -> None:
+        """Start with nothing.
+
+        Args:
+            renderer: "tiny", PyBullet's own, or "gl" (`shopfloor.envs.gl`).
+            shadows: whether the lamp casts them.
+
+        Raises:
+            MissingDependencyError: "gl" without what it needs.
+        """
         self.client = -1
         self._shadows = shadows
+        self._gl = GlRenderer() if renderer == "gl" else None
         self._built: list[Built] = []
         self._builds = -1
         self._joints: list[list[int]] = []
         self._dress: tuple[dict[int, tuple[float, ...]], dict[int, str]] = ({}, {})
         self._textures: dict[str, int] = {}
+        self._textured: dict[int, str] = {}
 
-    def follow(self, world: World) -> bool:
-        """Take over how a world looks right now; return whether more than poses has changed."""
+    def follow(self, world: World) -> None:
+        """Take over how a world looks right now."""
+        self._restyle(world)
+        self._pose(world)
+
+    def _restyle(self, world: World) -> bool:
+        """Take over what a world is made of and its colours; return whether anything has changed."""
         changed = False
         if self.client < 0 or (self._builds != world.builds and self._built != world.built):
             self._make(world)
@@ -45,6 +61,10 @@ class Drawing:
         if (world.colours, world.textures) != self._dress:
             self._put_on(world)
             changed = True
+        return changed
+
+    def _pose(self, world: World) -> None:
+        """Put every body and joint where the world has it."""
         client, mirrored = world.client, self.client
         for body in range(len(self._built)):
             position, quaternion = pybullet.getBasePositionAndOrientation(body, client)
@@ -54,7 +74,6 @@ class Drawing:
                 states = pybullet.getJointStates(body, joints, client)
                 values = [[state[0]] for state in states]
                 pybullet.resetJointStatesMultiDof(body, joints, values, physicsClientId=mirrored)
-        return changed
 
     def look(
         self, world: World, camera: Camera, extrinsics: npt.NDArray[np.float64], size: tuple[int, int], light: Light
@@ -68,6 +87,23 @@ class Drawing:
             size: height and width, pixels.
             light: of the episode.
         """
+        if self._gl is not None:
+            if self._restyle(world):
+                self._gl.refresh(self.client)
+                for body, name in self._textured.items():
+                    self._gl.set_texture(self.client, body, texture_pixels(name) if name else None)
+            near, far = camera.near_m, camera.far_m
+            return self._gl.draw(
+                self.client,
+                extrinsics,
+                camera.fov_deg,
+                size,
+                light,
+                shadows=self._shadows,
+                near_m=near,
+                far_m=far,
+                poses=world.client,
+            )
         self.follow(world)
         height, width = size
         rotation, eye = extrinsics[:3, :3], extrinsics[:3, 3]
@@ -99,6 +135,8 @@ class Drawing:
     def close(self) -> None:
         """Close the client; closing twice is harmless."""
         if self.client >= 0:
+            if self._gl is not None:
+                self._gl.forget(self.client)
             pybullet.disconnect(physicsClientId=self.client)
             self.client = -1
 
@@ -185,8 +223,8 @@ class Drawing:
         for body, rgba in world.colours.items():
             link = 0 if world.built[body].slide else -1
             pybullet.changeVisualShape(body, link, rgbaColor=list(rgba), physicsClientId=self.client)
-        for body in {*world.textures, *textures}:
-            name = world.textures.get(body, "")
+        self._textured = {body: world.textures.get(body, "") for body in {*world.textures, *textures}}
+        for body, name in self._textured.items():
             pybullet.changeVisualShape(body, -1, textureUniqueId=self._texture(name), physicsClientId=self.client)
         self._dress = (dict(world.colours), dict(world.textures))
 

@@ -136,6 +136,24 @@ PANDA = Chain(
     turn=(math.sqrt(0.5), 1.0, -1.0),  # the hand is turned by -45 degrees on the flange
 )
 
+# Of Universal Robots' table of Denavit-Hartenberg parameters; the elbow's limits are half a turn.
+UR5E = Chain(
+    rows=(
+        (0.0, 0.1625, 0.0),
+        (0.0, 0.0, 1.0),
+        (-0.425, 0.0, 0.0),
+        (-0.3922, 0.1333, 0.0),
+        (0.0, 0.0997, 1.0),
+        (0.0, 0.0996, -1.0),
+    ),
+    home=np.array([-0.275513, -1.601401, 1.795636, -1.765032, -0.5 * math.pi, -0.275513]),
+    lower=np.array([-2.0, -2.0, -1.0, -2.0, -2.0, -2.0]) * math.pi,
+    upper=np.array([2.0, 2.0, 1.0, 2.0, 2.0, 2.0]) * math.pi,
+    tool_offset_m=0.107 + 0.105,  # coupling and hand
+    turn=(1.0, 0.0, -1.0),  # the hand is turned by -90 degrees on the flange
+    facing=-1.0,
+)
+
 
 def rotation_vector(rotation: Array) -> tuple[float, float, float]:
     """Return the axis-angle vector, 3 numbers, rad, of a rotation matrix, shape (3, 3)."""

@@ -150,7 +150,29 @@ MOBILE_PANDA = ArmModel(
     reach_m=0.74,
     base_link="panda_link0",
 )
-ARMS = {model.name: model for model in (PANDA, PANDA_SUCTION)}
+_UR5E_JOINTS = tuple(f"ur5e_joint{index}" for index in range(1, 7))
+_UR5E_FORCES = (150.0, 150.0, 150.0, 28.0, 28.0, 28.0)  # of the datasheet
+UR5E = ArmModel(
+    "ur5e",
+    _ASSETS / "ur5e" / "ur5e.urdf",
+    kinematics.UR5E,
+    _UR5E_JOINTS,
+    _UR5E_FORCES,
+    "panda_grasptarget",
+    suction=False,
+    reach_m=0.70,
+)
+UR5E_SUCTION = ArmModel(
+    "ur5e_suction",
+    _ASSETS / "ur5e" / "ur5e_suction.urdf",
+    kinematics.UR5E,
+    _UR5E_JOINTS,
+    _UR5E_FORCES,
+    "suction_cup",
+    suction=True,
+    reach_m=0.70,
+)
+ARMS = {model.name: model for model in (PANDA, PANDA_SUCTION, UR5E, UR5E_SUCTION)}
 
 
 @dataclass(frozen=True, eq=False)

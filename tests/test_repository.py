@@ -111,9 +111,7 @@ def test_importing_registers_the_cells_as_strings():
         ours = [spec for spec in gymnasium.registry.values() if spec.id.startswith("shopfloor/")]
         print(sorted(spec.id for spec in ours if isinstance(spec.entry_point, str)))
     """
-    assert python(code, path=[ROOT / "src"]) == str(
-        [f"shopfloor/{name}-v0" for name in CELLS]
-    )
+    assert python(code, path=[ROOT / "src"]) == str([f"shopfloor/{name}-v0" for name in CELLS])
 
 
 @pytest.mark.parametrize("name", sorted(shopfloor._LAZY))

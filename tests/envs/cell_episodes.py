@@ -6,14 +6,17 @@ import hashlib
 import importlib.util
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from shopfloor.core import Policy
 from shopfloor.envs.cell import WorkCell
+from shopfloor.envs.description import variations_of
 from shopfloor.envs.experts import make_expert, make_random
 from shopfloor.envs.registry import cell_ids, cell_module, make_cell
+from shopfloor.envs.robot import Arm
 
 CELLS = [cell_id for cell_id in cell_ids() if importlib.util.find_spec(cell_module(cell_id)[0])]
 CAMERAS = ("front", "wrist")
@@ -73,11 +76,37 @@ def build(cell_id: str, **options: object) -> WorkCell:
     return make_cell(cell_id, **{"privileged": True, "cameras": (), **options})
 
 
+def having(cell: WorkCell, *variations: str) -> list[str]:
+    """Return those of some variations that a cell has."""
+    return [name for name in variations if name in variations_of(cell.task)]
+
+
+def cells_with(variation: str) -> list[str]:
+    """Return the cells that have a variation."""
+    found = []
+    for cell_id in CELLS:
+        cell = build(cell_id)
+        found += [cell_id] if having(cell, variation) else []
+        cell.close()
+    return found
+
+
+def each_arm(cell: WorkCell, action: Sequence[float]) -> np.ndarray:
+    """Return the action in which each arm of a cell does the same, given an arm's 7 numbers."""
+    return np.tile(np.array(action, dtype=float), -(-cell.action_size // 7))[: cell.action_size]
+
+
+def arms(cell: WorkCell) -> list[Arm]:
+    """Return the arms of a cell, in the order of their actions."""
+    members = getattr(cell.robot, "members", (cell.robot,))
+    return [member for member in members if isinstance(member, Arm)]
+
+
 def count(
     cell_id: str, seeds: range, *, variation: str = "nominal", execute: int = 1, expert: bool = True
 ) -> list[str]:
     """Return the outcome of one episode per seed."""
-    cell = build(cell_id)
+    cell = build(cell_id, variation=variation)
     policy = make_expert(cell_id) if expert else make_random(cell_id)
     try:
         return [play(cell, policy, seed, variation=variation, execute=execute).outcome for seed in seeds]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pybullet
-from cell_episodes import build
+from cell_episodes import arms, build, each_arm
 
 from shopfloor.core import seed_stream
-from shopfloor.envs.experts import make_expert
 from shopfloor.envs.conditions import draw_light
+from shopfloor.envs.experts import make_expert
+from shopfloor.envs.kinematics import matrix
 from shopfloor.envs.variation import VARIATIONS
 
 SIZE = 96
@@ -22,7 +23,7 @@ def bodies_seen(cell, camera):
 
 def links_seen(cell, camera):
     ids = cell.segment(camera)
-    robot = (ids >= 0) & ((ids & ((1 << 24) - 1)) == cell.robot.body)
+    robot = (ids >= 0) & ((ids & ((1 << 24) - 1)) == arms(cell)[0].body)
     return np.where(robot, (ids >> 24) - 1, -2)
 
 
@@ -42,11 +43,17 @@ def expert_until(cell, seed, wanted):
 
 
 def distance_to_part(cell):
-    part = cell.world.poses[cell.world.bodies.index(cell.task.named_body), :3]
-    return float(np.linalg.norm(part - cell.robot.tool_position))
+    """From the first arm's tool to the part's middle, or to the middle line of a long one, m."""
+    pose = cell.world.poses[cell.world.bodies.index(cell.task.named_body)]
+    half = 0.5 * np.array(cell.task.items[cell.task.bodies.index(cell.task.named_body)].size)
+    line = np.where(half > 3 * half.min(), half, 0.0)
+    off = matrix(pose[3:]).T @ (arms(cell)[0].tool_position - pose[:3])
+    return float(np.linalg.norm(off - np.clip(off, -line, line)))
 
 
 def test_wrist_view_shows_both_fingertips_and_the_part_at_the_grasp_point(cell):
+    if arms(cell)[0].model.suction:  # a cup hides what it holds
+        return
     for seed in range(600_010, 600_016):
         assert expert_until(cell, seed, lambda c: distance_to_part(c) < 0.02)
         links = links_seen(cell, "wrist")
@@ -89,7 +96,7 @@ def test_front_view_shows_the_named_part_at_the_start(cell):
 def test_tracks_project_bodies_where_they_are_drawn(cell):
     cell.reset(seed=3)
     for _ in range(3):
-        cell.advance(np.array([0.3, 0.2, -0.5, 0, 0, 0.5, -1]))
+        cell.advance(each_arm(cell, [0.3, 0.2, -0.5, 0, 0, 0.5, -1]))
     intrinsics, pose = cell.camera_track("front")
     assert intrinsics.shape == (3, 3)
     assert pose.shape == (4, 4)
@@ -108,7 +115,7 @@ def test_tracks_project_bodies_where_they_are_drawn(cell):
         checked += 1
     assert checked >= 1
     _, before = cell.camera_track("wrist")
-    cell.advance(np.array([0, 0, 1.0, 0, 0, 0, -1]))
+    cell.advance(each_arm(cell, [0, 0, 1.0, 0, 0, 0, -1]))
     _, after = cell.camera_track("wrist")
     assert after[2, 3] > before[2, 3] + 0.005  # it rides on the tool
 

@@ -9,6 +9,7 @@ import cell_episodes
 import gymnasium
 import numpy as np
 import pytest
+from cell_episodes import arms, each_arm
 from gymnasium.utils.env_checker import check_env
 
 from shopfloor.core import FAILURE_REASONS, InvalidInputError, UnknownNameError
@@ -37,7 +38,7 @@ def test_observations_are_as_described(cell):
     description = cell.describe()
     assert json.loads(json.dumps(description)) == json.loads(json.dumps(cell.describe()))
     observation, info = cell.reset(seed=1)
-    observation.update(cell.observe(["front", "wrist"]))
+    observation.update(cell.observe(list(description["cameras"])))
     assert set(observation) == set(description["features"])
     for key, feature in description["features"].items():
         assert list(observation[key].shape) == feature["shape"]
@@ -53,20 +54,22 @@ def test_observations_are_as_described(cell):
 
 def test_state_entries_mean_what_they_say(cell):
     observation, _ = cell.reset(seed=3)
-    action = np.array([0.5, -0.3, -0.4, 0.0, 0.0, 0.3, 1.0])
+    action = each_arm(cell, [0.5, -0.3, -0.4, 0.0, 0.0, 0.3, 1.0])
     for _ in range(3):
         cell.advance(action)
     row = dict(zip(cell.describe()["features"]["state"]["names"], cell.observe(())["state"], strict=True))
     assert row["last_gripper"] == 1.0
-    assert row["finger_opening"] < observation["state"][14] - 0.02
+    opening = cell.describe()["features"]["state"]["names"].index("finger_opening")
+    closed = 0.0 if arms(cell)[0].model.suction else 0.02  # a cup that finds nothing stays open
+    assert row["finger_opening"] <= observation["state"][opening] - closed
     assert row["tool_qw"] > 0.9  # pointing down is the identity
-    assert math.dist([row[f"tool_{axis}"] for axis in "xyz"], cell.robot.tool_position) < 1e-6
+    assert math.dist([row[f"tool_{axis}"] for axis in "xyz"], arms(cell)[0].tool_position) < 1e-6
     assert 0.0 < row["offset_x"] < 0.02  # the target runs a little ahead
 
 
 def test_frozen_axes_are_ignored(cell):
-    action = np.array([0.2, 0.1, -0.1, 0.0, 0.0, 0.4, -1.0])
-    frozen = list(cell.task.frozen_axes)
+    action = each_arm(cell, [0.2, 0.1, -0.1, 0.0, 0.0, 0.4, -1.0])
+    frozen = [axis + 7 * arm for arm in range(len(arms(cell))) for axis in cell.task.frozen_axes]
     ends = []
     for value in (0.0, 1.0):
         cell.reset(seed=4)
@@ -75,35 +78,39 @@ def test_frozen_axes_are_ignored(cell):
             cell.advance(action)
         ends.append(cell.sim_state())
     assert np.array_equal(*ends)
-    assert len(cell.describe()["frozen_actions"]) == len(frozen)
+    members = cell.describe().get("members", [cell.describe()])
+    assert sum(len(member["frozen_actions"]) for member in members) == len(frozen)
 
 
 def test_actions_integrate_the_target(cell):
     cell.reset(seed=5)
-    before, yaw = cell.robot.target_position.copy(), cell.robot.target_rotation.copy()
-    cell.advance(np.array([0.4, -0.2, 0.2, 0.0, 0.0, 0.5, 0.0], dtype=np.float32))
-    np.testing.assert_allclose(cell.robot.target_position - before, [0.010, -0.005, 0.005], atol=1e-8)
-    turn = cell.robot.target_rotation @ yaw.T
-    assert math.atan2(turn[1, 0], turn[0, 0]) == pytest.approx(0.1, abs=1e-7)
-    assert cell.robot.gripper == -1.0  # 0 opens
+    before = [(arm.target_position.copy(), arm.target_rotation.copy()) for arm in arms(cell)]
+    cell.advance(each_arm(cell, [0.4, -0.2, 0.2, 0.0, 0.0, 0.5, 0.0]).astype(np.float32))
+    for arm, (position, yaw) in zip(arms(cell), before, strict=True):
+        np.testing.assert_allclose(arm.target_position - position, [0.010, -0.005, 0.005], atol=1e-8)
+        turn = arm.target_rotation @ yaw.T
+        assert math.atan2(turn[1, 0], turn[0, 0]) == pytest.approx(0.1, abs=1e-7)
+        assert arm.gripper == -1.0  # 0 opens
     for _ in range(8):
-        cell.advance(np.zeros(7))
-    np.testing.assert_allclose(cell.robot.tool_position, cell.robot.target_position, atol=1.5e-3)
+        cell.advance(np.zeros(cell.action_size))
+    for arm in arms(cell):
+        np.testing.assert_allclose(arm.tool_position, arm.target_position, atol=1.5e-3)
 
 
 @pytest.mark.parametrize("direction", [(1, 1, 1), (-1, -1, -1), (1, -1, -1), (-1, 1, 1)])
 def test_the_target_stays_on_its_leash_and_in_the_workspace(cell, direction):
     cell.reset(seed=6)
     low, high = cell.task.workspace
-    action = np.array([*direction, 0, 0, direction[0], 1], dtype=float)
+    action = each_arm(cell, [*direction, 0, 0, direction[0], 1])
     for _ in range(40):
-        before = cell.robot.tool_position.copy()
+        before = [arm.tool_position.copy() for arm in arms(cell)]
         _, terminated, truncated, _ = cell.advance(action)
-        assert np.linalg.norm(cell.robot.target_position - before) <= 0.0601
-        assert (cell.robot.target_position >= low - 1e-9).all()
-        assert (cell.robot.target_position <= high + 1e-9).all()
-        assert (cell.robot.tool_position >= low - 0.02).all()
-        assert (cell.robot.tool_position <= high + 0.02).all()
+        for arm, start in zip(arms(cell), before, strict=True):
+            assert np.linalg.norm(arm.target_position - start) <= 0.0601
+            assert (arm.target_position >= low - 1e-9).all()
+            assert (arm.target_position <= high + 1e-9).all()
+            assert (arm.tool_position >= low - 0.025).all()
+            assert (arm.tool_position <= high + 0.025).all()
         if terminated or truncated:
             break
 
@@ -138,7 +145,7 @@ def test_instructions_name_every_part_in_several_ways(cell):
 
 def test_timeout_truncates(cell):
     cell.reset(seed=8)
-    up = np.array([0, 0, 1.0, 0, 0, 0, -1])
+    up = each_arm(cell, [0, 0, 1.0, 0, 0, 0, -1])
     for step in range(cell.max_episode_steps):
         reward, terminated, truncated, info = cell.advance(up)
         if terminated:
@@ -154,35 +161,38 @@ def test_timeout_truncates(cell):
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_nonfinite_actions_end_the_episode_before_the_engine(cell, bad):
     cell.reset(seed=9)
-    before = cell.world.poses.copy(), cell.robot.joints.copy(), cell.robot.target_position.copy()
-    action = np.zeros(7, dtype=np.float32)
+    before = cell.world.poses.copy(), cell.robot.sim_state()
+    action = np.zeros(cell.action_size, dtype=np.float32)
     action[5] = bad
     reward, terminated, truncated, info = cell.advance(action)
     assert (reward, terminated, truncated, info["failure"]) == (0.0, True, False, "nonfinite_action")
-    after = cell.world.poses, cell.robot.joints, cell.robot.target_position
+    after = cell.world.poses, cell.robot.sim_state()
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
     observation, _ = cell.reset(seed=9)
     assert np.isfinite(observation["state"]).all()
 
 
-@pytest.mark.parametrize("shape", [(6,), (8,), (1, 7), ()])
-def test_actions_of_the_wrong_shape_are_refused(cell, shape):
+@pytest.mark.parametrize("more", [(-1,), (1,), (1, 0), ()])
+def test_actions_of_the_wrong_shape_are_refused(cell, more):
     cell.reset(seed=10)
-    with pytest.raises(InvalidInputError, match=r"action has shape .*; expected \(7,\): dx, dy, dz"):
+    size = cell.action_size
+    shape = {(-1,): (size - 1,), (1,): (size + 1,), (1, 0): (1, size), (): ()}[more]
+    expected = rf"action has shape .*; expected \({size},\): {', '.join(cell.robot.action_names[:2])}"
+    with pytest.raises(InvalidInputError, match=expected):
         cell.advance(np.zeros(shape))
 
 
 def test_actions_that_are_no_numbers_are_refused(cell):
     cell.reset(seed=10)
     with pytest.raises(InvalidInputError, match="numbers"):
-        cell.advance(["left"] * 7)
+        cell.advance(["left"] * cell.action_size)
 
 
 def test_actions_beyond_the_limits_count_as_the_limit(cell):
     ends = []
     for scale in (1.0, 50.0):
         cell.reset(seed=11)
-        cell.advance(np.array([0, 0, 1, 0, 0, 0, 1]) * scale)
+        cell.advance(each_arm(cell, [0, 0, 1, 0, 0, 0, 1]) * scale)
         ends.append(cell.sim_state())
     assert np.array_equal(*ends)
 
@@ -245,7 +255,7 @@ def test_many_resets_do_not_grow(cell):
     before = memory_pages()
     for seed in range(100):
         cell.reset(seed=seed)
-        cell.advance(np.zeros(7))
+        cell.advance(np.zeros(cell.action_size))
     assert (memory_pages() - before) * 4096 < 2_000_000
 
 

@@ -8,7 +8,7 @@ import sys
 import cell_episodes
 import numpy as np
 import pytest
-from cell_episodes import CAMERAS, CELLS, build, play
+from cell_episodes import CAMERAS, CELLS, build, having, play
 
 from shopfloor.envs.experts import make_expert, make_random
 
@@ -35,7 +35,7 @@ def test_used_world_equals_fresh_world(fresh):
     name, runs = fresh
     cell = build(name)
     play(cell, make_random(name), 600_003, limit=40)
-    for variation in ("displaced", "mid_task", "nominal"):
+    for variation in having(cell, "displaced", "mid_task", "nominal"):
         play(cell, make_expert(name), 600_004, variation=variation)
     for seed in (*SEEDS, *reversed(SEEDS)):
         assert play(cell, make_expert(name), seed, cameras=CAMERAS, every=10).digest == runs[seed].digest
@@ -44,14 +44,13 @@ def test_used_world_equals_fresh_world(fresh):
 
 def test_used_world_equals_fresh_world_in_every_variation(fresh):
     name, _ = fresh
-    used = build(name)
-    for variation in ("displaced", "mid_task"):
-        play(used, make_expert(name), 600_005)
-        cell = build(name)
+    for variation in having(build(name), "displaced", "mid_task", "hard"):
+        used, cell = build(name, variation=variation), build(name, variation=variation)
+        play(used, make_expert(name), 600_005, variation=variation)
         expected = play(cell, make_expert(name), 600_006, variation=variation)
         cell.close()
         assert play(used, make_expert(name), 600_006, variation=variation).digest == expected.digest
-    used.close()
+        used.close()
 
 
 def test_new_process_gives_the_same(fresh):
@@ -69,7 +68,7 @@ def test_other_cells_beside_it_change_nothing(fresh):
     for other in others:
         other.reset(seed=5)
         for _ in range(5):
-            other.advance(np.ones(7))
+            other.advance(np.ones(other.action_size))
     assert play(cell, make_expert(name), SEEDS[0], cameras=CAMERAS, every=10).digest == runs[SEEDS[0]].digest
     for each in (cell, *others):
         each.close()
@@ -102,7 +101,7 @@ def test_stored_states_bring_back_objects_and_instruction(fresh):
     live, replay = build(name), build(name)
     live.reset(seed=SEEDS[0])
     for _ in range(5):
-        live.advance(np.full(7, 0.3))
+        live.advance(np.full(live.action_size, 0.3))
     replay.set_sim_state(live.sim_state())
     assert replay.instruction == live.instruction
     assert replay.object_names == live.object_names

@@ -5,14 +5,15 @@ from __future__ import annotations
 import cell_episodes
 import numpy as np
 import pytest
-from cell_episodes import CELLS, build, count, play
+from cell_episodes import CELLS, build, cells_with, count, play
 
 from shopfloor.core import InvalidInputError, Policy, UnknownNameError
 from shopfloor.envs.experts import make_expert, make_expert_from, make_random
 from shopfloor.envs.scene import grasp_yaw, wrap
 
-QUICK = range(600_100, 600_112)
-MANY = range(600_200, 600_400)
+QUICK = range(600_100, 600_106)
+MANY = range(600_200, 600_260)
+DISPLACING, TELEPORTING = cells_with("displaced"), cells_with("mid_task")
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -30,11 +31,17 @@ def test_experts_are_policies(name):
         make_expert("PickToTry")
 
 
-@pytest.mark.parametrize("name", CELLS)
-@pytest.mark.parametrize(("variation", "execute"), [("nominal", 1), ("nominal", 2), ("displaced", 1), ("mid_task", 1)])
+@pytest.mark.parametrize(
+    ("name", "variation", "execute"),
+    [
+        (name, variation, execute)
+        for variation, execute in (("nominal", 1), ("nominal", 2), ("displaced", 1), ("mid_task", 1))
+        for name in {"displaced": DISPLACING, "mid_task": TELEPORTING}.get(variation, CELLS)
+    ],
+)
 def test_expert_succeeds(name, variation, execute):
     outcomes = count(name, QUICK, variation=variation, execute=execute)
-    assert outcomes.count("success") >= len(QUICK) - (3 if variation == "displaced" else 1), outcomes
+    assert outcomes.count("success") >= len(QUICK) - (2 if variation == "displaced" else 1), outcomes
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -44,17 +51,21 @@ def test_random_fails(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
-@pytest.mark.parametrize("execute", [1, 2])
-def test_expert_succeeds_in_95_of_100(name, execute):
-    outcomes = count(name, MANY, execute=execute)
-    assert outcomes.count("success") >= 0.95 * len(MANY), outcomes
+@pytest.mark.parametrize(
+    ("level", "execute", "episodes", "share"),
+    [("nominal", 1, 60, 0.95), ("nominal", 2, 30, 0.9), ("hard", 1, 40, 0.85)],
+)
+def test_expert_succeeds_at_a_sample(name, level, execute, episodes, share):
+    """`python -m benchmarks.experts` measures 200 episodes a level."""
+    outcomes = count(name, MANY[:episodes], variation=level, execute=execute)
+    assert outcomes.count("success") >= share * episodes, outcomes
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", DISPLACING)
 def test_expert_recovers_when_the_part_is_moved(name):
-    outcomes = count(name, MANY[:100], variation="displaced")
-    assert outcomes.count("success") >= 80, outcomes
+    outcomes = count(name, MANY[:40], variation="displaced")
+    assert outcomes.count("success") >= 32, outcomes
 
 
 @pytest.mark.slow
@@ -75,13 +86,13 @@ def test_experts_have_no_memory(name):
         observation = {**cell.observe(()), "object_names": cell.object_names}
         first = fresh.act(observation)
         assert np.array_equal(first.actions, expert.act(observation).actions)
-        assert first.actions.shape == (4, 7)
+        assert first.actions.shape[1] == cell.action_size
         assert first.actions.dtype == np.float32
         assert np.abs(first.actions).max() <= 1.0
     cell.close()
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", DISPLACING)
 def test_the_named_part_is_moved_once_on_the_way(name):
     """The variation does what it says, and not before the tool comes near."""
     cell, expert = build(name), make_expert(name)
@@ -101,7 +112,7 @@ def test_the_named_part_is_moved_once_on_the_way(name):
     cell.close()
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", TELEPORTING)
 def test_mid_task_starts_cover_the_task_and_are_sound(name):
     cell = build(name)
     near = held = odd = 0

@@ -231,7 +231,7 @@ def test_attributes_and_methods_of_all_copies(pair):
         ({"make": lambda cell, **options: make_cell(cell, cameras=())}, "cannot be sent to a worker"),
         ({"make": lambda *_, **__: gymnasium.make("CartPole-v1")}, "a vector expects a Dict of Boxes"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
 def test_vectors_that_cannot_be_are_refused(arguments, message):
     with pytest.raises((InvalidInputError, UnknownNameError), match=message):
