@@ -197,7 +197,8 @@ class TotePack(Task):
     def _scatter(self, tote: Sequence[float], rng: np.random.Generator) -> list[Sequence[float]]:
         """Draw x, y, yaw of every box, with room for the fingers beside it; start over where it gets too tight."""
         low, high = (*self._given.low, -BOX_YAW), (*self._given.high, BOX_YAW)
-        sizes = [item.size[:2] for item in self.items[:-1]]
+        # Of the usual sizes, so that boxes of other sizes lie where these would.
+        sizes = [self._given.sizes[item.name.split(" ", 1)[1]][:2] for item in self.items[:-1]]
         spots: list[Sequence[float]] = []
         tries = 0
         while len(spots) < len(sizes):

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from cell_episodes import CELLS, build, play
 
 from shopfloor.envs.experts import make_expert
+from shopfloor.envs.robot import Arm
 
 FOLDER = Path(__file__).parent / "golden"
 SEED, STEPS, EVERY = 600_001, 50, 10
@@ -29,8 +30,14 @@ def path(name: str) -> Path:
 
 
 def state(cell) -> list[float]:
-    """Joints, tool and body poses: what contact could change."""
-    values = [*cell.robot.joints, *cell.robot.tool_position, *cell.robot.target_position, *cell.world.poses.ravel()]
+    """Joints, tool, base and body poses: what contact could change."""
+    values = []
+    for member in getattr(cell.robot, "members", (cell.robot,)):
+        if isinstance(member, Arm):
+            values += [*member.joints, *member.tool_position, *member.target_position]
+        else:
+            values += member.pose
+    values += cell.world.poses.ravel().tolist()
     return [round(float(value), 9) for value in values]
 
 

@@ -65,11 +65,8 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("suite", SUITES)
-def test_one_thing_changes_and_all_else_is_the_matched_control(pair, suite, request):
+def test_one_thing_changes_and_all_else_is_the_matched_control(pair, suite):
     plain, shifted = pair
-    if (plain.cell_id, suite) == ("shopfloor/TotePack-v0", "objects"):
-        why = "places are drawn with the scaled sizes, so that other draws follow"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=why))
     if suite not in variations_of(plain.task):
         with pytest.raises(UnknownNameError, match=f"variation of {plain.cell_id}"):
             shifted.reset(seed=0, options={"variation": suite})
