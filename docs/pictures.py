@@ -1,8 +1,7 @@
-"""Makes the README's picture: experts at work, front view above wrist view. Run `python docs/pictures.py`."""
+"""Makes the README's picture: experts at work, front views with wrist views inset. Run `python docs/pictures.py`."""
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,42 +9,37 @@ import numpy.typing as npt
 from PIL import Image
 
 from shopfloor.collectors.replay import render_episode
-from shopfloor.collectors.rollout import rollout
-from shopfloor.core import Episode, EpisodeSpec
-from shopfloor.envs.experts import make_expert
-from shopfloor.envs.registry import make_cell, resolve_cell
+from shopfloor.envs.registry import cell_ids
+from shopfloor.launch.gallery import middle, play
 
 TARGET = Path(__file__).parent / "images" / "cells.png"
-CELLS = ("PickToTray", "Kitting", "ConveyorSort", "RingOnShaft", "PegInsertion")
-SEED = 600_003  # of the range for tests and tuning
-SIZE_PX, GAP_PX = 288, 6
+COLUMNS = 4
+SIZE_PX, INSET_PX, GAP_PX = 256, 96, 6
+Picture = npt.NDArray[np.uint8]
 
 
 def main() -> None:
     """Write the picture."""
-    columns = [column(name) for name in CELLS]
-    gap = np.full((columns[0].shape[0], GAP_PX, 3), 255, np.uint8)
-    picture = np.hstack([part for each in columns for part in (each, gap)][:-1])
+    pictures = [tile(cell_id) for cell_id in cell_ids() if cell_id.startswith("shopfloor/")]
+    rows = -(-len(pictures) // COLUMNS)
+    step = SIZE_PX + GAP_PX
+    sheet = np.full((rows * step - GAP_PX, COLUMNS * step - GAP_PX, 3), 255, np.uint8)
+    for number, picture in enumerate(pictures):
+        top, left = number // COLUMNS * step, number % COLUMNS * step
+        sheet[top : top + SIZE_PX, left : left + SIZE_PX] = picture
     TARGET.parent.mkdir(exist_ok=True)
-    Image.fromarray(picture).quantize(128).save(TARGET, optimize=True)
+    Image.fromarray(sheet).quantize(128).save(TARGET, optimize=True)
 
 
-def column(name: str) -> npt.NDArray[np.uint8]:
-    """Return both views of a cell while its expert carries a part, one above the other."""
-    cell = make_cell(name, cameras=(), privileged=True)
-    expert = make_expert(name)
-    episode = rollout(cell, expert, EpisodeSpec(resolve_cell(name), SEED, expert.info.digest))
-    cell.close()
-    step = carrying(episode)
-    front, wrist = (render_episode(episode, camera, (SIZE_PX, SIZE_PX))[step] for camera in ("front", "wrist"))
-    return np.vstack([front, np.full((GAP_PX, SIZE_PX, 3), 255, np.uint8), wrist])
-
-
-def carrying(episode: Episode) -> int:
-    """Return the step in the middle of the stage `carry`."""
-    starts = [*episode.stages, (episode.steps, "")]
-    first, last = next((a, b) for (a, stage), (b, _) in pairwise(starts) if stage == "carry")
-    return (first + last) // 2
+def tile(cell_id: str) -> Picture:
+    """Return the front view of a cell while its expert works, with the wrist view in its upper left corner."""
+    episode = play(cell_id)
+    step = middle(episode)
+    picture = render_episode(episode, "front", (SIZE_PX, SIZE_PX))[step].copy()
+    inset = render_episode(episode, "wrist", (INSET_PX, INSET_PX))[step]
+    picture[: INSET_PX + 2, : INSET_PX + 2] = 255
+    picture[:INSET_PX, :INSET_PX] = inset
+    return picture
 
 
 if __name__ == "__main__":

@@ -16,10 +16,12 @@ from safetensors.torch import load_file
 from shopfloor.core import ACTION_CONVENTION, ACTOR_EXPERT, Episode, InvalidInputError
 from shopfloor.datasets.reader import Dataset, EpisodeRecord
 from shopfloor.policies import vision
-from shopfloor.policies.features import OBJECT_WIDTH, STATE_WIDTH
+from shopfloor.policies.features import OBJECT_WIDTH
 from shopfloor.policies.scenes import read_block
 from shopfloor.policies.tensors import publish_tensors
 from shopfloor.policies.weights import catalogue
+
+ACTIONS = ("dx", "dy", "dz", "rx", "ry", "rz", "gripper")  # of `ee_delta_base_v1` for one arm
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,17 @@ def describe(datasets: Iterable[Dataset]) -> list[Mapping[str, Any]]:
                     f"{dataset.path} does not say which parts and goals {cell} has (it was not recorded in a work cell "
                     "of this kind), so no policy can be trained on it here."
                 )
+            if len(description.get("action_names", ACTIONS)) != len(ACTIONS):
+                raise InvalidInputError(
+                    f"{cell} in {dataset.path} has {len(description['action_names'])} action components, those of "
+                    f"several robots; policies learn one arm, with {len(ACTIONS)}. Export it (`data export`) and train "
+                    "with its own tools."
+                )
             found.append(description)
+    if len({tuple(description.get("features", {}).get("state", {}).get("names", ())) for description in found}) > 1:
+        raise InvalidInputError(
+            "The datasets are of different arms, whose states have different entries; a policy learns from one kind."
+        )
     return found
 
 
@@ -264,7 +276,7 @@ def _add_episode(
     sources["expert" if taught else "own_success"] += len(steps)
     parts.append(
         {
-            "state": episode.observations["state"][steps].astype(np.float32).reshape(-1, STATE_WIDTH),
+            "state": episode.observations["state"][steps].astype(np.float32),
             "objects": _ordered_objects(episode.observations["objects"][steps], episode.object_names, words.names),
             "instruction": episode.instruction,
             "texts": [],
