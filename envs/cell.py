@@ -70,11 +70,11 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         self._cameras = moved(task.cameras, self._conditions)
         for name in self.options.cameras:
             self._camera(name)
-        self.max_episode_steps = task.max_episode_steps
         self._drawing = Drawing(self.options.renderer, shadows=self.options.shadows)
         self.world = World(task.ground)
         self.robot = task.make_robot(self.world, robot)
-        self.instructions = dict(task.instructions)  # how many robots there are may decide them
+        # How many robots there are may decide these.
+        self.max_episode_steps, self.instructions = task.max_episode_steps, dict(task.instructions)
         self.vocabulary = vocabulary(task)
         self._names_of_action = self.robot.action_names
         size = len(self._names_of_action)

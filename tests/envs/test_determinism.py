@@ -42,6 +42,7 @@ def test_used_world_equals_fresh_world(fresh):
     cell.close()
 
 
+@pytest.mark.slow
 def test_used_world_equals_fresh_world_in_every_variation(fresh):
     name, _ = fresh
     for variation in having(build(name), "displaced", "mid_task", "hard"):

@@ -83,6 +83,7 @@ def pictures(cell, found):
     return drawn
 
 
+@pytest.mark.slow
 def test_pictures_do_not_depend_on_how_many_were_drawn_before(name):
     found = states(name, 66)
     used, new = build(name, image_size=(48, 48)), build(name, image_size=(48, 48))

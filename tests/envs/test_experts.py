@@ -92,6 +92,7 @@ def test_experts_have_no_memory(name):
     cell.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DISPLACING)
 def test_the_named_part_is_moved_once_on_the_way(name):
     """The variation does what it says, and not before the tool comes near."""

@@ -33,7 +33,7 @@ def test_cells(capsys, validate):
     validate(listed, "cells")
     assert "shopfloor/PickToTray-v0" in [entry["id"] for entry in listed]
     assert cli.main(["cells"]) == 0
-    assert re.search(r"^shopfloor/PickToTray-v0 +panda +front,wrist ", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(r"^shopfloor/PickToTray-v0 +panda,ur5e +front,wrist ", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_a_broken_cell_does_not_hide_the_others(capsys, monkeypatch):
