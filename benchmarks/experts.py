@@ -2,8 +2,8 @@
 
     python -m benchmarks.experts --out docs/experts.md
 
-The seeds are of the range for tests and tuning and nothing was tuned on them. Episodes are kept in `--runs` and resumed.
-Also writes what `shopfloor cells` shows, launch/expert_success.json.
+The seeds are of the range for tests and tuning, and nothing was tuned on them. Episodes are kept in `--runs` and
+resumed. Also writes what `shopfloor cells` shows, launch/expert_success.json.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def measure(cell_id: str, options: argparse.Namespace) -> dict[str, Any]:
     cell.close()
     found: dict[str, Any] = {"robots": list(robots)}
     for level in levels:
-        found[level] = _counted(run(cell_id, "expert", level, options.episodes, options))
+        episodes = {"nominal": options.episodes, "hard": options.hard}.get(level, options.others)
+        found[level] = _counted(run(cell_id, "expert", level, episodes, options))
     for robot in robots[1:]:
         found[f"expert with {robot}"] = _counted(run(cell_id, "expert", "nominal", options.others, options, robot))
     found["random"] = _counted(run(cell_id, "random", "nominal", options.others, options))
@@ -93,13 +94,14 @@ def page(measured: dict[str, dict[str, Any]], options: argparse.Namespace) -> st
         for key, entry in found.items()
         if key.startswith("expert with ")
     ]
+    counts = f"--episodes {options.episodes} --hard {options.hard} --others {options.others}"
+    command = f"python -m benchmarks.experts --out docs/experts.md {counts}"
     parts = [
         "# Experts",
         "Successes of episodes, with Wilson 95 % intervals, on seeds "
-        f"{SEED} to {SEED + options.episodes - 1} ({SEED} to {SEED + options.others - 1} for random actions and other "
-        "robots); nothing was tuned on them. Aims: at least 95 % of nominal and 85 % of hard episodes, and at most 2 % "
-        "by random actions. Steps are control steps (1/20 s) of a mean nominal episode.",
-        "Repeat it (finished episodes are not run again):\n\n    python -m benchmarks.experts --out docs/experts.md",
+        f"{SEED} and up; nothing was tuned on them. Aims: at least 95 % of nominal and 85 % of hard episodes, and at "
+        "most 2 % by random actions. Steps are control steps (1/20 s) of a mean nominal episode.",
+        f"Repeat it (finished episodes are not run again):\n\n    {command}",
         markdown_table(("cell", *LEVELS, "random, nominal", "steps"), rows),
     ]
     if others:
@@ -113,8 +115,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("docs/experts.md"), help="page to write")
     parser.add_argument("--runs", type=Path, default=Path("runs/experts"), help="folder of the episodes")
     parser.add_argument("--cells", nargs="+", default=None, help="only these cells, full ids")
-    parser.add_argument("--episodes", type=int, default=200, help="per level, by the expert")
-    parser.add_argument("--others", type=int, default=100, help="by random actions and with other robots")
+    parser.add_argument("--episodes", type=int, default=200, help="nominal, by the expert")
+    parser.add_argument("--hard", type=int, default=200, help="hard, by the expert")
+    parser.add_argument("--others", type=int, default=100, help="easy, by random actions and with other robots")
     parser.add_argument("--workers", type=int, default=None)
     return parser.parse_args(arguments)
 
