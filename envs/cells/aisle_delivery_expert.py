@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import final
 
 import numpy as np
 
 from shopfloor.core import ActionChunk, InvalidInputError, Observation, PolicyInfo, sha256_hex
+from shopfloor.envs.drive_moves import BRAKE_M_S2, LINE_UP_M, Point, Pose, drive_to, in_funnel
 from shopfloor.envs.mobile import MAX_SPEED_M_S, MAX_TURN_RAD_S
 
 VERSION = "1"
@@ -24,14 +24,8 @@ BASE_STATE = 6
 HALF_LENGTH_M, HALF_WIDTH_M = 0.31, 0.23  # of a robot
 PERSON_RADIUS_M = 0.27
 BEFORE_RACK_M, BEHIND_RACK_M = 0.55, 0.35  # waypoints off the racks' ends
-LINE_UP_M, TOO_NEAR_M = 0.80, 0.70  # before the dock; nearer than that it backs off, where it is off the dock's line
-AHEAD_M, ON_LINE_M = 0.45, 0.40  # how far ahead it aims: on its way, and on the line into the dock
-# A funnel, half its width and what that grows by per m: into an aisle, and into a dock.
-AISLE_FUNNEL, DOCK_FUNNEL = (0.10, 0.6), (0.015, 0.25)
-BEFORE_FUNNEL_M = 0.30  # of an aisle, before the racks' ends
-TURN_GAIN, TURN_FIRST, TURN_ONLY = 3.0, 0.25, 0.9  # rad/s per rad; off its course: full speed, standing
-CRUISE_M_S, CREEP_M_S, BACK_M_S = 0.95, 0.30, 0.30
-BRAKE_M_S2 = 1.0
+AISLE_FUNNEL, BEFORE_FUNNEL_M = (0.10, 0.6), 0.30  # into an aisle; its narrow end is that far before the racks' ends
+CREEP_M_S = 0.30
 GAP_M, SIDE_M = 0.22, 0.12  # kept ahead and beside
 ROBOT_RADIUS_M = 0.30  # of others: they stand more or less along the aisles
 OUT_M = 0.85  # before the racks: so far a robot among others drives straight
@@ -39,33 +33,6 @@ NEARBY_M, WIDE_M = 1.7, 0.95  # people this near, and this far to the side, are 
 BUSY_M = 1.5  # added to the length of an aisle in which people walk
 DONE_M, DONE_RAD = 0.010, math.radians(1.5)
 DRIVING_IN_M = 0.65  # a robot this near to its dock has made room
-
-Point = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Pose:
-    """A robot or a dock on the floor: m, m, rad; and how fast a robot drives, m/s."""
-
-    x: float
-    y: float
-    yaw: float
-    speed: float = 0.0
-
-    @property
-    def point(self) -> Point:
-        """Where it is."""
-        return self.x, self.y
-
-    def sees(self, point: Point) -> Point:
-        """Return a point in its frame: m ahead, m to the left."""
-        dx, dy = point[0] - self.x, point[1] - self.y
-        c, s = math.cos(self.yaw), math.sin(self.yaw)
-        return c * dx + s * dy, c * dy - s * dx
-
-    def ahead(self, way: float) -> Point:
-        """Return the point this far ahead."""
-        return self.x + way * math.cos(self.yaw), self.y + way * math.sin(self.yaw)
 
 
 @dataclass(frozen=True)
@@ -168,18 +135,13 @@ def decide(index: int, robots: Sequence[Pose], docks: Sequence[Pose], floor: Flo
     """Return the speed (m/s) and the rate of turn (rad/s) that a robot is told."""
     robot, dock = robots[index], docks[index]
     ahead, side = dock.sees(robot.point)
-    off = _wrap(robot.yaw - dock.yaw)
+    off = math.remainder(robot.yaw - dock.yaw, math.tau)
     if math.hypot(ahead, side) < DONE_M and abs(off) < DONE_RAD:
         return 0.0, 0.0
-    if _in_funnel(side, -ahead, DOCK_FUNNEL) and ahead > -LINE_UP_M - 0.2:
-        speed, turn = _drive_in(robot, dock)
-    elif ahead > -TOO_NEAR_M:
-        speed, turn = _back_off(robot, dock)
-    else:
-        way = _way(robot, dock, floor)
-        if len(robots) > 1 and robot.x < -floor.half_m - OUT_M:  # straight out, between the others
-            way = [(-floor.half_m - OUT_M + 0.1, robot.y), *way]
-        speed, turn = _follow(robot, way)
+    way = _way(robot, dock, floor)
+    if len(robots) > 1 and robot.x < -floor.half_m - OUT_M:  # straight out, between the others
+        way = [(-floor.half_m - OUT_M + 0.1, robot.y), *way]
+    speed, turn = drive_to(robot, dock, way)
     others = [other for number, other in enumerate(robots) if number != index]
     speed = min(speed, _allowed(robot, floor.people, others))
     return (min(speed, 0.0) if _waits(index, robots, docks, floor) else speed), turn
@@ -220,7 +182,7 @@ def _through(robot: Pose, line_up: Point, floor: Floor) -> list[Point]:
     best: tuple[float, list[Point]] = (math.inf, [])
     mouth = -floor.half_m - BEFORE_FUNNEL_M
     for y, free in zip(floor.aisles, floor.free, strict=True):
-        enters = _in_funnel(robot.y - y, mouth - robot.x, AISLE_FUNNEL) and robot.x > before - 0.5
+        enters = in_funnel(robot.y - y, mouth - robot.x, AISLE_FUNNEL) and robot.x > before - 0.5
         if free and enters and robot.x > before - 0.1:  # too late to think again
             return [*_along(robot, y, behind), line_up]
         busy = any(abs(py - y) < floor.half_aisle_m and abs(px) < floor.half_m + 0.6 for px, py in floor.people)
@@ -229,49 +191,6 @@ def _through(robot: Pose, line_up: Point, floor: Floor) -> list[Point]:
             start = _along(robot, y, behind) if enters else [(before, y), (behind, y)]
             best = length, [*start, line_up]
     return best[1]
-
-
-def _in_funnel(side: float, left: float, funnel: tuple[float, float]) -> bool:
-    return abs(side) < funnel[0] + funnel[1] * max(0.0, left)
-
-
-def _follow(robot: Pose, way: list[Point]) -> tuple[float, float]:
-    """Aim at a point ahead on the way; slow down for turns."""
-    points = [robot.point, *way]
-    left = AHEAD_M
-    aim = points[-1]
-    for start, end in pairwise(points):
-        length = math.dist(start, end)
-        if length >= left:
-            share = left / length
-            aim = (start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1]))
-            break
-        left -= length
-    ahead, side = robot.sees(aim)
-    off = math.atan2(side, ahead)
-    slow = min(1.0, max(0.0, (TURN_ONLY - abs(off)) / (TURN_ONLY - TURN_FIRST)))
-    stop = math.sqrt(2.0 * BRAKE_M_S2 * math.dist(robot.point, way[-1])) + 0.1  # it turns on the spot there
-    return min(CRUISE_M_S, stop) * slow, TURN_GAIN * off
-
-
-def _drive_in(robot: Pose, dock: Pose) -> tuple[float, float]:
-    """Drive along the dock's line and stop in the dock."""
-    ahead, side = dock.sees(robot.point)
-    off, left = _wrap(robot.yaw - dock.yaw), -ahead
-    if left < 0.006:  # there: only turn, or back a little
-        return (1.5 * left if left < -0.008 else 0.0), -TURN_GAIN * off
-    course = math.atan2(-side, min(ON_LINE_M, max(left, 0.15)))
-    turn = _wrap(course - off)
-    slow = min(1.0, max(0.0, (TURN_ONLY - abs(turn)) / (TURN_ONLY - TURN_FIRST)))
-    speed = min(0.6, math.sqrt(2.0 * BRAKE_M_S2 * 0.4 * left), 2.0 * left)
-    return speed * slow, TURN_GAIN * turn
-
-
-def _back_off(robot: Pose, dock: Pose) -> tuple[float, float]:
-    """Drive backwards, towards the dock's line."""
-    _, side = dock.sees(robot.point)
-    turn = _wrap(min(max(1.5 * side, -0.5), 0.5) - _wrap(robot.yaw - dock.yaw))
-    return (-BACK_M_S if abs(turn) < 0.5 else 0.0), TURN_GAIN * turn
 
 
 def _allowed(robot: Pose, people: Sequence[Point], others: Sequence[Pose]) -> float:
@@ -290,7 +209,3 @@ def _allowed(robot: Pose, people: Sequence[Point], others: Sequence[Pose]) -> fl
         elif radius == PERSON_RADIUS_M and abs(side) < WIDE_M and ahead < NEARBY_M:
             most = min(most, max(CREEP_M_S, 0.8 * max(0.0, room)))
     return most
-
-
-def _wrap(angle: float) -> float:
-    return math.remainder(angle, math.tau)
