@@ -81,6 +81,16 @@ def having(cell: WorkCell, *variations: str) -> list[str]:
     return [name for name in variations if name in variations_of(cell.task)]
 
 
+def cells_with_arms() -> list[str]:
+    """Return the cells in which an arm works; in the others there is nothing to grip."""
+    found = []
+    for cell_id in CELLS:
+        cell = build(cell_id)
+        found += [cell_id] if arms(cell) else []
+        cell.close()
+    return found
+
+
 def cells_with(variation: str) -> list[str]:
     """Return the cells that have a variation."""
     found = []

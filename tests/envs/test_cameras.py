@@ -51,7 +51,8 @@ def distance_to_part(cell):
     return float(np.linalg.norm(off - np.clip(off, -line, line)))
 
 
-def test_wrist_view_shows_both_fingertips_and_the_part_at_the_grasp_point(cell):
+def test_wrist_view_shows_both_fingertips_and_the_part_at_the_grasp_point(arm_cell):
+    cell = arm_cell
     if arms(cell)[0].model.suction:  # a cup hides what it holds
         return
     for seed in range(600_010, 600_016):
@@ -66,7 +67,8 @@ def test_wrist_view_shows_both_fingertips_and_the_part_at_the_grasp_point(cell):
         assert min(left, right) < columns.mean() < max(left, right)
 
 
-def test_wrist_view_still_shows_the_part_from_above(cell):
+def test_wrist_view_still_shows_the_part_from_above(arm_cell):
+    cell = arm_cell
     for seed in range(600_010, 600_016):
         assert expert_until(cell, seed, lambda c: distance_to_part(c) < 0.09)
         assert (bodies_seen(cell, "wrist") == cell.task.named_body).sum() > 60, seed
@@ -93,7 +95,8 @@ def test_front_view_shows_the_named_part_at_the_start(cell):
         assert (bodies_seen(cell, "front") == cell.task.named_body).sum() >= 12, seed
 
 
-def test_tracks_project_bodies_where_they_are_drawn(cell):
+def test_tracks_project_bodies_where_they_are_drawn(arm_cell):
+    cell = arm_cell
     cell.reset(seed=3)
     for _ in range(3):
         cell.advance(each_arm(cell, [0.3, 0.2, -0.5, 0, 0, 0.5, -1]))

@@ -9,12 +9,13 @@ from pathlib import Path
 import messy_episodes
 import numpy as np
 import pytest
-from cell_episodes import CAMERAS, CELLS, build, each_arm, having
+from cell_episodes import CAMERAS, CELLS, build, cells_with_arms, each_arm, having
 from messy_episodes import fresh, play_messy
 
 ASSETS = Path(messy_episodes.__file__).parents[2] / "envs" / "assets"
 QUICK = (7, 2)  # 7 and 11 differ in a world that is only put back
 MANY = range(14)
+GRIPPING = cells_with_arms()
 
 
 @pytest.fixture(params=CELLS, ids=lambda name: name.split("/")[-1])
@@ -45,14 +46,14 @@ def check(name, seeds, expected):
 
 def test_used_cells_equal_new_ones_after_messy_episodes(name):
     runs = {seed: fresh(name, seed) for seed in QUICK}
-    assert any(meetings for _, meetings in runs.values())
+    assert name not in GRIPPING or any(meetings for _, meetings in runs.values())
     check(name, QUICK, {seed: digest for seed, (digest, _) in runs.items()})
 
 
 @pytest.mark.slow
 def test_used_cells_equal_new_ones_after_many_messy_episodes(name):
     runs = {seed: fresh(name, seed) for seed in MANY}
-    assert sum(meetings > 0 for _, meetings in runs.values()) > len(MANY) // 2
+    assert name not in GRIPPING or sum(meetings > 0 for _, meetings in runs.values()) > len(MANY) // 2
     check(name, MANY, {seed: digest for seed, (digest, _) in runs.items()})
 
 
