@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -139,10 +139,12 @@ PANDA_SUCTION = ArmModel(
     suction=True,
     reach_m=0.74,
 )
+# Its work is from straight ahead to the tote, 144 degrees to the left: a posture in the middle suits both ends.
+_ON_DECK = replace(kinematics.PANDA, home=kinematics.PANDA.home + np.array([1.25, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]))
 MOBILE_PANDA = ArmModel(
     "mobile_panda",
     _ASSETS / "mobile" / "mobile_panda.urdf",
-    kinematics.PANDA,
+    _ON_DECK,
     _PANDA_JOINTS,
     _PANDA_FORCES,
     "panda_grasptarget",
