@@ -43,7 +43,8 @@ def prepare(payload: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         payload: {"cell", "robot", "renderer", "image_size", "variation", "policy", "teacher"}: the policies as
-            `PolicyRef` JSON, teacher or None; image_size [height, width] in pixels, or None for what the policy expects.
+            `PolicyRef` JSON, teacher or None; image_size [height, width] in pixels, or None for what the policy
+            expects.
 
     Returns:
         {"policy", "teacher": what their `info` says, "image_size", "variation": its one name, "description": the
