@@ -20,7 +20,7 @@ joints = st.tuples(*(st.floats(low, high) for low, high in zip(PANDA.lower, PAND
 
 @pytest.fixture(scope="module")
 def arm():
-    cell = cell_episodes.build(cell_episodes.CELLS[0])
+    cell = cell_episodes.build("shopfloor/PickToTray-v0")
     yield cell.robot
     cell.close()
 

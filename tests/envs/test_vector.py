@@ -22,7 +22,7 @@ from shopfloor.envs import vector
 from shopfloor.envs.registry import make_cell
 from shopfloor.envs.vector import WorkCellVector
 
-CELL = cell_episodes.CELLS[0]
+CELL = "shopfloor/PickToTray-v0"
 OPTIONS = {"cameras": (), "privileged": True}
 
 
