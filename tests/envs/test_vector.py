@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 
-import cell_episodes
 import gymnasium
 import numpy as np
 import pytest
