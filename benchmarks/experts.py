@@ -30,19 +30,19 @@ AIMS = {"nominal": 0.95, "hard": 0.85, "random": 0.02}
 
 
 def measure(cell_id: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Return per level, and for random actions, successes, episodes and what went wrong."""
+    """Return what `cells --json` says of a cell's expert: at nominal, per level and robot, and of random actions."""
     cell = make_cell(cell_id, cameras=())
     levels = [level for level in LEVELS if level in cell.task.levels]
+    counts = {"easy": options.others, "nominal": options.episodes, "hard": options.hard}
     robots = cell.task.robots
     cell.close()
-    found: dict[str, Any] = {"robots": list(robots)}
-    for level in levels:
-        episodes = {"nominal": options.episodes, "hard": options.hard}.get(level, options.others)
-        found[level] = _counted(run(cell_id, "expert", level, episodes, options))
-    for robot in robots[1:]:
-        found[f"expert with {robot}"] = _counted(run(cell_id, "expert", "nominal", options.others, options, robot))
-    found["random"] = _counted(run(cell_id, "random", "nominal", options.others, options))
-    return found
+    levels = {level: _counted(run(cell_id, "expert", level, counts[level], options)) for level in levels}
+    others = {
+        robot: _counted(run(cell_id, "expert", "nominal", options.others, options, robot)) for robot in robots[1:]
+    }
+    random = _counted(run(cell_id, "random", "nominal", options.others, options))
+    nominal = {key: levels["nominal"][key] for key in ("episodes", "successes", "seeds")}
+    return {**nominal, "levels": levels, "robots": others, "random": random}
 
 
 def run(
@@ -86,13 +86,13 @@ def page(measured: dict[str, dict[str, Any]], options: argparse.Namespace) -> st
     """Return the page."""
     rows = []
     for cell_id, found in measured.items():
-        steps = found["nominal"]["mean_steps"]
-        rows.append((short(cell_id), *(text(found.get(key)) for key in (*LEVELS, "random")), f"{steps:g}"))
+        levels = [text(found["levels"].get(level)) for level in LEVELS]
+        steps = found["levels"]["nominal"]["mean_steps"]
+        rows.append((short(cell_id), *levels, text(found["random"]), f"{steps:g}"))
     others = [
-        (short(cell_id), key.removeprefix("expert with "), text(entry))
+        (short(cell_id), robot, text(entry))
         for cell_id, found in measured.items()
-        for key, entry in found.items()
-        if key.startswith("expert with ")
+        for robot, entry in found["robots"].items()
     ]
     counts = f"--episodes {options.episodes} --hard {options.hard} --others {options.others}"
     command = f"python -m benchmarks.experts --out docs/experts.md {counts}"
@@ -129,24 +129,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ours = [cell_id for cell_id in cell_ids() if cell_id.startswith("shopfloor/")]
     measured = read_json(EXPERT_SUCCESS) if EXPERT_SUCCESS.is_file() and options.cells else {}
     for cell_id in options.cells or ours:
-        found = measure(cell_id, options)
-        measured[cell_id] = {**found["nominal"], **found}
+        measured[cell_id] = measure(cell_id, options)
         replace_json(EXPERT_SUCCESS, dict(sorted(measured.items())))
     if set(measured) >= set(ours):
         options.out.write_text(page(dict(sorted(measured.items())), options))
-    missed = [
-        f"{short(cell_id)}, {key}: {text(found[key])}"
+    rates = {
+        f"{short(cell_id)}, {key}": (entry["successes"] / entry["episodes"], key, text(entry))
         for cell_id, found in measured.items()
-        for key, aim in AIMS.items()
-        if key in found and not _meets(found[key]["successes"] / found[key]["episodes"], key, aim)
-    ]
+        for key, entry in {**found["levels"], "random": found["random"]}.items()
+        if key in AIMS
+    }
+    missed = [f"{name}: {counted}" for name, (rate, key, counted) in rates.items() if not _meets(rate, key)]
     for line in missed:
         note(f"missed: {line}")
     return 1 if missed else 0
 
 
-def _meets(rate: float, key: str, aim: float) -> bool:
-    return rate <= aim if key == "random" else rate >= aim
+def _meets(rate: float, key: str) -> bool:
+    return rate <= AIMS[key] if key == "random" else rate >= AIMS[key]
 
 
 if __name__ == "__main__":

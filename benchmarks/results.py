@@ -16,7 +16,7 @@ from typing import Any
 
 from shopfloor.collectors.statistics import wilson_interval
 from shopfloor.launch.console import make_progress, note, with_interval
-from shopfloor.launch.report import command_line, short
+from shopfloor.launch.report import command_line
 from shopfloor.launch.runfile import read_json
 from shopfloor.launch.summary import before_the_loop
 
@@ -28,7 +28,6 @@ FIGURES = (
     ("PickToTray", "cameras"),
     ("ConveyorSort", "cameras"),
 )
-EXPERT_EPISODES, EXPERT_SEED = 200, 600_000
 
 
 @dataclass(frozen=True)
@@ -174,9 +173,7 @@ def _cpu(part: Mapping[str, Any] | None) -> float:
     return float(part["cpu_seconds"]) if part else 0.0
 
 
-def document(
-    figures: Sequence[Figure], experts: Sequence[Sequence[str]], command: str, missing: Sequence[str] = ()
-) -> str:
+def document(figures: Sequence[Figure], command: str, missing: Sequence[str] = ()) -> str:
     """Return the whole page; `missing` names the runs that it lacks."""
     overview = [
         (
@@ -200,38 +197,7 @@ def document(
         *([f"Not measured yet: {'; '.join(missing)}."] if missing else []),
         *(section(figure) for figure in figures),
     ]
-    if experts:
-        parts += ["## Experts", markdown_table(("cell", "success on nominal seeds", "seeds"), experts)]
     return "\n\n".join(parts) + "\n"
-
-
-def measure_experts(cells: Sequence[str], runs: Path, workers: int | None) -> list[tuple[str, ...]]:
-    """Evaluate each cell's expert; also write what `shopfloor cells` shows, `launch/expert_success.json`."""
-    from shopfloor.collectors.evaluate import evaluate
-    from shopfloor.collectors.provenance import replace_json
-    from shopfloor.launch.commands import EXPERT_SUCCESS
-    from shopfloor.launch.setups import default_workers
-
-    measured = read_json(EXPERT_SUCCESS) if EXPERT_SUCCESS.is_file() else {}
-    rows: list[tuple[str, ...]] = []
-    for cell in cells:
-        result = evaluate(
-            "expert",
-            cell,
-            EXPERT_EPISODES,
-            seed_first=EXPERT_SEED,
-            out=runs / f"expert-{cell}",
-            workers=workers or default_workers(),
-        )
-        measured[result.cell] = {
-            "episodes": result.episodes,
-            "successes": result.successes,
-            "seeds": {"first": EXPERT_SEED, "count": EXPERT_EPISODES},
-        }
-        seeds = f"{EXPERT_SEED} to {EXPERT_SEED + EXPERT_EPISODES - 1}"
-        rows.append((short(result.cell), with_interval(result.success, result.interval), seeds))
-    replace_json(EXPERT_SUCCESS, dict(sorted(measured.items())))
-    return rows
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -245,7 +211,6 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--turns", type=int, default=2, help="turns after the demonstrations")
     parser.add_argument("--report-episodes", type=int, default=200)
     parser.add_argument("--workers", type=int, default=None)
-    parser.add_argument("--no-experts", action="store_true", help="leave the experts out")
     parser.add_argument("--report-only", action="store_true", help="run nothing, write the page from finished runs")
     return parser.parse_args(arguments)
 
@@ -258,9 +223,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for cell, observations in FIGURES
         if observations in options.observations and (options.cells is None or cell in options.cells)
     ]
-    experts: list[tuple[str, ...]] = []
-    if not options.no_experts:
-        experts = measure_experts(sorted({cell for cell, _ in wanted}), options.runs, options.workers)
     given = [word for word in (sys.argv[1:] if arguments is None else arguments) if word != "--report-only"]
     command = " ".join(["python -m benchmarks.results", *given])
     figures: list[Figure] = []
@@ -272,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if runs:
             figures.append(Figure(cell, observations, runs))
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(document(figures, experts, command, missing))
+        options.out.write_text(document(figures, command, missing))
     print(f"{options.out}: {len(figures)} figures")
 
 

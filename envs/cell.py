@@ -365,7 +365,7 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
 
     def segment(self, name: str) -> npt.NDArray[np.int32]:
         """Return per pixel body id + (link index + 1) * 2**24, -1 where nothing is, shape (H, W), int32."""
-        return self._view(self._camera(name), self.options.image_size).ids
+        return self.look(name).ids
 
     def describe(self) -> dict[str, Any]:
         """Return plain JSON data on what the cell takes and gives; written into every dataset."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,9 @@ import numpy.typing as npt
 from shopfloor.envs.camera import Camera, Light, View
 from shopfloor.envs.engine import pybullet
 from shopfloor.envs.gl import GlRenderer
+from shopfloor.envs.kinematics import yaw_quaternion
 from shopfloor.envs.textures import texture_file, texture_pixels
-from shopfloor.envs.world import Built, Shape, World
+from shopfloor.envs.world import Built, Shape, World, extents, link_on
 
 # Of radius 1 and height 1, with sharp rims: the renderer rounds its own cylinders. A file, because PyBullet never frees
 # the memory of meshes that are handed to it as lists (50 kB each).
@@ -167,28 +167,10 @@ class Drawing:
         return body
 
     def _body(self, built: Built) -> int:
-        visual = self._visual(built)
-        body: int
-        if built.slide is None:
-            body = pybullet.createMultiBody(0.0, -1, visual, built.position, physicsClientId=self.client)
-            return body
-        body = pybullet.createMultiBody(
-            0.0,
-            -1,
-            -1,
-            built.position,
-            linkMasses=[1.0],
-            linkCollisionShapeIndices=[-1],
-            linkVisualShapeIndices=[visual],
-            linkPositions=[[0, 0, 0]],
-            linkOrientations=[[0, 0, 0, 1]],
-            linkInertialFramePositions=[[0, 0, 0]],
-            linkInertialFrameOrientations=[[0, 0, 0, 1]],
-            linkParentIndices=[0],
-            linkJointTypes=[pybullet.JOINT_PRISMATIC],
-            linkJointAxis=[list(built.slide.axis)],
-            physicsClientId=self.client,
-        )
+        visual, position = self._visual(built), built.position
+        if built.slide is not None:
+            return link_on(position, 1.0, -1, visual, built.slide.axis, self.client)
+        body: int = pybullet.createMultiBody(0.0, -1, visual, position, physicsClientId=self.client)
         return body
 
     def _visual(self, built: Built) -> int:
@@ -206,13 +188,9 @@ class Drawing:
             return visual
         visual = pybullet.createVisualShapeArray(
             shapeTypes=[pybullet.GEOM_BOX] * len(shapes),
-            halfExtents=[[0.5 * edge for edge in shape.size] for shape in shapes],
-            radii=[0.5 * shape.size[0] for shape in shapes],
-            lengths=[shape.size[2] for shape in shapes],
+            **extents(shapes),
             visualFramePositions=[shape.position for shape in shapes],
-            visualFrameOrientations=[
-                [0.0, 0.0, math.sin(0.5 * shape.yaw), math.cos(0.5 * shape.yaw)] for shape in shapes
-            ],
+            visualFrameOrientations=[yaw_quaternion(shape.yaw) for shape in shapes],
             rgbaColors=[list(colour) for colour in built.colours],
             physicsClientId=self.client,
         )

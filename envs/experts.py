@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast, final
 
 import numpy as np
@@ -29,7 +29,47 @@ from shopfloor.envs.scene import Decision, Scene, Thing
 
 CHUNK = 4
 
+Phrasings = Mapping[str, tuple[str, ...]]
 Decide = Callable[[Scene], tuple[Decision, float]]
+
+
+class Reader:
+    """What every scripted expert has: an info, and its cell's phrasings, each with what it asks for.
+
+    Attributes:
+        info: name, digest and what it needs.
+    """
+
+    def __init__(self, cell_id: str, version: str, execute: int, phrasings: Sequence[Phrasings]) -> None:
+        """Make one.
+
+        Args:
+            cell_id: full id.
+            version: change it with every change of behaviour: it is what the digest is made of.
+            execute: how many actions of a chunk callers run.
+            phrasings: tables of what is asked for -> texts that ask for it.
+        """
+        self._asks = {text: asked for known in phrasings for asked, texts in known.items() for text in texts}
+        self.info = PolicyInfo(
+            "expert",
+            sha256_hex(f"expert:{cell_id}:{version}:{execute}"),
+            (cell_id,),
+            ("state", "objects", "object_names"),
+            expert=True,
+        )
+
+    def read(self, instruction: str) -> str:
+        """Return what an instruction asks for.
+
+        Raises:
+            InvalidInputError: it is none of the cell's.
+        """
+        if instruction not in self._asks:
+            raise InvalidInputError(
+                f"The expert of {self.info.cells[0]} cannot read the instruction {instruction!r}; it knows: "
+                f"{' | '.join(list(self._asks)[:3])} ..."
+            )
+        return self._asks[instruction]
 
 
 @final
@@ -40,11 +80,11 @@ class ScriptedExpert:
         self,
         cell_id: str,
         version: str,
-        instructions: Mapping[str, tuple[str, ...]],
+        instructions: Phrasings,
         decide: Decide,
         execute: int = 1,
         *,
-        unseen: Mapping[str, tuple[str, ...]] | None = None,
+        unseen: Phrasings | None = None,
         rest: int = 0,
         chunk: int = CHUNK,
         cup: bool = False,
@@ -64,30 +104,17 @@ class ScriptedExpert:
         """
         self._decide = decide
         self._execute, self._rest, self._chunk, self._cup = min(execute, chunk), rest, chunk, cup
-        phrasings = (instructions, unseen or {})
-        self._parts = {text: name for known in phrasings for name, texts in known.items() for text in texts}
+        self._reader = Reader(cell_id, version, execute, (instructions, unseen or {}))
         self._named = ""
-        self._info = PolicyInfo(
-            "expert",
-            sha256_hex(f"expert:{cell_id}:{version}:{execute}"),
-            (cell_id,),
-            ("state", "objects", "object_names"),
-            expert=True,
-        )
 
     @property
     def info(self) -> PolicyInfo:
         """Name, digest and what it needs."""
-        return self._info
+        return self._reader.info
 
     def reset(self, seed: int, instruction: str) -> None:
         """Read which part is meant; the seed is not used."""
-        if instruction not in self._parts:
-            raise InvalidInputError(
-                f"The expert of {self._info.cells[0]} cannot read the instruction {instruction!r}; it knows: "
-                f"{' | '.join(list(self._parts)[:3])} ..."
-            )
-        self._named = self._parts[instruction]
+        self._named = self._reader.read(instruction)
 
     def act(self, observation: Observation) -> ActionChunk:
         """Plan a chunk of actions."""

@@ -8,6 +8,7 @@ orientation (w of the quaternion stays far from 0). All poses are in the robot's
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -225,6 +226,22 @@ def matrix(q: Quaternion | Array) -> Array:
             [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
         ]
     )
+
+
+def yaw_quaternion(yaw: float) -> Quaternion:
+    """Return the quaternion (x, y, z, w) of the rotation by `yaw` rad about z."""
+    return 0.0, 0.0, math.sin(0.5 * yaw), math.cos(0.5 * yaw)
+
+
+def yaw_of(pose: Sequence[float] | Array) -> float:
+    """Return the angle about z, rad, of the own x axis of a pose: position, then quaternion (x, y, z, w)."""
+    x, y, z, w = (float(value) for value in pose[3:7])
+    return math.atan2(2.0 * (x * y + z * w), 1.0 - 2.0 * (y * y + z * z))
+
+
+def uprightness(pose: Sequence[float] | Array) -> float:
+    """Return the cosine between the own z axis of a pose (position, quaternion) and the vertical, -1 upside down."""
+    return float(1.0 - 2.0 * (pose[3] ** 2 + pose[4] ** 2))
 
 
 def yaw_matrix(yaw: float) -> Array:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from shopfloor.envs import kinematics
 from shopfloor.envs.engine import pybullet
 from shopfloor.envs.robot import Arm, Frame
-from shopfloor.envs.world import World
+from shopfloor.envs.world import World, indices
 
 Array = npt.NDArray[np.float64]
 
@@ -74,10 +74,7 @@ class Base:
         """Load the base into its world, which was just made or cleared."""
         self.body: int = self._world.add_robot(self._urdf)
         if not self._joints:
-            found = {}
-            for index in range(pybullet.getNumJoints(self.body, self._client)):
-                info = pybullet.getJointInfo(self.body, index, self._client)
-                found[info[1].decode()] = found[info[12].decode()] = index
+            found = indices(self.body, self._client)
             self._joints = [found[name] for name in _JOINT_NAMES]
             self._chassis = found[_CHASSIS]
 

@@ -16,7 +16,7 @@ from shopfloor.envs import kinematics
 from shopfloor.envs.engine import pybullet
 from shopfloor.envs.hand import MAX_OPENING_M, Cup, Fingers
 from shopfloor.envs.kinematics import Chain
-from shopfloor.envs.world import World
+from shopfloor.envs.world import World, indices
 
 Array = npt.NDArray[np.float64]
 Frame = tuple[Array, Array]
@@ -279,10 +279,7 @@ class Arm:
 
     def _find(self) -> None:
         """Look up joints and links by their names."""
-        found = {}
-        for index in range(pybullet.getNumJoints(self.body, self._client)):
-            info = pybullet.getJointInfo(self.body, index, self._client)
-            found[info[1].decode()] = found[info[12].decode()] = index
+        found = indices(self.body, self._client)
         self._arm = [found[name] for name in self.model.joints]
         self._tool_link = found[self.model.tool_link]
         self._base_link = found[self.model.base_link] if self.model.base_link else -1

@@ -145,6 +145,28 @@ class Scene:
         return math.hypot(x, y) < 0.5 * min(self.part.size) and abs(z - 0.5 * self.part.height) < CUP_GAP_M
 
 
+def come_down(scene: Scene, yaw: float, above_m: float, over_m: float) -> Decision:
+    """Go above the named part and come down a funnel onto it, turning; close when in place.
+
+    Args:
+        scene: as it is.
+        yaw: of the tool at the part, rad.
+        above_m: how far above the part's middle it is gripped.
+        over_m: height of the tool on the way.
+    """
+    x, y, z = scene.part.position
+    grip_z = max(z + above_m, 0.016)
+    turn = yaw - scene.yaw
+    away = math.hypot(scene.tool[0] - x, scene.tool[1] - y)
+    if away < 0.006 and abs(scene.tool[2] - grip_z) < 0.008 and abs(turn) < 0.1:
+        return scene.servo((x, y, grip_z), yaw, close=True)
+    astray = away + 0.04 * abs(turn) + 0.5 * max(0.0, 0.075 - scene.opening)
+    height = grip_z + min(max(over_m - grip_z, 0.05), 3.0 * max(0.0, astray - 0.006))
+    free = 1.0 if away < 0.03 else min(1.0, max(0.0, (scene.tool[2] - over_m + 0.025) / 0.02))
+    x, y = (target + free * (goal - target) for target, goal in zip(scene.target[:2], (x, y), strict=True))
+    return scene.servo((x, y, height), yaw, close=False)
+
+
 def wrap(angle: float, period: float) -> float:
     """Return the angle's representative in [-period / 2, period / 2)."""
     return (angle + 0.5 * period) % period - 0.5 * period

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,10 @@ from shopfloor.envs.robot import ARMS, Arm, Post, Robot
 from shopfloor.envs.world import TABLE, Ground, World
 
 Array = npt.NDArray[np.float64]
+Words = Mapping[str, tuple[str, ...]]
 
 HOLD_STEPS = 10  # 0.5 s at 20 Hz
 REST_M_S = 0.005
-LEVELS = ("easy", "nominal", "hard")
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,8 @@ class Task(ABC):
     items: tuple[Item, ...]
     bodies: tuple[int, ...] = ()
     present: npt.NDArray[np.bool_]
-    instructions: Mapping[str, tuple[str, ...]]
-    unseen_instructions: Mapping[str, tuple[str, ...]] = {}
+    instructions: Words
+    unseen_instructions: Words = MappingProxyType({})
     named: str
     named_body: int = -1
     grip_m: float = 0.0
@@ -130,6 +131,14 @@ class Task(ABC):
     def set_level(self, level: str) -> None:
         """Change to one of `levels`; takes effect with the next `build` and `reset`."""
         self.level = level
+
+    def offer(self, items: tuple[Item, ...], words: Words, unseen: Words) -> None:
+        """Take `items`, all present, and of the phrasings, usual and unseen, those that ask for their parts."""
+        self.items = items
+        self.present = np.ones(len(items), dtype=bool)
+        names = [item.name for item in items if not item.is_goal]
+        self.instructions = {name: words[name] for name in names}
+        self.unseen_instructions = {name: unseen[name] for name in names}
 
     def make_robot(self, world: World, name: str) -> Any:  # noqa: ANN401  # any Robot; a task knows which it made
         """Make one of `robots` in a new world: an arm with its base at the origin, if not overridden."""

@@ -31,9 +31,11 @@ from shopfloor.envs.camera import Camera
 from shopfloor.envs.cell import WorkCell
 from shopfloor.envs.cells.aisle_delivery_expert import AisleExpert
 from shopfloor.envs.engine import pybullet
+from shopfloor.envs.kinematics import yaw_quaternion
 from shopfloor.envs.mobile import Base, Start, Team
 from shopfloor.envs.robot import Robot
-from shopfloor.envs.task import HOLD_STEPS, LEVELS, REST_M_S, Item, Task, Verdict
+from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, Verdict
+from shopfloor.envs.variation import LEVELS
 from shopfloor.envs.world import FLOOR, SUBSTEP_S, Shape, World
 
 Array = npt.NDArray[np.float64]
@@ -230,7 +232,7 @@ class AisleDelivery(Task):
         for body, place in zip(self.bodies[:DOCKS], rng.permutation(DOCKS), strict=True):
             x, y = rng.uniform(-DOCK_SPREAD, DOCK_SPREAD, 2)
             yaw = rng.uniform(-given.dock_yaw, given.dock_yaw)
-            world.place(body, (DOCK_X + x, PLACES_Y[place] + y, 0.5 * PAD[2]), _turn(yaw))
+            world.place(body, (DOCK_X + x, PLACES_Y[place] + y, 0.5 * PAD[2]), yaw_quaternion(yaw))
         for side, (rack, cartons) in enumerate(zip(self.bodies[DOCKS:], self._cartons, strict=False)):
             place = (0.0, (2 * side - 1) * given.rack_y, 0.5 * RACK_HEIGHT_M)
             world.place(rack, place)
@@ -302,7 +304,7 @@ class AisleDelivery(Task):
                 continue
             way, ahead = self._ways[index], math.copysign(0.05, self._speeds[index])
             (x, y), (to_x, to_y) = self._point(way), self._point(way + ahead)
-            turn = _turn(math.atan2(to_y - y, to_x - x))
+            turn = yaw_quaternion(math.atan2(to_y - y, to_x - x))
             world.place(body, (x, y, 0.5 * PERSON_M[2]), turn)
             world.place(limbs, (x, y, 0.5 * PERSON_M[2]), turn)
 
@@ -360,10 +362,6 @@ class AisleDelivery(Task):
         self.named_body = self.bodies[self._docks[0]]
         self.present[:] = True
         self.present[DOCKS + 2 + count : DOCKS + 2 + self._given.people[1]] = False
-
-
-def _turn(yaw: float) -> tuple[float, float, float, float]:
-    return 0.0, 0.0, math.sin(0.5 * yaw), math.cos(0.5 * yaw)
 
 
 def _touches(world: World, body: int) -> bool:

@@ -14,8 +14,9 @@ from typing import final
 
 import numpy as np
 
-from shopfloor.core import ActionChunk, InvalidInputError, Observation, PolicyInfo, sha256_hex
+from shopfloor.core import ActionChunk, Observation, PolicyInfo
 from shopfloor.envs.drive_moves import BRAKE_M_S2, LINE_UP_M, Point, Pose, drive_to, in_funnel
+from shopfloor.envs.experts import Reader
 from shopfloor.envs.mobile import MAX_SPEED_M_S, MAX_TURN_RAD_S
 
 VERSION = "1"
@@ -68,31 +69,17 @@ class AisleExpert:
             phrasings: per number of robots and kind of words, the docks' names, joined -> texts.
             execute: how many actions of a chunk callers run; it plans one.
         """
-        self._docks = {
-            text: names.split(", ") for known in phrasings for names, texts in known.items() for text in texts
-        }
+        self._reader = Reader(cell_id, VERSION, execute, phrasings)
         self._named: list[str] = []
-        self._info = PolicyInfo(
-            "expert",
-            sha256_hex(f"expert:{cell_id}:{VERSION}:{execute}"),
-            (cell_id,),
-            ("state", "objects", "object_names"),
-            expert=True,
-        )
 
     @property
     def info(self) -> PolicyInfo:
         """Name, digest and what it needs."""
-        return self._info
+        return self._reader.info
 
     def reset(self, seed: int, instruction: str) -> None:
         """Read which docks are meant; the seed is not used."""
-        if instruction not in self._docks:
-            raise InvalidInputError(
-                f"The expert of {self._info.cells[0]} cannot read the instruction {instruction!r}; it knows: "
-                f"{' | '.join(list(self._docks)[:3])} ..."
-            )
-        self._named = self._docks[instruction]
+        self._named = self._reader.read(instruction).split(", ")
 
     def act(self, observation: Observation) -> ActionChunk:
         """Return one action for every robot."""

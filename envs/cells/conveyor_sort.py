@@ -21,13 +21,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.envs import kinematics
 from shopfloor.envs.camera import Camera
 from shopfloor.envs.cell import WorkCell
 from shopfloor.envs.cells.conveyor_sort_expert import BIN_OF, VERSION, decide
 from shopfloor.envs.experts import ScriptedExpert
+from shopfloor.envs.kinematics import yaw_of, yaw_quaternion
 from shopfloor.envs.robot import Arm
-from shopfloor.envs.task import HOLD_STEPS, LEVELS, REST_M_S, Item, Task, ToolPose, Verdict
+from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, ToolPose, Verdict
+from shopfloor.envs.variation import LEVELS
 from shopfloor.envs.world import UPRIGHT, Shape, World
 
 Array = npt.NDArray[np.float64]
@@ -145,11 +146,7 @@ class ConveyorSort(Task):
         """Change to one of `levels`; takes effect with the next `build` and `reset`."""
         super().set_level(level)
         self._job = LEVEL[level]
-        self.items = self._job.items
-        self.present = np.ones(len(self.items), dtype=bool)
-        names = [item.name for item in PARTS[: self._job.parts]]
-        self.instructions = {name: INSTRUCTIONS[name] for name in names}
-        self.unseen_instructions = {name: UNSEEN[name] for name in names}
+        self.offer(self._job.items, INSTRUCTIONS, UNSEEN)
 
     def build(self, world: World) -> None:
         """Add the parts, the bins and the conveyor: a belt between two rails."""
@@ -188,7 +185,7 @@ class ConveyorSort(Task):
             yaw = 0.0 if "can" in self.items[index].name else rng.uniform(-job.max_yaw, job.max_yaw)
             y = BELT_Y_M + rng.uniform(-OFF_MIDDLE_M, OFF_MIDDLE_M)
             z = BELT_TOP_M + 0.5 * self.items[index].size[2]
-            turn = (0.0, 0.0, math.sin(yaw / 2), math.cos(yaw / 2))
+            turn = yaw_quaternion(yaw)
             world.place(self.bodies[index], (along[index], y, z), turn, (-speed, 0.0, 0.0, 0.0, 0.0, 0.0))
         shift_x, shift_y = rng.uniform(-0.02, 0.02), rng.uniform(-0.03, 0.03)
         for body, x in zip(self.bodies[job.parts :], BIN_X_M, strict=True):
@@ -251,8 +248,7 @@ class ConveyorSort(Task):
     def grasp_pose(self, world: World) -> ToolPose:
         """Return the tool pose that grips the named part across the belt; only used where it stands upright."""
         pose = world.poses[self._named_index]
-        rotation = kinematics.matrix(pose[3:])
-        return ToolPose(pose[:3].copy(), math.atan2(rotation[1, 0], rotation[0, 0]))
+        return ToolPose(pose[:3].copy(), yaw_of(pose))
 
     def release_pose(self, world: World) -> ToolPose:
         """Return the tool pose above the middle of the named part's bin."""

@@ -28,6 +28,7 @@ from shopfloor.envs.cartons import add_carton
 from shopfloor.envs.cell import WorkCell
 from shopfloor.envs.cells.depalletize_mixed_expert import VERSION, decide
 from shopfloor.envs.experts import ScriptedExpert
+from shopfloor.envs.kinematics import uprightness, yaw_quaternion
 from shopfloor.envs.robot import Arm
 from shopfloor.envs.task import HOLD_STEPS, Item, Task, Verdict
 from shopfloor.envs.world import UPRIGHT, Shape, World
@@ -176,7 +177,7 @@ class DepalletizeMixed(Task):
             dx, dy = rng.uniform(-JITTER_M, JITTER_M, 2).tolist()
             place = (x + COLUMNS_M[column][0] + dx, y + COLUMNS_M[column][1] + dy, tops[column] + 0.5 * size[2])
             yaw = rng.uniform(-JITTER_RAD, JITTER_RAD)
-            world.place(self.bodies[index], place, (0.0, 0.0, math.sin(yaw / 2), math.cos(yaw / 2)))
+            world.place(self.bodies[index], place, yaw_quaternion(yaw))
             tops[column] += size[2]
 
     def _stacking(self, rng: np.random.Generator) -> list[tuple[int, int]]:
@@ -239,7 +240,7 @@ class DepalletizeMixed(Task):
 
 def _upright(pose: Sequence[float]) -> bool:
     """Return whether a box stands flat, whichever side is up."""
-    return abs(1.0 - 2.0 * (pose[3] ** 2 + pose[4] ** 2)) > UPRIGHT_COSINE
+    return abs(uprightness(pose)) > UPRIGHT_COSINE
 
 
 def _past_line(box: Sequence[float], height: float) -> bool:

@@ -30,12 +30,13 @@ import numpy.typing as npt
 from shopfloor.envs.camera import Camera
 from shopfloor.envs.cell import WorkCell
 from shopfloor.envs.cells.hand_over_expert import ARM_STATE, FLOOR_M, GRIP_M, SECOND_M, VERSION, decide
-from shopfloor.envs.engine import pybullet
 from shopfloor.envs.experts import ScriptedExpert
+from shopfloor.envs.kinematics import yaw_of, yaw_quaternion
 from shopfloor.envs.mobile import Team
 from shopfloor.envs.robot import PANDA, Arm, Post
-from shopfloor.envs.task import HOLD_STEPS, LEVELS, REST_M_S, Item, Task, Verdict
-from shopfloor.envs.world import Ground, Shape, World
+from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, Verdict
+from shopfloor.envs.variation import LEVELS
+from shopfloor.envs.world import Ground, Shape, World, walls_around
 
 Array = npt.NDArray[np.float64]
 
@@ -55,7 +56,6 @@ START_LOW, START_HIGH = np.array([0.34, -0.06, 0.24]), np.array([0.42, 0.06, 0.3
 BARS_LOW, BARS_HIGH = (0.34, -0.26), (0.41, 0.26)
 TRAY_LOW, TRAY_HIGH = (0.70, -0.12), (0.76, 0.12)
 SPACING_M, HAND_M = 0.05, 0.08  # between the middle lines of bars, and from where a hand grips to other bars' lines
-INERTIA_SCALE = 5.0  # as in Kitting: a gripped part then hardly creeps about the line between the fingers
 AIR_M = 0.10
 GRIPPED_M, PLAY_M = 0.020, 0.006  # tool to a bar and between the fingers beyond its width, where it is gripped
 CLEAR_M, OPEN_M = 0.050, 0.060  # tool to a bar and between the fingers, once let go
@@ -152,13 +152,10 @@ class HandOver(Task):
     def build(self, world: World) -> None:
         """Add three bars and the tray: a floor and four low walls."""
         self._list_items()
-        bars = [_add_bar(world, item, self._given.mass_kg) for item in self.items[:TRAY]]
-        (length, width, height), (inner_x, inner_y) = self.items[TRAY].size, self._given.inside
+        bars = [world.add_box(item.size, item.rgb, self._given.mass_kg) for item in self.items[:TRAY]]
+        length, width, height = self.items[TRAY].size
         shapes = [Shape("box", (length, width, FLOOR_M), (0.0, 0.0, 0.5 * FLOOR_M))]
-        for side in (-1, 1):
-            along, across = side * 0.5 * (inner_x + WALL_M), side * 0.5 * (inner_y + WALL_M)
-            shapes.append(Shape("box", (WALL_M, width, height), (along, 0.0, 0.5 * height)))
-            shapes.append(Shape("box", (inner_x, WALL_M, height), (0.0, across, 0.5 * height)))
+        shapes += walls_around(self._given.inside, (length, width), height, WALL_M)
         tray = world.add(shapes, [(*TRAY_RGB, 1.0)] * len(shapes), 0.0)
         self.bodies = (*bars, tray)
 
@@ -176,9 +173,11 @@ class HandOver(Task):
             elif tries % 60 == 0:
                 spots = []
         for body, (x, y, yaw) in zip(self.bodies, spots, strict=False):
-            world.place(body, (x, y, 0.5 * self.items[0].size[2]), _turn(yaw))
+            world.place(body, (x, y, 0.5 * self.items[0].size[2]), yaw_quaternion(yaw))
         x, y = rng.uniform(TRAY_LOW, TRAY_HIGH)
-        world.place(self.bodies[TRAY], (x, y, 0.0), _turn(rng.uniform(-self._given.tray_yaw, self._given.tray_yaw)))
+        world.place(
+            self.bodies[TRAY], (x, y, 0.0), yaw_quaternion(rng.uniform(-self._given.tray_yaw, self._given.tray_yaw))
+        )
 
     def _apart(self, first: Sequence[float], second: Sequence[float]) -> bool:
         """Return whether two bars (x, y, yaw) leave room for each other and for the fingers."""
@@ -224,7 +223,7 @@ class HandOver(Task):
 
     def _lies_in(self, row: Sequence[float], tray: Sequence[float]) -> bool:
         """Return whether a bar lies flat on the tray's floor."""
-        yaw, dx, dy = _yaw(tray), row[0] - tray[0], row[1] - tray[1]
+        yaw, dx, dy = yaw_of(tray), row[0] - tray[0], row[1] - tray[1]
         along, across = dx * math.cos(yaw) + dy * math.sin(yaw), dy * math.cos(yaw) - dx * math.sin(yaw)
         x, y = self._given.inside
         inside = abs(along) < 0.5 * x and abs(across) < 0.5 * y
@@ -243,13 +242,6 @@ class HandOver(Task):
         self.named_body = self.bodies[self._named_index]
 
 
-def _add_bar(world: World, item: Item, mass_kg: float) -> int:
-    body = world.add([Shape("box", item.size)], [(*item.rgb, 1.0)], mass_kg)
-    x, y, z = (edge**2 * mass_kg / 12 * INERTIA_SCALE for edge in item.size)
-    pybullet.changeDynamics(body, -1, localInertiaDiagonal=[y + z, x + z, x + y], physicsClientId=world.client)
-    return body
-
-
 def _stage(grips: Sequence[bool], height: float, laid: bool) -> str:
     if all(grips):
         return "hand_over"
@@ -258,15 +250,6 @@ def _stage(grips: Sequence[bool], height: float, laid: bool) -> str:
     if grips[1]:
         return "place"
     return "release" if laid else "approach"
-
-
-def _turn(yaw: float) -> tuple[float, float, float, float]:
-    return 0.0, 0.0, math.sin(0.5 * yaw), math.cos(0.5 * yaw)
-
-
-def _yaw(row: Sequence[float]) -> float:
-    x, y, z, w = row[3:7]
-    return math.atan2(2.0 * (x * y + z * w), 1.0 - 2.0 * (y * y + z * z))
 
 
 def _axis(row: Sequence[float]) -> tuple[float, float, float]:

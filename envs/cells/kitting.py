@@ -23,17 +23,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.envs import kinematics
 from shopfloor.envs.camera import Camera
 from shopfloor.envs.cell import WorkCell
 from shopfloor.envs.cells.kitting_expert import FLOOR_M, GRIP_ABOVE_M, SLOT_OF, VERSION, decide
-from shopfloor.envs.engine import pybullet
 from shopfloor.envs.experts import ScriptedExpert
+from shopfloor.envs.kinematics import yaw_of, yaw_quaternion
 from shopfloor.envs.robot import Arm
 from shopfloor.envs.scatter import scatter, spots_near
 from shopfloor.envs.scene import wrap
-from shopfloor.envs.task import HOLD_STEPS, LEVELS, REST_M_S, Item, Task, ToolPose, Verdict
-from shopfloor.envs.world import Shape, World
+from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, ToolPose, Verdict
+from shopfloor.envs.variation import LEVELS
+from shopfloor.envs.world import Shape, World, walls_around
 
 Array = npt.NDArray[np.float64]
 
@@ -45,9 +45,6 @@ ROW_M, ROW_LOW, ROW_HIGH = 0.14, (0.485, 0.15), (0.515, 0.20)  # between fixture
 PART_MASS_KG = 0.1
 CLEAR_M, OPEN_M = 0.045, 0.06  # tool to part and between the fingers, once let go
 SLOW_M_S = 0.02
-# A gripped part creeps about the line between the fingers, a residual of the solver: 4-11 degrees a second, 0.3-4 with
-# five times the inertia.
-INERTIA_SCALE = 5.0
 FLOOR_RGB = (0.13, 0.14, 0.16)
 SEATED_M, SEATED_RAD = 0.005, math.radians(8.0)
 SEATED_HEIGHT_M, UPRIGHT_COSINE = 0.003, math.cos(math.radians(5.0))
@@ -154,21 +151,18 @@ class Kitting(Task):
         """Change to one of `levels`; takes effect with the next `build` and `reset`."""
         super().set_level(level)
         self._job = LEVEL[level]
-        self.items = self._job.items
-        self.present = np.ones(len(self.items), dtype=bool)
-        names = [item.name for item in PARTS[: self._job.parts]]
-        self.instructions = {name: INSTRUCTIONS[name] for name in names}
-        self.unseen_instructions = {name: UNSEEN[name] for name in names}
+        self.offer(self._job.items, INSTRUCTIONS, UNSEEN)
 
     def build(self, world: World) -> None:
         """Add the parts and the fixtures."""
         given, count = self._job.items, self._job.parts
         sized = [item.scaled(self.part_scale) for item in given[:count]]
         self.items = (*sized, *given[count:])
-        parts = [_add_part(world, item) for item in sized]
+        parts = [world.add_box(item.size, item.rgb, PART_MASS_KG) for item in sized]
         room = 2 * self._job.clearance_m
         inners = [(length + room, width + room) for length, width in (FOOTPRINT_M[name] for name in self._job.slots)]
-        fixtures = [_add_fixture(world, self._job.fixture_m, inner) for inner in inners]
+        blocks = [walls_around(inner, self._job.fixture_m, FIXTURE_HEIGHT_M) for inner in inners]
+        fixtures = [world.add(shapes, [(*SLOT_RGB, 1.0)] * len(shapes), 0.0) for shapes in blocks]
         self._floors = [world.add([Shape("box", (*inner, FLOOR_M))], [(*FLOOR_RGB, 1.0)], 0.0) for inner in inners]
         self.bodies = (*parts, *fixtures)
 
@@ -177,9 +171,9 @@ class Kitting(Task):
         job = self._job
         self.recall(np.array([rng.integers(job.parts), 0, 0]))
         for body, item, (x, y) in zip(self.bodies, self.items, self._spots(rng), strict=False):
-            world.place(body, (x, y, item.size[2] / 2), _turn(rng.uniform(-job.part_yaw, job.part_yaw)))
+            world.place(body, (x, y, item.size[2] / 2), yaw_quaternion(rng.uniform(-job.part_yaw, job.part_yaw)))
         for body, floor, spot in zip(self.bodies[job.parts :], self._floors, self._fixture_spots(rng), strict=True):
-            turn = _turn(rng.uniform(-job.fixture_yaw, job.fixture_yaw))
+            turn = yaw_quaternion(rng.uniform(-job.fixture_yaw, job.fixture_yaw))
             world.place(body, (*spot, 0.0), turn)
             world.place(floor, (*spot, 0.5 * FLOOR_M), turn)
 
@@ -239,7 +233,7 @@ class Kitting(Task):
 
     def _on_fixture(self, pose: Sequence[float], slot: Sequence[float]) -> bool:
         """Return whether a part's centre is over a fixture and not far above it."""
-        yaw, (length, width) = _yaw(slot), self._job.fixture_m
+        yaw, (length, width) = yaw_of(slot), self._job.fixture_m
         dx, dy = pose[0] - slot[0], pose[1] - slot[1]
         along, across = dx * math.cos(yaw) + dy * math.sin(yaw), dy * math.cos(yaw) - dx * math.sin(yaw)
         return abs(along) < 0.5 * length and abs(across) < 0.5 * width and pose[2] < 0.09
@@ -252,18 +246,18 @@ class Kitting(Task):
         same = math.pi if length > width else 0.5 * math.pi
         upright = 1.0 - 2.0 * (pose[3] ** 2 + pose[4] ** 2)
         low = pose[2] - FLOOR_M - 0.5 * height < SEATED_HEIGHT_M
-        return low and upright > UPRIGHT_COSINE and abs(wrap(_yaw(pose) - _yaw(slot), same)) < SEATED_RAD
+        return low and upright > UPRIGHT_COSINE and abs(wrap(yaw_of(pose) - yaw_of(slot), same)) < SEATED_RAD
 
     def grasp_pose(self, world: World) -> ToolPose:
         """Return the tool pose that grips the named part above its centre; only used where it stands upright."""
         pose = world.poses[self._named_index]
-        return ToolPose(pose[:3] + np.array([0.0, 0.0, GRIP_ABOVE_M]), _yaw(pose.tolist()))
+        return ToolPose(pose[:3] + np.array([0.0, 0.0, GRIP_ABOVE_M]), yaw_of(pose.tolist()))
 
     def release_pose(self, world: World) -> ToolPose:
         """Return the tool pose at which the named part stands in the slot."""
         slot = world.poses[self._job.parts + self._home]
         height = FLOOR_M + 0.5 * self.items[self._named_index].size[2] + GRIP_ABOVE_M
-        return ToolPose(slot[:3] + np.array([0.0, 0.0, height]), _yaw(slot.tolist()))
+        return ToolPose(slot[:3] + np.array([0.0, 0.0, height]), yaw_of(slot.tolist()))
 
     def memory(self) -> Array:
         """Return the named part's number and the two counters of steps, shape (3,)."""
@@ -276,33 +270,6 @@ class Kitting(Task):
         self.named, self.grip_m = part.name, part.size[1]
         self._home = self._job.slots.index(part.belongs_to)
         self.named_body = self.bodies[self._named_index]
-
-
-def _add_part(world: World, item: Item) -> int:
-    body = world.add([Shape("box", item.size)], [(*item.rgb, 1.0)], PART_MASS_KG)
-    x, y, z = (edge**2 * PART_MASS_KG / 12 * INERTIA_SCALE for edge in item.size)
-    pybullet.changeDynamics(body, -1, localInertiaDiagonal=[y + z, x + z, x + y], physicsClientId=world.client)
-    return body
-
-
-def _add_fixture(world: World, outer: tuple[float, float], inner: tuple[float, float]) -> int:
-    """Add four blocks around a slot."""
-    (length, width), (inner_x, inner_y), height = outer, inner, FIXTURE_HEIGHT_M
-    end, side = 0.5 * (length - inner_x), 0.5 * (width - inner_y)
-    shapes = []
-    for sign in (-1, 1):
-        shapes.append(Shape("box", (end, width, height), (sign * 0.5 * (inner_x + end), 0.0, height / 2)))
-        shapes.append(Shape("box", (inner_x, side, height), (0.0, sign * 0.5 * (inner_y + side), height / 2)))
-    return world.add(shapes, [(*SLOT_RGB, 1.0)] * len(shapes), 0.0)
-
-
-def _turn(yaw: float) -> tuple[float, float, float, float]:
-    return 0.0, 0.0, math.sin(0.5 * yaw), math.cos(0.5 * yaw)
-
-
-def _yaw(pose: Sequence[float]) -> float:
-    rotation = kinematics.matrix((pose[3], pose[4], pose[5], pose[6]))
-    return math.atan2(float(rotation[1, 0]), float(rotation[0, 0]))
 
 
 def make(**options: object) -> WorkCell:

@@ -25,7 +25,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.envs import kinematics
 from shopfloor.envs.camera import Camera
 from shopfloor.envs.cell import WorkCell
 from shopfloor.envs.cells.machine_tending_expert import (
@@ -43,9 +42,11 @@ from shopfloor.envs.cells.machine_tending_expert import (
 )
 from shopfloor.envs.engine import pybullet
 from shopfloor.envs.experts import ScriptedExpert
+from shopfloor.envs.kinematics import yaw_of, yaw_quaternion
 from shopfloor.envs.robot import Arm
-from shopfloor.envs.task import HOLD_STEPS, LEVELS, REST_M_S, Item, Task, ToolPose, Verdict
-from shopfloor.envs.world import Shape, Slide, World
+from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, ToolPose, Verdict
+from shopfloor.envs.variation import LEVELS
+from shopfloor.envs.world import Shape, Slide, World, walls_around
 
 Array = npt.NDArray[np.float64]
 
@@ -177,9 +178,10 @@ class MachineTending(Task):
             *ITEMS[FIXTURE:MAT],
             replace(ITEMS[MAT], size=mat),
         )
-        blanks = [_add_blank(world, item) for item in self.items[:FIXTURE]]
+        blanks = [world.add_box(item.size, item.rgb, BLANK_MASS_KG, INERTIA_SCALE) for item in self.items[:FIXTURE]]
         hole = BLANK_M + 2.0 * level.room_m
-        fixture = _add_block(world, hole)
+        block = walls_around((hole, hole), (BLOCK_M, BLOCK_M), RIM_M)
+        fixture = world.add(block, [(*ITEMS[FIXTURE].rgb, 1.0)] * len(block), 0.0)
         door, button = _add_door(world, level), _add_button(world)
         lamps = [world.add([Shape("box", item.size)], [(*item.rgb, 1.0)], 0.0) for item in ITEMS[AMBER:MAT]]
         mat_body = world.add([Shape("box", mat)], [(*ITEMS[MAT].rgb, 1.0)], 0.0)
@@ -201,7 +203,7 @@ class MachineTending(Task):
             if all(float(np.hypot(*(spot - other))) > SPACING_M for other in spots):
                 spots.append(spot)
         for body, item, (x, y) in zip(self.bodies, self.items, spots, strict=False):
-            world.place(body, (x, y, 0.5 * item.size[2]), _turn(rng.uniform(-MAX_YAW, MAX_YAW)))
+            world.place(body, (x, y, 0.5 * item.size[2]), yaw_quaternion(rng.uniform(-MAX_YAW, MAX_YAW)))
         x, y = rng.uniform(NEST_LOW, NEST_HIGH).tolist()
         limit = LEVEL[self.level].yaw
         self._place_machine(world, x, y, 0.5 * math.pi + rng.uniform(-limit, limit))
@@ -221,7 +223,7 @@ class MachineTending(Task):
             (self.bodies[GREEN], LAMP_AT, _lamp_height(lit=False)),
         )
         for body, (along, across), height in places:
-            world.place(body, (x + c * along - s * across, y + s * along + c * across, height), _turn(yaw))
+            world.place(body, (x + c * along - s * across, y + s * along + c * across, height), yaw_quaternion(yaw))
         self._shown = IDLE
 
     def free_spots(self, world: World, low_m: float, high_m: float, rng: np.random.Generator) -> list[Array]:
@@ -303,13 +305,13 @@ class MachineTending(Task):
     def grasp_pose(self, world: World) -> ToolPose:
         """Return the tool pose that grips the named blank; only used where it lies as placed."""
         pose = world.poses[self._named_index]
-        return ToolPose(pose[:3] + np.array([0.0, 0.0, GRIP_ABOVE_M]), _yaw(pose.tolist()))
+        return ToolPose(pose[:3] + np.array([0.0, 0.0, GRIP_ABOVE_M]), yaw_of(pose.tolist()))
 
     def release_pose(self, world: World) -> ToolPose:
         """Return the tool pose at which the named blank is in the nest."""
         fixture = world.poses[FIXTURE]
         height = FLOOR_M + 0.5 * self.grip_m + GRIP_ABOVE_M
-        yaw = (_yaw(fixture.tolist()) + 0.5 * SAME_TURN) % SAME_TURN - 0.5 * SAME_TURN
+        yaw = (yaw_of(fixture.tolist()) + 0.5 * SAME_TURN) % SAME_TURN - 0.5 * SAME_TURN
         return ToolPose(fixture[:3] + np.array([0.0, 0.0, height]), yaw)
 
     def memory(self) -> Array:
@@ -325,24 +327,6 @@ class MachineTending(Task):
         self._shown = -1
         self.named = ITEMS[self._named_index].name
         self.named_body = self.bodies[self._named_index]
-
-
-def _add_blank(world: World, item: Item) -> int:
-    body = world.add([Shape("box", item.size)], [(*item.rgb, 1.0)], BLANK_MASS_KG)
-    inertia = item.size[0] ** 2 * BLANK_MASS_KG / 6 * INERTIA_SCALE
-    pybullet.changeDynamics(body, -1, localInertiaDiagonal=[inertia] * 3, physicsClientId=world.client)
-    return body
-
-
-def _add_block(world: World, hole: float) -> int:
-    """Add the fixture: four boxes around the nest."""
-    wall = 0.5 * (BLOCK_M - hole)
-    middle = 0.5 * (hole + wall)
-    shapes = []
-    for sign in (-1, 1):
-        shapes.append(Shape("box", (wall, BLOCK_M, RIM_M), (sign * middle, 0.0, RIM_M / 2)))
-        shapes.append(Shape("box", (hole, wall, RIM_M), (0.0, sign * middle, RIM_M / 2)))
-    return world.add(shapes, [(*ITEMS[FIXTURE].rgb, 1.0)] * len(shapes), 0.0)
 
 
 def _add_door(world: World, level: Level) -> int:
@@ -381,15 +365,6 @@ def _add_housing(world: World) -> int:
 def _lamp_height(*, lit: bool) -> float:
     """Return the height of a lamp's middle, m."""
     return POST_HEIGHT_M + (0.5 if lit else -0.75) * LAMP_HEIGHT_M
-
-
-def _turn(yaw: float) -> tuple[float, float, float, float]:
-    return 0.0, 0.0, math.sin(0.5 * yaw), math.cos(0.5 * yaw)
-
-
-def _yaw(pose: Sequence[float]) -> float:
-    rotation = kinematics.matrix((pose[3], pose[4], pose[5], pose[6]))
-    return math.atan2(float(rotation[1, 0]), float(rotation[0, 0]))
 
 
 def _seated(row: Sequence[float], fixture: Sequence[float], edge: float, room: float) -> bool:

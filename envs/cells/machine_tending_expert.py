@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from shopfloor.envs.scene import Decision, Scene, Thing, wrap
+from shopfloor.envs.scene import Decision, Scene, Thing, come_down, wrap
 
 VERSION = "1"
 
@@ -63,7 +63,7 @@ def decide(scene: Scene) -> tuple[Decision, float]:
         return _load(scene), width
     if along < OPEN_M:
         return _push(scene, -1.0), width
-    return _approach(scene), width
+    return come_down(scene, _square(scene.part), GRIP_ABOVE_M, OVER_M), width
 
 
 def _lit(scene: Scene, name: str) -> bool:
@@ -196,20 +196,3 @@ def _bring(scene: Scene, off: tuple[float, float], turn: float, height: float, s
     )
     yaw = scene.yaw + turn * free
     return scene.servo((x, y, scene.tool[2] + height - low), yaw, close=True, speed=speed)
-
-
-def _approach(scene: Scene) -> Decision:
-    """Go above the part and come down a funnel onto it, turning; close when in place."""
-    part = scene.part
-    x, y, z = part.position
-    grip_z = max(z + GRIP_ABOVE_M, 0.016)
-    yaw = _square(part)
-    turn = yaw - scene.yaw
-    away = math.hypot(scene.tool[0] - x, scene.tool[1] - y)
-    if away < 0.006 and abs(scene.tool[2] - grip_z) < 0.008 and abs(turn) < 0.1:
-        return scene.servo((x, y, grip_z), yaw, close=True)
-    astray = away + 0.04 * abs(turn) + 0.5 * max(0.0, 0.075 - scene.opening)
-    height = grip_z + min(max(OVER_M - grip_z, 0.05), 3.0 * max(0.0, astray - 0.006))
-    free = 1.0 if away < 0.03 else min(1.0, max(0.0, (scene.tool[2] - OVER_M + 0.025) / 0.02))
-    x, y = (target + free * (goal - target) for target, goal in zip(scene.target[:2], (x, y), strict=True))
-    return scene.servo((x, y, height), yaw, close=False)

@@ -38,6 +38,7 @@ from shopfloor.envs.cells.palletize_expert import (
     slots,
 )
 from shopfloor.envs.experts import ScriptedExpert
+from shopfloor.envs.kinematics import uprightness, yaw_of, yaw_quaternion
 from shopfloor.envs.robot import Arm
 from shopfloor.envs.scene import Thing, wrap
 from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, Verdict
@@ -137,9 +138,9 @@ class Palletize(Task):
             dx, dy = rng.uniform(-JITTER_M, JITTER_M, 2)
             x, y = fields[index]
             place = (x + dx, y + dy, FIELD_Z_M + 0.5 * item.size[2])
-            world.place(body, place, _turn(rng.uniform(-JITTER_RAD, JITTER_RAD)))
+            world.place(body, place, yaw_quaternion(rng.uniform(-JITTER_RAD, JITTER_RAD)))
         x, y = rng.uniform(PALLET_LOW, PALLET_HIGH)
-        world.place(self.bodies[-1], (x, y, 0.0), _turn(rng.uniform(-1.0, 1.0) * PALLET_YAW[self.level]))
+        world.place(self.bodies[-1], (x, y, 0.0), yaw_quaternion(rng.uniform(-1.0, 1.0) * PALLET_YAW[self.level]))
 
     def slots(self, world: World) -> list[list[Slot]]:
         """Return the places on the pallet, layer by layer."""
@@ -182,7 +183,7 @@ class Palletize(Task):
 
     def _on_pallet(self, box: Sequence[float], pallet: Sequence[float]) -> bool:
         """Return whether a box's middle is over the pallet."""
-        x, y, yaw = box[0] - pallet[0], box[1] - pallet[1], _yaw(pallet)
+        x, y, yaw = box[0] - pallet[0], box[1] - pallet[1], yaw_of(pallet)
         along, across = x * math.cos(yaw) + y * math.sin(yaw), y * math.cos(yaw) - x * math.sin(yaw)
         return abs(along) < 0.5 * PALLET_M and abs(across) < 0.5 * PALLET_M and box[2] > PALLET_HEIGHT_M
 
@@ -197,23 +198,14 @@ class Palletize(Task):
         self.named, self.named_body = self.items[first].name, self.bodies[first]
 
 
-def _turn(yaw: float) -> tuple[float, float, float, float]:
-    return 0.0, 0.0, math.sin(0.5 * yaw), math.cos(0.5 * yaw)
-
-
-def _yaw(pose: Sequence[float]) -> float:
-    x, y, z, w = pose[3:7]
-    return math.atan2(2 * (x * y + z * w), 1 - 2 * (y * y + z * z))
-
-
 def _flat(pose: Sequence[float]) -> float:
     """Return the cosine of a box's lean, whichever side is up."""
-    return abs(1.0 - 2.0 * (pose[3] ** 2 + pose[4] ** 2))
+    return abs(uprightness(pose))
 
 
 def _lies_in(slot: Slot, box: Sequence[float]) -> bool:
     x, y, z = (box[axis] - slot.position[axis] for axis in range(3))
-    straight = abs(wrap(_yaw(box) - slot.yaw, math.pi)) < PLACE_RAD and _flat(box) > FLAT_COSINE
+    straight = abs(wrap(yaw_of(box) - slot.yaw, math.pi)) < PLACE_RAD and _flat(box) > FLAT_COSINE
     return straight and math.hypot(x, y) < PLACE_M and abs(z) < LEVEL_M
 
 

@@ -22,16 +22,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.envs import kinematics
 from shopfloor.envs.camera import Camera
 from shopfloor.envs.cell import WorkCell
 from shopfloor.envs.cells.peg_insertion_expert import FLOOR_M, GRIP_ABOVE_M, SAME_TURN, VERSION, decide
-from shopfloor.envs.engine import pybullet
 from shopfloor.envs.experts import ScriptedExpert
+from shopfloor.envs.kinematics import uprightness, yaw_of, yaw_quaternion
 from shopfloor.envs.robot import Arm
 from shopfloor.envs.scatter import scatter, spots_near
-from shopfloor.envs.task import HOLD_STEPS, LEVELS, REST_M_S, Item, Task, ToolPose, Verdict
-from shopfloor.envs.world import Shape, World
+from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, ToolPose, Verdict
+from shopfloor.envs.variation import LEVELS
+from shopfloor.envs.world import Shape, World, walls_around
 
 Array = npt.NDArray[np.float64]
 
@@ -42,7 +42,6 @@ PEGS_LOW, PEGS_HIGH = (0.35, -0.22), (0.65, 0.04)
 BLOCK_LOW, BLOCK_HIGH = (0.42, 0.17), (0.58, 0.23)
 SPACING_M = 0.105
 PEG_MASS_KG = 0.1
-INERTIA_SCALE = 5.0  # as in Kitting: a gripped part then hardly creeps about the line between the fingers
 CLEAR_M, OPEN_M = 0.050, 0.060  # tool to peg and between the fingers, once let go
 SLOW_M_S = 0.02
 INSERTED, UPRIGHT_COSINE = 0.8, math.cos(math.radians(3.0))
@@ -152,14 +151,9 @@ class PegInsertion(Task):
         sized = [replace(item, size=(PEG_M, PEG_M, PEG_HEIGHT_M * self.part_scale)) for item in PEGS]
         self.items = (*sized, self._job.block)
         self.grip_m, _, self._long = sized[0].size
-        pegs = [_add_peg(world, item) for item in sized]
+        pegs = [world.add_box(item.size, item.rgb, PEG_MASS_KG) for item in sized]
         hole, height = self._job.hole_m, self._job.height_m
-        wall = 0.5 * (BLOCK_M - hole)
-        middle = 0.5 * (hole + wall)
-        shapes = []
-        for sign in (-1, 1):
-            shapes.append(Shape("box", (wall, BLOCK_M, height), (sign * middle, 0.0, height / 2)))
-            shapes.append(Shape("box", (hole, wall, height), (0.0, sign * middle, height / 2)))
+        shapes = walls_around((hole, hole), (BLOCK_M, BLOCK_M), height)
         block = world.add(shapes, [(*BLOCK_RGB, 1.0)] * len(shapes), 0.0)
         self._floor = world.add([Shape("box", (hole, hole, FLOOR_M))], [(*FLOOR_RGB, 1.0)], 0.0)
         self.bodies = (*pegs, block)
@@ -169,9 +163,9 @@ class PegInsertion(Task):
         self.recall(np.array([rng.integers(3), 0, 0]))
         spots = scatter(PEGS_LOW, PEGS_HIGH, 3, SPACING_M, rng)
         for body, (x, y) in zip(self.bodies, spots, strict=False):
-            world.place(body, (x, y, 0.5 * self._long), _turn(rng.uniform(-0.5, 0.5) * SAME_TURN))
+            world.place(body, (x, y, 0.5 * self._long), yaw_quaternion(rng.uniform(-0.5, 0.5) * SAME_TURN))
         x, y = rng.uniform(BLOCK_LOW, BLOCK_HIGH)
-        turn = _turn(rng.uniform(-self._job.block_yaw, self._job.block_yaw))
+        turn = yaw_quaternion(rng.uniform(-self._job.block_yaw, self._job.block_yaw))
         world.place(self.bodies[3], (x, y, 0.0), turn)
         world.place(self._floor, (x, y, 0.5 * FLOOR_M), turn)
 
@@ -190,7 +184,7 @@ class PegInsertion(Task):
         clear = [math.dist(tool, row[:3]) > CLEAR_M for row in rows[:3]]
         depths = [self._depth(row, block) for row in rows[:3]]
         others = [index for index in range(3) if index != named and depths[index] > 0.0]
-        speed, upright = math.hypot(*peg[7:10]), _upright(peg)
+        speed, upright = math.hypot(*peg[7:10]), abs(uprightness(peg))
         inserted = depths[named] >= INSERTED * self._job.depth_m and upright > UPRIGHT_COSINE
         done = inserted and not others and clear[named] and robot.opening_m > OPEN_M and speed < REST_M_S
         self._held_steps = self._held_steps + 1 if done else 0
@@ -219,7 +213,7 @@ class PegInsertion(Task):
         axis = (2.0 * (x * z + y * w), 2.0 * (y * z - x * w), 1.0 - 2.0 * (x * x + y * y))
         half = math.copysign(0.5 * self._long, axis[2])
         dx, dy, low = (pose[index] - half * axis[index] - block[index] for index in range(3))
-        yaw = _yaw(block)
+        yaw = yaw_of(block)
         along, across = dx * math.cos(yaw) + dy * math.sin(yaw), dy * math.cos(yaw) - dx * math.sin(yaw)
         inside = abs(along) < 0.5 * self._job.hole_m and abs(across) < 0.5 * self._job.hole_m
         return max(0.0, self._job.height_m - low) if inside else 0.0
@@ -227,13 +221,13 @@ class PegInsertion(Task):
     def grasp_pose(self, world: World) -> ToolPose:
         """Return the tool pose that grips the named peg above its middle; only used where it stands upright."""
         pose = world.poses[self._named_index]
-        return ToolPose(pose[:3] + np.array([0.0, 0.0, GRIP_ABOVE_M]), _yaw(pose.tolist()))
+        return ToolPose(pose[:3] + np.array([0.0, 0.0, GRIP_ABOVE_M]), yaw_of(pose.tolist()))
 
     def release_pose(self, world: World) -> ToolPose:
         """Return the tool pose at which the named peg stands in the hole."""
         block = world.poses[3]
         height = FLOOR_M + 0.5 * self._long + GRIP_ABOVE_M
-        return ToolPose(block[:3] + np.array([0.0, 0.0, height]), _yaw(block.tolist()))
+        return ToolPose(block[:3] + np.array([0.0, 0.0, height]), yaw_of(block.tolist()))
 
     def memory(self) -> Array:
         """Return the named peg's number and the two counters of steps, shape (3,)."""
@@ -244,27 +238,6 @@ class PegInsertion(Task):
         self._named_index, self._held_steps, self._wrong_steps = (int(value) for value in memory)
         self.named = self.items[self._named_index].name
         self.named_body = self.bodies[self._named_index]
-
-
-def _add_peg(world: World, item: Item) -> int:
-    body = world.add([Shape("box", item.size)], [(*item.rgb, 1.0)], PEG_MASS_KG)
-    x, y, z = (edge**2 * PEG_MASS_KG / 12 * INERTIA_SCALE for edge in item.size)
-    pybullet.changeDynamics(body, -1, localInertiaDiagonal=[y + z, x + z, x + y], physicsClientId=world.client)
-    return body
-
-
-def _turn(yaw: float) -> tuple[float, float, float, float]:
-    return 0.0, 0.0, math.sin(0.5 * yaw), math.cos(0.5 * yaw)
-
-
-def _yaw(pose: Sequence[float]) -> float:
-    rotation = kinematics.matrix((pose[3], pose[4], pose[5], pose[6]))
-    return math.atan2(float(rotation[1, 0]), float(rotation[0, 0]))
-
-
-def _upright(pose: Sequence[float]) -> float:
-    """Return the cosine of a peg's lean, whichever end is up."""
-    return abs(1.0 - 2.0 * (pose[3] ** 2 + pose[4] ** 2))
 
 
 def make(**options: object) -> WorkCell:

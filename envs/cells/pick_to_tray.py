@@ -21,14 +21,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.envs import kinematics
 from shopfloor.envs.camera import Camera
 from shopfloor.envs.cell import WorkCell
 from shopfloor.envs.cells.pick_to_tray_expert import VERSION, decide
 from shopfloor.envs.experts import ScriptedExpert
+from shopfloor.envs.kinematics import yaw_of, yaw_quaternion
 from shopfloor.envs.robot import Arm
 from shopfloor.envs.scatter import scatter, spots_near
-from shopfloor.envs.task import HOLD_STEPS, LEVELS, REST_M_S, Item, Task, ToolPose, Verdict
+from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, ToolPose, Verdict
+from shopfloor.envs.variation import LEVELS
 from shopfloor.envs.world import Shape, World
 
 Array = npt.NDArray[np.float64]
@@ -129,11 +130,7 @@ class PickToTray(Task):
         """Change to one of `levels`; takes effect with the next `build` and `reset`."""
         super().set_level(level)
         self._job = LEVEL[level]
-        self.items = self._job.items
-        self.present = np.ones(len(self.items), dtype=bool)
-        names = [item.name for item in self.items[:-1]]
-        self.instructions = {name: INSTRUCTIONS[name] for name in names}
-        self.unseen_instructions = {name: UNSEEN[name] for name in names}
+        self.offer(self._job.items, INSTRUCTIONS, UNSEEN)
 
     def build(self, world: World) -> None:
         """Add the parts and the tray."""
@@ -162,7 +159,7 @@ class PickToTray(Task):
         spots = scatter(PARTS_LOW, PARTS_HIGH, job.parts, job.spacing_m, rng)
         for body, item, (x, y) in zip(self.bodies, self.items, spots, strict=False):
             yaw = rng.uniform(-job.max_yaw, job.max_yaw)
-            world.place(body, (x, y, item.size[2] / 2), (0.0, 0.0, math.sin(yaw / 2), math.cos(yaw / 2)))
+            world.place(body, (x, y, item.size[2] / 2), yaw_quaternion(yaw))
         world.place(self.bodies[-1], (*rng.uniform(TRAY_LOW, TRAY_HIGH), 0.0))
 
     def free_spots(self, world: World, low_m: float, high_m: float, rng: np.random.Generator) -> list[Array]:
@@ -203,8 +200,7 @@ class PickToTray(Task):
     def grasp_pose(self, world: World) -> ToolPose:
         """Return the tool pose that grips the named part; only used where it stands upright."""
         pose = world.poses[self._named_index]
-        rotation = kinematics.matrix(pose[3:])
-        return ToolPose(pose[:3].copy(), math.atan2(rotation[1, 0], rotation[0, 0]))
+        return ToolPose(pose[:3].copy(), yaw_of(pose))
 
     def release_pose(self, world: World) -> ToolPose:
         """Return the tool pose above the tray's middle where parts are let go."""

@@ -27,10 +27,12 @@ from shopfloor.envs.cell import WorkCell
 from shopfloor.envs.cells.ring_on_shaft_expert import GRIP_ABOVE_M, SAME_TURN, SIDES, VERSION, decide
 from shopfloor.envs.engine import pybullet
 from shopfloor.envs.experts import ScriptedExpert
+from shopfloor.envs.kinematics import uprightness
 from shopfloor.envs.robot import Arm
 from shopfloor.envs.scatter import scatter, spots_near
-from shopfloor.envs.task import HOLD_STEPS, LEVELS, REST_M_S, Item, Task, ToolPose, Verdict
-from shopfloor.envs.world import Shape, World
+from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, ToolPose, Verdict
+from shopfloor.envs.variation import LEVELS
+from shopfloor.envs.world import GRIPPED_INERTIA, Shape, World
 
 Array = npt.NDArray[np.float64]
 
@@ -44,7 +46,6 @@ RINGS_LOW, RINGS_HIGH = (0.35, -0.22), (0.65, 0.04)
 SHAFT_LOW, SHAFT_HIGH = (0.42, 0.17), (0.58, 0.23)
 SPACING_M = 0.105
 RING_MASS_KG = 0.1
-INERTIA_SCALE = 5.0  # as in Kitting: a gripped part then hardly creeps about the line between the fingers
 CLEAR_M, OPEN_M = 0.045, 0.070  # tool to ring and between the fingers, once let go
 SLOW_M_S = 0.02
 LOW_M, FLAT_COSINE = 0.002, math.cos(math.radians(5.0))
@@ -193,7 +194,7 @@ class RingOnShaft(Task):
         """Return whether a ring lies flat on the base with the shaft in its hole."""
         if math.hypot(pose[0] - shaft[0], pose[1] - shaft[1]) > around_m(self._hole, self._job.shaft_m):
             return False
-        flat = abs(1.0 - 2.0 * (pose[3] ** 2 + pose[4] ** 2))
+        flat = abs(uprightness(pose))
         return pose[2] - BASE_HEIGHT_M - 0.5 * self._height < LOW_M and flat > FLAT_COSINE
 
     def grasp_pose(self, world: World) -> ToolPose:
@@ -237,8 +238,8 @@ def _add_ring(world: World, item: Item, hole_m: float) -> int:
         shapes.append(Shape("box", (wall, side, height), centre, angle))
     body = world.add(shapes, [(*item.rgb, 1.0)] * SIDES, RING_MASS_KG)
     squares = 0.25 * (outer**2 + hole_m**2)
-    about_z = 0.5 * RING_MASS_KG * squares * INERTIA_SCALE
-    across = 0.5 * about_z + RING_MASS_KG * thick**2 / 12 * INERTIA_SCALE
+    about_z = 0.5 * RING_MASS_KG * squares * GRIPPED_INERTIA
+    across = 0.5 * about_z + RING_MASS_KG * thick**2 / 12 * GRIPPED_INERTIA
     pybullet.changeDynamics(body, -1, localInertiaDiagonal=[across, across, about_z], physicsClientId=world.client)
     return body
 

@@ -26,7 +26,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.envs import kinematics
 from shopfloor.envs.camera import Camera
 from shopfloor.envs.cell import WorkCell
 from shopfloor.envs.cells.tote_inspection_expert import (
@@ -40,15 +39,16 @@ from shopfloor.envs.cells.tote_inspection_expert import (
 )
 from shopfloor.envs.engine import pybullet
 from shopfloor.envs.experts import ScriptedExpert
+from shopfloor.envs.kinematics import uprightness, yaw_of, yaw_quaternion
 from shopfloor.envs.robot import Arm
-from shopfloor.envs.task import HOLD_STEPS, LEVELS, REST_M_S, Item, Task, ToolPose, Verdict
-from shopfloor.envs.world import Shape, World
+from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, ToolPose, Verdict
+from shopfloor.envs.variation import LEVELS
+from shopfloor.envs.world import Shape, World, walls_around
 
 Array = npt.NDArray[np.float64]
 
 CELL_ID = "shopfloor/ToteInspection-v0"
 PART_M, PART_HEIGHT_M, PART_MASS_KG = 0.040, 0.050, 0.1
-INERTIA_SCALE = 5.0  # as in Kitting: a gripped part then hardly creeps about the line between the fingers
 MARK_M, MARK_THICK_M, MARK_OUT_M = 0.026, 0.0012, 0.0009  # how far it stands out of the part: it touches nothing
 TOTE_M, BIN_M, SIDE_M = (0.320, 0.240), 0.110, 0.005  # inside; thickness of walls
 WALL_GAP_M, SPACING_M, REACH_M = 0.035, 0.100, 0.700
@@ -193,7 +193,7 @@ class ToteInspection(Task):
         """Add parts with their marks, tote, bins and station."""
         self._measure()
         self._world = world
-        parts = [_add_part(world, item) for item in self.items[: self._parts]]
+        parts = [world.add_box(item.size, item.rgb, PART_MASS_KG) for item in self.items[: self._parts]]
         fixed = [self._add_fixed(world, index, item) for index, item in enumerate(FIXED)]
         self._marks = tuple(_add_plate(world, FIXED[ACCEPT_MARK]) for _ in parts)
         self._station = _add_station(world)
@@ -216,9 +216,11 @@ class ToteInspection(Task):
         accepts = [*rng.integers(0, 2, len(NAMES))]
         self.recall(np.array([rng.integers(count), 0, 0, 0, 0, *accepts], dtype=float))
         centre, yaw = rng.uniform(TOTE_LOW, TOTE_HIGH), rng.uniform(-level.yaw, level.yaw)
-        world.place(self._fixed(TOTE), (*centre, 0.0), _turn(yaw))
+        world.place(self._fixed(TOTE), (*centre, 0.0), yaw_quaternion(yaw))
         for body, (x, y) in zip(self.bodies, _spots(centre, yaw, count, rng), strict=False):
-            world.place(body, (x, y, FLOOR_M + 0.5 * self._height), _turn(yaw + rng.uniform(-MAX_YAW, MAX_YAW)))
+            world.place(
+                body, (x, y, FLOOR_M + 0.5 * self._height), yaw_quaternion(yaw + rng.uniform(-MAX_YAW, MAX_YAW))
+            )
         swapped = bool(rng.integers(2)) and level.swaps
         for index, place in zip((ACCEPT_BIN, REJECT_BIN), BIN_AT[::-1] if swapped else BIN_AT, strict=True):
             world.place(self._fixed(index), (*(rng.uniform(-BIN_SHIFT_M, BIN_SHIFT_M, 2) + place), 0.0))
@@ -276,7 +278,7 @@ class ToteInspection(Task):
             for index in range(count)
             if index != named and (self._in_bin(rows[index], right) or self._in_bin(rows[index], wrong))
         ]
-        speed, upright = math.hypot(*part[7:10]), _upright(part)
+        speed, upright = math.hypot(*part[7:10]), uprightness(part)
         let_go = clear[named] and robot.opening_m > RELEASED_M
         done = sorted_right and self.shown and not strays and let_go and speed < REST_M_S
         self._held_steps = self._held_steps + 1 if done else 0
@@ -320,12 +322,12 @@ class ToteInspection(Task):
         """Count how long the named part has been held still above the window."""
         level = LEVEL[self.level]
         aside = math.hypot(part[0] - window[0], part[1] - window[1])
-        turn = (_yaw(part) - _yaw(window) + 0.5 * SAME_TURN) % SAME_TURN - 0.5 * SAME_TURN
+        turn = (yaw_of(part) - yaw_of(window) + 0.5 * SAME_TURN) % SAME_TURN - 0.5 * SAME_TURN
         seen = (
             aside < level.aside_m
             and abs(part[2] - ZONE_M) < level.height_m
             and abs(turn) <= level.turn
-            and _upright(part) > UPRIGHT_COSINE
+            and uprightness(part) > UPRIGHT_COSINE
             and math.hypot(*part[7:10]) < STILL_M_S
         )
         self._show_steps = self._show_steps + 1 if seen else 0
@@ -339,7 +341,7 @@ class ToteInspection(Task):
     def grasp_pose(self, world: World) -> ToolPose:
         """Return the tool pose that grips the named part; only used where it stands as placed."""
         pose = world.poses[self._named_index]
-        return ToolPose(pose[:3] + np.array([0.0, 0.0, GRIP_ABOVE_M]), _yaw(pose.tolist()))
+        return ToolPose(pose[:3] + np.array([0.0, 0.0, GRIP_ABOVE_M]), yaw_of(pose.tolist()))
 
     def release_pose(self, world: World) -> ToolPose:
         """Return the tool pose at which the named part is shown: until then it must not be let go."""
@@ -378,13 +380,6 @@ def _spots(centre: Array, yaw: float, count: int, rng: np.random.Generator) -> l
             return spots
 
 
-def _add_part(world: World, item: Item) -> int:
-    body = world.add([Shape("box", item.size)], [(*item.rgb, 1.0)], PART_MASS_KG)
-    x, y, z = (edge**2 * PART_MASS_KG / 12 * INERTIA_SCALE for edge in item.size)
-    pybullet.changeDynamics(body, -1, localInertiaDiagonal=[y + z, x + z, x + y], physicsClientId=world.client)
-    return body
-
-
 def _add_plate(world: World, item: Item) -> int:
     return world.add([Shape("box", item.size)], [(*item.rgb, 1.0)], 0.0)
 
@@ -397,10 +392,7 @@ def _make_intangible(world: World, body: int) -> None:
 def _add_box(world: World, item: Item, length: float, width: float) -> int:
     """Add an open box, given its inside."""
     shapes = [Shape("box", (item.size[0], item.size[1], FLOOR_M), (0.0, 0.0, 0.5 * FLOOR_M))]
-    for sign in (-1, 1):
-        along, across = sign * 0.5 * (length + SIDE_M), sign * 0.5 * (width + SIDE_M)
-        shapes.append(Shape("box", (SIDE_M, item.size[1], WALL_M), (along, 0.0, 0.5 * WALL_M)))
-        shapes.append(Shape("box", (length, SIDE_M, WALL_M), (0.0, across, 0.5 * WALL_M)))
+    shapes += walls_around((length, width), item.size[:2], WALL_M, SIDE_M)
     return world.add(shapes, [(*item.rgb, 1.0)] * len(shapes), 0.0)
 
 
@@ -413,23 +405,9 @@ def _add_station(world: World) -> int:
     return world.add(shapes, [(0.30, 0.33, 0.38, 1.0)] * len(shapes), 0.0)
 
 
-def _turn(yaw: float) -> tuple[float, float, float, float]:
-    return 0.0, 0.0, math.sin(0.5 * yaw), math.cos(0.5 * yaw)
-
-
-def _yaw(pose: Sequence[float]) -> float:
-    rotation = kinematics.matrix((pose[3], pose[4], pose[5], pose[6]))
-    return math.atan2(float(rotation[1, 0]), float(rotation[0, 0]))
-
-
-def _upright(pose: Sequence[float]) -> float:
-    """Return the cosine of a part's lean; negative where it stands on its head."""
-    return 1.0 - 2.0 * (pose[3] ** 2 + pose[4] ** 2)
-
-
 def _local(pose: Sequence[float], frame: Sequence[float]) -> tuple[float, float]:
     """Return x and y of a position in the frame of a pose."""
-    yaw, dx, dy = _yaw(frame), pose[0] - frame[0], pose[1] - frame[1]
+    yaw, dx, dy = yaw_of(frame), pose[0] - frame[0], pose[1] - frame[1]
     return dx * math.cos(yaw) + dy * math.sin(yaw), dy * math.cos(yaw) - dx * math.sin(yaw)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from shopfloor.envs.scene import Decision, Scene, Thing, wrap
+from shopfloor.envs.scene import Decision, Scene, Thing, come_down, wrap
 
 VERSION = "1"
 
@@ -39,7 +39,7 @@ def decide(scene: Scene) -> tuple[Decision, float]:
         return _let_go(scene), width
     if held:
         return (_sort(scene, goal, low) if shown else _show(scene, low)), width
-    return _approach(scene), width
+    return come_down(scene, wrap(scene.part.yaw, SAME_TURN), GRIP_ABOVE_M, OVER_M), width
 
 
 def _bin(scene: Scene) -> Thing:
@@ -78,20 +78,3 @@ def _bring(scene: Scene, off: tuple[float, float], turn: float, height: float, l
         for target, tool, move in zip(scene.target[:2], scene.tool[:2], off, strict=True)
     )
     return scene.servo((x, y, height), scene.yaw + free * turn if turn else scene.target_yaw, close=True)
-
-
-def _approach(scene: Scene) -> Decision:
-    """Go above the part and come down a funnel onto it, turning; close when in place."""
-    part = scene.part
-    x, y, z = part.position
-    grip_z = max(z + GRIP_ABOVE_M, 0.016)
-    yaw = wrap(part.yaw, SAME_TURN)  # of the four the one where the wrist is free
-    turn = yaw - scene.yaw
-    away = math.hypot(scene.tool[0] - x, scene.tool[1] - y)
-    if away < 0.006 and abs(scene.tool[2] - grip_z) < 0.008 and abs(turn) < 0.1:
-        return scene.servo((x, y, grip_z), yaw, close=True)
-    astray = away + 0.04 * abs(turn) + 0.5 * max(0.0, 0.075 - scene.opening)
-    height = grip_z + min(max(OVER_M - grip_z, 0.05), 3.0 * max(0.0, astray - 0.006))
-    free = 1.0 if away < 0.03 else min(1.0, max(0.0, (scene.tool[2] - OVER_M + 0.025) / 0.02))
-    x, y = (target + free * (goal - target) for target, goal in zip(scene.target[:2], (x, y), strict=True))
-    return scene.servo((x, y, height), yaw, close=False)

@@ -29,12 +29,13 @@ from shopfloor.envs import kinematics
 from shopfloor.envs.camera import Camera
 from shopfloor.envs.cell import WorkCell
 from shopfloor.envs.cells.tote_pack_expert import FLOOR_M, UNDER_TOP_M, VERSION, WALL_M, decide, pack
-from shopfloor.envs.engine import pybullet
 from shopfloor.envs.experts import ScriptedExpert
+from shopfloor.envs.kinematics import uprightness, yaw_of, yaw_quaternion
 from shopfloor.envs.robot import Arm
 from shopfloor.envs.scene import Thing
-from shopfloor.envs.task import HOLD_STEPS, LEVELS, REST_M_S, Item, Task, ToolPose, Verdict
-from shopfloor.envs.world import Shape, World
+from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, ToolPose, Verdict
+from shopfloor.envs.variation import LEVELS
+from shopfloor.envs.world import Shape, World, walls_around
 
 Array = npt.NDArray[np.float64]
 Size = tuple[float, float, float]
@@ -55,7 +56,6 @@ LARGE: dict[str, Size] = {
 }
 TOTE_RGB = (0.62, 0.66, 0.70)
 BOX_MASS_KG = 0.15
-INERTIA_SCALE = 5.0  # as in Kitting: a gripped part then hardly creeps about the line between the fingers
 TOTE_LOW, TOTE_HIGH, TOTE_YAW = (0.47, 0.22), (0.53, 0.26), 0.2
 BOX_YAW, GAP_M = 0.6, 0.006
 HAND_M = 0.120  # between the outer sides of the open fingers, with some play
@@ -173,13 +173,10 @@ class TotePack(Task):
     def build(self, world: World) -> None:
         """Add the boxes of both orders and the tote: a floor and four walls."""
         self._list_items()
-        boxes = [_add_box(world, item) for item in self.items[:-1]]
-        (length, width, height), (inner_x, inner_y, _) = self.items[-1].size, self._given.inside
+        boxes = [world.add_box(item.size, item.rgb, BOX_MASS_KG) for item in self.items[:-1]]
+        length, width, height = self.items[-1].size
         shapes = [Shape("box", (length, width, FLOOR_M), (0.0, 0.0, 0.5 * FLOOR_M))]
-        for side in (-1, 1):
-            along, across = side * 0.5 * (inner_x + WALL_M), side * 0.5 * (inner_y + WALL_M)
-            shapes.append(Shape("box", (WALL_M, width, height), (along, 0.0, 0.5 * height)))
-            shapes.append(Shape("box", (inner_x, WALL_M, height), (0.0, across, 0.5 * height)))
+        shapes += walls_around(self._given.inside[:2], (length, width), height, WALL_M)
         tote = world.add(shapes, [(*TOTE_RGB, 1.0)] * len(shapes), 0.0)
         self.bodies = (*boxes, tote)
 
@@ -189,10 +186,10 @@ class TotePack(Task):
         self.recall(np.array([order, 0, 0]))
         x, y = rng.uniform(TOTE_LOW, TOTE_HIGH)
         yaw = rng.uniform(-TOTE_YAW, TOTE_YAW)
-        world.place(self.bodies[-1], (x, y, 0.0), _turn(yaw))
+        world.place(self.bodies[-1], (x, y, 0.0), yaw_quaternion(yaw))
         spots = self._scatter((x, y, yaw), rng)
         for body, item, (x, y, yaw) in zip(self.bodies, self.items, spots, strict=False):
-            world.place(body, (x, y, 0.5 * item.size[2]), _turn(yaw))
+            world.place(body, (x, y, 0.5 * item.size[2]), yaw_quaternion(yaw))
 
     def _scatter(self, tote: Sequence[float], rng: np.random.Generator) -> list[Sequence[float]]:
         """Draw x, y, yaw of every box, with room for the fingers beside it; start over where it gets too tight."""
@@ -228,7 +225,7 @@ class TotePack(Task):
         named, sizes = self._named_index, [item.size[:2] for item in self.items]
         pose = world.poses[named].copy()
         placed = [
-            ((*row[:2], _yaw(row)), size)
+            ((*row[:2], yaw_of(row)), size)
             for index, (row, size) in enumerate(zip(world.rows, sizes, strict=False))
             if index != named
         ]
@@ -238,7 +235,7 @@ class TotePack(Task):
             spot = pose.copy()
             spot[:2] += distance * np.array([math.cos(angle), math.sin(angle)])
             inside = (spot[:2] >= self._given.low).all() and (spot[:2] <= self._given.high).all()
-            if inside and self._fits((*spot[:2], _yaw(pose.tolist())), sizes[named], placed):
+            if inside and self._fits((*spot[:2], yaw_of(pose.tolist())), sizes[named], placed):
                 spots.append(spot)
         return spots
 
@@ -266,7 +263,7 @@ class TotePack(Task):
         if row[2] < -0.02:
             return "dropped"
         left = row[2] < 0.07 and gap > CLEAR_M and math.hypot(*row[7:10]) < SLOW_M_S
-        if left and abs(_upright(row)) < LYING_COSINE:
+        if left and abs(uprightness(row)) < LYING_COSINE:
             return "dropped"
         return "out_of_reach" if left and not robot.reaches(row[0], row[1]) else ""
 
@@ -292,7 +289,7 @@ class TotePack(Task):
         """Return whether all of a box is inside the tote and below its rim."""
         if not self._inside(row, tote):
             return False
-        turned = kinematics.yaw_matrix(-_yaw(tote)) @ kinematics.matrix((row[3], row[4], row[5], row[6]))
+        turned = kinematics.yaw_matrix(-yaw_of(tote)) @ kinematics.matrix((row[3], row[4], row[5], row[6]))
         half_x, half_y, half_z = (0.5 * np.abs(turned) @ size).tolist()
         along, across = _in_frame(row, tote)
         x, y, z = self._given.inside
@@ -303,7 +300,7 @@ class TotePack(Task):
         """Return the tool pose that grips the named carton; only used where it stands upright."""
         pose = world.poses[self._named_index]
         up = 0.5 * self.items[self._named_index].size[2] - UNDER_TOP_M
-        return ToolPose(pose[:3] + np.array([0.0, 0.0, up]), _yaw(pose.tolist()))
+        return ToolPose(pose[:3] + np.array([0.0, 0.0, up]), yaw_of(pose.tolist()))
 
     def release_pose(self, world: World) -> ToolPose:
         """Return the tool pose at which the named carton stands in its place in the tote."""
@@ -313,7 +310,7 @@ class TotePack(Task):
         along, across = pack(order, things[-1])[self.named]
         frame = kinematics.matrix(tote[3:])
         height = FLOOR_M + size[2] - UNDER_TOP_M
-        return ToolPose(tote[:3] + frame @ np.array([along, across, height]), _yaw(tote.tolist()))
+        return ToolPose(tote[:3] + frame @ np.array([along, across, height]), yaw_of(tote.tolist()))
 
     def _thing(self, index: int) -> Thing:
         item = self.items[index]
@@ -336,30 +333,9 @@ class TotePack(Task):
         self.grip_m = boxes[self._named_index].size[1]
 
 
-def _add_box(world: World, item: Item) -> int:
-    body = world.add([Shape("box", item.size)], [(*item.rgb, 1.0)], BOX_MASS_KG)
-    x, y, z = (edge**2 * BOX_MASS_KG / 12 * INERTIA_SCALE for edge in item.size)
-    pybullet.changeDynamics(body, -1, localInertiaDiagonal=[y + z, x + z, x + y], physicsClientId=world.client)
-    return body
-
-
-def _turn(yaw: float) -> tuple[float, float, float, float]:
-    return 0.0, 0.0, math.sin(0.5 * yaw), math.cos(0.5 * yaw)
-
-
-def _yaw(row: Sequence[float]) -> float:
-    x, y, z, w = row[3:7]
-    return math.atan2(2.0 * (x * y + z * w), 1.0 - 2.0 * (y * y + z * z))
-
-
-def _upright(row: Sequence[float]) -> float:
-    """Return the cosine between a box's own z axis and the vertical."""
-    return 1.0 - 2.0 * (row[3] ** 2 + row[4] ** 2)
-
-
 def _in_frame(row: Sequence[float], tote: Sequence[float]) -> tuple[float, float]:
     """Return a box's middle along and across the tote, m from the tote's."""
-    yaw, dx, dy = _yaw(tote), row[0] - tote[0], row[1] - tote[1]
+    yaw, dx, dy = yaw_of(tote), row[0] - tote[0], row[1] - tote[1]
     return dx * math.cos(yaw) + dy * math.sin(yaw), dy * math.cos(yaw) - dx * math.sin(yaw)
 
 

@@ -6,7 +6,8 @@ import hashlib
 import importlib.util
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +21,7 @@ from shopfloor.envs.robot import Arm
 
 CELLS = [cell_id for cell_id in cell_ids() if importlib.util.find_spec(cell_module(cell_id)[0])]
 CAMERAS = ("front", "wrist")
+WAIT = np.array([0, 0, 0, 0, 0, 0, -1.0])  # an arm stays, its hand open
 
 
 @dataclass
@@ -74,6 +76,30 @@ def play(
 def build(cell_id: str, **options: object) -> WorkCell:
     """Build a privileged cell without cameras in its observations."""
     return make_cell(cell_id, **{"privileged": True, "cameras": (), **options})
+
+
+@contextmanager
+def built_at(cell_id: str, levels: Iterable[str]) -> Iterator[dict[str, WorkCell]]:
+    """Lend a cell per level."""
+    made = {level: build(cell_id, variation=level) for level in levels}
+    try:
+        yield made
+    finally:
+        for cell in made.values():
+            cell.close()
+
+
+def wait(cell: WorkCell, steps: int = 60, action: np.ndarray = WAIT) -> tuple[int, float, bool, dict]:
+    """Let each arm do the same until the episode ends or time is up.
+
+    Returns:
+        How many steps that took, and of the last one reward, terminated and info.
+    """
+    step, ended = 0, False
+    while step < steps and not ended:
+        reward, terminated, truncated, info = cell.advance(each_arm(cell, action))
+        step, ended = step + 1, terminated or truncated
+    return step, reward, terminated, info
 
 
 def having(cell: WorkCell, *variations: str) -> list[str]:

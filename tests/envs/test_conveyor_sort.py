@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from cell_episodes import build, play
+from cell_episodes import WAIT, build, play, wait
 
 from shopfloor.envs.cells import conveyor_sort
 from shopfloor.envs.cells.conveyor_sort import BELT_TOP_M, BELT_Y_M, FIRST_M, LEVEL, LOST_M
@@ -16,7 +16,6 @@ from shopfloor.envs.task import HOLD_STEPS
 
 ITEMS = LEVEL["nominal"].items
 PARTS_M = (FIRST_M, LEVEL["nominal"].last_m)
-WAIT = np.array([0, 0, 0, 0, 0, 0, -1.0])
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +41,6 @@ def drop(cell, row, x, y, z):
 def drop_into(cell, row, bin_row, dx=0.0):
     x, y = cell.world.poses[bin_row, :2]
     drop(cell, row, x + dx, y, 0.035)
-
-
-def wait(cell, steps=60):
-    step, ended = 0, False
-    while step < steps and not ended:
-        reward, terminated, truncated, info = cell.advance(WAIT)
-        step, ended = step + 1, terminated or truncated
-    return step, reward, terminated, info
 
 
 def test_scenes_are_as_the_module_says(cell):

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from cell_episodes import build, play
+from cell_episodes import WAIT, built_at, play, wait
 
 from shopfloor.envs.cells.depalletize_mixed import (
     BELT_END_M,
@@ -22,17 +22,14 @@ from shopfloor.envs.cells.depalletize_mixed import (
 from shopfloor.envs.experts import make_expert
 from shopfloor.envs.task import HOLD_STEPS
 
-WAIT = np.array([0, 0, 0, 0, 0, 0, -1.0])
 ON_ITS_SIDE = (math.sqrt(0.5), 0.0, 0.0, math.sqrt(0.5))
 COUNTS = {"easy": (4, 2, 0), "nominal": (6, 2, 2), "hard": (8, 3, 4)}  # boxes, named, on others
 
 
 @pytest.fixture(scope="module")
 def cells():
-    made = {level: build("DepalletizeMixed", variation=level) for level in COUNTS}
-    yield made
-    for cell in made.values():
-        cell.close()
+    with built_at("DepalletizeMixed", COUNTS) as made:
+        yield made
 
 
 @pytest.fixture
@@ -71,14 +68,6 @@ def put(cell, row, y, x=BELT_X_M, lift=0.0):
 def deliver(cell, rows, y=LINE_M - 0.01):
     for index, row in enumerate(rows):
         put(cell, row, y - 0.095 * index)
-
-
-def wait(cell, steps=60):
-    step, ended = 0, False
-    while step < steps and not ended:
-        reward, terminated, truncated, info = cell.advance(WAIT)
-        step, ended = step + 1, terminated or truncated
-    return step, reward, terminated, info
 
 
 @pytest.mark.parametrize("level", COUNTS)

@@ -6,14 +6,15 @@ import math
 
 import numpy as np
 import pytest
-from cell_episodes import build, play
+from cell_episodes import built_at, play, wait
 
 from shopfloor.envs.cells import hand_over
 from shopfloor.envs.cells.hand_over import BAR_M, CELL_LEVELS, COLOURS, SPACING_M, TRAY, WORKSPACE
 from shopfloor.envs.cells.hand_over_expert import FLOOR_M, GRIP_M, SECOND_M, second_scene
 from shopfloor.envs.experts import make_expert
 from shopfloor.envs.kinematics import matrix, quaternion, yaw_matrix
-from shopfloor.envs.task import HOLD_STEPS, LEVELS
+from shopfloor.envs.task import HOLD_STEPS
+from shopfloor.envs.variation import LEVELS
 
 WAIT = np.array([0, 0, 0, 0, 0, 0, -1.0] * 2)
 HANDED = 3  # entry of the task's memory
@@ -21,10 +22,8 @@ HANDED = 3  # entry of the task's memory
 
 @pytest.fixture(scope="module")
 def cells():
-    built = {level: build("HandOver", variation=level) for level in LEVELS}
-    yield built
-    for cell in built.values():
-        cell.close()
+    with built_at("HandOver", LEVELS) as made:
+        yield made
 
 
 @pytest.fixture
@@ -53,14 +52,6 @@ def say_handed(cell):
     memory = cell.task.memory()
     memory[HANDED] = 1.0
     cell.task.recall(memory)
-
-
-def wait(cell, steps=40, action=WAIT):
-    step, ended = 0, False
-    while step < steps and not ended:
-        reward, terminated, truncated, info = cell.advance(action)
-        step, ended = step + 1, terminated or truncated
-    return step, reward, terminated, info
 
 
 def follow(cell, seed, until):
@@ -115,7 +106,7 @@ def test_a_bar_that_was_not_handed_over_does_not_count(cell):
     cell.reset(seed=1)
     lay(cell, named_row(cell))
     step, _, terminated, info = wait(cell)
-    assert (step, terminated, info["stage"]) == (40, False, "release")
+    assert (step, terminated, info["stage"]) == (60, False, "release")
 
 
 @pytest.mark.parametrize(("turn", "along"), [(0.0, 0.01), (math.pi, -0.01), (0.05, 0.0)])

@@ -12,38 +12,46 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shopfloor.envs import kinematics
-from shopfloor.envs.kinematics import PANDA
+from shopfloor.envs.world import indices
 
 finite = st.floats(-3.0, 3.0)
-joints = st.tuples(*(st.floats(low, high) for low, high in zip(PANDA.lower, PANDA.upper, strict=True)))
+shares = st.lists(st.floats(0.0, 1.0), min_size=7, max_size=7)
 
 
-@pytest.fixture(scope="module")
-def arm():
-    cell = cell_episodes.build("shopfloor/PickToTray-v0")
+@pytest.fixture(scope="module", params=["panda", "ur5e"])
+def arm(request):
+    cell = cell_episodes.build("shopfloor/PickToTray-v0", robot=request.param)
     yield cell.robot
     cell.close()
 
 
+def between_limits(chain, shares):
+    """Return joints, rad, each a share of the way from its lower to its upper limit."""
+    return chain.lower + np.array(shares[: len(chain.lower)]) * (chain.upper - chain.lower)
+
+
 @settings(max_examples=60, deadline=None)
-@given(angles=joints)
-def test_forward_kinematics_equal_the_simulators(arm, angles):
-    arm._set_joints(np.array([*angles, 0.02, 0.02]), np.zeros(9))
+@given(shares=shares)
+def test_forward_kinematics_equal_the_simulators(arm, shares):
+    chain = arm.model.chain
+    angles = between_limits(chain, shares)
+    arm._set_joints(np.array([*angles, 0.02, 0.02]), np.zeros(len(angles) + 2))
     arm.read()
-    position, rotation, _ = PANDA.forward(np.array(angles))
+    position, rotation, _ = chain.forward(angles)
     np.testing.assert_allclose(position, arm.tool_position, atol=1e-6)
     np.testing.assert_allclose(rotation, arm.tool_rotation, atol=1e-6)
 
 
 @settings(max_examples=60, deadline=None)
-@given(angles=joints)
-def test_jacobian_is_the_derivative(angles):
-    angles = np.array(angles)
-    position, rotation, jacobian = PANDA.forward(angles)
-    for joint in range(7):
+@given(shares=shares)
+def test_jacobian_is_the_derivative(arm, shares):
+    chain = arm.model.chain
+    angles = between_limits(chain, shares)
+    position, rotation, jacobian = chain.forward(angles)
+    for joint in range(len(angles)):
         moved = angles.copy()
         moved[joint] += 1e-6
-        after, turned, _ = PANDA.forward(moved)
+        after, turned, _ = chain.forward(moved)
         numeric = [*(after - position), *kinematics.rotation_vector(turned @ rotation.T)]
         np.testing.assert_allclose(np.array(numeric) / 1e-6, jacobian[:, joint], atol=1e-4)
 
@@ -51,15 +59,16 @@ def test_jacobian_is_the_derivative(angles):
 @pytest.mark.parametrize("x", [0.32, 0.5, 0.68])
 @pytest.mark.parametrize("y", [-0.25, 0.0, 0.25])
 @pytest.mark.parametrize("yaw", [-1.2, 0.0, 1.2])
-def test_inverse_kinematics_reach_the_work_area(x, y, yaw):
+def test_inverse_kinematics_reach_the_work_area(arm, x, y, yaw):
+    chain = arm.model.chain
     for z in (0.012, 0.15, 0.3):
         wanted = np.array([x, y, z])
-        found = PANDA.inverse(wanted, kinematics.yaw_matrix(yaw))
-        position, rotation, _ = PANDA.forward(found)
+        found = chain.inverse(wanted, kinematics.yaw_matrix(yaw))
+        position, rotation, _ = chain.forward(found)
         assert np.linalg.norm(position - wanted) < 2e-4
         np.testing.assert_allclose(rotation, kinematics.yaw_matrix(yaw), atol=1e-3)
-        assert (found >= PANDA.lower).all()
-        assert (found <= PANDA.upper).all()
+        assert (found >= chain.lower).all()
+        assert (found <= chain.upper).all()
 
 
 @given(vector=st.tuples(finite, finite, finite))
@@ -90,6 +99,9 @@ def test_half_turns_have_an_axis():
 
 
 def test_collisions_are_the_hands_and_fingers_only(arm):
-    for link in range(-1, 12):
+    names = indices(arm.body, arm._client)
+    hand = {names[name] for name in ("panda_hand", "panda_leftfinger", "panda_rightfinger")}
+    assert len(hand) == 3
+    for link in range(-1, max(names.values()) + 1):
         shapes = pybullet.getCollisionShapeData(arm.body, link, physicsClientId=arm._client)
-        assert bool(shapes) == (link in (8, 9, 10)), link
+        assert bool(shapes) == (link in hand), link

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from cell_episodes import build, play
+from cell_episodes import WAIT, build, play, wait
 
 from shopfloor.envs.cells.kitting import FIXTURE_HIGH, FIXTURE_LOW, LEVEL
 from shopfloor.envs.cells.kitting_expert import FLOOR_M
@@ -16,7 +16,6 @@ from shopfloor.envs.task import HOLD_STEPS
 
 NOMINAL = LEVEL["nominal"]
 CLEARANCE_M, ITEMS, PARTS_LOW, PARTS_HIGH = NOMINAL.clearance_m, NOMINAL.items, NOMINAL.low, NOMINAL.high
-WAIT = np.array([0, 0, 0, 0, 0, 0, -1.0])
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +46,6 @@ def put(cell, row, along=0.0, across=0.0, turn=0.0, lift=0.0):
     quaternion = (0.0, 0.0, math.sin(0.5 * yaw), math.cos(0.5 * yaw))
     cell.world.place(cell.task.bodies[row], (x, y, FLOOR_M + 0.5 * height(row) + lift), quaternion)
     cell.world.read()
-
-
-def wait(cell, steps=60):
-    step, ended = 0, False
-    while step < steps and not ended:
-        reward, terminated, truncated, info = cell.advance(WAIT)
-        step, ended = step + 1, terminated or truncated
-    return step, reward, terminated, info
 
 
 def test_scenes_are_as_the_module_says(cell):

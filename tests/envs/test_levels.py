@@ -11,7 +11,7 @@ from cell_episodes import build, play
 
 from shopfloor.core import InvalidInputError
 from shopfloor.envs.experts import make_expert
-from shopfloor.envs.task import LEVELS
+from shopfloor.envs.variation import LEVELS
 
 NAMES = ("PickToTray", "Kitting", "ConveyorSort", "RingOnShaft", "PegInsertion")
 STARTS = 200

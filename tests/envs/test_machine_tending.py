@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from cell_episodes import build, play
+from cell_episodes import WAIT, build, play
 
 from shopfloor.envs.cells.machine_tending import (
     AMBER,
@@ -28,7 +28,6 @@ from shopfloor.envs.cells.machine_tending_expert import DOOR_WAY_M, FLOOR_M, LAM
 from shopfloor.envs.experts import make_expert
 from shopfloor.envs.task import HOLD_STEPS
 
-WAIT = np.array([0, 0, 0, 0, 0, 0, -1.0])
 AWAY = np.array([0.40, -0.05, 0.25])
 
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from cell_episodes import build, play
+from cell_episodes import built_at, play, wait
 
 from shopfloor.envs.cells.palletize import (
     BOX_M,
@@ -24,16 +24,13 @@ from shopfloor.envs.cells.palletize_expert import GAP_M
 from shopfloor.envs.experts import make_expert
 from shopfloor.envs.kinematics import matrix
 
-WAIT = np.array([0, 0, 0, 0, 0, 0, -1.0])
 ON_ITS_SIDE = (math.sqrt(0.5), 0.0, 0.0, math.sqrt(0.5))
 
 
 @pytest.fixture(scope="module")
 def cells():
-    made = {level: build("Palletize", variation=level) for level in LAYERS}
-    yield made
-    for cell in made.values():
-        cell.close()
+    with built_at("Palletize", LAYERS) as made:
+        yield made
 
 
 @pytest.fixture
@@ -64,14 +61,6 @@ def fill(cell, rows, off=(0.0, 0.0, 0.0), yaw=0.0):
         place = (x + c * dx - s * dy, y + s * dx + c * dy, z + dz)
         cell.world.place(cell.task.bodies[row], place, turn(slot.yaw + (yaw if last else math.pi * (index % 2))))
     cell.world.read()
-
-
-def wait(cell, steps=60):
-    step, ended = 0, False
-    while step < steps and not ended:
-        reward, terminated, truncated, info = cell.advance(WAIT)
-        step, ended = step + 1, terminated or truncated
-    return step, reward, terminated, info
 
 
 @pytest.mark.parametrize("level", LAYERS)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from cell_episodes import build, play
+from cell_episodes import WAIT, build, play, wait
 
 from shopfloor.envs.cells.peg_insertion import (
     BLOCK_HIGH,
@@ -25,7 +25,6 @@ from shopfloor.envs.task import HOLD_STEPS
 
 NOMINAL = LEVEL["nominal"]
 BLOCK_YAW, CLEARANCE_M, DEPTH_M = NOMINAL.block_yaw, NOMINAL.clearance_m, NOMINAL.depth_m
-WAIT = np.array([0, 0, 0, 0, 0, 0, -1.0])
 # Its lower end against one wall, its side against the rim across from it.
 WEDGED = {"along": -0.0011, "lift": 0.001, "lean": math.radians(3.75)}
 LYING = (0.0, math.sqrt(0.5), 0.0, math.sqrt(0.5))
@@ -64,14 +63,6 @@ def put(cell, row, along=0.0, across=0.0, turn=0.0, lift=0.0, lean=0.0):
     low = cell.world.poses[3, :3] + frame @ [along, across, 0.0] + [0.0, 0.0, FLOOR_M + lift]
     cell.world.place(cell.task.bodies[row], low + 0.5 * PEG_HEIGHT_M * turned[:, 2], quaternion(turned))
     cell.world.read()
-
-
-def wait(cell, steps=60):
-    step, ended = 0, False
-    while step < steps and not ended:
-        reward, terminated, truncated, info = cell.advance(WAIT)
-        step, ended = step + 1, terminated or truncated
-    return step, reward, terminated, info
 
 
 def test_scenes_are_as_the_module_says(cell):

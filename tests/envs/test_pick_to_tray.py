@@ -6,15 +6,13 @@ import math
 
 import numpy as np
 import pytest
-from cell_episodes import build, play
+from cell_episodes import WAIT, build, play, wait
 
 from shopfloor.envs.cells.pick_to_tray import LEVEL, PARTS_HIGH, PARTS_LOW, TRAY_HIGH, TRAY_LOW
 from shopfloor.envs.experts import make_expert
 from shopfloor.envs.task import HOLD_STEPS
 
 ITEMS = LEVEL["nominal"].items
-
-WAIT = np.array([0, 0, 0, 0, 0, 0, -1.0])
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +31,6 @@ def parts(cell):
 def drop(cell, body, x, y, z):
     cell.world.place(body, (x, y, z))
     cell.world.read()
-
-
-def wait(cell, steps=60):
-    step, ended = 0, False
-    while step < steps and not ended:
-        reward, terminated, truncated, info = cell.advance(WAIT)
-        step, ended = step + 1, terminated or truncated
-    return step, reward, terminated, info
 
 
 def tray(cell):

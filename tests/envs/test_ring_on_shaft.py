@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from cell_episodes import build, play
+from cell_episodes import WAIT, build, play, wait
 
 from shopfloor.envs.cells import ring_on_shaft
 from shopfloor.envs.cells.ring_on_shaft import (
@@ -30,7 +30,6 @@ from shopfloor.envs.world import Shape, World
 
 SHAFT_M, SHAFT_HEIGHT_M = LEVEL["nominal"].shaft_m, LEVEL["nominal"].shaft_height_m
 CLEARANCE_M = 0.5 * (HOLE_M - SHAFT_M)
-WAIT = np.array([0, 0, 0, 0, 0, 0, -1.0])
 ON_BASE_M = BASE_HEIGHT_M + 0.5 * RING_HEIGHT_M
 UPRIGHT = (0.0, 0.0, 0.0, 1.0)
 
@@ -55,14 +54,6 @@ def put(cell, row, off=(0.0, 0.0), lift=0.0, quaternion=UPRIGHT):
     x, y = cell.world.poses[3, :2] + off
     cell.world.place(cell.task.bodies[row], (x, y, ON_BASE_M + lift), quaternion)
     cell.world.read()
-
-
-def wait(cell, steps=60):
-    step, ended = 0, False
-    while step < steps and not ended:
-        reward, terminated, truncated, info = cell.advance(WAIT)
-        step, ended = step + 1, terminated or truncated
-    return step, reward, terminated, info
 
 
 def test_scenes_are_as_the_module_says(cell):

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from cell_episodes import build, play
+from cell_episodes import WAIT, build, play
 
 from shopfloor.envs.cells.tote_inspection import (
     ACCEPT_BIN,
@@ -27,7 +27,6 @@ from shopfloor.envs.experts import make_expert
 from shopfloor.envs.kinematics import matrix, quaternion, rotation_matrix
 from shopfloor.envs.task import HOLD_STEPS
 
-WAIT = np.array([0, 0, 0, 0, 0, 0, -1.0])
 AWAY = np.array([0.35, 0.0, 0.30])
 NOMINAL = LEVEL["nominal"]
 PARTS = NOMINAL.parts

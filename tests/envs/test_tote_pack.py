@@ -6,24 +6,21 @@ import math
 
 import numpy as np
 import pytest
-from cell_episodes import build, play
+from cell_episodes import WAIT, built_at, play, wait
 
 from shopfloor.core import InvalidInputError
 from shopfloor.envs.cells.tote_pack import CELL_LEVELS, ORDERS
 from shopfloor.envs.cells.tote_pack_expert import FLOOR_M, WALL_M, pack
 from shopfloor.envs.experts import make_expert
 from shopfloor.envs.kinematics import quaternion, rotation_matrix, yaw_matrix
-from shopfloor.envs.task import HOLD_STEPS, LEVELS
-
-WAIT = np.array([0, 0, 0, 0, 0, 0, -1.0])
+from shopfloor.envs.task import HOLD_STEPS
+from shopfloor.envs.variation import LEVELS
 
 
 @pytest.fixture(scope="module")
 def cells():
-    built = {level: build("TotePack", variation=level) for level in LEVELS}
-    yield built
-    for cell in built.values():
-        cell.close()
+    with built_at("TotePack", LEVELS) as made:
+        yield made
 
 
 @pytest.fixture
@@ -63,14 +60,6 @@ def pack_all(cell, but=()):
     for row in rows:
         if row not in but:
             put(cell, row, *slots[cell.task.items[row].name])
-
-
-def wait(cell, steps=40):
-    step, ended = 0, False
-    while step < steps and not ended:
-        reward, terminated, truncated, info = cell.advance(WAIT)
-        step, ended = step + 1, terminated or truncated
-    return step, reward, terminated, info
 
 
 @pytest.mark.parametrize(
@@ -131,7 +120,7 @@ def test_a_box_on_top_of_others_keeps_the_lid_open(cell):
     pack_all(cell, but=rows[2:])
     put(cell, rows[2], -0.02, 0.0, lift=0.048)
     step, _, terminated, info = wait(cell)
-    assert (step, terminated, info["stage"]) == (40, False, "approach")
+    assert (step, terminated, info["stage"]) == (60, False, "approach")
 
 
 def test_a_box_that_leans_on_the_wall_is_not_packed(cell):

@@ -26,7 +26,7 @@ def test_the_page_pools_seeds_and_shows_controls(results, summary, tmp_path):
         (folder / "summary.json").write_text(json.dumps(summary))
         (folder / "report.html").touch()
     out = tmp_path / "results.md"
-    common = ["--runs", str(tmp_path / "runs"), "--out", str(out), "--report-only", "--no-experts"]
+    common = ["--runs", str(tmp_path / "runs"), "--out", str(out), "--report-only"]
     results.main([*common, "--cells", "PickToTray", "--observations", "poses", "--seeds", "0", "1"])
     text = out.read_text()
     assert "| turn 0: the demonstrations alone | 20.0 % | 20.0 % | 20.0 % [13.3, 28.9] (20/100) |" in text
