@@ -73,6 +73,7 @@ format: setup
 types: setup
 	$(BIN)/mypy
 	$(BIN)/mypy checks
+	$(BIN)/mypy --explicit-package-bases --package benchmarks
 
 layers: setup
 	$(BIN)/python checks/layers.py

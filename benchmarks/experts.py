@@ -18,6 +18,7 @@ from shopfloor.collectors.evaluate import Evaluation, evaluate
 from shopfloor.collectors.provenance import replace_json
 from shopfloor.collectors.statistics import wilson_interval
 from shopfloor.envs.registry import cell_ids, make_cell
+from shopfloor.envs.variation import LEVELS
 from shopfloor.launch.commands import EXPERT_SUCCESS
 from shopfloor.launch.console import note
 from shopfloor.launch.report import short
@@ -25,18 +26,17 @@ from shopfloor.launch.runfile import read_json
 from shopfloor.launch.setups import default_workers
 
 SEED = 600_000
-LEVELS = ("easy", "nominal", "hard")
 AIMS = {"nominal": 0.95, "hard": 0.85, "random": 0.02}
 
 
 def measure(cell_id: str, options: argparse.Namespace) -> dict[str, Any]:
     """Return what `cells --json` says of a cell's expert: at nominal, per level and robot, and of random actions."""
     cell = make_cell(cell_id, cameras=())
-    levels = [level for level in LEVELS if level in cell.task.levels]
+    known = [level for level in LEVELS if level in cell.task.levels]
     counts = {"easy": options.others, "nominal": options.episodes, "hard": options.hard}
     robots = cell.task.robots
     cell.close()
-    levels = {level: _counted(run(cell_id, "expert", level, counts[level], options)) for level in levels}
+    levels = {level: _counted(run(cell_id, "expert", level, counts[level], options)) for level in known}
     others = {
         robot: _counted(run(cell_id, "expert", "nominal", options.others, options, robot)) for robot in robots[1:]
     }

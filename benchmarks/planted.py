@@ -19,7 +19,7 @@ from shopfloor.collectors.jobs import pooled_cell
 from shopfloor.collectors.render import with_pictures
 from shopfloor.collectors.rollout import rollout
 from shopfloor.core import ActionChunk, Episode, EpisodeSpec, Observation, Policy, PolicyInfo, sha256_hex
-from shopfloor.envs.experts import RandomPolicy, make_expert
+from shopfloor.envs.experts import make_expert, make_random
 
 CELLS = ("shopfloor/PickToTray-v0", "shopfloor/Kitting-v0", "shopfloor/ConveyorSort-v0")
 CLOCK = "timestamp"
@@ -399,7 +399,7 @@ class _Maker:
     def __init__(self, cell: str, seed: int, generator: np.random.Generator, pictures: bool) -> None:
         self.cell, self.next, self.generator, self.pictures = cell, seed, generator, pictures
         self.expert: Policy = make_expert(cell)
-        self.random = RandomPolicy(cell)
+        self.random = make_random(cell)
 
     def demonstration(self) -> Episode:
         return self._dressed(self._successful(lambda: self.expert))
@@ -446,7 +446,8 @@ class _Maker:
 
 def _clock(steps: int, generator: np.random.Generator) -> Array:
     """Return the clock of a good recorder, shape (steps + 1,), float64, s: each step within 2 ms of its time."""
-    return np.arange(steps + 1) / HZ + generator.normal(0.0, 0.001, steps + 1).clip(-0.002, 0.002)
+    times: Array = np.arange(steps + 1) / HZ + generator.normal(0.0, 0.001, steps + 1).clip(-0.002, 0.002)
+    return times
 
 
 def description(cell: str, pictures: bool = False) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def record(cell: WorkCell, seed: int) -> Recorded:
     return episode
 
 
-def cpu_seconds(function: Callable[[], None]) -> float:
+def cpu_seconds(function: Callable[[], object]) -> float:
     """Return the CPU seconds of a call."""
     began = time.process_time()
     function()
