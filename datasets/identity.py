@@ -170,6 +170,8 @@ def _refuse_foreign(root: Path) -> None:
     strangers = sorted(
         entry.name for entry in root.iterdir() if entry.name not in known and not entry.name.endswith(TEMPORARY_SUFFIX)
     )
-    if strangers or any((root / layout.EPISODES).glob("*.h5")):
+    strange = strangers or any((root / layout.EPISODES).glob("*.h5"))
+    # Another worker may have made it a dataset since the caller looked.
+    if strange and not (root / layout.DATASET_FILE).exists():
         what = f"it holds {strangers[0]!r}" if strangers else "it holds episodes without dataset.json"
         raise NotADatasetError(f"{root} is not a dataset and not empty ({what}). Choose another output folder.")

@@ -12,7 +12,7 @@ from fault_episodes import DESCRIPTION, load, make_episode
 from shopfloor.collectors.collect import collect
 from shopfloor.collectors.executors import LocalExecutor
 from shopfloor.core import PolicyRef
-from shopfloor.datasets import files
+from shopfloor.datasets import files, identity
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.store import EpisodeWriter
 
@@ -72,6 +72,19 @@ def test_workers_that_commit_one_episode_at_the_same_moment(tmp_path):
         (path,) = (root / "episodes").iterdir()
         assert path.suffix == ".h5"
         assert Dataset(root).verify() == []
+
+
+def test_a_worker_that_meets_a_dataset_made_since_it_looked(tmp_path, monkeypatch):
+    real = identity._refuse_foreign
+
+    def another_was_faster(root):
+        monkeypatch.setattr(identity, "_refuse_foreign", real)
+        EpisodeWriter(root, DESCRIPTION).write(make_episode(0), 0)
+        real(root)
+
+    monkeypatch.setattr(identity, "_refuse_foreign", another_was_faster)
+    assert not EpisodeWriter(tmp_path / "one", DESCRIPTION).write(make_episode(0), 0).new
+    assert Dataset(tmp_path / "one").verify() == []
 
 
 @pytest.mark.parametrize("jump_s", [-1.7e9, 3.2e8])
