@@ -16,7 +16,7 @@ from shopfloor.envs.registry import make_cell
 
 CELLS = ("PickToTray", "Kitting", "MachineTending")
 MASSES_KG = (0.1, 0.3, 0.5)
-SEEDS = range(610_001, 610_009)
+SEEDS = range(610_001, 610_025)
 STILL, HOLD = 10, 100  # steps in which the arm comes to rest, and five seconds
 LIFTED_M = 0.08
 GRIP = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]

@@ -93,7 +93,7 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         self._displacement: Displacement | None = None
         self._verdict = Verdict("")
         self._steps = 0
-        self._ready = self._running = self._used = False
+        self._ready = self._running = self._stale = False
 
     # -- Gymnasium ---------------------------------------------------------------------------------------------------
 
@@ -101,9 +101,6 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
     ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         """Start an episode.
-
-        From the second time on the whole simulation is built anew: a world that has been used would give
-        trajectories that differ in the last digit from those of a new one.
 
         Args:
             seed: decides everything random in it; None draws one from the environment's own generator.
@@ -126,9 +123,7 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         rng = seed_stream(episode_seed, "cell")
         shift = Draw(episode_seed) if variation.shifts else None
         conditions = shift.conditions(variation, task) if shift else Conditions()
-        if self._used or conditions != self._conditions:
-            self._build(conditions)
-        self._used = True
+        self._bring(conditions)
         task.start(self.robot, rng)
         task.reset(world, rng)
         world.read()
@@ -164,9 +159,17 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
                 f"{self.cell_id}: at level {variation.level!r} observations have {count} object rows, and this "
                 f"cell was made with {slots}; make it with variation={variation.level!r}."
             )
-        self._used = self._used or variation.level != level
+        self._stale = self._stale or variation.level != level
         self._variation = variation
         self.max_episode_steps, self.instructions = task.max_episode_steps, dict(task.instructions)
+
+    def _bring(self, conditions: Conditions) -> None:
+        """Make the world as new, with everything that an episode under some conditions needs."""
+        if self._stale or conditions != self._conditions:
+            self._build(conditions)
+        else:
+            self.robot.release()
+            self.world.rewind()
 
     def _build(self, conditions: Conditions) -> None:
         """Build everything that an episode under some conditions needs, from nothing."""
@@ -178,8 +181,9 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         task.build(world)
         self._clutter = build_clutter(world, conditions)
         apply_physics(world, conditions)
+        world.seal()
         self._rows = [world.bodies.index(body) for body in task.bodies]
-        self._conditions = conditions
+        self._conditions, self._stale = conditions, False
         self._cameras = moved(task.cameras, conditions)
         if conditions.texture >= 0:
             world.textures[world.ground] = TEXTURES[conditions.texture]
@@ -340,11 +344,7 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
                 f"({head + shift + rest + BODY_STATE * bodies},) finite numbers. It was recorded by another cell, "
                 "variation or version."
             )
-        if conditions != self._conditions or not self.world.sealed:
-            self._build(conditions)
-            self.world.seal()
-        self._used = True
-        self.world.restore()
+        self._bring(conditions)
         widths = [2, items, LIGHT_SIZE, 3 * (items + 1), shift, len(self.robot.sim_state()), len(self.task.memory())]
         first, order, light, colours, _, robot, memory, world = np.split(values, np.cumsum(widths))
         self._steps, self._phrase = int(first[0]), int(first[1])

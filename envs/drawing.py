@@ -12,7 +12,7 @@ from shopfloor.envs.engine import pybullet
 from shopfloor.envs.gl import GlRenderer
 from shopfloor.envs.kinematics import yaw_quaternion
 from shopfloor.envs.textures import texture_file, texture_pixels
-from shopfloor.envs.world import Built, Shape, World, extents, link_on
+from shopfloor.envs.world import Built, Shape, World, extents, link_on, movable
 
 # Of radius 1 and height 1, with sharp rims: the renderer rounds its own cylinders. A file, because PyBullet never frees
 # the memory of meshes that are handed to it as lists (50 kB each).
@@ -153,12 +153,7 @@ class Drawing:
         self._joints = []
         for built in self._built:
             body = self._robot(built) if built.urdf else self._body(built)
-            moving = [
-                joint
-                for joint in range(pybullet.getNumJoints(body, self.client))
-                if pybullet.getJointInfo(body, joint, self.client)[2] != pybullet.JOINT_FIXED
-            ]
-            self._joints.append(moving)
+            self._joints.append(movable(body, self.client))
 
     def _robot(self, built: Built) -> int:
         body: int = pybullet.loadURDF(

@@ -17,7 +17,9 @@ Pose = tuple[Sequence[float], Sequence[float]]
 
 MAX_OPENING_M = 0.08
 _FINGER_NAMES = ("panda_finger_joint1", "panda_finger_joint2")
-_FINGER_FORCE_N = 12.0  # measured: 30 N squeezes parts out at 12 solver iterations
+_FINGER_FORCE_N = 20.0
+# Soft pads: with hard ones the solver lets one corner of a pad bear all of a load, and parts turn about it.
+_PAD_N_M, _PAD_N_S_M = 1e4, 100.0
 _FINGER_SPEED_M_S = 0.2
 _GEAR_FORCE_N = 50.0
 CUP_LINK = "suction_cup"
@@ -62,8 +64,16 @@ class Fingers:
         )
         pybullet.changeConstraint(gear, gearRatio=-1, erp=0.1, maxForce=_GEAR_FORCE_N, physicsClientId=client)
         for finger in self.joints:
+            # The anchor lets friction correct positions, not speeds alone: without it parts creep by millimetres.
             pybullet.changeDynamics(
-                body, finger, lateralFriction=FRICTION, spinningFriction=SPINNING_FRICTION, physicsClientId=client
+                body,
+                finger,
+                lateralFriction=FRICTION,
+                spinningFriction=SPINNING_FRICTION,
+                frictionAnchor=1,
+                contactStiffness=_PAD_N_M,
+                contactDamping=_PAD_N_S_M,
+                physicsClientId=client,
             )
 
     def drive(self, gripper: float) -> None:
@@ -78,6 +88,9 @@ class Fingers:
                 maxVelocity=_FINGER_SPEED_M_S,
                 physicsClientId=self._world.client,
             )
+
+    def release(self) -> None:
+        """Let go at once: nothing to do, as nothing but friction holds."""
 
     def opening(self, joints: Array) -> float:
         """Return the distance between the fingers, m, given the arm's `joints`."""
@@ -130,6 +143,11 @@ class Cup:
             body = self._before_mouth()
             if body >= 0:
                 self._hold(body, self._relative(body))
+
+    def release(self) -> None:
+        """Let go at once and stop sucking."""
+        self._let_go()
+        self.seeks = False
 
     def opening(self, joints: Array) -> float:
         """Return 1 while nothing is held, else 0."""

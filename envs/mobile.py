@@ -78,6 +78,9 @@ class Base:
             self._joints = [found[name] for name in _JOINT_NAMES]
             self._chassis = found[_CHASSIS]
 
+    def release(self) -> None:
+        """Do nothing: it holds nothing."""
+
     def start(self, rng: np.random.Generator) -> None:
         """Put the base at rest somewhere in the box where episodes start."""
         self.reset(*rng.uniform(self._start.low, self._start.high).tolist())
@@ -193,6 +196,11 @@ class Team:
         """Load all into their world, bases before the arms that ride on them."""
         for member in self._order:
             member.build()
+
+    def release(self) -> None:
+        """Let go of what they hold, at once."""
+        for member in self.members:
+            member.release()
 
     def start(self, rng: np.random.Generator) -> None:
         """Put each where an episode starts."""

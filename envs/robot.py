@@ -64,6 +64,9 @@ class Robot(Protocol):
     def build(self) -> None:
         """Load it into its world, which was just made or cleared."""
 
+    def release(self) -> None:
+        """Let go of what it holds, at once: its world is about to be brought back to how it was built."""
+
     def start(self, rng: np.random.Generator) -> None:
         """Put it where an episode starts; all randomness comes from `rng`."""
 
@@ -285,6 +288,10 @@ class Arm:
         self._base_link = found[self.model.base_link] if self.model.base_link else -1
         self.hand.find(found)
         self._all = self._arm + list(self.hand.joints)
+
+    def release(self) -> None:
+        """Let go at once."""
+        self.hand.release()
 
     def start(self, rng: np.random.Generator) -> None:
         """Put the open hand somewhere in the box where episodes start."""

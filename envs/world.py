@@ -1,6 +1,6 @@
-"""An owned PyBullet client: built anew for every episode, read once per control step.
+"""An owned PyBullet client: brought back to how it was built for every episode, read once per control step.
 
-It holds no looks: what is drawn lies in a second client (`drawing`), so that building it anew stays cheap.
+It holds no looks: what is drawn lies in a second client (`drawing`), so that building it stays cheap.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ GRAVITY = -9.81
 FRICTION = 1.0
 SPINNING_FRICTION = 0.005
 ROLLING_FRICTION = 0.0005
-# A gripped part creeps about the line between the fingers, a residual of the solver: 4-11 degrees a second, 0.3-4 with
-# five times its own inertia.
-GRIPPED_INERTIA = 5.0
+# What the solver leaves turns a standing peg by 0.07 degrees a second, and with five times its own inertia by 0.004.
+STEADY_INERTIA = 5.0
 UPRIGHT = (0.0, 0.0, 0.0, 1.0)
 BODY_STATE = 13
+_APART_M = 30.0  # more than any body's size
+_STATIC_GROUP, _ROBOT_GROUP = 2, 32  # bits: Bullet's for what nothing moves, and one before those of robots
 
 
 @dataclass(frozen=True)
@@ -140,10 +141,13 @@ class World:
         self.rows: list[tuple[float, ...]] = []
         self._slides: dict[int, Slide] = {}
         self._states: Array = np.zeros((0, BODY_STATE))
-        self._pristine = -1
+        self._robots: dict[int, list[int]] = {}
+        self._homes: list[tuple[Vector, Vector]] = []
         self._build()
 
     def _build(self) -> None:
+        # The usual broad phase keeps trees whose shape depends on all that ever moved.
+        pybullet.resetSimulation(flags=pybullet.RESET_USE_SIMPLE_BROADPHASE, physicsClientId=self.client)
         pybullet.setPhysicsEngineParameter(
             fixedTimeStep=SUBSTEP_S,
             numSolverIterations=SOLVER_ITERATIONS,
@@ -158,14 +162,8 @@ class World:
         self.builds += 1
 
     def clear(self) -> None:
-        """Throw everything away but the ground, as in a new world; build the rest again in the same order.
-
-        Nothing less brings a used world back: Bullet keeps the trees of its broad phase, pairs that no longer overlap
-        and the order of contacts, and these decide the last digit of what happens next. Body ids come out the same.
-        """
-        pybullet.resetSimulation(physicsClientId=self.client)
-        self._pristine = -1
-        for record in (self.bodies, self.built, self.colours, self.textures, self._slides):
+        """Throw everything away but the ground, as in a new world; what is built next may be something else."""
+        for record in (self.bodies, self.built, self.colours, self.textures, self._slides, self._robots, self._homes):
             record.clear()
         self._build()
 
@@ -188,19 +186,16 @@ class World:
         self.bodies.append(body)
         return body
 
-    def add_box(
-        self, size: tuple[float, float, float], rgb: Vector, mass_kg: float, inertia_scale: float = GRIPPED_INERTIA
-    ) -> int:
-        """Add a box with more inertia than its mass has; see `add` for the rest.
+    def add_box(self, size: tuple[float, float, float], rgb: Vector, mass_kg: float) -> int:
+        """Add a box with more inertia than its mass has, so that it stands still; see `add`.
 
         Args:
             size: full extents, m.
             rgb: colour in [0, 1].
             mass_kg: of the box.
-            inertia_scale: factor on the inertia.
         """
         body = self.add([Shape("box", size)], [(*rgb, 1.0)], mass_kg)
-        x, y, z = (edge**2 * mass_kg / 12 * inertia_scale for edge in size)
+        x, y, z = (edge**2 * mass_kg / 12 * STEADY_INERTIA for edge in size)
         inertia = [y + z, x + z, x + y]
         pybullet.changeDynamics(body, -1, localInertiaDiagonal=inertia, physicsClientId=self.client)
         return body
@@ -253,7 +248,16 @@ class World:
             physicsClientId=self.client,
         )
         self.built.append(Built(urdf, (), (), tuple(position), tuple(quaternion)))
+        self._robots[body] = movable(body, self.client)
+        self._set_apart(body, _ROBOT_GROUP << len(self._robots))
         return body
+
+    def _set_apart(self, body: int, group: int) -> None:
+        """Keep a robot's links, which pass through each other, from being pairs of the broad phase."""
+        change = pybullet.setCollisionFilterGroupMask
+        change(body, -1, _STATIC_GROUP, ~(_STATIC_GROUP | group), self.client)
+        for link in range(pybullet.getNumJoints(body, self.client)):
+            change(body, link, group, ~group, self.client)
 
     def _collision(self, shapes: Sequence[Shape]) -> int:
         kinds = [pybullet.GEOM_BOX if shape.kind == "box" else pybullet.GEOM_CYLINDER for shape in shapes]
@@ -281,18 +285,25 @@ class World:
         return body
 
     def seal(self) -> None:
-        """Remember the built world; `restore` comes back to it."""
-        self._pristine = pybullet.saveState(physicsClientId=self.client)
+        """Remember where everything stands now that all is built; `rewind` comes back to it."""
+        count = pybullet.getNumBodies(self.client)
+        self._homes = [pybullet.getBasePositionAndOrientation(body, self.client) for body in range(count)]
+        self.rewind()
 
-    @property
-    def sealed(self) -> bool:
-        """Whether `restore` has something to come back to."""
-        return self._pristine >= 0
+    def rewind(self) -> None:
+        """Bring everything back to where it was at `seal`: a used world then does as a new one, to the last digit.
 
-    def restore(self) -> None:
-        """Put every body back where it was built; good for looking, but see `clear` for what of the past survives."""
-        pybullet.restoreState(self._pristine, physicsClientId=self.client)
-        pybullet.performCollisionDetection(physicsClientId=self.client)
+        On the way all bodies are far apart once, so that Bullet drops every contact and every pair of its broad phase:
+        those that it keeps, and their order, decide the last digit of what happens next (decisions/0010).
+        """
+        for body, joints in self._robots.items():
+            for joint in joints:
+                pybullet.resetJointState(body, joint, 0.0, 0.0, physicsClientId=self.client)
+        for body in range(len(self._homes)):
+            self.place(body, (_APART_M * body, 0.0, -_APART_M))
+        pybullet.performCollisionDetection(self.client)
+        for body, home in enumerate(self._homes):
+            self.place(body, *home)
 
     def place(self, body: int, position: Vector, quaternion: Vector = UPRIGHT, velocity: Vector | None = None) -> None:
         """Put a body somewhere (a sliding one's frame, with the body at way 0).
@@ -399,6 +410,12 @@ def indices(body: int, client: int) -> dict[str, int]:
         info = pybullet.getJointInfo(body, index, client)
         found[info[1].decode()] = found[info[12].decode()] = index
     return found
+
+
+def movable(body: int, client: int) -> list[int]:
+    """Return the indices of a body's joints that are not fixed."""
+    joints = range(pybullet.getNumJoints(body, client))
+    return [index for index in joints if pybullet.getJointInfo(body, index, client)[2] != pybullet.JOINT_FIXED]
 
 
 def extents(shapes: Sequence[Shape]) -> dict[str, list[Any]]:

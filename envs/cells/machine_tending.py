@@ -52,9 +52,6 @@ Array = npt.NDArray[np.float64]
 
 CELL_ID = "shopfloor/MachineTending-v0"
 BLANK_M, BLANK_MASS_KG = 0.040, 0.1
-# As in Kitting a gripped part creeps about the line between the fingers. Measured on 30 ways to the nest: with 5 times
-# the inertia it comes to lean by up to 4.5 degrees, too much for 1.2 mm of room, with 20 times by 1.4.
-INERTIA_SCALE = 16.0
 BLOCK_M = 0.090
 DOOR_M, DOOR_THICK_M, KNOB_Y_M = 0.100, 0.006, 0.050
 BUTTON_M, BUTTON_THICK_M, BUTTON_WAY_M, BUTTON_N = 0.030, 0.012, 0.009, 5.0
@@ -178,7 +175,7 @@ class MachineTending(Task):
             *ITEMS[FIXTURE:MAT],
             replace(ITEMS[MAT], size=mat),
         )
-        blanks = [world.add_box(item.size, item.rgb, BLANK_MASS_KG, INERTIA_SCALE) for item in self.items[:FIXTURE]]
+        blanks = [world.add_box(item.size, item.rgb, BLANK_MASS_KG) for item in self.items[:FIXTURE]]
         hole = BLANK_M + 2.0 * level.room_m
         block = walls_around((hole, hole), (BLOCK_M, BLOCK_M), RIM_M)
         fixture = world.add(block, [(*ITEMS[FIXTURE].rgb, 1.0)] * len(block), 0.0)

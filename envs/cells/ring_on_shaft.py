@@ -32,7 +32,7 @@ from shopfloor.envs.robot import Arm
 from shopfloor.envs.scatter import scatter, spots_near
 from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, ToolPose, Verdict
 from shopfloor.envs.variation import LEVELS
-from shopfloor.envs.world import GRIPPED_INERTIA, Shape, World
+from shopfloor.envs.world import STEADY_INERTIA, Shape, World
 
 Array = npt.NDArray[np.float64]
 
@@ -238,8 +238,8 @@ def _add_ring(world: World, item: Item, hole_m: float) -> int:
         shapes.append(Shape("box", (wall, side, height), centre, angle))
     body = world.add(shapes, [(*item.rgb, 1.0)] * SIDES, RING_MASS_KG)
     squares = 0.25 * (outer**2 + hole_m**2)
-    about_z = 0.5 * RING_MASS_KG * squares * GRIPPED_INERTIA
-    across = 0.5 * about_z + RING_MASS_KG * thick**2 / 12 * GRIPPED_INERTIA
+    about_z = 0.5 * RING_MASS_KG * squares * STEADY_INERTIA
+    across = 0.5 * about_z + RING_MASS_KG * thick**2 / 12 * STEADY_INERTIA
     pybullet.changeDynamics(body, -1, localInertiaDiagonal=[across, across, about_z], physicsClientId=world.client)
     return body
 
