@@ -151,7 +151,10 @@ class Task(ABC):
 
     @abstractmethod
     def build(self, world: World) -> None:
-        """Add the bodies to a new or cleared world; called for every episode and must always do the same at a level."""
+        """Add the bodies to a new or cleared world; must always do the same at a level.
+
+        Every episode finds them where this leaves them, at rest; what else an episode changes, `reset` must undo.
+        """
 
     @abstractmethod
     def reset(self, world: World, rng: np.random.Generator) -> None:
