@@ -1,6 +1,6 @@
 """PushToLine: push the crate over the line with the closed hand. A whole cell of another package.
 
-Task: one crate on the table, 0.1 to 0.15 m before a line. Success: it lies beyond the line for 0.5 s, at rest. Failure: `timeout`.
+Task: one crate on the table, 0.1 m or more before a line. Success: beyond the line for 0.5 s, at rest. Failure: `timeout`.
 """
 
 import numpy as np
