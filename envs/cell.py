@@ -227,7 +227,9 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
             self._verdict = Verdict(self._verdict.stage, failure="nonfinite_action")
             self._running = False
             return 0.0, True, False, self._info()
-        self._simulate([min(max(value, -1.0), 1.0) for value in values])
+        if min(values) < -1.0 or max(values) > 1.0:
+            values = [min(max(value, -1.0), 1.0) for value in values]
+        self._simulate(values)
         verdict = self._verdict = self.task.judge(self.world, self.robot)
         terminated = verdict.success or bool(verdict.failure)
         truncated = not terminated and self._steps >= self.max_episode_steps

@@ -55,7 +55,7 @@ class Chain:
         ax, ay, az = self.facing, 0.0, 0.0  # the link's x, y and z axes in the base frame
         bx, by, bz = 0.0, self.facing, 0.0
         cx, cy, cz = 0.0, 0.0, 1.0
-        origins, axes = [], []
+        frames = []
         for (a, d, turn), angle in zip(self.rows, joints.tolist(), strict=True):
             px, py, pz = px + a * ax, py + a * ay, pz + a * az
             if turn > 0.0:  # alpha = +90 degrees: y becomes z, z becomes -y
@@ -72,23 +72,18 @@ class Chain:
                 c * by - s * ay,
                 c * bz - s * az,
             )
-            origins.append((px, py, pz))
-            axes.append((cx, cy, cz))
+            frames.append((px, py, pz, cx, cy, cz))
         # Along the last axis to the tool, turned about it, then half a turn about x so that z points back at the hand.
         offset, (q, u, v) = self.tool_offset_m, self.turn
         px, py, pz = px + offset * cx, py + offset * cy, pz + offset * cz
-        rotation = np.array(
-            [
-                [q * (u * ax + v * bx), q * (v * ax - u * bx), -cx],
-                [q * (u * ay + v * by), q * (v * ay - u * by), -cy],
-                [q * (u * az + v * bz), q * (v * az - u * bz), -cz],
-            ]
-        )
-        columns = []
-        for (ox, oy, oz), (zx, zy, zz) in zip(origins, axes, strict=True):
+        x_axis = (q * (u * ax + v * bx), q * (u * ay + v * by), q * (u * az + v * bz))
+        y_axis = (q * (v * ax - u * bx), q * (v * ay - u * by), q * (v * az - u * bz))
+        rotation = np.array((*x_axis, *y_axis, -cx, -cy, -cz)).reshape(3, 3).T
+        columns: list[float] = []
+        for ox, oy, oz, zx, zy, zz in frames:
             x, y, z = px - ox, py - oy, pz - oz
-            columns.append((zy * z - zz * y, zz * x - zx * z, zx * y - zy * x, zx, zy, zz))
-        return np.array((px, py, pz)), rotation, np.array(columns).T
+            columns += (zy * z - zz * y, zz * x - zx * z, zx * y - zy * x, zx, zy, zz)
+        return np.array((px, py, pz)), rotation, np.array(columns).reshape(-1, 6).T
 
     def inverse_step(self, joints: Array, position: Array, rotation: Array) -> tuple[Array, float]:
         """Take one damped least-squares step towards a tool pose; spare motion pulls towards the home posture.
