@@ -64,13 +64,11 @@ class Fingers:
         )
         pybullet.changeConstraint(gear, gearRatio=-1, erp=0.1, maxForce=_GEAR_FORCE_N, physicsClientId=client)
         for finger in self.joints:
-            # The anchor lets friction correct positions, not speeds alone: without it parts creep by millimetres.
             pybullet.changeDynamics(
                 body,
                 finger,
                 lateralFriction=FRICTION,
                 spinningFriction=SPINNING_FRICTION,
-                frictionAnchor=1,
                 contactStiffness=_PAD_N_M,
                 contactDamping=_PAD_N_S_M,
                 physicsClientId=client,
@@ -79,6 +77,11 @@ class Fingers:
     def drive(self, gripper: float) -> None:
         """Close (+1) or open (-1)."""
         for finger in self.joints:
+            # With an anchor friction corrects positions, not speeds alone; without, parts creep by millimetres. Anchored
+            # contacts keep the normals they began with: on a part turned since they would pull opening fingers shut.
+            pybullet.changeDynamics(
+                self._body, finger, frictionAnchor=int(gripper > 0.0), physicsClientId=self._world.client
+            )
             pybullet.setJointMotorControl2(
                 self._body,
                 finger,
