@@ -7,9 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-LINE_UP_M, TOO_NEAR_M = 0.80, 0.70  # before the place; nearer than that it backs off, where it is off the place's line
+LINE_UP_M = 0.80  # before the place
+# Nearer than that it backs off, where it is off the place's line; the second where it is turned aside by more than so
+# many rad.
+TOO_NEAR_M, MUCH_TOO_NEAR_M, ASIDE = 0.70, 0.45, 0.55
 AHEAD_M, ON_LINE_M = 0.45, 0.40  # how far ahead it aims: on its way, and on the line into the place
-FUNNEL = (0.015, 0.25)  # into the place: half its width at the end, m, and what that grows by per m
+# Funnels into the place: half the width at the end, m, and what that grows by per m. A base that is backing off goes on
+# until it is well inside.
+FUNNEL, INNER_FUNNEL, BACKING_M_S = (0.015, 0.25), (0.010, 0.08), 0.05
 TURN_GAIN, TURN_FIRST, TURN_ONLY = 3.0, 0.25, 0.9  # rad/s per rad; off its course: full speed, standing
 CRUISE_M_S, BACK_M_S = 0.95, 0.30
 BRAKE_M_S2 = 1.0
@@ -52,9 +57,10 @@ def drive_to(base: Pose, place: Pose, way: Sequence[Point]) -> Command:
         way: points on the way to `LINE_UP_M` before the place, that one included; not used from there on.
     """
     ahead, side = place.sees(base.point)
-    if in_funnel(side, -ahead, FUNNEL) and ahead > -LINE_UP_M - 0.2:
+    if in_funnel(side, -ahead, FUNNEL if base.speed > -BACKING_M_S else INNER_FUNNEL) and ahead > -LINE_UP_M - 0.2:
         return _drive_in(base, place)
-    if ahead > -TOO_NEAR_M:
+    turned = abs(_wrap(base.yaw - place.yaw)) > ASIDE  # on its way to the line already
+    if ahead > (-MUCH_TOO_NEAR_M if turned else -TOO_NEAR_M):
         return _back_off(base, place)
     return _follow(base, way)
 

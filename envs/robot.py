@@ -152,7 +152,7 @@ MOBILE_PANDA = ArmModel(
     _PANDA_FORCES,
     "panda_grasptarget",
     suction=False,
-    reach_m=0.74,
+    reach_m=0.69,  # for z up to 0.49 m
     base_link="panda_link0",
 )
 _UR5E_JOINTS = tuple(f"ur5e_joint{index}" for index in range(1, 7))

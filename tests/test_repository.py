@@ -101,7 +101,7 @@ def test_importing_shopfloor_is_light():
 
 CELLS = (
     *("AisleDelivery", "ConveyorSort", "DepalletizeMixed", "HandOver", "Kitting", "MachineTending", "Palletize"),
-    *("PegInsertion", "PickToTray", "RingOnShaft", "ToteInspection", "TotePack"),
+    *("PegInsertion", "PickToTray", "RingOnShaft", "ShelfPick", "ToteInspection", "TotePack"),
 )
 
 

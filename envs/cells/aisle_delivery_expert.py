@@ -19,7 +19,7 @@ from shopfloor.envs.drive_moves import BRAKE_M_S2, LINE_UP_M, Point, Pose, drive
 from shopfloor.envs.experts import Reader
 from shopfloor.envs.mobile import MAX_SPEED_M_S, MAX_TURN_RAD_S
 
-VERSION = "1"
+VERSION = "2"
 
 BASE_STATE = 6
 HALF_LENGTH_M, HALF_WIDTH_M = 0.31, 0.23  # of a robot

@@ -24,6 +24,7 @@ _CELLS = {
     "shopfloor/Palletize-v0": "shopfloor.envs.cells.palletize:make",
     "shopfloor/DepalletizeMixed-v0": "shopfloor.envs.cells.depalletize_mixed:make",
     "shopfloor/TotePack-v0": "shopfloor.envs.cells.tote_pack:make",
+    "shopfloor/ShelfPick-v0": "shopfloor.envs.cells.shelf_pick:make",
     "shopfloor/AisleDelivery-v0": "shopfloor.envs.cells.aisle_delivery:make",
     "shopfloor/HandOver-v0": "shopfloor.envs.cells.hand_over:make",
 }

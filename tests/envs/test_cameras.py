@@ -10,10 +10,11 @@ from shopfloor.core import seed_stream
 from shopfloor.envs.conditions import draw_light
 from shopfloor.envs.experts import make_expert
 from shopfloor.envs.kinematics import matrix
+from shopfloor.envs.mobile import Base
 from shopfloor.envs.variation import VARIATIONS
 
 SIZE = 96
-FINGERS = (9, 10)
+LEAST_PX = {"shopfloor/ShelfPick-v0": 3}  # its view shows the whole way to the rack
 
 
 def bodies_seen(cell, camera):
@@ -25,6 +26,13 @@ def links_seen(cell, camera):
     ids = cell.segment(camera)
     robot = (ids >= 0) & ((ids & ((1 << 24) - 1)) == arms(cell)[0].body)
     return np.where(robot, (ids >> 24) - 1, -2)
+
+
+def work_area(cell):
+    """Return the bodies that make up the work area: those of the task, and robots that drive."""
+    bodies = [body for body, there in zip(cell.task.bodies, cell.task.present, strict=True) if there]
+    members = getattr(cell.robot, "members", (cell.robot,))
+    return bodies + [member.body for member in members if isinstance(member, Base)]
 
 
 def expert_until(cell, seed, wanted):
@@ -47,7 +55,7 @@ def distance_to_part(cell):
     pose = cell.world.poses[cell.world.bodies.index(cell.task.named_body)]
     half = 0.5 * np.array(cell.task.items[cell.task.bodies.index(cell.task.named_body)].size)
     line = np.where(half > 3 * half.min(), half, 0.0)
-    off = matrix(pose[3:]).T @ (arms(cell)[0].tool_position - pose[:3])
+    off = matrix(pose[3:]).T @ (arms(cell)[0].frame()[0] - pose[:3])
     return float(np.linalg.norm(off - np.clip(off, -line, line)))
 
 
@@ -58,12 +66,12 @@ def test_wrist_view_shows_both_fingertips_and_the_part_at_the_grasp_point(arm_ce
     for seed in range(600_010, 600_016):
         assert expert_until(cell, seed, lambda c: distance_to_part(c) < 0.02)
         links = links_seen(cell, "wrist")
-        assert all((links == finger).sum() > 60 for finger in FINGERS), seed
+        assert all((links == finger).sum() > 60 for finger in arms(cell)[0].hand.joints), seed
         part = bodies_seen(cell, "wrist") == cell.task.named_body
         assert part.sum() > 350, seed
         _rows, columns = np.nonzero(part)
         assert abs(columns.mean() - SIZE / 2) < SIZE / 6
-        left, right = (np.nonzero(links == finger)[1].mean() for finger in FINGERS)
+        left, right = (np.nonzero(links == finger)[1].mean() for finger in arms(cell)[0].hand.joints)
         assert min(left, right) < columns.mean() < max(left, right)
 
 
@@ -80,9 +88,7 @@ def test_front_view_is_filled_by_the_work_area(cell):
         cell.reset(seed=seed)
         bodies = bodies_seen(cell, "front")
         assert (bodies == -1).mean() < 0.02  # the table fills the background
-        seen |= np.isin(
-            bodies, [body for body, there in zip(cell.task.bodies, cell.task.present, strict=True) if there]
-        )
+        seen |= np.isin(bodies, work_area(cell))
     rows, columns = np.nonzero(seen)
     assert np.ptp(columns) > 0.70 * SIZE
     assert np.ptp(rows) > 0.40 * SIZE
@@ -92,7 +98,8 @@ def test_front_view_is_filled_by_the_work_area(cell):
 def test_front_view_shows_the_named_part_at_the_start(cell):
     for seed in range(30):
         cell.reset(seed=seed)
-        assert (bodies_seen(cell, "front") == cell.task.named_body).sum() >= 12, seed
+        seen = (bodies_seen(cell, "front") == cell.task.named_body).sum()
+        assert seen >= LEAST_PX.get(cell.cell_id, 12), seed
 
 
 def test_tracks_project_bodies_where_they_are_drawn(arm_cell):
@@ -109,7 +116,8 @@ def test_tracks_project_bodies_where_they_are_drawn(arm_cell):
     checked = 0
     for body, item, there in zip(cell.task.bodies, cell.task.items, cell.task.present, strict=True):
         rows, columns = np.nonzero(bodies == body)
-        if not there or item.is_goal or len(rows) < 15:
+        # The middle of a rack is not that of its picture.
+        if not there or item.is_goal or item.name == "rack" or len(rows) < LEAST_PX.get(cell.cell_id, 15):
             continue
         position, _ = pybullet.getBasePositionAndOrientation(body, physicsClientId=cell.world.client)
         point = intrinsics @ (pose[:3, :3].T @ (np.array(position) - pose[:3, 3]))

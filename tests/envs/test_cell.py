@@ -102,8 +102,9 @@ def test_actions_integrate_the_target(cell):
 def test_the_target_stays_on_its_leash_and_in_the_workspace(arm_cell, direction):
     cell = arm_cell
     cell.reset(seed=6)
-    low, high = cell.task.workspace
+    low, high = arms(cell)[0].post.workspace
     action = each_arm(cell, [*direction, 0, 0, direction[0], 1])
+    action[7 * len(arms(cell)) :] = 0.0  # a base would take it along
     for _ in range(40):
         before = [arm.tool_position.copy() for arm in arms(cell)]
         _, terminated, truncated, _ = cell.advance(action)

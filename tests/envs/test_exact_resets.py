@@ -15,7 +15,7 @@ from messy_episodes import fresh, play_messy
 ASSETS = Path(messy_episodes.__file__).parents[2] / "envs" / "assets"
 QUICK = (4, 6)
 MANY = range(14)
-GRIPPING = cells_with_arms()
+GRIPPING = [name for name in cells_with_arms() if name != "shopfloor/ShelfPick-v0"]  # its goal is on the robot itself
 
 
 @pytest.fixture(params=CELLS, ids=lambda name: name.split("/")[-1])
