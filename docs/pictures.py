@@ -13,7 +13,7 @@ from shopfloor.envs.registry import cell_ids
 from shopfloor.launch.gallery import middle, play
 
 TARGET = Path(__file__).parent / "images" / "cells.png"
-COLUMNS = 4
+COLUMNS = 5
 SIZE_PX, INSET_PX, GAP_PX = 256, 96, 6
 Picture = npt.NDArray[np.uint8]
 
