@@ -26,8 +26,9 @@ GRAVITY = -9.81
 # Measured: with the fingers geared together these hold a part without drift; lateral friction 0.5 lets it slip.
 FRICTION = 1.0
 SPINNING_FRICTION = 0.005
-ROLLING_FRICTION = 0.0005
-# What the solver leaves turns a standing peg by 0.07 degrees a second, and with five times its own inertia by 0.004.
+# Of what is round: these two more rows of the solver for each contact cost a quarter of all time.
+ROLLING_FRICTION = 0.001
+# Of a box's own: found wedged in the hole, a peg is seated in 20 of 30 episodes with its own inertia, in 30 with this.
 STEADY_INERTIA = 5.0
 UPRIGHT = (0.0, 0.0, 0.0, 1.0)
 BODY_STATE = 13
@@ -187,7 +188,7 @@ class World:
         return body
 
     def add_box(self, size: tuple[float, float, float], rgb: Vector, mass_kg: float) -> int:
-        """Add a box with more inertia than its mass has, so that it stands still; see `add`.
+        """Add a box with more inertia than its mass has, so that it sways less in the hand; see `add`.
 
         Args:
             size: full extents, m.
@@ -273,12 +274,13 @@ class World:
     def _create(self, shapes: Sequence[Shape], colours: Sequence[Vector], mass_kg: float, position: Vector) -> int:
         collision = self._collision(shapes)
         body: int = pybullet.createMultiBody(mass_kg, collision, -1, position, physicsClientId=self.client)
+        round_one = any(shape.kind == "cylinder" for shape in shapes)
         pybullet.changeDynamics(
             body,
             -1,
             lateralFriction=FRICTION,
             spinningFriction=SPINNING_FRICTION,
-            rollingFriction=ROLLING_FRICTION,
+            rollingFriction=ROLLING_FRICTION if round_one else 0.0,
             physicsClientId=self.client,
         )
         self.built.append(_built(shapes, colours, position))
