@@ -77,8 +77,8 @@ class Fingers:
     def drive(self, gripper: float) -> None:
         """Close (+1) or open (-1)."""
         for finger in self.joints:
-            # With an anchor friction corrects positions, not speeds alone: without, parts creep by millimetres. Anchored
-            # contacts keep the normals they began with; on parts turned since, they would pull opening fingers shut.
+            # With an anchor friction corrects positions, not speeds alone: without, parts creep by millimetres.
+            # Anchored contacts keep the normals they began with; on parts turned since, they would pull opening fingers shut.
             pybullet.changeDynamics(
                 self._body, finger, frictionAnchor=int(gripper > 0.0), physicsClientId=self._world.client
             )
