@@ -78,7 +78,7 @@ class Fingers:
         """Close (+1) or open (-1)."""
         for finger in self.joints:
             # With an anchor friction corrects positions, not speeds alone: without, parts creep by millimetres.
-            # Anchored contacts keep the normals they began with; on parts turned since, they would pull opening fingers shut.
+            # Anchored contacts keep the normals they began with; they would hold fingers shut on turned parts.
             pybullet.changeDynamics(
                 self._body, finger, frictionAnchor=int(gripper > 0.0), physicsClientId=self._world.client
             )
