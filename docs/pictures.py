@@ -28,17 +28,17 @@ def main() -> None:
         top, left = number // COLUMNS * step, number % COLUMNS * step
         sheet[top : top + SIZE_PX, left : left + SIZE_PX] = picture
     TARGET.parent.mkdir(exist_ok=True)
-    Image.fromarray(sheet).quantize(128).save(TARGET, optimize=True)
+    Image.fromarray(sheet).quantize(256).save(TARGET, optimize=True)
 
 
 def tile(cell_id: str) -> Picture:
-    """Return the front view of a cell while its expert works, with the wrist view in its upper left corner."""
+    """Return the front view of a cell while its expert works, with the wrist view in its lower right corner."""
     episode = play(cell_id)
     step = middle(episode)
     picture = render_episode(episode, "front", (SIZE_PX, SIZE_PX))[step].copy()
     inset = render_episode(episode, "wrist", (INSET_PX, INSET_PX))[step]
-    picture[: INSET_PX + 2, : INSET_PX + 2] = 255
-    picture[:INSET_PX, :INSET_PX] = inset
+    picture[-INSET_PX - 2 :, -INSET_PX - 2 :] = 255
+    picture[-INSET_PX:, -INSET_PX:] = inset
     return picture
 
 
