@@ -95,7 +95,7 @@ CAMERAS = (
 class DepalletizeMixed(Task):
     """The task; see the module's text."""
 
-    robots = ("panda_suction",)
+    robots = ("panda_suction", "ur5e_suction")
     frozen_axes: tuple[int, ...] = (3, 4)
     workspace: Array = np.array([[0.28, -0.30, 0.0], [0.72, 0.38, 0.36]])
     start_low: Array = np.array([0.42, -0.06, 0.22])
