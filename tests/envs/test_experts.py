@@ -45,6 +45,19 @@ def test_expert_succeeds(name, variation, execute):
 
 
 @pytest.mark.parametrize("name", CELLS)
+def test_expert_succeeds_with_every_other_robot(name):
+    """The same expert: actions mean the same."""
+    cell = build(name)
+    robots = cell.task.robots[1:]
+    cell.close()
+    for robot in robots:
+        cell = build(name, robot=robot)
+        outcomes = [play(cell, make_expert(name), seed).outcome for seed in QUICK]
+        assert outcomes.count("success") >= len(QUICK) - 1, (robot, outcomes)
+        cell.close()
+
+
+@pytest.mark.parametrize("name", CELLS)
 def test_random_fails(name):
     assert count(name, range(600_100, 600_106), expert=False).count("success") == 0
 
