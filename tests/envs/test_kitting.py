@@ -201,7 +201,7 @@ def test_fingers_stay_above_the_fixture(cell):
 
 
 def test_a_held_part_hardly_tilts(cell):
-    """With the inertia of a plain box it leans by ten degrees on the way and jams in the slot."""
+    """One that leans by ten degrees jams in the slot."""
     for seed in range(600_020, 600_026):
         run = play(cell, make_expert("Kitting"), seed)
         tilts = []
