@@ -99,8 +99,8 @@ def page(measured: dict[str, dict[str, Any]], options: argparse.Namespace) -> st
     parts = [
         "# Experts",
         "Successes of episodes, with Wilson 95 % intervals, on seeds "
-        f"{SEED} and up; nothing was tuned on them, but that three failures (MachineTending 600015, 600029; ShelfPick 600130) were "
-        "opened to see why. Aims: at least 95 % of nominal and 85 % of hard episodes, and at "
+        f"{SEED} and up; nothing was tuned on them, but that three failures (MachineTending 600015, 600029; ShelfPick "
+        "600130) were opened to see why. Aims: at least 95 % of nominal and 85 % of hard episodes, and at "
         "most 2 % by random actions. Steps are control steps (1/20 s) of a mean nominal episode.",
         f"Repeat it (finished episodes are not run again):\n\n    {command}",
         markdown_table(("cell", *LEVELS, "random, nominal", "steps"), rows),
