@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shopfloor.envs.engine import pybullet
 from shopfloor.envs.task import Item
-from shopfloor.envs.world import Shape, World
+from shopfloor.envs.world import Shape, World, box_inertia
 
 _INERTIA_SCALE = 3.0
 
@@ -24,12 +24,10 @@ def add_carton(world: World, item: Item, mass_kg: float, *, anchored: bool) -> i
         anchored: whether it has anchors of friction.
     """
     body = world.add([Shape("box", item.size)], [(*item.rgb, 1.0)], mass_kg)
-    scale = 1.0 if anchored else _INERTIA_SCALE
-    x, y, z = (edge**2 * mass_kg / 12 * scale for edge in item.size)
     pybullet.changeDynamics(
         body,
         -1,
-        localInertiaDiagonal=[y + z, x + z, x + y],
+        localInertiaDiagonal=box_inertia(item.size, mass_kg, 1.0 if anchored else _INERTIA_SCALE),
         frictionAnchor=int(anchored),
         spinningFriction=0.0,
         rollingFriction=0.0,

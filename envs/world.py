@@ -196,8 +196,7 @@ class World:
             mass_kg: of the box.
         """
         body = self.add([Shape("box", size)], [(*rgb, 1.0)], mass_kg)
-        x, y, z = (edge**2 * mass_kg / 12 * STEADY_INERTIA for edge in size)
-        inertia = [y + z, x + z, x + y]
+        inertia = box_inertia(size, mass_kg, STEADY_INERTIA)
         pybullet.changeDynamics(body, -1, localInertiaDiagonal=inertia, physicsClientId=self.client)
         return body
 
@@ -412,6 +411,12 @@ def indices(body: int, client: int) -> dict[str, int]:
         info = pybullet.getJointInfo(body, index, client)
         found[info[1].decode()] = found[info[12].decode()] = index
     return found
+
+
+def box_inertia(size: Vector, mass_kg: float, scale: float) -> list[float]:
+    """Return `scale` times the inertia of a box about its axes x, y, z, kg m^2; `size`: full extents, m."""
+    x, y, z = (edge**2 * mass_kg / 12 * scale for edge in size)
+    return [y + z, x + z, x + y]
 
 
 def movable(body: int, client: int) -> list[int]:

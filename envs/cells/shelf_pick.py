@@ -37,7 +37,7 @@ from shopfloor.envs.mobile import Base, Start, Team
 from shopfloor.envs.robot import MOBILE_PANDA, Arm, Post
 from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, Verdict
 from shopfloor.envs.variation import LEVELS
-from shopfloor.envs.world import FLOOR, STEADY_INERTIA, Shape, World, indices
+from shopfloor.envs.world import FLOOR, STEADY_INERTIA, Shape, World, box_inertia, indices
 
 Array = npt.NDArray[np.float64]
 Rgb = tuple[float, float, float]
@@ -277,8 +277,8 @@ def _in_tote(base: Base, row: Sequence[float]) -> bool:
 def _add_item(world: World, item: Item) -> int:
     kind = "cylinder" if "can" in item.name else "box"
     body = world.add([Shape(kind, item.size)], [(*item.rgb, 1.0)], ITEM_MASS_KG)
-    x, y, z = (edge**2 * ITEM_MASS_KG / 12 * STEADY_INERTIA for edge in item.size)
-    pybullet.changeDynamics(body, -1, localInertiaDiagonal=[y + z, x + z, x + y], physicsClientId=world.client)
+    inertia = box_inertia(item.size, ITEM_MASS_KG, STEADY_INERTIA)
+    pybullet.changeDynamics(body, -1, localInertiaDiagonal=inertia, physicsClientId=world.client)
     return body
 
 
