@@ -1,11 +1,12 @@
 """The work cells on one thread, in CPU time, beside bare PyBullet, the stock robot model and panda-gym.
 
-Control steps: `step()` without cameras, with privileged state, reward, success and capture of the simulator's state.
-The reference is a bare loop in a world of its own: PyBullet's inverse kinematics, one motor array, 12 substeps and the
-same reads of joints, tool and bodies, along the same targets, so that it grips and carries the same part. Camera steps:
-a control step and two 128 px views; the reference is the same cell with the arm's stock meshes. Resets: the reference
-loads the stock arm, table and parts again. All run the same expert episodes, in turns. panda-gym's pick-and-place runs
-random actions, and so do we beside it; a second of its simulation has 500 substeps, one of ours 240.
+Control steps: `step()` without cameras, with privileged state, reward and success; in a row of its own with capture of
+the simulator's state, which datasets keep. The reference is a bare loop in a world of its own: PyBullet's inverse
+kinematics, one motor array, the same commands to the fingers, 12 substeps and the same reads of joints, tool and
+bodies, along the same targets, so that it grips and carries the same part. Camera steps: a control step and two 128 px
+views; the reference is the same cell with the arm's stock meshes. Resets: the reference loads the stock arm, table and
+parts again. All run the same expert episodes, in turns. panda-gym's pick-and-place runs random actions, and so do we
+beside it; a second of its simulation has 500 substeps, one of ours 240.
 """
 
 from __future__ import annotations
@@ -91,14 +92,15 @@ def cpu_seconds(function: Callable[[], object]) -> float:
     return time.process_time() - began
 
 
-def control_steps(cell: WorkCell, episode: Recorded) -> float:
-    """Return the CPU seconds of an episode through `step()` and `sim_state()`."""
+def control_steps(cell: WorkCell, episode: Recorded, *, capture: bool = False) -> float:
+    """Return the CPU seconds of an episode through `step()`, and `sim_state()` where its state is captured."""
     cell.reset(seed=episode.seed)
 
     def loop() -> None:
         for action in episode.actions:
             cell.step(action)
-            cell.sim_state()
+            if capture:
+                cell.sim_state()
 
     return cpu_seconds(loop)
 
@@ -106,29 +108,31 @@ def control_steps(cell: WorkCell, episode: Recorded) -> float:
 def bare_steps(cell: WorkCell, episode: Recorded, *, own_kinematics: bool = False) -> float:
     """Return the CPU seconds of the reference: PyBullet's calls alone, along the same targets."""
     client, body, bodies = cell.world.client, cell.robot.body, cell.world.bodies
-    joints, forces = [0, 1, 2, 3, 4, 5, 6, 9, 10], [87.0] * 4 + [12.0] * 3 + [20.0] * 2
-    gains = [0.2] * 7 + [0.1] * 2
+    arm, fingers = [0, 1, 2, 3, 4, 5, 6], [9, 10]
+    joints, forces, gains = arm + fingers, [87.0] * 4 + [12.0] * 3, [0.2] * 7
     cell.reset(seed=episode.seed)
     start = cell.robot.joints[:7].copy()
 
     def loop() -> None:
-        wanted = start
+        wanted, driven = start, -1.0
         for position, turned, gripper in episode.targets:
             if own_kinematics:
                 wanted, _ = PANDA.inverse_step(wanted, np.array(position), matrix(turned) * [1.0, -1.0, -1.0])
                 goals = wanted.tolist()
             else:
                 goals = list(pybullet.calculateInverseKinematics(body, 11, position, turned, physicsClientId=client))
-            finger = 0.0 if gripper > 0.0 else 0.04
             pybullet.setJointMotorControlArray(
                 body,
-                joints,
+                arm,
                 pybullet.POSITION_CONTROL,
-                targetPositions=[*goals[:7], finger, finger],
+                targetPositions=goals[:7],
                 forces=forces,
                 positionGains=gains,
                 physicsClientId=client,
             )
+            if gripper != driven:  # the same pads and motors, so that the same contacts are there to be solved
+                driven = gripper
+                cell.robot.hand.drive(gripper)
             for _ in range(SUBSTEPS):
                 pybullet.stepSimulation(physicsClientId=client)
             pybullet.getJointStates(body, joints, physicsClientId=client)
@@ -260,6 +264,7 @@ def measure(repeats: int) -> dict[str, Any]:
         peer_s, our_s = PEER_STEPS * PEER_STEP_S, OUR_STEPS / CONTROL_HZ
         round_times = {
             "step": control_steps(ours, episode) / steps,
+            "captured": control_steps(ours, episode, capture=True) / steps,
             "bare": bare_steps(bare, episode) / steps,
             "bare own": bare_steps(bare, episode, own_kinematics=True) / steps,
             "cameras": camera_steps(ours, episode) / CAMERA_STEPS,
@@ -306,6 +311,7 @@ def measure(repeats: int) -> dict[str, Any]:
         "repeats": repeats,
         "rows": [
             row("control steps", "step", "bare", "bare loop"),
+            row("control steps, state captured", "captured", "bare", "bare loop"),
             row("control steps, our kinematics in both", "step", "bare own", "bare loop, our kinematics"),
             row("two 128 px cameras", "cameras", "stock", "stock meshes"),
             *([row("two 128 px cameras, gl", "gl cameras", "stock", "stock meshes")] if gl else []),

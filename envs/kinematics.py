@@ -8,6 +8,7 @@ orientation (w of the quaternion stays far from 0). All poses are in the robot's
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 Quaternion = tuple[float, float, float, float]
 
-_DAMPING = 1e-4
+_DAMPING = np.diag([1e-4] * 6)
 _POSTURE_GAIN = 0.05
 
 
@@ -43,7 +44,7 @@ class Chain:
     facing: float = 1.0
 
     def forward(self, joints: Array) -> tuple[Array, Array, Array]:
-        """Return the tool's pose and its Jacobian, in plain floats: for so few joints that beats arrays.
+        """Return the tool's pose and its Jacobian.
 
         Args:
             joints: shape (n,), rad.
@@ -51,18 +52,28 @@ class Chain:
         Returns:
             Position, shape (3,), m; rotation, shape (3, 3); Jacobian, shape (6, n): velocity and angular velocity.
         """
+        position, axes, columns = self._forward(joints.tolist())
+        return np.array(position), np.array(axes).reshape(3, 3).T, np.array(columns).reshape(-1, 6).T
+
+    def _forward(self, joints: list[float]) -> tuple[tuple[float, ...], tuple[float, ...], list[float]]:
+        """Return the same as position, rotation and Jacobian column by column.
+
+        In plain floats: for so few joints that beats arrays.
+        """
         px = py = pz = 0.0
         ax, ay, az = self.facing, 0.0, 0.0  # the link's x, y and z axes in the base frame
         bx, by, bz = 0.0, self.facing, 0.0
         cx, cy, cz = 0.0, 0.0, 1.0
         frames = []
-        for (a, d, turn), angle in zip(self.rows, joints.tolist(), strict=True):
-            px, py, pz = px + a * ax, py + a * ay, pz + a * az
+        for (a, d, turn), angle in zip(self.rows, joints, strict=True):
+            if a:
+                px, py, pz = px + a * ax, py + a * ay, pz + a * az
             if turn > 0.0:  # alpha = +90 degrees: y becomes z, z becomes -y
                 bx, by, bz, cx, cy, cz = cx, cy, cz, -bx, -by, -bz
             elif turn < 0.0:
                 bx, by, bz, cx, cy, cz = -cx, -cy, -cz, bx, by, bz
-            px, py, pz = px + d * cx, py + d * cy, pz + d * cz
+            if d:
+                px, py, pz = px + d * cx, py + d * cy, pz + d * cz
             c, s = math.cos(angle), math.sin(angle)
             ax, ay, az, bx, by, bz = (
                 c * ax + s * bx,
@@ -78,12 +89,11 @@ class Chain:
         px, py, pz = px + offset * cx, py + offset * cy, pz + offset * cz
         x_axis = (q * (u * ax + v * bx), q * (u * ay + v * by), q * (u * az + v * bz))
         y_axis = (q * (v * ax - u * bx), q * (v * ay - u * by), q * (v * az - u * bz))
-        rotation = np.array((*x_axis, *y_axis, -cx, -cy, -cz)).reshape(3, 3).T
         columns: list[float] = []
         for ox, oy, oz, zx, zy, zz in frames:
             x, y, z = px - ox, py - oy, pz - oz
             columns += (zy * z - zz * y, zz * x - zx * z, zx * y - zy * x, zx, zy, zz)
-        return np.array((px, py, pz)), rotation, np.array(columns).reshape(-1, 6).T
+        return (px, py, pz), (*x_axis, *y_axis, -cx, -cy, -cz), columns
 
     def inverse_step(self, joints: Array, position: Array, rotation: Array) -> tuple[Array, float]:
         """Take one damped least-squares step towards a tool pose; spare motion pulls towards the home posture.
@@ -96,13 +106,14 @@ class Chain:
         Returns:
             The new joints, shape (n,), rad, within limits, and the error before the step (m and rad together).
         """
-        reached, turned, jacobian = self.forward(joints)
-        error = np.array((*(position - reached).tolist(), *rotation_vector(rotation @ turned.T)))
+        reached, axes, columns = self._forward(joints.tolist())
+        turn = rotation @ np.array(axes).reshape(3, 3)
+        error = (*map(operator.sub, position.tolist(), reached), *rotation_vector(turn))
+        jacobian = np.array(columns).reshape(-1, 6).T
         posture = _POSTURE_GAIN * (self.home - joints)
-        gram = jacobian @ jacobian.T
-        gram.flat[::7] += _DAMPING
+        gram = jacobian @ jacobian.T + _DAMPING
         step = posture + jacobian.T @ np.linalg.solve(gram, error - jacobian @ posture)
-        return np.minimum(np.maximum(joints + step, self.lower), self.upper), math.sqrt(float(error @ error))
+        return np.minimum(np.maximum(joints + step, self.lower), self.upper), math.hypot(*error)
 
     def inverse(self, position: Array, rotation: Array) -> Array:
         """Return joints, shape (n,), rad, that put the tool at a pose (as near as limits allow)."""
@@ -242,4 +253,4 @@ def uprightness(pose: Sequence[float] | Array) -> float:
 def yaw_matrix(yaw: float) -> Array:
     """Return the rotation by `yaw` rad about z, shape (3, 3)."""
     c, s = math.cos(yaw), math.sin(yaw)
-    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+    return np.array((c, -s, 0.0, s, c, 0.0, 0.0, 0.0, 1.0)).reshape(3, 3)  # quicker than from rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -249,8 +250,8 @@ class Arm:
         self._tool_in_world: Frame = np.zeros(3), np.eye(3)
         self.build()
         size = self._count + len(self.hand.joints)
-        self.joints: Array = np.zeros(size)
-        self._joint_velocities: tuple[float, ...] = (0.0,) * size
+        self._motion: Array = np.zeros(2 * size)  # positions of the joints, then their velocities
+        self.joints: Array = self._motion[:size]
         self._command: Array = model.chain.home
         self.tool_position: Array = np.zeros(3)
         self.tool_quaternion: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 1.0)
@@ -324,13 +325,13 @@ class Arm:
                 0.2 rad), gripper (> 0 closes). The target stays within the workspace and within 60 mm and 0.3 rad of
                 where the tool is.
         """
-        dx, dy, dz, rx, ry, rz = (value * scale for value, scale in zip(action[:6], self._scale, strict=True))
+        dx, dy, dz, rx, ry, rz = map(operator.mul, action, self._scale)
         x, y, z = self.target_position.tolist()
-        tool = self.tool_position.tolist()
-        lead = (x + dx - tool[0], y + dy - tool[1], z + dz - tool[2])
-        distance = math.sqrt(lead[0] ** 2 + lead[1] ** 2 + lead[2] ** 2)
+        at_x, at_y, at_z = self.tool_position.tolist()
+        dx, dy, dz = x + dx - at_x, y + dy - at_y, z + dz - at_z
+        distance = math.sqrt(dx**2 + dy**2 + dz**2)
         share = LEASH_M / distance if distance > LEASH_M else 1.0
-        self.target_position = self.within_reach([tool[axis] + share * lead[axis] for axis in range(3)])
+        self.target_position = self.within_reach((at_x + share * dx, at_y + share * dy, at_z + share * dz))
         self.target_rotation = self._turn_yaw(rz) if self._upright else self._turn(np.array([rx, ry, rz]))
         self._command, _ = self.model.chain.inverse_step(self._command, self.target_position, self.target_rotation)
         self._drive_arm()
@@ -341,9 +342,7 @@ class Arm:
 
     def within_reach(self, position: Sequence[float] | Array) -> Array:
         """Return the nearest position, shape (3,), m, base frame, to which the tool may be sent."""
-        x, y, z = (
-            min(max(float(value), low), high) for value, low, high in zip(position, self._low, self._high, strict=True)
-        )
+        x, y, z = map(min, map(max, map(float, position), self._low), self._high)
         radius = math.sqrt(x * x + y * y)
         share = self.model.reach_m / radius if radius > self.model.reach_m else 1.0
         return np.array((x * share, y * share, z))
@@ -387,8 +386,9 @@ class Arm:
     def read(self) -> None:
         """Refresh what is measured."""
         states = pybullet.getJointStates(self.body, self._all, self._client)
-        self.joints = np.array([state[0] for state in states])
-        self._joint_velocities = tuple(state[1] for state in states)
+        positions, velocities, _, _ = zip(*states, strict=True)
+        self._motion = np.array(positions + velocities)
+        self.joints = self._motion[: len(positions)]
         link = pybullet.getLinkState(self.body, self._tool_link, 0, 1, self._client)
         self.tool_position = np.array(link[4])
         x, y, z, w = link[5]
@@ -444,16 +444,15 @@ class Arm:
         x, y, z = self.target_position.tolist()
         turn = kinematics.turn_between(self.tool_quaternion, kinematics.quaternion(self.target_rotation))
         offset = (x - tool[0], y - tool[1], z - tool[2])
-        joints = self.joints.tolist()[: self._count]
-        row = (*joints, *tool, *self.tool_quaternion, self.opening_m, *offset, *turn, self.gripper)
+        joints = self.joints[: self._count].tolist()
+        row = (*joints, *tool, *self.tool_quaternion, self.hand.opening(self.joints), *offset, *turn, self.gripper)
         return np.array(row, dtype=np.float32)
 
     def sim_state(self) -> Array:
         """Return everything needed to come back, float64 (shape (38,) for a Panda with fingers)."""
         return np.concatenate(
             [
-                self.joints,
-                self._joint_velocities,
+                self._motion,
                 self._command,
                 self.target_position,
                 self.target_rotation.ravel(),

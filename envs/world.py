@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,7 @@ class World:
         self.velocities: Array = np.zeros((0, 6))
         self.rows: list[tuple[float, ...]] = []
         self._slides: dict[int, Slide] = {}
+        self._fixed: dict[int, tuple[float, ...] | None] = {}  # what nothing pushes: its row, once read where it stands
         self._states: Array = np.zeros((0, BODY_STATE))
         self._robots: dict[int, list[int]] = {}
         self._homes: list[tuple[Vector, Vector]] = []
@@ -164,8 +166,10 @@ class World:
 
     def clear(self) -> None:
         """Throw everything away but the ground, as in a new world; what is built next may be something else."""
-        for record in (self.bodies, self.built, self.colours, self.textures, self._slides, self._robots, self._homes):
+        for record in (self.bodies, self.built, self.colours, self.textures):
             record.clear()
+        for kept in (self._slides, self._fixed, self._robots, self._homes):
+            kept.clear()
         self._build()
 
     def add(
@@ -185,6 +189,8 @@ class World:
         position = (position[0] + 0.5 * len(self.bodies), position[1], position[2])
         body = self._create(shapes, colours, mass_kg, position)
         self.bodies.append(body)
+        if not mass_kg:
+            self._fixed[body] = None
         return body
 
     def add_box(self, size: tuple[float, float, float], rgb: Vector, mass_kg: float) -> int:
@@ -316,6 +322,8 @@ class World:
             velocity: linear (m/s) and angular (rad/s), 6 numbers; None for rest.
         """
         pybullet.resetBasePositionAndOrientation(body, position, quaternion, physicsClientId=self.client)
+        if body in self._fixed:
+            self._fixed[body] = None
         if body in self._slides:
             pybullet.resetJointState(body, 0, 0.0, 0.0, physicsClientId=self.client)
             return
@@ -342,19 +350,23 @@ class World:
 
     def read(self) -> None:
         """Refresh `poses` and `velocities`."""
-        client, slides = self.client, self._slides
+        client, slides, fixed = self.client, self._slides, self._fixed
         pose, velocity = pybullet.getBasePositionAndOrientation, pybullet.getBaseVelocity
         rows = []
         for body in self.bodies:
-            if body in slides:
-                link = pybullet.getLinkState(body, 0, 1, 1, client)
-                rows.append(link[4] + link[5] + link[6] + link[7])
-                continue
-            position, quaternion = pose(body, client)
-            linear, angular = velocity(body, client)
-            rows.append(position + quaternion + linear + angular)
+            row = fixed.get(body)
+            if row is None:
+                if body in slides:
+                    _, _, _, _, position, quaternion, linear, angular = pybullet.getLinkState(body, 0, 1, 1, client)
+                else:
+                    position, quaternion = pose(body, client)
+                    linear, angular = velocity(body, client)
+                row = position + quaternion + linear + angular
+                if body in fixed:
+                    fixed[body] = row
+            rows.append(row)
         self.rows = rows
-        self._states = np.array(rows)
+        self._states = np.fromiter(chain.from_iterable(rows), float, BODY_STATE * len(rows)).reshape(-1, BODY_STATE)
         self.poses, self.velocities = self._states[:, :7], self._states[:, 7:]
 
     def touching(self, first: int, second: int) -> bool:

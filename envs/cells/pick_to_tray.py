@@ -172,16 +172,16 @@ class PickToTray(Task):
     def judge(self, world: World, robot: Arm) -> Verdict:
         """Judge where the parts lie."""
         named, count = self._named_index, self._job.parts
-        poses = world.rows
+        poses, inner = world.rows, self._job.tray_inner_m
         tool = robot.tool_position.tolist()
         part, tray = poses[named], poses[count]
-        inside = [_in_tray(pose, tray, self._job.tray_inner_m) for pose in poses[:count]]
-        clear = [math.dist(tool, pose[:3]) > CLEAR_M for pose in poses[:count]]
-        others = [index for index in range(count) if inside[index] and index != named]
-        speed = math.hypot(*part[7:10])
-        done = inside[named] and not others and clear[named] and robot.opening_m > OPEN_M and speed < REST_M_S
+        inside = [pose for pose in poses[:count] if _in_tray(pose, tray, inner)]
+        away, speed = math.dist(tool, part[:3]), math.hypot(*part[7:10])
+        clear = away > CLEAR_M
+        done = inside == [part] and clear and robot.opening_m > OPEN_M and speed < REST_M_S
+        wrong = any(pose is not part and math.dist(tool, pose[:3]) > CLEAR_M for pose in inside)
         self._held_steps = self._held_steps + 1 if done else 0
-        self._wrong_steps = self._wrong_steps + 1 if any(clear[index] for index in others) else 0
+        self._wrong_steps = self._wrong_steps + 1 if wrong else 0
         if self._held_steps >= HOLD_STEPS:
             return Verdict("done", success=True)
         failure = ""
@@ -189,11 +189,11 @@ class PickToTray(Task):
             failure = "dropped"
         elif self._wrong_steps >= HOLD_STEPS:
             failure = "wrong_part"
-        elif part[2] < 0.06 and clear[named] and speed < SLOW_M_S and not robot.reaches(part[0], part[1]):
+        elif part[2] < 0.06 and clear and speed < SLOW_M_S and not robot.reaches(part[0], part[1]):
             failure = "out_of_reach"
-        if inside[named]:
+        if part in inside:
             return Verdict("release", failure=failure)
-        if math.dist(tool, part[:3]) < 0.03 and robot.gripper > 0.0:
+        if away < 0.03 and robot.gripper > 0.0:
             return Verdict("carry" if part[2] > 0.03 else "grasp", failure=failure)
         return Verdict("approach", failure=failure)
 

@@ -14,6 +14,7 @@ from gymnasium.utils.env_checker import check_env
 
 from shopfloor.core import FAILURE_REASONS, InvalidInputError, UnknownNameError
 from shopfloor.envs.cell import WorkCell
+from shopfloor.envs.engine import pybullet
 from shopfloor.envs.registry import make_cell
 
 
@@ -271,6 +272,29 @@ def test_building_and_closing_many_times_does_not_grow():
     for _ in range(12):
         cell_episodes.build(name).close()
     assert (memory_pages() - before) * 4096 < 40_000_000
+
+
+@pytest.mark.parametrize("name", cell_episodes.CELLS)
+def test_what_is_read_is_where_the_engine_has_it(name):
+    """Bodies that nothing pushes are not read at every step: their rows must follow all the same."""
+    cell = cell_episodes.build(name)
+    rng = np.random.default_rng(0)
+    for seed in (1, 2):
+        cell.reset(seed=seed)
+        for _ in range(10):
+            cell.advance(rng.uniform(-1.0, 1.0, cell.action_size))
+        world, task = cell.world, cell.task
+        for moved in (None, task.bodies[-1]):
+            if moved is not None:
+                world.place(moved, (0.1, 0.2, 3.0))
+                world.read()
+            for body, pose in zip(world.bodies, world.poses, strict=True):
+                if world.built[body].slide:
+                    position, quaternion = pybullet.getLinkState(body, 0, physicsClientId=world.client)[4:6]
+                else:
+                    position, quaternion = pybullet.getBasePositionAndOrientation(body, world.client)
+                np.testing.assert_allclose(pose, [*position, *quaternion], rtol=0.0, atol=1e-12)
+    cell.close()
 
 
 def test_the_cell_is_the_one_final_environment():
