@@ -445,7 +445,7 @@ class Arm:
         turn = kinematics.turn_between(self.tool_quaternion, kinematics.quaternion(self.target_rotation))
         offset = (x - tool[0], y - tool[1], z - tool[2])
         joints = self.joints[: self._count].tolist()
-        row = (*joints, *tool, *self.tool_quaternion, self.hand.opening(self.joints), *offset, *turn, self.gripper)
+        row = (*joints, *tool, *self.tool_quaternion, self.opening_m, *offset, *turn, self.gripper)
         return np.array(row, dtype=np.float32)
 
     def sim_state(self) -> Array:

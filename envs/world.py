@@ -180,7 +180,7 @@ class World:
         Args:
             shapes: what it is made of.
             colours: red, green, blue, alpha in [0, 1] per shape.
-            mass_kg: 0 for a body that nothing can push.
+            mass_kg: 0 for a body that nothing can push: `place` alone moves it, and it is read again only after that.
             position: where it waits until it is placed, m; keep waiting bodies apart.
 
         Returns:
