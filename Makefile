@@ -15,7 +15,7 @@ PYTEST := PYTHONSAFEPATH=1 $(ONE_THREAD) $(BIN)/python -m pytest
 JOBS := 2
 PYTEST_ARGS :=
 
-.PHONY: help setup demo smoke test slow lint format types layers docs wheel results ci clean
+.PHONY: help setup demo smoke test slow lint format types layers digests docs wheel results ci clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
 
@@ -25,6 +25,7 @@ help:
 	@echo "make test    set up, run the quick tests       make slow    the slow tests"
 	@echo "make lint    ruff: rules and formatting        make types   mypy, strict"
 	@echo "make layers  imports go one way                make docs    run the documents' code"
+	@echo "make digests compare a part of what is written, byte for byte; make digests ARGS= compares all"
 	@echo "make results the figures of docs/results.md, an hour or more"
 	@echo "make wheel   build the wheel, use it elsewhere make clean   remove what make made (not runs/)"
 
@@ -77,6 +78,11 @@ types: setup
 
 layers: setup
 	$(BIN)/python checks/layers.py
+
+# Without --quick it takes about nine CPU minutes.
+digests: ARGS = --quick
+digests: setup
+	$(BIN)/python checks/digests.py $(ARGS)
 
 docs: setup
 	$(BIN)/python checks/docs_code.py

@@ -2,7 +2,8 @@
 
 `tests/data/datasets/format-1` was written once, by the first release of format 1, from the synthetic episodes of
 `conftest.py`: one file per codec, a manifest behind its files, an overlay. It is never written again; a later
-format adds a folder. `format-1.expected.json` lies beside it and holds the digest of every array.
+format adds a folder. `format-1.expected.json` lies beside it and holds the digest of every array. `before-house` is of
+format 1, too: a dataset that release 0.1.0 (435edd1) collected in a cell.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def describe(episode: Episode) -> dict[str, object]:
     return {field.name: digest(getattr(episode, field.name)) for field in dataclasses.fields(Episode)}
 
 
-@pytest.fixture(params=["format-1"])
+@pytest.fixture(params=["format-1", "before-house"])
 def golden(request, tmp_path):
     """A copy, so that nothing can change the original."""
     shutil.copytree(GOLDEN / request.param, tmp_path / "golden")
@@ -60,6 +61,6 @@ def test_every_value_is_as_it_was(golden):
 
 def test_windows_of_it(golden):
     dataset = Dataset(golden[0])
-    batch = next(iter(Windows(dataset, ("state", "front"), 2, 4)))
-    assert batch["front"].dtype == np.uint8
-    assert len(batch["step"]) == dataset.info()["steps"]
+    windows = Windows(dataset, ("state", "front"), 2, 4)
+    assert next(iter(windows))["front"].dtype == np.uint8
+    assert len(windows) == dataset.info()["steps"]
