@@ -15,7 +15,19 @@ from shopfloor.datasets.files import TRAILER_BYTES
 from shopfloor.datasets.jsonfile import json_digest
 from shopfloor.datasets.shard_index import INDEX
 
-_NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1, (1 << 64) - 1)
+_NUMBERS = (
+    0,
+    1,
+    0x7F,
+    0x80,
+    0xFF,
+    0xFFFF,
+    0x7FFFFFFF,
+    0xFFFFFFFF,
+    1 << 40,
+    (1 << 63) - 1,
+    (1 << 64) - 1,
+)
 _VALUES: tuple[Any, ...] = (
     None, True, -1, 0, 1 << 31, 1 << 63, 1 << 70, 1e300, 0.5, "", "\0", "..", "../../x", "/etc/passwd", "a" * 300,
     "\ud800", "9" * 5000, [], {}, [[]] * 3, {"": {}}, "episodes/ep-00000000-0123456789abcdef.h5",
@@ -33,7 +45,9 @@ def structures(data: bytes) -> list[tuple[int, int]]:
 
     def visit(name: str, item: object) -> None:
         if isinstance(item, h5py.Dataset) and item.chunks:
-            item.id.chunk_iter(lambda info: chunks.append((info.byte_offset, info.byte_offset + info.size)))
+            item.id.chunk_iter(
+                lambda info: chunks.append((info.byte_offset, info.byte_offset + info.size))
+            )
         elif isinstance(item, h5py.Dataset) and item.size and name != INDEX:
             chunks.append((item.id.get_offset(), item.id.get_offset() + item.nbytes))
 
@@ -94,7 +108,9 @@ def change_json(text: bytes, dice: random.Random) -> bytes:
     if isinstance(document.get("episodes"), list):
         document["content_sha256"] = json_digest(document["episodes"])
     elif "content_sha256" in document:
-        document["content_sha256"] = json_digest({k: v for k, v in document.items() if k != "content_sha256"})
+        document["content_sha256"] = json_digest(
+            {k: v for k, v in document.items() if k != "content_sha256"}
+        )
     return json.dumps(document).encode()
 
 

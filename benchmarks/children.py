@@ -82,7 +82,11 @@ def _child(
         status = os.waitpid(process, 0)[1]
     if done < len(cases):
         hung = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM
-        ended = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit {os.WEXITSTATUS(status)}"
+        ended = (
+            f"signal {os.WTERMSIG(status)}"
+            if os.WIFSIGNALED(status)
+            else f"exit {os.WEXITSTATUS(status)}"
+        )
         yield Outcome(cases[done], "hung" if hung else "crashed", ended, limit_s if hung else 0.0)
 
 
@@ -92,7 +96,11 @@ def _runs(process: int) -> bool:
 
 
 def _serve(
-    function: Callable[[int], Any], cases: list[int], limit_s: float, address_space: int | None, answers: int
+    function: Callable[[int], Any],
+    cases: list[int],
+    limit_s: float,
+    address_space: int | None,
+    answers: int,
 ) -> None:
     code = 1
     try:
@@ -108,7 +116,9 @@ def _serve(
             answer = {
                 "value": value,
                 "seconds": time.perf_counter() - began,
-                "memory": max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before, 0),
+                "memory": max(
+                    resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before, 0
+                ),
             }
             os.write(answers, json.dumps(answer).encode() + b"\n")
         code = 0

@@ -80,7 +80,8 @@ def write_ours(episodes: list[Episode], folder: Path) -> list[dict[str, Any]]:
     cpu: dict[str, list[float]] = {name: [] for name in (RAW, *CODECS)}
     stored = dict.fromkeys((RAW, *CODECS), 0)
     writers = {
-        codec: EpisodeWriter(folder / codec, {"cell": CELL}, codec, calls=_timed(waited, codec)) for codec in CODECS
+        codec: EpisodeWriter(folder / codec, {"cell": CELL}, codec, calls=_timed(waited, codec))
+        for codec in CODECS
     }
     with h5py.File(folder / "raw.h5", "w") as raw:
         for index, episode in enumerate(episodes):
@@ -106,7 +107,9 @@ def write_ours(episodes: list[Episode], folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def write_row(name: str, seconds: list[float], size: float, fsync_wall_ms: float | None = None) -> dict[str, Any]:
+def write_row(
+    name: str, seconds: list[float], size: float, fsync_wall_ms: float | None = None
+) -> dict[str, Any]:
     """Describe a writer by the CPU seconds and the bytes of its episodes."""
     return {
         "group": "writes",
@@ -176,7 +179,9 @@ def measure_windows(
     ]
 
 
-def check(name: str, batch: dict[str, npt.NDArray[Any]], wanted: dict[str, npt.NDArray[Any]]) -> None:
+def check(
+    name: str, batch: dict[str, npt.NDArray[Any]], wanted: dict[str, npt.NDArray[Any]]
+) -> None:
     """Stop unless a batch is what the source has; pictures of lossy formats may differ a little."""
     for key, array in wanted.items():
         found = batch[key]
@@ -195,10 +200,16 @@ def draw(path: Path, cameras: tuple[str, ...], rounds: int, batches: int) -> lis
     drawn = []
     for epoch in range(rounds):
         starts = range(0, min(batches * BATCH, len(windows) - BATCH + 1), BATCH)
-        pairs = [[values.tolist() for values in windows.order(epoch, start, start + BATCH)] for start in starts]
+        pairs = [
+            [values.tolist() for values in windows.order(epoch, start, start + BATCH)]
+            for start in starts
+        ]
         drawn.append(
             [
-                Places(epoch * len(windows) + np.arange(start, start + BATCH), list(zip(*pair, strict=True)))
+                Places(
+                    epoch * len(windows) + np.arange(start, start + BATCH),
+                    list(zip(*pair, strict=True)),
+                )
                 for start, pair in zip(starts, pairs, strict=True)
             ]
         )
@@ -210,7 +221,9 @@ def draw(path: Path, cameras: tuple[str, ...], rounds: int, batches: int) -> lis
 # --------------------------------------------------------------------------------------------------------------------
 
 
-def pictures(folder: Path, count: int, rounds: int, found: dict[str, tuple[str, str]]) -> list[dict[str, Any]]:
+def pictures(
+    folder: Path, count: int, rounds: int, found: dict[str, tuple[str, str]]
+) -> list[dict[str, Any]]:
     """Measure episodes with cameras."""
     episodes = [make_episode(seed) for seed in range(count)]
     save(episodes, folder / "arrays")
@@ -238,11 +251,15 @@ def pictures(folder: Path, count: int, rounds: int, found: dict[str, tuple[str, 
         return rows + measure_windows("windows", candidates, order, folder / "arrays")
 
 
-def states(folder: Path, count: int, rounds: int, found: dict[str, tuple[str, str]]) -> list[dict[str, Any]]:
+def states(
+    folder: Path, count: int, rounds: int, found: dict[str, tuple[str, str]]
+) -> list[dict[str, Any]]:
     """Measure episodes without cameras."""
     episodes = [make_episode(seed, ()) for seed in range(count)]
     save(episodes, folder / "arrays")
-    writer = EpisodeWriter(folder / "blosc", {"cell": CELL}, calls=dataclasses.replace(POSIX, fsync=lambda _: None))
+    writer = EpisodeWriter(
+        folder / "blosc", {"cell": CELL}, calls=dataclasses.replace(POSIX, fsync=lambda _: None)
+    )
     for index, episode in enumerate(episodes):
         writer.write(episode, index)
     write_manifest(folder / "blosc")
@@ -263,7 +280,9 @@ def states(folder: Path, count: int, rounds: int, found: dict[str, tuple[str, st
         return measure_windows("state-only windows", candidates, order, folder / "arrays")
 
 
-def start(stack: ExitStack, name: str, found: dict[str, tuple[str, str]], folder: Path) -> Peer | None:
+def start(
+    stack: ExitStack, name: str, found: dict[str, tuple[str, str]], folder: Path
+) -> Peer | None:
     """Start a peer's process, if a Python has it."""
     package = PACKAGES[name]
     if package not in found:
@@ -294,18 +313,29 @@ def measure(count: int, state_count: int, rounds: int, others: list[str]) -> dic
         "state_episodes": state_count,
         "rounds": rounds,
         "steps_per_episode": STEPS,
-        "row": {"cameras": len(CAMERAS), "image_size_px": SIZE, "state": STATE, "actions": ACTIONS, "sim": SIM_STATE},
+        "row": {
+            "cameras": len(CAMERAS),
+            "image_size_px": SIZE,
+            "state": STATE,
+            "actions": ACTIONS,
+            "sim": SIM_STATE,
+        },
         "peers": {package: version for package, (_, version) in found.items()},
         "skipped": sorted(set(PACKAGES.values()) - found.keys()),
         "rows": rows,
         "targets": [
-            *(target(kind, one, other, rates, at_least=least) for kind, one, other, least in TARGETS),
+            *(
+                target(kind, one, other, rates, at_least=least)
+                for kind, one, other, least in TARGETS
+            ),
             *(target(kind, one, other, opens, at_most=most) for kind, one, other, most in OPENINGS),
         ],
     }
 
 
-def target(kind: str, one: str, other: str, values: dict[tuple[str, str], Any], **bound: float) -> dict[str, Any]:
+def target(
+    kind: str, one: str, other: str, values: dict[tuple[str, str], Any], **bound: float
+) -> dict[str, Any]:
     """Describe a comparison; its ratio is None where one side was not measured."""
     first, second = values.get((kind, one)), values.get((kind, other))
     ratio = first / second if first is not None and second is not None else None
@@ -318,10 +348,18 @@ def report(result: dict[str, Any]) -> None:
     for row in result["rows"]:
         if row["group"] != group:
             group = row["group"]
-            columns = ("bytes/step", "fsync wall ms/episode") if group == "writes" else ("open CPU ms", "")
+            columns = (
+                ("bytes/step", "fsync wall ms/episode")
+                if group == "writes"
+                else ("open CPU ms", "")
+            )
             print(f"\n{group:36}{'per CPU s':>12}{'':9}{columns[0]:>14}{columns[1]:>24}")
         cells = [row.get(key) for key in ("bytes_per_step", "open_cpu_ms", "fsync_wall_ms")]
-        shown = "".join(f"{'' if value is None else f'{value:,.1f}':>14}" for value in cells if value is not None)
+        shown = "".join(
+            f"{'' if value is None else f'{value:,.1f}':>14}"
+            for value in cells
+            if value is not None
+        )
         print(f"{row['name']:36}{row['per_cpu_second']:12,.0f} {row['unit']:8}{shown}")
     print()
     for line in result["targets"]:
@@ -330,25 +368,44 @@ def report(result: dict[str, Any]) -> None:
         if line["ratio"] is None:
             print(f"{what}: not measured, aim {bound}")
             continue
-        holds = line["ratio"] >= line["at_least"] if "at_least" in line else line["ratio"] <= line["at_most"]
+        holds = (
+            line["ratio"] >= line["at_least"]
+            if "at_least" in line
+            else line["ratio"] <= line["at_most"]
+        )
         print(f"{what}: {line['ratio']:.2f}, aim {bound}: {'holds' if holds else 'MISSED'}")
     for package in result["skipped"]:
-        print(f"{package} is not installed here: skipped (--peer-python names a Python that has it)")
+        print(
+            f"{package} is not installed here: skipped (--peer-python names a Python that has it)"
+        )
 
 
 def main() -> None:
     """Print a table, or one JSON document with --json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.add_argument("--episodes", type=int, default=12, help="episodes with cameras (default: 12)")
-    parser.add_argument("--state-episodes", type=int, default=200, help="episodes without cameras (default: 200)")
-    parser.add_argument("--rounds", type=int, default=3, help="how often everything is read (default: 3)")
     parser.add_argument(
-        "--peer-python", action="append", default=[], help="a Python that has other libraries; may repeat"
+        "--episodes", type=int, default=12, help="episodes with cameras (default: 12)"
+    )
+    parser.add_argument(
+        "--state-episodes", type=int, default=200, help="episodes without cameras (default: 200)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="how often everything is read (default: 3)"
+    )
+    parser.add_argument(
+        "--peer-python",
+        action="append",
+        default=[],
+        help="a Python that has other libraries; may repeat",
     )
     arguments = parser.parse_args()
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # one core, for peers as well
-    result = measure(arguments.episodes, arguments.state_episodes, arguments.rounds, arguments.peer_python)
+    result = measure(
+        arguments.episodes, arguments.state_episodes, arguments.rounds, arguments.peer_python
+    )
     if arguments.json:
         print(json.dumps(result, indent=1))
     else:

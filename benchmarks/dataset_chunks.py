@@ -23,7 +23,9 @@ FRAMES, WINDOWS = 2, 100
 Setter = Callable[[h5py.h5p.PropDCID], object]
 
 
-def blosc(name: Literal["lz4", "lz4hc", "zstd"], level: int, shuffle: int = hdf5plugin.Blosc.NOSHUFFLE) -> Setter:
+def blosc(
+    name: Literal["lz4", "lz4hc", "zstd"], level: int, shuffle: int = hdf5plugin.Blosc.NOSHUFFLE
+) -> Setter:
     """Return what sets the Blosc filter."""
     filters = hdf5plugin.Blosc(cname=name, clevel=level, shuffle=shuffle)
     return lambda creation: creation.set_filter(
@@ -78,7 +80,10 @@ def read(data: bytes, pictures: dict[str, Pictures], starts: list[int]) -> float
             spaces[key].select_hyperslab((start, 0, 0, 0), out[key].shape)
             handle.read(h5py.h5s.create_simple(out[key].shape), spaces[key], out[key])
     seconds = time.process_time() - began
-    if any(not np.array_equal(out[key], array[starts[-1] : starts[-1] + FRAMES]) for key, array in pictures.items()):
+    if any(
+        not np.array_equal(out[key], array[starts[-1] : starts[-1] + FRAMES])
+        for key, array in pictures.items()
+    ):
         raise SystemExit("other pictures were read than were written")
     file.close()
     return seconds
@@ -86,8 +91,15 @@ def read(data: bytes, pictures: dict[str, Pictures], starts: list[int]) -> float
 
 def main() -> None:
     """Print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="how often everything is written and read (default: 5)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=5,
+        help="how often everything is written and read (default: 5)",
+    )
     rounds = parser.parse_args().rounds
     episode = make_episode(0)
     pictures = {key: np.ascontiguousarray(episode.observations[key][:STEPS]) for key in CAMERAS}
@@ -103,7 +115,9 @@ def main() -> None:
             written[name, rows].append(time.process_time() - began)
             taken[name, rows].append(read(data, pictures, starts))
             size[name, rows] = len(data)
-    print(f"{'':32}{'frames a chunk':>15}{'write, us a step':>18}{'read, us a window':>19}{'bytes a step':>14}")
+    print(
+        f"{'':32}{'frames a chunk':>15}{'write, us a step':>18}{'read, us a window':>19}{'bytes a step':>14}"
+    )
     for case in cases:
         write_us, read_us = 1e6 * median(written[case]) / STEPS, 1e6 * median(taken[case]) / WINDOWS
         print(f"{case[0]:32}{case[1]:15}{write_us:18.0f}{read_us:19.0f}{size[case] / STEPS:14,.0f}")

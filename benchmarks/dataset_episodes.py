@@ -20,16 +20,25 @@ def pictures(generator: np.random.Generator) -> Pictures:
     """Draw T+1 flat-shaded pictures, shape (T+1, SIZE, SIZE, 3): table, tray, parts and an arm that moves."""
     parts = generator.uniform(16, SIZE - 40, (6, 2))
     colours = generator.integers(30, 230, (6, 3))
-    joints = np.cumsum(generator.normal(0, 0.03, (STEPS + 1, 4)), axis=0) + generator.uniform(-1, 1, 4)
+    joints = np.cumsum(generator.normal(0, 0.03, (STEPS + 1, 4)), axis=0) + generator.uniform(
+        -1, 1, 4
+    )
     frames = np.empty((STEPS + 1, SIZE, SIZE, 3), np.uint8)
     for step in range(STEPS + 1):
         image = Image.new("RGB", (SIZE, SIZE), (164, 162, 176))
         draw = ImageDraw.Draw(image)
-        draw.polygon([(8, 100), (60, 90), (72, 120), (16, 126)], fill=(250, 226, 130), outline=(170, 150, 80))
+        draw.polygon(
+            [(8, 100), (60, 90), (72, 120), (16, 126)], fill=(250, 226, 130), outline=(170, 150, 80)
+        )
         for (x, y), colour in zip(parts, colours, strict=True):
-            top, side = tuple(int(value) for value in colour), tuple(int(value * 0.7) for value in colour)
+            top, side = (
+                tuple(int(value) for value in colour),
+                tuple(int(value * 0.7) for value in colour),
+            )
             draw.polygon([(x, y), (x + 14, y + 3), (x + 16, y + 15), (x + 2, y + 13)], fill=top)
-            draw.polygon([(x + 2, y + 13), (x + 16, y + 15), (x + 15, y + 21), (x + 2, y + 19)], fill=side)
+            draw.polygon(
+                [(x + 2, y + 13), (x + 16, y + 15), (x + 15, y + 21), (x + 2, y + 19)], fill=side
+            )
         _arm(draw, joints[step])
         frames[step] = np.asarray(image)
     return frames
@@ -56,11 +65,20 @@ def make_episode(seed: int, cameras: tuple[str, ...] = CAMERAS) -> Episode:
     T = STEPS
     walk = np.cumsum(generator.normal(0, 0.01, (T + 1, STATE + SIM_STATE)), axis=0)
     actions = np.clip(np.diff(walk[:, :ACTIONS], axis=0) * 20, -1, 1).astype(np.float32)
-    spec = EpisodeSpec(CELL, seed, "benchmark", {"cameras": list(cameras), "image_size": [SIZE, SIZE]}, purpose="train")
+    spec = EpisodeSpec(
+        CELL,
+        seed,
+        "benchmark",
+        {"cameras": list(cameras), "image_size": [SIZE, SIZE]},
+        purpose="train",
+    )
     return Episode(
         spec=spec,
         instruction="Put the red cube into the tray.",
-        observations={"state": walk[:, :STATE].astype(np.float32), **{name: pictures(generator) for name in cameras}},
+        observations={
+            "state": walk[:, :STATE].astype(np.float32),
+            **{name: pictures(generator) for name in cameras},
+        },
         sim_states=walk[:, STATE:],
         actions=actions,
         rewards=np.eye(1, T, T - 1, dtype=np.float32)[0],
@@ -90,7 +108,9 @@ def save(episodes: list[Episode], folder: Path) -> None:
     """Write one `.npy` file an array, shape (episodes, rows, ...): what the other formats are made from."""
     folder.mkdir()
     for key, first in arrays(episodes[0]).items():
-        out = np.lib.format.open_memmap(folder / f"{key}.npy", "w+", first.dtype, (len(episodes), *first.shape))
+        out = np.lib.format.open_memmap(
+            folder / f"{key}.npy", "w+", first.dtype, (len(episodes), *first.shape)
+        )
         for index, episode in enumerate(episodes):
             out[index] = arrays(episode)[key]
         out.flush()

@@ -37,14 +37,18 @@ def installed(pythons: Sequence[str]) -> dict[str, tuple[str, str]]:
     for package in sorted(set(PACKAGES.values())):
         for python in pythons:
             run = [python, "-c", _VERSION, package]
-            result = subprocess.run(run, capture_output=True, text=True, check=False, env=_environment())
+            result = subprocess.run(
+                run, capture_output=True, text=True, check=False, env=_environment()
+            )
             if result.returncode == 0 and package not in found:
                 found[package] = python, result.stdout.strip()
     return found
 
 
 def _environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "HDF5"))}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "HDF5"))
+    }
     return {**kept, **_ENVIRONMENT}
 
 
@@ -70,12 +74,20 @@ class Peer:
         run = [self.python, str(WORKER), self.name, str(self.arrays), str(self.folder)]
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
-                run, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=_environment()
+                run,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=_environment(),
             )
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """End the process."""
         self._process.communicate()
@@ -91,7 +103,9 @@ class Peer:
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit(f"{self.name} failed under {self.python}:\n{self._log.read_text()[-3000:]}")
+            raise SystemExit(
+                f"{self.name} failed under {self.python}:\n{self._log.read_text()[-3000:]}"
+            )
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -107,7 +121,9 @@ class Peer:
         with np.load(keep) as arrays:
             return seconds, dict(arrays)
 
-    def read(self, batches: Sequence[Sequence[tuple[int, int]]], limit_s: float) -> tuple[int, float]:
+    def read(
+        self, batches: Sequence[Sequence[tuple[int, int]]], limit_s: float
+    ) -> tuple[int, float]:
         """Read batches until a limit of CPU time; returns windows and CPU seconds."""
         answer = self._ask("read", batches=batches, limit_s=limit_s)
         return answer["windows"], answer["cpu"]

@@ -32,7 +32,9 @@ class Places:
     order: npt.NDArray[np.int64]
     pairs: list[tuple[int, int]]
 
-    def rows(self, steps: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def rows(
+        self, steps: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return episodes (B, 1), observation rows (B, 2) and action rows (B, 16), edges repeated."""
         episode, step = np.array(self.pairs).T[:, :, None]
         before = np.maximum(step + np.arange(1 - OBSERVATION_HORIZON, 1), 0)
@@ -85,7 +87,9 @@ def ours(path: Path, cameras: Sequence[str], *, cache: bool = False) -> Local:
     def make() -> Callable[[Places], Batch]:
         opened = windows(path, cameras, cache=cache)
         for index in range(0 if cache else len(opened.datasets[0])):
-            opened.datasets[0].open_episode(index)  # checks the file, which the first window of it would do
+            opened.datasets[0].open_episode(
+                index
+            )  # checks the file, which the first window of it would do
         return lambda batch: opened.read(batch.order)
 
     return Local(make)
@@ -106,9 +110,15 @@ def memmap(arrays: Path, *, gathered: bool = True) -> Local:
 
         def read(batch: Places) -> Batch:
             episode, before, after = batch.rows(steps)
-            return {key: array[episode, after if key == "actions" else before] for key, array in maps.items()}
+            return {
+                key: array[episode, after if key == "actions" else before]
+                for key, array in maps.items()
+            }
 
-        sets = [{key: array[index] for key, array in maps.items()} for index in range(len(maps["actions"]))]
+        sets = [
+            {key: array[index] for key, array in maps.items()}
+            for index in range(len(maps["actions"]))
+        ]
         return read if gathered else lambda batch: _slices(sets, batch)
 
     return Local(make)
@@ -144,9 +154,13 @@ def _slices(sets: Sequence[Mapping[str, Any]], batch: Places) -> Batch:
             if key == "actions":
                 part = array[step : step + ACTION_HORIZON]
                 missing = ACTION_HORIZON - len(part)
-                rows[key].append(np.concatenate([part, part[-1:].repeat(missing, 0)]) if missing else part)
+                rows[key].append(
+                    np.concatenate([part, part[-1:].repeat(missing, 0)]) if missing else part
+                )
             else:
                 part = array[max(step + 1 - OBSERVATION_HORIZON, 0) : step + 1]
                 missing = OBSERVATION_HORIZON - len(part)
-                rows[key].append(np.concatenate([part[:1].repeat(missing, 0), part]) if missing else part)
+                rows[key].append(
+                    np.concatenate([part[:1].repeat(missing, 0), part]) if missing else part
+                )
     return {key: np.stack(parts) for key, parts in rows.items()}

@@ -107,7 +107,9 @@ def episode_digest(episode: Episode) -> str:
     values |= {"spec": episode.spec.episode_id, "observations": None, **episode.observations}
     for name, value in sorted(values.items()):
         array = value if isinstance(value, np.ndarray) else np.empty(0)
-        hasher.update(repr((name, array.dtype.str, array.shape) if array.size else (name, value)).encode())
+        hasher.update(
+            repr((name, array.dtype.str, array.shape) if array.size else (name, value)).encode()
+        )
         hasher.update(array.tobytes())
     return hasher.hexdigest()
 
@@ -161,7 +163,9 @@ def _killed_writer(root: Path, first: int, dice: random.Random) -> dict[int, str
             os._exit(1)  # it never comes here unless something failed
     os.close(write_end)
     try:
-        if dice.random() < 0.9:  # mostly counted from when it writes, so that a slow start does not hide all kills
+        if (
+            dice.random() < 0.9
+        ):  # mostly counted from when it writes, so that a slow start does not hide all kills
             os.read(read_end, 1)
         time.sleep(dice.uniform(*KILL_AFTER_S))
     finally:
@@ -171,7 +175,11 @@ def _killed_writer(root: Path, first: int, dice: random.Random) -> dict[int, str
         lines = pipe.read().splitlines(keepends=True)
     if not os.WIFSIGNALED(status):
         raise RuntimeError(f"The writer ended by itself with status {status}.")
-    return {int(line.split()[0]): line.split()[1].decode() for line in lines if line.endswith(b"\n") and len(line) > 9}
+    return {
+        int(line.split()[0]): line.split()[1].decode()
+        for line in lines
+        if line.endswith(b"\n") and len(line) > 9
+    }
 
 
 def _write_for_ever(root: Path, first: int, pipe: int) -> None:
@@ -185,7 +193,9 @@ def _write_for_ever(root: Path, first: int, pipe: int) -> None:
         if index % 4 == 1:
             write_manifest(root)
         elif index % 4 == 2:
-            append_overlay(root, [{"op": "weight", "episode_id": episode.spec.episode_id, "weight": 0.5}])
+            append_overlay(
+                root, [{"op": "weight", "episode_id": episode.spec.episode_id, "weight": 0.5}]
+            )
         elif index % 8 == 7:
             compact(root, layout=SHARD_LAYOUTS[index // 8 % 2])
         index += 1
@@ -229,8 +239,12 @@ def _lost(dataset: Dataset, reported: dict[int, str]) -> int:
 
 
 def _print_kills(kills: Kills) -> None:
-    print(f"{kills.kills} writers killed with SIGKILL while they were writing, in {kills.seconds:.0f} s")
-    print(f"{'committed':>10}{'lost':>8}{'unreadable':>12}{'torn':>8}{'unreported':>12}{'temporaries':>13}{'swept':>8}")
+    print(
+        f"{kills.kills} writers killed with SIGKILL while they were writing, in {kills.seconds:.0f} s"
+    )
+    print(
+        f"{'committed':>10}{'lost':>8}{'unreadable':>12}{'torn':>8}{'unreported':>12}{'temporaries':>13}{'swept':>8}"
+    )
     print(
         f"{kills.committed:>10}{kills.lost:>8}{kills.unreadable:>12}{kills.torn:>8}{kills.unreported:>12}"
         f"{kills.temporaries:>13}{kills.temporaries - kills.left:>8}"
@@ -238,8 +252,12 @@ def _print_kills(kills: Kills) -> None:
 
 
 def _print_fuzzed(fuzzed: Fuzzed) -> None:
-    print(f"{fuzzed.files} changed files read in {fuzzed.seconds:.0f} s, trailers and digests made to hold again")
-    print(f"{'read':>10}{'refused':>10}{'crashed':>10}{'hung':>8}{'other errors':>14}{'peak memory':>13}")
+    print(
+        f"{fuzzed.files} changed files read in {fuzzed.seconds:.0f} s, trailers and digests made to hold again"
+    )
+    print(
+        f"{'read':>10}{'refused':>10}{'crashed':>10}{'hung':>8}{'other errors':>14}{'peak memory':>13}"
+    )
     print(
         f"{fuzzed.read:>10}{fuzzed.refused:>10}{fuzzed.crashed:>10}{fuzzed.hung:>8}{fuzzed.other:>14}"
         f"{fuzzed.memory >> 20:>10} MB"
@@ -250,11 +268,19 @@ def _print_fuzzed(fuzzed: Fuzzed) -> None:
 
 def main() -> int:
     """Print tables, or one JSON document with --json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=0, help="writers to kill")
-    parser.add_argument("--fuzz-seconds", type=float, default=0.0, help="how long to read changed files")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills and of the changes")
-    parser.add_argument("--findings", type=Path, help="folder to keep the files in that the reader fails on")
+    parser.add_argument(
+        "--fuzz-seconds", type=float, default=0.0, help="how long to read changed files"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the moments of the kills and of the changes"
+    )
+    parser.add_argument(
+        "--findings", type=Path, help="folder to keep the files in that the reader fails on"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args()
     if not (arguments.kills or arguments.fuzz_seconds):
@@ -269,7 +295,13 @@ def main() -> int:
             if not arguments.json:
                 _print_kills(kills)
         if arguments.fuzz_seconds:
-            fuzzed = fuzz(arguments.fuzz_seconds, Path(name), small_episode, arguments.seed, arguments.findings)
+            fuzzed = fuzz(
+                arguments.fuzz_seconds,
+                Path(name),
+                small_episode,
+                arguments.seed,
+                arguments.findings,
+            )
             broken += fuzzed.broken
             result["fuzz"] = asdict(fuzzed)
             if not arguments.json:

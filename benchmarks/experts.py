@@ -36,9 +36,12 @@ def measure(cell_id: str, options: argparse.Namespace) -> dict[str, Any]:
     counts = {"easy": options.others, "nominal": options.episodes, "hard": options.hard}
     robots = cell.task.robots
     cell.close()
-    levels = {level: _counted(run(cell_id, "expert", level, counts[level], options)) for level in known}
+    levels = {
+        level: _counted(run(cell_id, "expert", level, counts[level], options)) for level in known
+    }
     others = {
-        robot: _counted(run(cell_id, "expert", "nominal", options.others, options, robot)) for robot in robots[1:]
+        robot: _counted(run(cell_id, "expert", "nominal", options.others, options, robot))
+        for robot in robots[1:]
     }
     random = _counted(run(cell_id, "random", "nominal", options.others, options))
     nominal = {key: levels["nominal"][key] for key in ("episodes", "successes", "seeds")}
@@ -46,7 +49,12 @@ def measure(cell_id: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def run(
-    cell_id: str, policy: str, level: str, episodes: int, options: argparse.Namespace, robot: str | None = None
+    cell_id: str,
+    policy: str,
+    level: str,
+    episodes: int,
+    options: argparse.Namespace,
+    robot: str | None = None,
 ) -> Evaluation:
     """Evaluate one policy at one level."""
     name = "-".join(filter(None, (short(cell_id), policy, level, robot)))
@@ -112,13 +120,19 @@ def page(measured: dict[str, dict[str, Any]], options: argparse.Namespace) -> st
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.experts", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.experts", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--out", type=Path, default=Path("docs/experts.md"), help="page to write")
-    parser.add_argument("--runs", type=Path, default=Path("runs/experts"), help="folder of the episodes")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs/experts"), help="folder of the episodes"
+    )
     parser.add_argument("--cells", nargs="+", default=None, help="only these cells, full ids")
     parser.add_argument("--episodes", type=int, default=200, help="nominal, by the expert")
     parser.add_argument("--hard", type=int, default=200, help="hard, by the expert")
-    parser.add_argument("--others", type=int, default=100, help="easy, by random actions and with other robots")
+    parser.add_argument(
+        "--others", type=int, default=100, help="easy, by random actions and with other robots"
+    )
     parser.add_argument("--workers", type=int, default=None)
     return parser.parse_args(arguments)
 
@@ -139,7 +153,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for key, entry in {**found["levels"], "random": found["random"]}.items()
         if key in AIMS
     }
-    missed = [f"{name}: {counted}" for name, (rate, key, counted) in rates.items() if not _meets(rate, key)]
+    missed = [
+        f"{name}: {counted}"
+        for name, (rate, key, counted) in rates.items()
+        if not _meets(rate, key)
+    ]
     for line in missed:
         note(f"missed: {line}")
     return 1 if missed else 0

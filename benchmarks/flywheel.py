@@ -59,7 +59,9 @@ def phases(summary: Mapping[str, Any]) -> dict[str, float]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.flywheel", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.flywheel", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args(arguments)
@@ -69,7 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     spent, steps = reference(REFERENCE_EPISODES)
     with tempfile.TemporaryDirectory(prefix="shopfloor-bench-") as folder:
         began, cpu = time.perf_counter(), time.process_time()
-        summary = flywheel(FlywheelConfig(Path(folder) / "out", smoke=True, workers=options.workers))
+        summary = flywheel(
+            FlywheelConfig(Path(folder) / "out", smoke=True, workers=options.workers)
+        )
         wall, cpu = time.perf_counter() - began, time.process_time() - cpu
     split = phases(summary)
     if options.workers == 1:

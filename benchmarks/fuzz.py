@@ -90,7 +90,9 @@ def fuzz(
     result, began, batch = Fuzzed(), time.monotonic(), 0
     while time.monotonic() - began < seconds:
         target = targets[batch % len(targets)]
-        cases = range(batch * BATCH, (batch + 1) * BATCH if target.spans else batch * BATCH + BATCH // 8)
+        cases = range(
+            batch * BATCH, (batch + 1) * BATCH if target.spans else batch * BATCH + BATCH // 8
+        )
 
         def read(case: int, target: Target = target) -> str:
             return target.read_changed(random.Random(f"{seed}-{case}"))
@@ -103,7 +105,9 @@ def fuzz(
     return result
 
 
-def _count(result: Fuzzed, outcome: Outcome, target: Target, dice: random.Random, keep: Path | None) -> None:
+def _count(
+    result: Fuzzed, outcome: Outcome, target: Target, dice: random.Random, keep: Path | None
+) -> None:
     result.files += 1
     result.memory = max(result.memory, outcome.memory)
     how = outcome.value if outcome.how == "returned" else outcome.how
@@ -169,7 +173,9 @@ def exercise(root: Path) -> str:
         return "refused"
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
-        return f"{type(error).__name__}: {error!s:.200} ({Path(where.filename).name}:{where.lineno})"
+        return (
+            f"{type(error).__name__}: {error!s:.200} ({Path(where.filename).name}:{where.lineno})"
+        )
     return "refused" if refused else "read"
 
 
@@ -190,13 +196,17 @@ def _fail_on_damage(dataset: Dataset) -> None:
 
 def _targets(path: Path, kind: str, make_episode: Callable[[int], Episode]) -> list[Target]:
     """Make a dataset of one episode, or of a shard with two; return its data file and its JSON files."""
-    writer = EpisodeWriter(path, {"cell": make_episode(0).spec.cell}, kind if kind in CODECS else CODECS[0])
+    writer = EpisodeWriter(
+        path, {"cell": make_episode(0).spec.cell}, kind if kind in CODECS else CODECS[0]
+    )
     writer.write(make_episode(0), 0)
     if kind in SHARD_LAYOUTS:
         writer.write(make_episode(1), 1)
         compact(path, layout=kind)
         shutil.rmtree(path / "manifests")  # the shard has to say itself what is in it
-    append_overlay(path, [{"op": "weight", "episode_id": make_episode(0).spec.episode_id, "weight": 0.5}])
+    append_overlay(
+        path, [{"op": "weight", "episode_id": make_episode(0).spec.episode_id, "weight": 0.5}]
+    )
     if kind in ("blosc", "none"):  # the others are such in which every file has to prove itself
         write_manifest(path)
     files = [*path.rglob("*.h5"), *path.rglob("*.json")]

@@ -34,7 +34,11 @@ def creep_mm(cell: WorkCell, seed: int, mass_kg: float) -> float | None:
         observation, _, terminated, truncated, info = cell.step(action)
         if terminated or truncated:
             return None
-        if info["stage"] in ("carry", "load") and cell.robot.tool_position[2] > LIFTED_M and cell.robot.gripper > 0.0:
+        if (
+            info["stage"] in ("carry", "load")
+            and cell.robot.tool_position[2] > LIFTED_M
+            and cell.robot.gripper > 0.0
+        ):
             break
     hold(cell, STILL)
     before = in_hand(cell)
@@ -65,7 +69,9 @@ def main() -> None:
         cell = make_cell(name, privileged=True, cameras=())
         for mass_kg in MASSES_KG:
             found = [way for seed in SEEDS if (way := creep_mm(cell, seed, mass_kg)) is not None]
-            print(f"{name:16} {mass_kg} kg  {np.median(found):5.2f}  {max(found):5.2f}  ({len(found)} lifted)")
+            print(
+                f"{name:16} {mass_kg} kg  {np.median(found):5.2f}  {max(found):5.2f}  ({len(found)} lifted)"
+            )
         cell.close()
 
 

@@ -36,7 +36,9 @@ class Data:
 
     def __init__(self, folder: Path) -> None:
         """Map them."""
-        self.arrays = {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
+        self.arrays = {
+            path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))
+        }
         self.episodes, self.steps = self.arrays["actions"].shape[:2]
         self.cameras = [key for key, array in self.arrays.items() if array.ndim == 5]
 
@@ -79,7 +81,9 @@ class Robomimic:
         import robomimic.utils.obs_utils as obs_utils
         from robomimic.utils.dataset import SequenceDataset
 
-        obs_utils.initialize_obs_utils_with_obs_specs({"obs": {"low_dim": ["state"], "rgb": self._data.cameras}})
+        obs_utils.initialize_obs_utils_with_obs_specs(
+            {"obs": {"low_dim": ["state"], "rgb": self._data.cameras}}
+        )
         self._set = SequenceDataset(
             hdf5_path=str(self._path),
             obs_keys=["state", *self._data.cameras],
@@ -96,8 +100,14 @@ class Robomimic:
     def read(self, places: list[Place]) -> Batch:
         """Read a batch; robomimic has one horizon, so an item holds 17 rows of everything."""
         items = [self._set[episode * self._data.steps + step] for episode, step in places]
-        batch = {key: np.stack([item["obs"][key][:OBSERVATIONS] for item in items]) for key in items[0]["obs"]}
-        return {**batch, "actions": np.stack([item["actions"][OBSERVATIONS - 1 :] for item in items])}
+        batch = {
+            key: np.stack([item["obs"][key][:OBSERVATIONS] for item in items])
+            for key in items[0]["obs"]
+        }
+        return {
+            **batch,
+            "actions": np.stack([item["actions"][OBSERVATIONS - 1 :] for item in items]),
+        }
 
 
 class Minari:
@@ -115,8 +125,12 @@ class Minari:
 
         data, seconds, dataset = self._data, [], None
         state, action = data.arrays["state"], data.arrays["actions"]
-        pictures = {key: spaces.Box(0, 255, data.arrays[key].shape[2:], np.uint8) for key in data.cameras}
-        room = spaces.Dict({"state": spaces.Box(-np.inf, np.inf, state.shape[2:], np.float32), **pictures})
+        pictures = {
+            key: spaces.Box(0, 255, data.arrays[key].shape[2:], np.uint8) for key in data.cameras
+        }
+        room = spaces.Dict(
+            {"state": spaces.Box(-np.inf, np.inf, state.shape[2:], np.float32), **pictures}
+        )
         for index in range(data.episodes):
             buffer = [self._buffer(data.episode(index))]
             began = cpu()
@@ -153,7 +167,9 @@ class Minari:
 
     def read(self, places: list[Place]) -> Batch:
         """Read a batch: Minari reads episodes, so a window costs one."""
-        parts: dict[str, list[np.ndarray]] = {key: [] for key in ("state", *self._data.cameras, "actions")}
+        parts: dict[str, list[np.ndarray]] = {
+            key: [] for key in ("state", *self._data.cameras, "actions")
+        }
         for index, step in places:
             episode = self._set[index]
             for key, array in {**episode.observations, "actions": episode.actions}.items():
@@ -179,23 +195,34 @@ class LeRobot:
         from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
         data, seconds = self._data, []
-        names = {"state": "observation.state", "sim_states": "observation.environment_state", "actions": "action"}
+        names = {
+            "state": "observation.state",
+            "sim_states": "observation.environment_state",
+            "actions": "action",
+        }
         names |= {key: f"observation.images.{key}" for key in data.cameras}
         features = {
-            name: {"dtype": "video" if key in data.cameras else str(data.arrays[key].dtype), "names": None}
+            name: {
+                "dtype": "video" if key in data.cameras else str(data.arrays[key].dtype),
+                "names": None,
+            }
             | {"shape": data.arrays[key].shape[2:]}
             for key, name in names.items()
         }
         features["next.reward"] = {"dtype": "float32", "shape": (1,), "names": None}
         for key in data.cameras:
             features[names[key]]["names"] = ["height", "width", "channels"]
-        dataset = LeRobotDataset.create("bench/store", fps=FPS, features=features, root=self._root, use_videos=True)
+        dataset = LeRobotDataset.create(
+            "bench/store", fps=FPS, features=features, root=self._root, use_videos=True
+        )
         for index in range(data.episodes):
             arrays = data.episode(index)
             began = cpu()
             for step in range(data.steps):
                 frame = {name: arrays[key][step] for key, name in names.items()}
-                dataset.add_frame({**frame, "next.reward": arrays["rewards"][step : step + 1], "task": "pick"})
+                dataset.add_frame(
+                    {**frame, "next.reward": arrays["rewards"][step : step + 1], "task": "pick"}
+                )
             dataset.save_episode()
             seconds.append(cpu() - began)
         dataset.finalize()
@@ -222,8 +249,13 @@ class LeRobot:
         items = [self._set[episode * self._data.steps + step] for episode, step in places]
         names = {"state": "observation.state", "actions": "action"}
         names |= {key: f"observation.images.{key}" for key in self._data.cameras}
-        batch = {key: torch.stack([item[name] for item in items]).numpy() for key, name in names.items()}
-        return {key: array.transpose(0, 1, 3, 4, 2) if array.ndim == 5 else array for key, array in batch.items()}
+        batch = {
+            key: torch.stack([item[name] for item in items]).numpy() for key, name in names.items()
+        }
+        return {
+            key: array.transpose(0, 1, 3, 4, 2) if array.ndim == 5 else array
+            for key, array in batch.items()
+        }
 
 
 MAKERS: dict[str, Callable[[Data, Path], Robomimic | Minari | LeRobot]] = {

@@ -18,7 +18,15 @@ import numpy.typing as npt
 from shopfloor.collectors.jobs import pooled_cell
 from shopfloor.collectors.render import with_pictures
 from shopfloor.collectors.rollout import rollout
-from shopfloor.core import ActionChunk, Episode, EpisodeSpec, Observation, Policy, PolicyInfo, sha256_hex
+from shopfloor.core import (
+    ActionChunk,
+    Episode,
+    EpisodeSpec,
+    Observation,
+    Policy,
+    PolicyInfo,
+    sha256_hex,
+)
 from shopfloor.envs.experts import make_expert, make_random
 
 CELLS = ("shopfloor/PickToTray-v0", "shopfloor/Kitting-v0", "shopfloor/ConveyorSort-v0")
@@ -96,7 +104,9 @@ def shake(generator: np.random.Generator) -> Act:
 def wander(generator: np.random.Generator) -> Act:
     """Visit two or three places first, on one side of the table and the other."""
     sides = np.resize([1.0, -1.0], int(generator.integers(2, 4))) * generator.choice([-1.0, 1.0])
-    places = [np.append(generator.uniform((0.4, 0.18), (0.6, 0.28)) * (1, side), 0.2) for side in sides]
+    places = [
+        np.append(generator.uniform((0.4, 0.18), (0.6, 0.28)) * (1, side), 0.2) for side in sides
+    ]
     left = 60
 
     def act(action: Array, state: Array) -> Array:
@@ -208,7 +218,9 @@ def linger(episode: Episode, generator: np.random.Generator) -> Episode:
     clock = {CLOCK: _clock(T + extra, generator)} if CLOCK in episode.observations else {}
     sim_states = longer.sim_states.copy()
     sim_states[T:-1] = sim_states[-1]
-    return dataclasses.replace(_with(longer, state=state, **clock), rewards=rewards, sim_states=sim_states, **changes)
+    return dataclasses.replace(
+        _with(longer, state=state, **clock), rewards=rewards, sim_states=sim_states, **changes
+    )
 
 
 def stumble(episode: Episode, generator: np.random.Generator) -> Episode:
@@ -246,7 +258,9 @@ def darken(episode: Episode, generator: np.random.Generator) -> Episode:
     pictures = episode.observations[CAMERA].copy()
     length = int(len(pictures) * generator.uniform(0.3, 1.0))
     first = int(generator.integers(0, len(pictures) - length + 1))
-    pictures[first : first + length] = generator.integers(0, 3, pictures[first : first + length].shape)
+    pictures[first : first + length] = generator.integers(
+        0, 3, pictures[first : first + length].shape
+    )
     return _with(episode, **{CAMERA: pictures})
 
 
@@ -255,7 +269,9 @@ def copy(episode: Episode, generator: np.random.Generator) -> Episode:
     state = episode.observations["state"]
     noisy = (state + generator.normal(0.0, 1e-4, state.shape)).astype(np.float32)
     changes = {
-        name: np.clip(getattr(episode, name) + generator.normal(0.0, 1e-3, episode.actions.shape), -1, 1).astype("f4")
+        name: np.clip(
+            getattr(episode, name) + generator.normal(0.0, 1e-3, episode.actions.shape), -1, 1
+        ).astype("f4")
         for name in ("actions", "label_actions")
     }
     return dataclasses.replace(_with(episode, state=noisy), **changes)
@@ -290,7 +306,9 @@ def mix_up(episode: Episode, generator: np.random.Generator, other: Episode) -> 
 def _act_otherwise(episode: Episode, rows: Array, source: Episode) -> Episode:
     names = ("actions", "label_actions", "label_valid")
     chunks = None if source.label_chunks is None else source.label_chunks[rows]
-    return dataclasses.replace(episode, label_chunks=chunks, **{name: getattr(source, name)[rows] for name in names})
+    return dataclasses.replace(
+        episode, label_chunks=chunks, **{name: getattr(source, name)[rows] for name in names}
+    )
 
 
 def spoil(episode: Episode, generator: np.random.Generator) -> Episode:
@@ -298,10 +316,14 @@ def spoil(episode: Episode, generator: np.random.Generator) -> Episode:
     name = ("state", "actions")[int(generator.integers(2))]
     array = (episode.observations["state"] if name == "state" else episode.actions).copy()
     for _ in range(int(generator.integers(1, 6))):
-        array[int(generator.integers(len(array))), int(generator.integers(array.shape[1]))] = generator.choice(
-            [np.nan, np.inf, -np.inf]
+        array[int(generator.integers(len(array))), int(generator.integers(array.shape[1]))] = (
+            generator.choice([np.nan, np.inf, -np.inf])
         )
-    return _with(episode, state=array) if name == "state" else dataclasses.replace(episode, actions=array)
+    return (
+        _with(episode, state=array)
+        if name == "state"
+        else dataclasses.replace(episode, actions=array)
+    )
 
 
 def deaden(episode: Episode, generator: np.random.Generator) -> Episode:
@@ -383,20 +405,28 @@ def plant(
             episode = maker.faulty(kind)
         else:
             # A copy is one of an episode that is in the set; other defects have an episode of their own.
-            source = found[int(generator.integers(clean))].episode if kind == "near_duplicate" else None
+            source = (
+                found[int(generator.integers(clean))].episode if kind == "near_duplicate" else None
+            )
             episode = maker.edited(kind, source)
         found.append(Planted(episode, kind))
     if last is not None and maker.next > last + 1:
-        raise RuntimeError(f"The set needs seeds up to {maker.next - 1}; expected none after {last}.")
+        raise RuntimeError(
+            f"The set needs seeds up to {maker.next - 1}; expected none after {last}."
+        )
     order = generator.permutation(len(found)).tolist()
-    copies = [index for index in order if found[index].kind == "near_duplicate"]  # recorded after what they copy
+    copies = [
+        index for index in order if found[index].kind == "near_duplicate"
+    ]  # recorded after what they copy
     return [found[index] for index in [*(index for index in order if index not in copies), *copies]]
 
 
 class _Maker:
     """Makes episodes of one cell, each of its own seed."""
 
-    def __init__(self, cell: str, seed: int, generator: np.random.Generator, pictures: bool) -> None:
+    def __init__(
+        self, cell: str, seed: int, generator: np.random.Generator, pictures: bool
+    ) -> None:
         self.cell, self.next, self.generator, self.pictures = cell, seed, generator, pictures
         self.expert: Policy = make_expert(cell)
         self.random = make_random(cell)
@@ -419,7 +449,9 @@ class _Maker:
         else:
             made = EDITS[kind](episode, self.generator)
         # Its own id, as an episode of another recorder would have.
-        spec = dataclasses.replace(made.spec, policy_digest=sha256_hex(f"{kind}:{self.generator.integers(1 << 62)}"))
+        spec = dataclasses.replace(
+            made.spec, policy_digest=sha256_hex(f"{kind}:{self.generator.integers(1 << 62)}")
+        )
         return dataclasses.replace(made, spec=spec)
 
     def _successful(self, make: Callable[[], Policy]) -> Episode:
@@ -433,7 +465,13 @@ class _Maker:
         cell = pooled_cell(self.cell, {"robot": "panda", "image_size": list(PICTURE)}, "nominal")
         options = {"robot": "panda", "image_size": list(PICTURE)}
         spec = EpisodeSpec(
-            self.cell, self.next, policy.info.digest, options, action_noise=noise, purpose="other", variation="nominal"
+            self.cell,
+            self.next,
+            policy.info.digest,
+            options,
+            action_noise=noise,
+            purpose="other",
+            variation="nominal",
         )
         self.next += 1
         return rollout(cell, policy, spec)
@@ -446,14 +484,20 @@ class _Maker:
 
 def _clock(steps: int, generator: np.random.Generator) -> Array:
     """Return the clock of a good recorder, shape (steps + 1,), float64, s: each step within 2 ms of its time."""
-    times: Array = np.arange(steps + 1) / HZ + generator.normal(0.0, 0.001, steps + 1).clip(-0.002, 0.002)
+    times: Array = np.arange(steps + 1) / HZ + generator.normal(0.0, 0.001, steps + 1).clip(
+        -0.002, 0.002
+    )
     return times
 
 
 def description(cell: str, pictures: bool = False) -> dict[str, Any]:
     """Return what `dataset.json` says of a set."""
     about = pooled_cell(cell, {"robot": "panda", "image_size": list(PICTURE)}, "nominal").describe()
-    kept = {key: value for key, value in about["features"].items() if key in ("state", "objects", CAMERA)}
+    kept = {
+        key: value
+        for key, value in about["features"].items()
+        if key in ("state", "objects", CAMERA)
+    }
     if not pictures:
         kept.pop(CAMERA, None)
     kept[CLOCK] = {"shape": [], "dtype": "float64", "names": [CLOCK], "units": ["s"]}

@@ -31,7 +31,15 @@ def make_policy(views: tuple[str, ...], head: str, experts: int) -> TrainedPolic
     shape = NetworkConfig((CELL,), NAMES, ("tray",), views=views, head=head, experts=experts)
     texts = (*NAMES, "put the red cube into the tray")
     point = Checkpoint(
-        PolicyNetwork(shape).eval(), texts, embed(texts), texts[-1:], 1, (96, 96) if views else None, {}, {}, "bench"
+        PolicyNetwork(shape).eval(),
+        texts,
+        embed(texts),
+        texts[-1:],
+        1,
+        (96, 96) if views else None,
+        {},
+        {},
+        "bench",
     )
     policy = TrainedPolicy(point, CELL)
     policy.reset(0, texts[-1])
@@ -57,7 +65,9 @@ def milliseconds(function: Callable[[], object]) -> tuple[float, float]:
     return float(np.percentile(times, 50)), float(np.percentile(times, 95))
 
 
-def reference(views: tuple[str, ...], parameters: int, generator: np.random.Generator) -> Callable[[], object]:
+def reference(
+    views: tuple[str, ...], parameters: int, generator: np.random.Generator
+) -> Callable[[], object]:
     """Return the bare computation a policy is compared with."""
     if views:
         images = generator.integers(0, 255, (len(views), 96, 96, 3), dtype=np.uint8)
@@ -115,7 +125,9 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(rows, indent=1))
         return
-    print("observations  head        experts  active par.  p50 ms  p95 ms  reference p50 ms  reference / policy")
+    print(
+        "observations  head        experts  active par.  p50 ms  p95 ms  reference p50 ms  reference / policy"
+    )
     for row in rows:
         print(
             f"{row['observations']:<12}  {row['head']:<10}  {row['experts']:>7}  {row['parameters_active']:>11,}"

@@ -66,7 +66,9 @@ class Tally:
             self.reasons[one] = self.reasons.get(one, 0) + 1
 
 
-def sets(cell: str, first: int, *, clean: int = 60, failures: int = 15, each: int = EACH) -> Iterable[list[Planted]]:
+def sets(
+    cell: str, first: int, *, clean: int = 60, failures: int = 15, each: int = EACH
+) -> Iterable[list[Planted]]:
     """Yield a block of one cell: numbers alone, then with pictures; seeds are first..first + SEEDS_EACH - 1."""
     numbers = [kind for kind in KINDS if kind not in WITH_PICTURES for _ in range(each)]
     pictures = [kind for kind in WITH_PICTURES for _ in range(each)]
@@ -138,7 +140,10 @@ def share(count: int, total: int) -> str:
 
 def report(tallies: dict[str, Tally]) -> str:
     """Return the tables."""
-    lines = ["| planted | found as such | flagged at all | without simulator |", "|---|---|---|---|"]
+    lines = [
+        "| planted | found as such | flagged at all | without simulator |",
+        "|---|---|---|---|",
+    ]
     for kind in KINDS:
         if kind in tallies:
             one = tallies[kind]
@@ -175,7 +180,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     tallies = measure(options.seed, options.blocks, options.workers)
     if options.json:
-        document: dict[str, Any] = {kind or "demonstration": tally.__dict__ for kind, tally in tallies.items()}
+        document: dict[str, Any] = {
+            kind or "demonstration": tally.__dict__ for kind, tally in tallies.items()
+        }
         print(json.dumps({**document, "rates": rates(tallies)}, indent=1))
     else:
         print(report(tallies))

@@ -55,7 +55,9 @@ def run_folder(runs: Path, cell: str, observations: str, seed: int) -> Path:
     return runs / f"{cell}-{observations}-{seed}"
 
 
-def run_one(runs: Path, cell: str, observations: str, seed: int, arguments: argparse.Namespace) -> Summary | None:
+def run_one(
+    runs: Path, cell: str, observations: str, seed: int, arguments: argparse.Namespace
+) -> Summary | None:
     """Run or resume one flywheel; under `--report-only` read it, None where it is not finished."""
     out = run_folder(runs, cell, observations, seed)
     if arguments.report_only:
@@ -81,7 +83,9 @@ def run_one(runs: Path, cell: str, observations: str, seed: int, arguments: argp
 
 def pooled(entries: Sequence[Mapping[str, Any]]) -> str:
     """Return the pooled success of several evaluations, with its Wilson 95 % interval."""
-    successes, episodes = (sum(entry[key] for entry in entries) for key in ("successes", "episodes"))
+    successes, episodes = (
+        sum(entry[key] for entry in entries) for key in ("successes", "episodes")
+    )
     return f"{with_interval(successes / episodes, wilson_interval(successes, episodes))} ({successes}/{episodes})"
 
 
@@ -100,7 +104,9 @@ def rows_of(figure: Figure) -> list[tuple[str, ...]]:
     ):
         entries = [entry for summary in summaries for entry in summary[key] or ()]
         if len(entries) == len(summaries):
-            rows.append((name, *(f"{100 * entry['success']:.1f} %" for entry in entries), pooled(entries)))
+            rows.append(
+                (name, *(f"{100 * entry['success']:.1f} %" for entry in entries), pooled(entries))
+            )
     return rows
 
 
@@ -114,7 +120,9 @@ def _turn_text(entry: Mapping[str, Any]) -> str:
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table."""
     lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
+    )
 
 
 def section(figure: Figure) -> str:
@@ -128,7 +136,9 @@ def section(figure: Figure) -> str:
             f"{seed}",
             str(sum(entry["collected"]["episodes"] for entry in summary["turns"])),
             f"{sum(entry['collected']['expert_steps'] for entry in summary['turns']):,}",
-            ", ".join(f"{name} {count:,}" for name, count in summary["labels"]["sources"].items() if count),
+            ", ".join(
+                f"{name} {count:,}" for name, count in summary["labels"]["sources"].items() if count
+            ),
             f"{_phase(summary, 'collected'):.0f}",
             f"{_phase(summary, 'training') + _cpu(summary['scenes']):.0f}",
             f"{_phase(summary, 'candidate'):.0f}",
@@ -152,7 +162,9 @@ def section(figure: Figure) -> str:
     for entry in final:
         for reason, count in entry["outcomes"].items():
             outcomes[reason] = outcomes.get(reason, 0) + count
-    listed = ", ".join(f"{reason} {count}" for reason, count in sorted(outcomes.items(), key=lambda item: -item[1]))
+    listed = ", ".join(
+        f"{reason} {count}" for reason, count in sorted(outcomes.items(), key=lambda item: -item[1])
+    )
     return "\n\n".join(
         [
             f"## {figure.title}",
@@ -180,7 +192,9 @@ def document(figures: Sequence[Figure], command: str, missing: Sequence[str] = (
             figure.title,
             pooled([summary["turns"][0] for summary in figure.runs.values()]),
             pooled([summary["turns"][-1] for summary in figure.runs.values()]),
-            f"{min(summary['turns'][-1]['success'] for summary in figure.runs.values()):.1%}".replace("%", " %"),
+            f"{min(summary['turns'][-1]['success'] for summary in figure.runs.values()):.1%}".replace(
+                "%", " %"
+            ),
         )
         for figure in figures
     ]
@@ -202,16 +216,24 @@ def document(figures: Sequence[Figure], command: str, missing: Sequence[str] = (
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.results", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.results", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--out", type=Path, default=Path("docs/results.md"), help="page to write")
-    parser.add_argument("--runs", type=Path, default=Path("runs/results"), help="folder of the runs")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs/results"), help="folder of the runs"
+    )
     parser.add_argument("--cells", nargs="+", default=None, help="only these cells")
-    parser.add_argument("--observations", nargs="+", choices=("poses", "cameras"), default=("poses", "cameras"))
+    parser.add_argument(
+        "--observations", nargs="+", choices=("poses", "cameras"), default=("poses", "cameras")
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=(10, 11, 12), help="loop seeds")
     parser.add_argument("--turns", type=int, default=2, help="turns after the demonstrations")
     parser.add_argument("--report-episodes", type=int, default=200)
     parser.add_argument("--workers", type=int, default=None)
-    parser.add_argument("--report-only", action="store_true", help="run nothing, write the page from finished runs")
+    parser.add_argument(
+        "--report-only", action="store_true", help="run nothing, write the page from finished runs"
+    )
     return parser.parse_args(arguments)
 
 
@@ -223,14 +245,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for cell, observations in FIGURES
         if observations in options.observations and (options.cells is None or cell in options.cells)
     ]
-    given = [word for word in (sys.argv[1:] if arguments is None else arguments) if word != "--report-only"]
+    given = [
+        word
+        for word in (sys.argv[1:] if arguments is None else arguments)
+        if word != "--report-only"
+    ]
     command = " ".join(["python -m benchmarks.results", *given])
     figures: list[Figure] = []
     missing: list[str] = []
     for cell, observations in wanted:
-        found = {seed: run_one(options.runs, cell, observations, seed, options) for seed in options.seeds}
+        found = {
+            seed: run_one(options.runs, cell, observations, seed, options) for seed in options.seeds
+        }
         runs = {seed: summary for seed, summary in found.items() if summary is not None}
-        missing += [f"{cell} from {observations}, loop seed {seed}" for seed in found if seed not in runs]
+        missing += [
+            f"{cell} from {observations}, loop seed {seed}" for seed in found if seed not in runs
+        ]
         if runs:
             figures.append(Figure(cell, observations, runs))
         options.out.parent.mkdir(parents=True, exist_ok=True)

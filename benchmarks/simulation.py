@@ -76,7 +76,9 @@ def record(cell: WorkCell, seed: int) -> Recorded:
     expert.reset(seed, info["instruction"])
     episode, done = Recorded(seed, [], []), False
     while not done:
-        action = np.asarray(expert.act({**observation, "object_names": info["object_names"]}).actions[0], np.float32)
+        action = np.asarray(
+            expert.act({**observation, "object_names": info["object_names"]}).actions[0], np.float32
+        )
         observation, _, terminated, truncated, info = cell.step(action)
         done = terminated or truncated
         turned = quaternion(cell.robot.target_rotation @ np.diag([1.0, -1.0, -1.0]))
@@ -117,10 +119,16 @@ def bare_steps(cell: WorkCell, episode: Recorded, *, own_kinematics: bool = Fals
         wanted, driven = start, -1.0
         for position, turned, gripper in episode.targets:
             if own_kinematics:
-                wanted, _ = PANDA.inverse_step(wanted, np.array(position), matrix(turned) * [1.0, -1.0, -1.0])
+                wanted, _ = PANDA.inverse_step(
+                    wanted, np.array(position), matrix(turned) * [1.0, -1.0, -1.0]
+                )
                 goals = wanted.tolist()
             else:
-                goals = list(pybullet.calculateInverseKinematics(body, 11, position, turned, physicsClientId=client))
+                goals = list(
+                    pybullet.calculateInverseKinematics(
+                        body, 11, position, turned, physicsClientId=client
+                    )
+                )
             pybullet.setJointMotorControlArray(
                 body,
                 arm,
@@ -130,7 +138,9 @@ def bare_steps(cell: WorkCell, episode: Recorded, *, own_kinematics: bool = Fals
                 positionGains=gains,
                 physicsClientId=client,
             )
-            if gripper != driven:  # the same pads and motors, so that the same contacts are there to be solved
+            if (
+                gripper != driven
+            ):  # the same pads and motors, so that the same contacts are there to be solved
                 driven = gripper
                 cell.robot.hand.drive(gripper)
             for _ in range(SUBSTEPS):
@@ -159,7 +169,12 @@ def camera_steps(cell: WorkCell, episode: Recorded) -> float:
 def stock_urdf(folder: Path, urdf: Path) -> Path:
     """Write our arm with the stock visual meshes; everything else stays, so that only drawing differs."""
     source = Path(pybullet_data.getDataPath()) / "franka_panda" / "meshes"
-    text = re.sub(r"\s*<visual>(?:(?!</visual>).)*_dark\.obj.*?</visual>", "", urdf.read_text(), flags=re.DOTALL)
+    text = re.sub(
+        r"\s*<visual>(?:(?!</visual>).)*_dark\.obj.*?</visual>",
+        "",
+        urdf.read_text(),
+        flags=re.DOTALL,
+    )
 
     def mesh(match: re.Match[str]) -> str:
         visual = source / "visual" / f"{match[1]}.obj"
@@ -209,13 +224,20 @@ def reload(client: int) -> float:
 
     def load() -> None:
         pybullet.resetSimulation(physicsClientId=client)
-        for name in ("franka_panda/panda.urdf", "table/table.urdf", "tray/traybox.urdf", *["cube_small.urdf"] * 3):
+        for name in (
+            "franka_panda/panda.urdf",
+            "table/table.urdf",
+            "tray/traybox.urdf",
+            *["cube_small.urdf"] * 3,
+        ):
             pybullet.loadURDF(name, useFixedBase="cube" not in name, physicsClientId=client)
 
     return cpu_seconds(load)
 
 
-def simulated(env: gymnasium.Env[Any, Any], steps: int, *, look: Callable[[], object] | None = None) -> float:
+def simulated(
+    env: gymnasium.Env[Any, Any], steps: int, *, look: Callable[[], object] | None = None
+) -> float:
     """Return the CPU seconds of two simulated seconds of random actions, with a picture at every step if asked to."""
     env.reset(seed=0)
     env.action_space.seed(0)
@@ -252,10 +274,14 @@ def measure(repeats: int) -> dict[str, Any]:
 
     folder = tempfile.TemporaryDirectory()
     options: dict[str, Any] = {"privileged": True, "cameras": ()}
-    ours, bare, small = (make_cell(CELL, image_size=(size, size), **options) for size in (SIZE, SIZE, 96))
+    ours, bare, small = (
+        make_cell(CELL, image_size=(size, size), **options) for size in (SIZE, SIZE, 96)
+    )
     stock = stock_cell(Path(folder.name))
     gl = make_cell(CELL, image_size=(SIZE, SIZE), renderer="gl", **options) if have_gl() else None
-    peer = gymnasium.make(PEER, render_mode="rgb_array", renderer="Tiny", render_width=SIZE, render_height=SIZE)
+    peer = gymnasium.make(
+        PEER, render_mode="rgb_array", renderer="Tiny", render_width=SIZE, render_height=SIZE
+    )
     client = pybullet.connect(pybullet.DIRECT)
     pybullet.setAdditionalSearchPath(pybullet_data.getDataPath(), physicsClientId=client)
     times: dict[str, list[float]] = {}
@@ -312,14 +338,21 @@ def measure(repeats: int) -> dict[str, Any]:
         "rows": [
             row("control steps", "step", "bare", "bare loop"),
             row("control steps, state captured", "captured", "bare", "bare loop"),
-            row("control steps, our kinematics in both", "step", "bare own", "bare loop, our kinematics"),
+            row(
+                "control steps, our kinematics in both",
+                "step",
+                "bare own",
+                "bare loop, our kinematics",
+            ),
             row("two 128 px cameras", "cameras", "stock", "stock meshes"),
             *([row("two 128 px cameras, gl", "gl cameras", "stock", "stock meshes")] if gl else []),
             row("one 128 px view", "view", "stock view", "stock meshes"),
             *([row("one 128 px view, gl", "gl view", "stock view", "stock meshes")] if gl else []),
             row("reset", "reset", "reload", "reload of the stock scene"),
             row("simulated seconds, state", "state", "peer state", "panda-gym"),
-            row("simulated seconds, one 128 px view", "picture", "peer picture", "panda-gym, 128 px"),
+            row(
+                "simulated seconds, one 128 px view", "picture", "peer picture", "panda-gym, 128 px"
+            ),
         ],
         "views": {"96_px_ms": round(ms["small"], 2)},
     }
@@ -327,16 +360,24 @@ def measure(repeats: int) -> dict[str, Any]:
 
 def main() -> None:
     """Print the table, or one JSON document."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print one JSON document instead of the table")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON document instead of the table"
+    )
     parser.add_argument("--repeats", type=int, default=4, help="rounds of six episodes (default 4)")
     arguments = parser.parse_args()
     result = measure(arguments.repeats)
     if arguments.json:
         print(json.dumps(result, indent=2))
         return
-    print("CPU time on one thread, medians of interleaved rounds; ratio = reference time / our time\n")
-    print(f"{'what':38} {'ms':>8} {'per CPU-s':>10}  {'reference':26} {'ms':>8} {'ratio':>7} {'target':>7}")
+    print(
+        "CPU time on one thread, medians of interleaved rounds; ratio = reference time / our time\n"
+    )
+    print(
+        f"{'what':38} {'ms':>8} {'per CPU-s':>10}  {'reference':26} {'ms':>8} {'ratio':>7} {'target':>7}"
+    )
     for entry in result["rows"]:
         target = f">= {entry['target']}" if entry["target"] else ""
         print(

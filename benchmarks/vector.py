@@ -38,21 +38,29 @@ class StandIn(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
 
     def __init__(self, cameras: int) -> None:
         """Make it with a number of views of 96 x 96 px."""
-        shapes: dict[str, gymnasium.Space[Any]] = {"state": gymnasium.spaces.Box(-np.inf, np.inf, (22,), np.float32)}
+        shapes: dict[str, gymnasium.Space[Any]] = {
+            "state": gymnasium.spaces.Box(-np.inf, np.inf, (22,), np.float32)
+        }
         for number in range(cameras):
             shapes[f"view_{number}"] = gymnasium.spaces.Box(0, 255, (96, 96, 3), np.uint8)
         self.observation_space = cast(gymnasium.Space[Observation], gymnasium.spaces.Dict(shapes))
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (7,), np.float32)
-        self._seen: Observation = {key: np.ones(space.shape or (), space.dtype) for key, space in shapes.items()}
+        self._seen: Observation = {
+            key: np.ones(space.shape or (), space.dtype) for key, space in shapes.items()
+        }
         self._steps = 0
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Any]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, Any]:
         """Start again."""
         super().reset(seed=seed)
         self._steps = 0
         return self._seen, self._info()
 
-    def step(self, action: npt.NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def step(
+        self, action: npt.NDArray[np.float32]
+    ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Do nothing."""
         self._steps += 1
         return self._seen, 0.0, False, False, self._info()
@@ -99,7 +107,9 @@ def stepped(vector: VectorEnv[Any, Any, Any], batch: npt.NDArray[np.float32]) ->
 
 def measure(copies: int, cameras: int) -> dict[str, Any]:
     """Measure all four ways in turns; return microseconds of CPU per environment's step."""
-    maker = importlib.import_module("benchmarks.vector").make  # not __main__'s, which workers do not know
+    maker = importlib.import_module(
+        "benchmarks.vector"
+    ).make  # not __main__'s, which workers do not know
     makers = [partial(maker, NAME, cameras)] * copies
     ours = WorkCellVector(NAME, copies, workers=WORKERS, make=maker, cameras=cameras)
     sync = SyncVectorEnv(makers)
@@ -145,7 +155,9 @@ def main() -> None:
         print(json.dumps(rows, indent=1))
         return
     print(f"{WORKERS} workers; CPU us per environment's step, parent and children")
-    print("copies  cameras  plain   ours   sync  async  overhead (target)  sync / ours  async / ours")
+    print(
+        "copies  cameras  plain   ours   sync  async  overhead (target)  sync / ours  async / ours"
+    )
     for row in rows:
         print(
             f"{row['copies']:>6}  {row['cameras']:>7}  {row['plain_us']:>5.1f}  {row['ours_us']:>5.1f}"

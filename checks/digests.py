@@ -137,7 +137,8 @@ def _cells() -> Iterator[Recipe]:
                 commands.append(f"{suites} --suites all --out suites --quiet")
             if usual and cell not in WHOLE:
                 commands += [
-                    f"{start} --episodes 1 --variation {name} --out {name}" for name in ("displaced", "mid_task")
+                    f"{start} --episodes 1 --variation {name} --out {name}"
+                    for name in ("displaced", "mid_task")
                 ]
             yield Recipe(f"messy/{cell}/{robot}", tuple(commands))
 
@@ -170,7 +171,10 @@ def _datasets() -> Iterator[Recipe]:
         "data render seen --out drawn --size 16 16 --quiet",
         "mkdir exports",
         "mkdir exports/minari",
-        *(f"data export seen --to {name.partition('-')[0]} {' '.join(flags)}" for name, flags in EXPORTS.items()),
+        *(
+            f"data export seen --to {name.partition('-')[0]} {' '.join(flags)}"
+            for name, flags in EXPORTS.items()
+        ),
         "data import exports/robomimic.hdf5 --from robomimic --out back-robomimic",
         "data import exports/lerobot-png --from lerobot --out back-lerobot",
         "data import exports/minari/some-v0 --from minari --out back-minari",
@@ -246,7 +250,9 @@ def _run(command: str, folder: Path, tree: Path) -> None:
         check=False,
     )
     if ran.returncode != 0:
-        raise RuntimeError(f"`shopfloor {command}` ended with {ran.returncode}:\n{ran.stdout}{ran.stderr}")
+        raise RuntimeError(
+            f"`shopfloor {command}` ended with {ran.returncode}:\n{ran.stdout}{ran.stderr}"
+        )
 
 
 def _hashes(folder: Path) -> dict[str, str]:
@@ -311,7 +317,9 @@ def code_of(commit: str) -> Iterator[Path]:
         try:
             yield tree
         finally:
-            subprocess.run(["git", "worktree", "remove", "--force", str(tree)], cwd=ROOT, check=True)
+            subprocess.run(
+                ["git", "worktree", "remove", "--force", str(tree)], cwd=ROOT, check=True
+            )
 
 
 def differences(kept: dict[str, str], found: dict[str, str]) -> list[str]:
@@ -373,7 +381,9 @@ def write(chosen: Sequence[Recipe], kept: dict[str, dict[str, str]], jobs: int) 
     return failed
 
 
-def run_all(chosen: Sequence[Recipe], tree: Path, jobs: int) -> Iterator[tuple[Recipe, dict[str, str], float]]:
+def run_all(
+    chosen: Sequence[Recipe], tree: Path, jobs: int
+) -> Iterator[tuple[Recipe, dict[str, str], float]]:
     """Run recipes with the code in `tree`, some at a time; yield digests and seconds of each."""
 
     def timed(recipe: Recipe) -> tuple[dict[str, str], float]:
@@ -391,15 +401,27 @@ def run_all(chosen: Sequence[Recipe], tree: Path, jobs: int) -> Iterator[tuple[R
 
 def main() -> int:
     """Compare or write; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="only what takes less than a minute")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only recipes with this text in their name")
-    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="recipes that run at a time")
-    parser.add_argument("--write", action="store_true", help="keep what is found, in place of comparing")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="only recipes with this text in their name"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=2, metavar="N", help="recipes that run at a time"
+    )
+    parser.add_argument(
+        "--write", action="store_true", help="keep what is found, in place of comparing"
+    )
     options = parser.parse_args()
 
     learning = importlib.util.find_spec("torch") is not None
-    named = [recipe for recipe in recipes() if options.only in recipe.name and (recipe.quick or not options.quick)]
+    named = [
+        recipe
+        for recipe in recipes()
+        if options.only in recipe.name and (recipe.quick or not options.quick)
+    ]
     chosen = [recipe for recipe in named if learning or not recipe.learns]
     if len(chosen) < len(named):
         print(f"torch is not installed: {len(named) - len(chosen)} recipes that learn are left out")

@@ -64,13 +64,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("documents", nargs="*", type=Path)
     named = parser.parse_args(arguments).documents
-    documents = named or [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+    documents = named or [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *sorted((ROOT / "docs").glob("*.md")),
+    ]
     ran, failed, skipped = 0, 0, 0
     for document in documents:
         with tempfile.TemporaryDirectory(prefix="docs-") as folder:
             for block in blocks(document):
                 if "file" in block.directives:
-                    (Path(folder) / block.directives["file"]).write_text(block.code, encoding="utf-8")
+                    (Path(folder) / block.directives["file"]).write_text(
+                        block.code, encoding="utf-8"
+                    )
                     print(f"wrote   {block.title} -> {block.directives['file']}")
                 elif block.language not in LANGUAGES:
                     continue
@@ -116,7 +122,11 @@ def blocks(document: Path) -> list[Block]:
 
 def run(block: Block, folder: Path) -> bool:
     """Run one block in its document's folder; print how it went and, if it failed, what it wrote."""
-    command = [sys.executable, "-c", block.code] if block.language == "python" else ["bash", "-euo", "pipefail", "-c"]
+    command = (
+        [sys.executable, "-c", block.code]
+        if block.language == "python"
+        else ["bash", "-euo", "pipefail", "-c"]
+    )
     if block.language == "bash":
         command.append(block.code)
     environment = os.environ | {
@@ -144,7 +154,9 @@ def run(block: Block, folder: Path) -> bool:
         return False
     seconds = time.monotonic() - begin
     if done.returncode != expected:
-        print(f"FAILED  {block.title}: exit {done.returncode}, expected {expected}\n{block.code}---\n{done.stdout}")
+        print(
+            f"FAILED  {block.title}: exit {done.returncode}, expected {expected}\n{block.code}---\n{done.stdout}"
+        )
         return False
     print(f"ran     {block.title} ({seconds:.1f} s)")
     return True

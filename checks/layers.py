@@ -36,9 +36,26 @@ MAY_IMPORT = {
 FOLDERS = ("envs", "datasets", "collectors", "policies", "launch")
 LEARNING = {"torch", "safetensors", "tokenizers", "transformers", "peft", "torchvision"}
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
-NUMPY_RANDOM_ALLOWED = {"default_rng", "Generator", "SeedSequence", "BitGenerator", "PCG64", "Philox"}
+NUMPY_RANDOM_ALLOWED = {
+    "default_rng",
+    "Generator",
+    "SeedSequence",
+    "BitGenerator",
+    "PCG64",
+    "Philox",
+}
 RANDOM_ALLOWED = {"Random", "SystemRandom"}
-TORCH_DRAWS = {"rand", "randn", "randint", "randperm", "normal", "bernoulli", "multinomial", "rand_like", "randn_like"}
+TORCH_DRAWS = {
+    "rand",
+    "randn",
+    "randint",
+    "randperm",
+    "normal",
+    "bernoulli",
+    "multinomial",
+    "rand_like",
+    "randn_like",
+}
 TORCH_GLOBAL = {"manual_seed", "seed", "set_rng_state"}
 ALLOW = re.compile(r"#\s*allow (\w+):\s*\S")
 
@@ -81,7 +98,9 @@ class Module:
 def main(arguments: list[str] | None = None) -> int:
     """Print the violations of a repository; 0 if there are none."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("root", nargs="?", type=Path, default=Path(__file__).resolve().parent.parent)
+    parser.add_argument(
+        "root", nargs="?", type=Path, default=Path(__file__).resolve().parent.parent
+    )
     root = parser.parse_args(arguments).root
     modules, violations = check(root)
     for violation in violations:
@@ -104,7 +123,9 @@ def check(root: Path) -> tuple[list[Module], list[Violation]]:
     found += check_circles(modules)
     by_path = {module.path: module for module in modules}
     found = [v for v in found if (v.line, v.rule) not in by_path[v.path].allowed]
-    return modules, sorted(found, key=lambda violation: (str(violation.path), violation.line, violation.rule))
+    return modules, sorted(
+        found, key=lambda violation: (str(violation.path), violation.line, violation.rule)
+    )
 
 
 def sources(root: Path) -> Iterator[Path]:
@@ -136,7 +157,9 @@ def collect_imports(module: Module, node: ast.AST, *, at_import: bool) -> None:
             module.imports += [(child.lineno, alias.name, at_import) for alias in child.names]
         elif isinstance(child, ast.ImportFrom):
             base = absolute(module, child)
-            module.imports += [(child.lineno, f"{base}.{alias.name}", at_import) for alias in child.names]
+            module.imports += [
+                (child.lineno, f"{base}.{alias.name}", at_import) for alias in child.names
+            ]
         elif isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
             collect_imports(module, child, at_import=False)
         else:
@@ -170,9 +193,16 @@ def lines_under_fork(tree: ast.Module) -> set[int]:
         node
         for node in ast.walk(tree)
         if isinstance(node, ast.With)
-        and any(ast.unparse(item.context_expr).startswith("torch.random.fork_rng(") for item in node.items)
+        and any(
+            ast.unparse(item.context_expr).startswith("torch.random.fork_rng(")
+            for item in node.items
+        )
     )
-    return {line for block in blocks for line in range(block.lineno, (block.end_lineno or block.lineno) + 1)}
+    return {
+        line
+        for block in blocks
+        for line in range(block.lineno, (block.end_lineno or block.lineno) + 1)
+    }
 
 
 def check_import(module: Module, line: int, name: str, *, at_import: bool) -> Iterator[Violation]:
@@ -182,19 +212,37 @@ def check_import(module: Module, line: int, name: str, *, at_import: bool) -> It
     layer = module.layer
     if top == "shopfloor" and target in MAY_IMPORT and layer in MAY_IMPORT:
         if target != layer and target not in MAY_IMPORT[layer]:
-            yield Violation(module.path, line, "layer", f"{layer} must not import {target} ({name})")
+            yield Violation(
+                module.path, line, "layer", f"{layer} must not import {target} ({name})"
+            )
     elif top in FOLDERS and top != "datasets":  # a plain `import datasets` is Hugging Face's
-        yield Violation(module.path, line, "layer", f"write 'shopfloor.{name}': a plain '{top}' is another package")
+        yield Violation(
+            module.path,
+            line,
+            "layer",
+            f"write 'shopfloor.{name}': a plain '{top}' is another package",
+        )
     if layer == "__init__" and top == "shopfloor":
-        yield Violation(module.path, line, "layer", f"shopfloor/__init__.py must load {name} lazily")
+        yield Violation(
+            module.path, line, "layer", f"shopfloor/__init__.py must load {name} lazily"
+        )
     if top in LEARNING and layer not in ("policies", "launch"):
         yield Violation(module.path, line, "torch", f"{layer} must work without {top}")
     if top in LEARNING and layer == "launch" and at_import:
-        yield Violation(module.path, line, "torch", f"launch imports {top} inside functions only: --help needs none")
+        yield Violation(
+            module.path,
+            line,
+            "torch",
+            f"launch imports {top} inside functions only: --help needs none",
+        )
     if top in ("pybullet", "pybullet_data", "pybullet_utils") and layer != "envs":
-        yield Violation(module.path, line, "pybullet", f"only envs knows the simulator, not {layer}")
+        yield Violation(
+            module.path, line, "pybullet", f"only envs knows the simulator, not {layer}"
+        )
     if top in ("h5py", "hdf5plugin") and layer != "datasets":
-        yield Violation(module.path, line, "h5py", f"only datasets knows the file format, not {layer}")
+        yield Violation(
+            module.path, line, "h5py", f"only datasets knows the file format, not {layer}"
+        )
     if top in PICKLES:
         yield Violation(module.path, line, "pickle", f"{top} can run code when it reads a file")
     if top == "random" and rest and target not in RANDOM_ALLOWED:
@@ -208,16 +256,31 @@ def check_call(module: Module, node: ast.Call, forked: set[int]) -> Iterator[Vio
     name = dotted(node.func)
     keywords = {keyword.arg: keyword.value for keyword in node.keywords}
     if name == "print" and module.layer != "launch":
-        yield Violation(module.path, node.lineno, "print", "only launch prints; log through logging")
+        yield Violation(
+            module.path, node.lineno, "print", "only launch prints; log through logging"
+        )
     if name in ("np.load", "numpy.load") and is_true(keywords.get("allow_pickle")):
-        yield Violation(module.path, node.lineno, "pickle", "allow_pickle=True runs code from the file")
+        yield Violation(
+            module.path, node.lineno, "pickle", "allow_pickle=True runs code from the file"
+        )
     if name == "torch.load" and not is_true(keywords.get("weights_only")):
         yield Violation(module.path, node.lineno, "pickle", "torch.load without weights_only=True")
     if name == "torch.save":
-        yield Violation(module.path, node.lineno, "pickle", "torch.save writes pickle: use safetensors")
-    draws = name.startswith("torch.") and name.removeprefix("torch.") in TORCH_DRAWS and "generator" not in keywords
+        yield Violation(
+            module.path, node.lineno, "pickle", "torch.save writes pickle: use safetensors"
+        )
+    draws = (
+        name.startswith("torch.")
+        and name.removeprefix("torch.") in TORCH_DRAWS
+        and "generator" not in keywords
+    )
     if draws and node.lineno not in forked:
-        yield Violation(module.path, node.lineno, "random", f"{name} without generator= draws from the global one")
+        yield Violation(
+            module.path,
+            node.lineno,
+            "random",
+            f"{name} without generator= draws from the global one",
+        )
 
 
 def check_attribute(module: Module, node: ast.Attribute, forked: set[int]) -> Iterator[Violation]:
@@ -225,12 +288,28 @@ def check_attribute(module: Module, node: ast.Attribute, forked: set[int]) -> It
     name = dotted(node)
     top, _, last = name.rpartition(".")
     if top in ("np.random", "numpy.random") and last not in NUMPY_RANDOM_ALLOWED:
-        yield Violation(module.path, node.lineno, "random", f"{name} is the global generator: use default_rng")
-    if top == "random" and last not in RANDOM_ALLOWED and any(n == "random" for _, n, _ in module.imports):
-        yield Violation(module.path, node.lineno, "random", f"{name} is the global generator: use random.Random(seed)")
+        yield Violation(
+            module.path, node.lineno, "random", f"{name} is the global generator: use default_rng"
+        )
+    if (
+        top == "random"
+        and last not in RANDOM_ALLOWED
+        and any(n == "random" for _, n, _ in module.imports)
+    ):
+        yield Violation(
+            module.path,
+            node.lineno,
+            "random",
+            f"{name} is the global generator: use random.Random(seed)",
+        )
     seeds = {f"{top}.{part}" for top in ("torch", "torch.random") for part in TORCH_GLOBAL}
     if name in seeds and node.lineno not in forked:
-        yield Violation(module.path, node.lineno, "random", f"{name} sets the global generator: use torch.Generator")
+        yield Violation(
+            module.path,
+            node.lineno,
+            "random",
+            f"{name} sets the global generator: use torch.Generator",
+        )
 
 
 def dotted(node: ast.AST) -> str:
@@ -252,14 +331,22 @@ def check_circles(modules: list[Module]) -> list[Violation]:
     """Return one violation per module that can reach itself by imports."""
     by_name = {f"shopfloor.{module.name}": module for module in modules}
     edges = {
-        name: {target for _, imported, _ in module.imports if (target := nearest(imported, by_name)) and target != name}
+        name: {
+            target
+            for _, imported, _ in module.imports
+            if (target := nearest(imported, by_name)) and target != name
+        }
         for name, module in by_name.items()
     }
     found = []
     for name, module in by_name.items():
         path = path_back(name, edges)
         if path:
-            lines = [line for line, imported, _ in module.imports if nearest(imported, by_name) == path[1]]
+            lines = [
+                line
+                for line, imported, _ in module.imports
+                if nearest(imported, by_name) == path[1]
+            ]
             found.append(Violation(module.path, lines[0], "circle", " > ".join(path)))
     return found
 

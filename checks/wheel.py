@@ -37,8 +37,23 @@ USES = [
     Step(["shopfloor", "--version"], shows="0."),
     Step(["shopfloor", "--help"], shows="collect"),
     Step(["shopfloor", "cells"], shows="PickToTray"),
-    Step(["shopfloor", "collect", "PickToTray", "--policy", "expert", "--episodes", "2", "--out", "d"]),
-    Step(["shopfloor", "evaluate", "--policy", "expert", "--cell", "PickToTray", "--episodes", "2"], shows="success"),
+    Step(
+        [
+            "shopfloor",
+            "collect",
+            "PickToTray",
+            "--policy",
+            "expert",
+            "--episodes",
+            "2",
+            "--out",
+            "d",
+        ]
+    ),
+    Step(
+        ["shopfloor", "evaluate", "--policy", "expert", "--cell", "PickToTray", "--episodes", "2"],
+        shows="success",
+    ),
     Step(["shopfloor", "data", "info", "d"]),
     Step(["shopfloor", "data", "verify", "d"]),
     Step(["python", "-m", "shopfloor", "--version"], shows="0."),
@@ -49,7 +64,11 @@ USES = [
         code=2,
         shows="shopfloor[policies]",
     ),
-    Step(["shopfloor", "train", "--data", "d", "--out", "trained"], code=2, shows="shopfloor[policies]"),
+    Step(
+        ["shopfloor", "train", "--data", "d", "--out", "trained"],
+        code=2,
+        shows="shopfloor[policies]",
+    ),
 ]
 
 
@@ -60,7 +79,9 @@ class CheckError(Exception):
 def main(arguments: list[str] | None = None) -> int:
     """Build, compare, install and use the wheel."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--python", default=sys.executable, help="interpreter of the fresh environment")
+    parser.add_argument(
+        "--python", default=sys.executable, help="interpreter of the fresh environment"
+    )
     python = parser.parse_args(arguments).python
     with tempfile.TemporaryDirectory(prefix="wheel-") as name:
         folder = Path(name)
@@ -80,7 +101,17 @@ def build(folder: Path) -> Path:
     """Build the wheel from a copy of the repository, which keeps build folders out of it and out of the wheel."""
     copy = folder / "source"
     shutil.copytree(ROOT, copy, symlinks=True, ignore=LEFT_OUT)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(copy)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        str(folder),
+        str(copy),
+    ]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
     (wheel,) = folder.glob("*.whl")
     print(f"wheel: built {wheel.name}, {wheel.stat().st_size / 1e6:.1f} MB")
@@ -89,9 +120,17 @@ def build(folder: Path) -> Path:
 
 def compare(wheel: Path) -> None:
     """Check that the wheel holds every file of the five folders and of src/shopfloor, and no other code."""
-    wanted = {"shopfloor/" + path.name for path in (ROOT / "src" / "shopfloor").iterdir() if path.is_file()}
+    wanted = {
+        "shopfloor/" + path.name
+        for path in (ROOT / "src" / "shopfloor").iterdir()
+        if path.is_file()
+    }
     for folder in FOLDERS:
-        files = (path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+        files = (
+            path
+            for path in (ROOT / folder).rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts
+        )
         wanted |= {f"shopfloor/{path.relative_to(ROOT)}" for path in files}
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
@@ -111,7 +150,9 @@ def install(wheel: Path, environment: Path, python: str) -> Path:
     pip = [str(binaries / "python"), "-m", "pip", "--disable-pip-version-check", "--no-input"]
     subprocess.run([*pip, "install", "--quiet", str(wheel)], check=True, stdin=subprocess.DEVNULL)
     subprocess.run([*pip, "check"], check=True, stdin=subprocess.DEVNULL)
-    found = subprocess.run([str(binaries / "python"), "-c", "import torch"], capture_output=True, check=False)
+    found = subprocess.run(
+        [str(binaries / "python"), "-c", "import torch"], capture_output=True, check=False
+    )
     if found.returncode == 0:
         raise CheckError("the core dependencies pull torch")
     return binaries
@@ -123,7 +164,10 @@ def use(binaries: Path, elsewhere: Path) -> None:
     (elsewhere / "ck").mkdir()
     (elsewhere / "ck" / "config.json").write_text("{}", encoding="utf-8")
     (elsewhere / "ck" / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
-    environment = {"PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}", "HOME": str(elsewhere)}
+    environment = {
+        "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}",
+        "HOME": str(elsewhere),
+    }
     for step in USES:
         done = subprocess.run(
             list(step.command),
@@ -137,9 +181,15 @@ def use(binaries: Path, elsewhere: Path) -> None:
             check=False,
         )
         line = " ".join(step.command)
-        if done.returncode != step.code or step.shows not in done.stdout or "Traceback" in done.stdout:
+        if (
+            done.returncode != step.code
+            or step.shows not in done.stdout
+            or "Traceback" in done.stdout
+        ):
             expected = f"exit {step.code} and {step.shows!r}, no traceback"
-            raise CheckError(f"{line}: exit {done.returncode}; expected {expected}. It printed:\n{done.stdout}")
+            raise CheckError(
+                f"{line}: exit {done.returncode}; expected {expected}. It printed:\n{done.stdout}"
+            )
         print(f"wheel: {line}: exit {done.returncode}, as it should")
 
 

@@ -90,7 +90,9 @@ class CollectConfig:
         if self.episodes < 1:
             raise InvalidInputError(f"Number of episodes is {self.episodes}; expected at least 1.")
         if not 0.0 <= self.noise <= 1.0:
-            raise InvalidInputError(f"Noise is {self.noise}; expected 0 to 1, in units of a full action.")
+            raise InvalidInputError(
+                f"Noise is {self.noise}; expected 0 to 1, in units of a full action."
+            )
         if (self.teacher is None) != (self.intervention == "none"):
             raise InvalidInputError(
                 f"Intervention {self.intervention!r} with teacher {self.teacher!r}; expected a teacher with 'label' or "
@@ -99,7 +101,9 @@ class CollectConfig:
         if len(set(self.cameras)) != len(self.cameras):
             raise InvalidInputError(f"Cameras {', '.join(self.cameras)} name one twice.")
         if self.image_size is not None and not all(8 <= side <= 4096 for side in self.image_size):
-            raise InvalidInputError(f"Image size is {self.image_size}; expected (height, width) of 8 to 4096 pixels.")
+            raise InvalidInputError(
+                f"Image size is {self.image_size}; expected (height, width) of 8 to 4096 pixels."
+            )
         self._check_seeds()
 
     def _check_seeds(self) -> None:
@@ -172,7 +176,9 @@ def collect(
     if config is None:
         config = CollectConfig(**options)
     elif options:
-        raise InvalidInputError(f"Give either a config or its fields, not both: {', '.join(sorted(options))}.")
+        raise InvalidInputError(
+            f"Give either a config or its fields, not both: {', '.join(sorted(options))}."
+        )
     with signals.handling(), contextlib.ExitStack() as stack:
         running = executor if executor is not None else stack.enter_context(make_executor(workers))
         return _Collection(config, running).run(on_receipt)
@@ -200,7 +206,9 @@ class _Collection:
         receipts = dict(there)
         status = "failed"
         try:
-            missing = [index for index in range(len(specs)) if index not in there and index not in gone]
+            missing = [
+                index for index in range(len(specs)) if index not in there and index not in gone
+            ]
             for receipt in self._new_receipts(specs, missing):
                 journal.add(receipt)
                 receipts[receipt.index] = receipt
@@ -221,7 +229,9 @@ class _Collection:
             dataset=self.out,
             cell=self.cell,
             resumed=len(there),
-            infrastructure=sum(receipt.outcome == "infrastructure" for receipt in receipts.values()),
+            infrastructure=sum(
+                receipt.outcome == "infrastructure" for receipt in receipts.values()
+            ),
             policy=self.told["policy"],
         )
 
@@ -243,7 +253,11 @@ class _Collection:
         """Return the cell's description with the features this run stores."""
         description: dict[str, Any] = dict(self.told["description"])
         features = description["features"]
-        unknown = [name for name in self.config.cameras if name not in features or name in ("state", "objects")]
+        unknown = [
+            name
+            for name in self.config.cameras
+            if name not in features or name in ("state", "objects")
+        ]
         if unknown:
             raise UnknownNameError("camera", unknown[0], set(features) - {"state", "objects"})
         stored = ("state", "objects", *self.config.cameras)
@@ -313,7 +327,9 @@ class _Collection:
             )
         return there, gone
 
-    def _new_receipts(self, specs: Sequence[EpisodeSpec], missing: Sequence[int]) -> Iterator[Receipt]:
+    def _new_receipts(
+        self, specs: Sequence[EpisodeSpec], missing: Sequence[int]
+    ) -> Iterator[Receipt]:
         common = {
             "policy": self.policy.to_json(),
             "teacher": self.teacher.to_json() if self.teacher else None,
@@ -364,10 +380,15 @@ class _Journal:
 
     def __init__(self, out: Path, entry: dict[str, Any]) -> None:
         self._path = out / RUN
-        self._runs = [*_earlier_runs(self._path), {**entry, "started": now(), "finished": None, "status": "running"}]
+        self._runs = [
+            *_earlier_runs(self._path),
+            {**entry, "started": now(), "finished": None, "status": "running"},
+        ]
         self._receipts = out / RECEIPTS
         try:
-            self._fd = os.open(self._receipts, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            self._fd = os.open(
+                self._receipts, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666
+            )
             size = os.fstat(self._fd).st_size
             if size and os.pread(self._fd, 1, size - 1) != b"\n":
                 os.write(self._fd, b"\n")  # the last run was killed within a line
@@ -419,10 +440,14 @@ def check_folder(out: Path) -> None:
     if not out.exists():
         above = next(folder for folder in out.parents if folder.exists())
         if not above.is_dir():
-            raise InvalidInputError(f"{out} cannot be made: {above} is a file. Choose another --out.")
+            raise InvalidInputError(
+                f"{out} cannot be made: {above} is a file. Choose another --out."
+            )
         return
     if not out.is_dir():
-        raise InvalidInputError(f"{out} is a file; expected a folder for the dataset. Choose another --out.")
+        raise InvalidInputError(
+            f"{out} is a file; expected a folder for the dataset. Choose another --out."
+        )
     names = [path.name for path in out.iterdir()]
     if "dataset.json" in names:
         return

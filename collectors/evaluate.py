@@ -158,7 +158,8 @@ def summarise(result: CollectResult, config: CollectConfig) -> Evaluation:
         seed_first=config.seed_first,
         seed_count=config.episodes,
         per_seed=tuple(
-            None if receipt.outcome == "infrastructure" else receipt.outcome == "success" for receipt in result.receipts
+            None if receipt.outcome == "infrastructure" else receipt.outcome == "success"
+            for receipt in result.receipts
         ),
         mean_steps=sum(receipt.steps for receipt in counted) / len(counted) if counted else 0.0,
         cpu_seconds=sum(receipt.cpu_seconds for receipt in result.receipts),

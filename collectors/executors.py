@@ -23,7 +23,13 @@ from typing import Any, Protocol
 
 from shopfloor import core
 from shopfloor.collectors import signals
-from shopfloor.collectors.worker import READY, check_function, describe_failure, load_function, one_torch_thread
+from shopfloor.collectors.worker import (
+    READY,
+    check_function,
+    describe_failure,
+    load_function,
+    one_torch_thread,
+)
 from shopfloor.core import InfrastructureError, InvalidInputError, ShopfloorError
 
 logger = logging.getLogger(__name__)
@@ -92,7 +98,10 @@ class Executor(Protocol):
         """Return the executor."""
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Close the executor."""
 
@@ -106,7 +115,9 @@ def make_executor(workers: int, *, allowed: Sequence[str] = ()) -> Executor:
     """
     if workers < 1:
         raise InvalidInputError(f"Number of workers is {workers}; expected at least 1.")
-    return SerialExecutor(allowed=allowed) if workers == 1 else LocalExecutor(workers, allowed=allowed)
+    return (
+        SerialExecutor(allowed=allowed) if workers == 1 else LocalExecutor(workers, allowed=allowed)
+    )
 
 
 @dataclass
@@ -117,7 +128,9 @@ class _Job:
 
     def told(self) -> dict[str, Any]:
         """Return the payload, with the number of this try where it asks for it."""
-        return {**self.payload, "attempt": self.attempt} if "attempt" in self.payload else self.payload
+        return (
+            {**self.payload, "attempt": self.attempt} if "attempt" in self.payload else self.payload
+        )
 
 
 def _settle(job: _Job, failure: dict[str, Any], keep_going: bool) -> dict[str, Any] | None:
@@ -129,7 +142,9 @@ def _settle(job: _Job, failure: dict[str, Any], keep_going: bool) -> dict[str, A
         job.attempt += 1
         return None
     if not keep_going:
-        raise InfrastructureError(f"Job {job.index} failed {ATTEMPTS} times; the last time: {failure['message']}")
+        raise InfrastructureError(
+            f"Job {job.index} failed {ATTEMPTS} times; the last time: {failure['message']}"
+        )
     return {
         "quarantined": True,
         "reason": failure["reason"],
@@ -193,7 +208,10 @@ class SerialExecutor:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Close the executor."""
         self.close()
@@ -204,7 +222,15 @@ class _Worker:
 
     def __init__(self, allowed: Sequence[str]) -> None:
         ours, theirs = socket.socketpair()
-        command = [sys.executable, "-c", _BOOT, "\n".join(sys.path), str(theirs.fileno()), str(os.getpid()), *allowed]
+        command = [
+            sys.executable,
+            "-c",
+            _BOOT,
+            "\n".join(sys.path),
+            str(theirs.fileno()),
+            str(os.getpid()),
+            *allowed,
+        ]
         # The child starts with SIGINT blocked: Ctrl-C, which reaches the whole group, cannot hit it while it imports.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -229,7 +255,9 @@ class _Worker:
         self.job, self.timeout_s = job, timeout_s
         self.deadline = time.monotonic() + (timeout_s if self.ready else START_S)
         try:
-            self.connection.send_bytes(json.dumps({"function": function, "payload": job.told()}).encode())
+            self.connection.send_bytes(
+                json.dumps({"function": function, "payload": job.told()}).encode()
+            )
         except OSError:
             self.process.kill()
 
@@ -290,7 +318,9 @@ class LocalExecutor:
         """Run a function on each payload, see `Executor.run`."""
         check_function(function, self._allowed)
         if self._running:
-            raise RuntimeError("This executor is already running jobs; finish or close that iterator first.")
+            raise RuntimeError(
+                "This executor is already running jobs; finish or close that iterator first."
+            )
         self._running = True
         waiting = enumerate(payloads)
         again: deque[_Job] = deque()
@@ -323,7 +353,10 @@ class LocalExecutor:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Close the executor."""
         self.close()
@@ -332,7 +365,11 @@ class LocalExecutor:
         return [worker for worker in self._pool if worker.job is not None]
 
     def _assign(
-        self, function: str, waiting: Iterator[tuple[int, dict[str, Any]]], again: deque[_Job], timeout_s: float
+        self,
+        function: str,
+        waiting: Iterator[tuple[int, dict[str, Any]]],
+        again: deque[_Job],
+        timeout_s: float,
     ) -> None:
         """Give every free worker a job, retries first, starting workers only where there is one for them."""
         while len(self._busy()) < self._workers:
@@ -343,7 +380,11 @@ class LocalExecutor:
                 if drawn is None:
                     return
                 job = _Job(*drawn)
-            self._pool = [worker for worker in self._pool if worker.job is not None or worker.process.poll() is None]
+            self._pool = [
+                worker
+                for worker in self._pool
+                if worker.job is not None or worker.process.poll() is None
+            ]
             free = next((worker for worker in self._pool if worker.job is None), None)
             if free is None:
                 free = _Worker(self._allowed)
@@ -357,7 +398,9 @@ class LocalExecutor:
         now = time.monotonic()
         return [worker for worker in busy if worker.connection in spoken or now > worker.deadline]
 
-    def _collect_from(self, worker: _Worker, again: deque[_Job], keep_going: bool) -> tuple[int, dict[str, Any]] | None:
+    def _collect_from(
+        self, worker: _Worker, again: deque[_Job], keep_going: bool
+    ) -> tuple[int, dict[str, Any]] | None:
         """Take one worker's answer: a result to yield, or None where there is nothing to say yet."""
         job = worker.job
         if job is None:
@@ -365,7 +408,11 @@ class LocalExecutor:
         hung = not worker.connection.poll()
         message = None if hung else worker.receive()
         if message == READY:
-            worker.ready, worker.deadline, self._failed_starts = True, time.monotonic() + worker.timeout_s, 0
+            worker.ready, worker.deadline, self._failed_starts = (
+                True,
+                time.monotonic() + worker.timeout_s,
+                0,
+            )
             return None
         if message and "value" in message:
             worker.job = None
@@ -389,7 +436,12 @@ class LocalExecutor:
         code = 0 if hung else worker.end()
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
         if worker.ready:
-            return {"fatal": False, "type": "", "message": f"worker process ended: {how}", "reason": "env_crash"}
+            return {
+                "fatal": False,
+                "type": "",
+                "message": f"worker process ended: {how}",
+                "reason": "env_crash",
+            }
         how = f"no sign of life within {START_S:g} s" if hung else how
         self._failed_starts += 1
         if self._failed_starts >= FAILED_STARTS and signals.requested() is None:

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any
 from shopfloor.collectors.policies import forget_policy, resolve_policy
 from shopfloor.collectors.rollout import check_policy, rollout
 from shopfloor.collectors.worker import one_torch_thread
-from shopfloor.core import EpisodeSpec, InvalidInputError, Policy, PolicyInfo, PolicyRef, Receipt, canonical_json
+from shopfloor.core import (
+    EpisodeSpec,
+    InvalidInputError,
+    Policy,
+    PolicyInfo,
+    PolicyRef,
+    Receipt,
+    canonical_json,
+)
 from shopfloor.datasets.store import EpisodeWriter
 from shopfloor.envs.registry import make_cell
 from shopfloor.envs.variation import variation_name
@@ -51,7 +59,9 @@ def prepare(payload: dict[str, Any]) -> dict[str, Any]:
         cell's}.
     """
     roles = {
-        role: resolve_policy(PolicyRef.from_json(payload[role])) for role in ("policy", "teacher") if payload[role]
+        role: resolve_policy(PolicyRef.from_json(payload[role]))
+        for role in ("policy", "teacher")
+        if payload[role]
     }
     size = payload["image_size"]
     for role, policy in roles.items():
@@ -99,7 +109,11 @@ def run_episode(payload: dict[str, Any]) -> dict[str, Any]:
     try:
         with one_torch_thread():
             episode = rollout(
-                cell, policy, spec, teacher=teacher, record_cameras=tuple(spec.cell_options.get("cameras", ()))
+                cell,
+                policy,
+                spec,
+                teacher=teacher,
+                record_cameras=tuple(spec.cell_options.get("cameras", ())),
             )
         sound = True
     finally:
@@ -113,7 +127,11 @@ def run_episode(payload: dict[str, Any]) -> dict[str, Any]:
         outcome=episode.outcome,
         reason=episode.reason,
         steps=episode.steps,
-        path=str(Path(commit.path).relative_to(payload["out"]) if Path(commit.path).is_absolute() else commit.path),
+        path=str(
+            Path(commit.path).relative_to(payload["out"])
+            if Path(commit.path).is_absolute()
+            else commit.path
+        ),
         sha256=commit.sha256,
         bytes=commit.bytes,
         attempt=payload["attempt"],
@@ -197,7 +215,9 @@ def _policy(data: Mapping[str, Any], digest: str) -> Policy:
 def _writer(payload: Mapping[str, Any]) -> EpisodeWriter:
     key = canonical_json([payload["out"], payload["codec"], payload["description"]])
     if key not in _writers:
-        _writers[key] = EpisodeWriter(Path(payload["out"]), payload["description"], codec=payload["codec"])
+        _writers[key] = EpisodeWriter(
+            Path(payload["out"]), payload["description"], codec=payload["codec"]
+        )
         while len(_writers) > MAX_CELLS:
             _writers.popitem(last=False)
     return _writers[key]

@@ -28,7 +28,9 @@ def motion_axes(description: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
 class MotionNoise:
     """A first-order autoregressive process, scaled by the size of each step's motion."""
 
-    def __init__(self, generator: np.random.Generator, scale: float, axes: npt.NDArray[np.bool_]) -> None:
+    def __init__(
+        self, generator: np.random.Generator, scale: float, axes: npt.NDArray[np.bool_]
+    ) -> None:
         """Start an episode's noise.
 
         Args:

@@ -24,7 +24,12 @@ BUILT_IN = {
     "random": "shopfloor.envs.experts:make_random_from",
     "checkpoint": "shopfloor.policies.checkpoint:load_policy",
 }
-LEARNING_PACKAGES = ("torch", "safetensors", "tokenizers", "transformers")  # of the extra `policies`
+LEARNING_PACKAGES = (
+    "torch",
+    "safetensors",
+    "tokenizers",
+    "transformers",
+)  # of the extra `policies`
 MAX_CACHED = 8
 
 _cache: OrderedDict[str, Policy] = OrderedDict()
@@ -49,12 +54,16 @@ def policy_ref(policy: str | PolicyRef, cell: str, robot: str | None = None) -> 
     if isinstance(policy, PolicyRef):
         return policy
     if policy != "checkpoint" and policy in policy_kinds():
-        drives = {"robot": robot} if policy == "random" and robot is not None else {}  # it must know how many motors
+        drives = (
+            {"robot": robot} if policy == "random" and robot is not None else {}
+        )  # it must know how many motors
         return PolicyRef(policy, cell, drives)
     if Path(policy).is_dir():
         return PolicyRef("checkpoint", cell, {"path": str(Path(policy).resolve())})
     if "/" in policy:
-        raise InvalidInputError(f"No checkpoint folder {policy!r}; expected a folder that `train` wrote.")
+        raise InvalidInputError(
+            f"No checkpoint folder {policy!r}; expected a folder that `train` wrote."
+        )
     kinds = [kind for kind in policy_kinds() if kind != "checkpoint"]
     raise UnknownNameError("policy", policy, kinds, "Or name the folder of a checkpoint.")
 
@@ -122,7 +131,9 @@ def _build(factory: Callable[..., Any], ref: PolicyRef) -> Policy:
     try:
         policy = factory(cell=ref.cell, **ref.arguments)
     except TypeError as error:  # the arguments are a user's; the factory may hand them on
-        raise InvalidInputError(f"Policy {ref.kind!r} with arguments {dict(ref.arguments)}: {error}.") from error
+        raise InvalidInputError(
+            f"Policy {ref.kind!r} with arguments {dict(ref.arguments)}: {error}."
+        ) from error
     if not isinstance(policy, Policy):
         raise InvalidInputError(
             f"Policy {ref.kind!r} gave a {type(policy).__name__}; expected an object with info, reset and act."

@@ -31,7 +31,12 @@ def environment() -> dict[str, Any]:
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-    return {"host": platform.node(), "platform": platform.platform(), "versions": versions, "git": _git_state()}
+    return {
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "versions": versions,
+        "git": _git_state(),
+    }
 
 
 def _git_state() -> dict[str, Any] | None:
@@ -41,8 +46,17 @@ def _git_state() -> dict[str, Any] | None:
         return None
     try:
         answers = [
-            subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=True)
-            for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+            subprocess.run(
+                ["git", "-C", str(root), *arguments],
+                capture_output=True,
+                text=True,
+                timeout=10,
+                check=True,
+            )
+            for arguments in (
+                ["rev-parse", "HEAD"],
+                ["status", "--porcelain", "--untracked-files=no"],
+            )
         ]
     except (OSError, subprocess.SubprocessError):
         return None

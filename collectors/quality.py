@@ -22,7 +22,9 @@ from shopfloor.datasets.quality.result import Assessed, Quality
 from shopfloor.datasets.reader import Dataset
 
 LABEL = "shopfloor.collectors.quality:label_job"
-MOST = 0.5  # of a cell's episodes must replay to the same states before one that does not is suspect
+MOST = (
+    0.5  # of a cell's episodes must replay to the same states before one that does not is suspect
+)
 PICTURES = 5  # of an episode, evenly spaced in time
 THUMBNAIL = (120, 160)  # height, width, pixels, of rendered ones
 CAMERA = "front"  # the view that is rendered, where a cell has it
@@ -65,17 +67,30 @@ def quality(
     def told(phase: str) -> Callable[[int, int], None] | None:
         return None if progress is None else lambda done, total: progress(phase, done, total)
 
-    found = assess(path, where=where, overlays=overlays, seed=seed, thresholds=thresholds, progress=told("read"))
+    found = assess(
+        path,
+        where=where,
+        overlays=overlays,
+        seed=seed,
+        thresholds=thresholds,
+        progress=told("read"),
+    )
     if not replay:
-        return replace(found, not_checked=(*found.not_checked, "success labels: replaying was not asked for"))
+        return replace(
+            found, not_checked=(*found.not_checked, "success labels: replaying was not asked for")
+        )
     dataset = Dataset(path, overlays=overlays)
     records, passed_over = _able(dataset, [one.record for one in found.episodes])
-    results = each_recorded(LABEL, dataset, records, overlays, {}, executor, workers, told("replay"))
+    results = each_recorded(
+        LABEL, dataset, records, overlays, {}, executor, workers, told("replay")
+    )
     replays = {record.episode_id: result for record, result in zip(records, results, strict=True)}
     return _with_labels(found, replays, passed_over)
 
 
-def _able(dataset: Dataset, records: Sequence[EpisodeRecord]) -> tuple[list[EpisodeRecord], Counter[str]]:
+def _able(
+    dataset: Dataset, records: Sequence[EpisodeRecord]
+) -> tuple[list[EpisodeRecord], Counter[str]]:
     """Return the episodes that can be simulated, and how many cannot for which reason."""
     installed = known_cells(records)
     places = {record.episode_id: index for index, record in enumerate(dataset.records)}
@@ -112,18 +127,30 @@ def label_job(payload: dict[str, Any]) -> dict[str, Any]:
 # --------------------------------------------------------------------------------------------------------------------
 
 
-def _with_labels(found: Quality, replays: Mapping[str, Mapping[str, Any]], passed_over: Counter[str]) -> Quality:
-    passed_over = passed_over + Counter("the cell cannot take it" for one in replays.values() if "refused" in one)
-    replayed = {episode_id: Replay(**one) for episode_id, one in replays.items() if "refused" not in one}
+def _with_labels(
+    found: Quality, replays: Mapping[str, Mapping[str, Any]], passed_over: Counter[str]
+) -> Quality:
+    passed_over = passed_over + Counter(
+        "the cell cannot take it" for one in replays.values() if "refused" in one
+    )
+    replayed = {
+        episode_id: Replay(**one) for episode_id, one in replays.items() if "refused" not in one
+    }
     trusted = _reproducing(found.episodes, replayed)
     episodes = tuple(
-        one.finding(_label_findings(one, replayed[one.record.episode_id], trusted), found.thresholds)
+        one.finding(
+            _label_findings(one, replayed[one.record.episode_id], trusted), found.thresholds
+        )
         if one.record.episode_id in replayed
         else one
         for one in found.episodes
     )
-    strangers = sorted({one.record.cell for one in episodes if one.record.episode_id in replayed} - trusted)
-    reasons = [f"success labels: {count} episodes: {why}" for why, count in sorted(passed_over.items())]
+    strangers = sorted(
+        {one.record.cell for one in episodes if one.record.episode_id in replayed} - trusted
+    )
+    reasons = [
+        f"success labels: {count} episodes: {why}" for why, count in sorted(passed_over.items())
+    ]
     reasons += [
         f"success labels: {cell}: most episodes do not replay to the same states here (another release of the "
         "simulator, or another kind of processor)"
@@ -132,10 +159,14 @@ def _with_labels(found: Quality, replays: Mapping[str, Mapping[str, Any]], passe
     labels = {
         "replayed": len(replayed),
         "states_equal": sum(one.states_equal for one in replayed.values()),
-        "wrong": sum(any(finding.kind == "wrong_label" for finding in one.findings) for one in episodes),
+        "wrong": sum(
+            any(finding.kind == "wrong_label" for finding in one.findings) for one in episodes
+        ),
         "passed_over": sum(passed_over.values()),
     }
-    return replace(found, episodes=episodes, not_checked=(*found.not_checked, *reasons), labels=labels)
+    return replace(
+        found, episodes=episodes, not_checked=(*found.not_checked, *reasons), labels=labels
+    )
 
 
 def _reproducing(episodes: Sequence[Assessed], replayed: Mapping[str, Replay]) -> set[str]:
@@ -143,15 +174,25 @@ def _reproducing(episodes: Sequence[Assessed], replayed: Mapping[str, Replay]) -
     equal: dict[str, list[bool]] = {}
     for one in episodes:
         if one.record.episode_id in replayed:
-            equal.setdefault(one.record.cell, []).append(replayed[one.record.episode_id].states_equal)
-    return {cell for cell, values in equal.items() if np.mean(values) >= MOST or (len(values) == 1 and values[0])}
+            equal.setdefault(one.record.cell, []).append(
+                replayed[one.record.episode_id].states_equal
+            )
+    return {
+        cell
+        for cell, values in equal.items()
+        if np.mean(values) >= MOST or (len(values) == 1 and values[0])
+    }
 
 
 def _label_findings(one: Assessed, again: Replay, trusted: set[str]) -> list[Finding]:
     recorded = one.record.outcome == "success"
     if again.states_equal and recorded != again.success:
-        says = "the simulator does not call it one" if recorded else "the simulator calls it a success"
-        text = f"labelled {'a success' if recorded else 'a failure'}, {says}; data relabel corrects it"
+        says = (
+            "the simulator does not call it one" if recorded else "the simulator calls it a success"
+        )
+        text = (
+            f"labelled {'a success' if recorded else 'a failure'}, {says}; data relabel corrects it"
+        )
         return [Finding("wrong_label", DROP, float(again.success), float(recorded), text)]
     if not again.states_equal and one.record.cell in trusted:
         text = (
@@ -217,7 +258,11 @@ def _recorded_strips(dataset: Dataset, index: int) -> list[Strip]:
         shape = file.array(name).row_shape
         if len(shape) == 3 and shape[2] in (1, 3) and file.array(name).dtype == np.uint8:
             pictures = np.concatenate([file.read(name, step, step + 1) for step in steps])
-            found.append(Strip(name, steps, np.broadcast_to(pictures, (*pictures.shape[:3], 3)), rendered=False))
+            found.append(
+                Strip(
+                    name, steps, np.broadcast_to(pictures, (*pictures.shape[:3], 3)), rendered=False
+                )
+            )
     return found
 
 

@@ -63,7 +63,9 @@ def each_recorded(
     results: dict[int, Job] = {}
     try:
         with signals.handling(), contextlib.ExitStack() as stack:
-            running = executor if executor is not None else stack.enter_context(make_executor(workers))
+            running = (
+                executor if executor is not None else stack.enter_context(make_executor(workers))
+            )
             for position, result in running.run(function, payloads):
                 results[position] = result
                 if progress is not None:
@@ -84,7 +86,9 @@ def read_recorded(payload: Job) -> Episode:
         _opened[key] = Dataset(key[0], max_open_files=1, overlays=key[1:])
     dataset = _opened[key]
     if not _same(dataset, payload):
-        raise DamagedFileError(key[0], "another process changed it meanwhile", "Run the same command again.")
+        raise DamagedFileError(
+            key[0], "another process changed it meanwhile", "Run the same command again."
+        )
     file = dataset.open_episode(payload["position"])
     facts: dict[str, Any] = {name: file.fact(name) for name in ("instruction", "outcome", "reason")}
     return dataclasses.replace(dataset.read(payload["position"]), **facts)
@@ -94,7 +98,10 @@ def _same(dataset: Dataset, payload: Job) -> bool:
     records, index = dataset.records, payload["position"]
     if index >= len(records):
         return False
-    return (records[index].episode_id, records[index].sha256) == (payload["episode_id"], payload["sha256"])
+    return (records[index].episode_id, records[index].sha256) == (
+        payload["episode_id"],
+        payload["sha256"],
+    )
 
 
 def forget() -> None:

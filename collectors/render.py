@@ -14,7 +14,14 @@ import numpy.typing as npt
 from shopfloor.collectors.executors import Executor, make_executor
 from shopfloor.collectors.recorded import Progress, each_recorded, read_recorded, recorded_cell
 from shopfloor.collectors.replay import refuse_stateless, refuse_strangers
-from shopfloor.core import CameraTrack, Episode, EpisodeSpec, InvalidInputError, UnknownNameError, canonical_json
+from shopfloor.core import (
+    CameraTrack,
+    Episode,
+    EpisodeSpec,
+    InvalidInputError,
+    UnknownNameError,
+    canonical_json,
+)
 from shopfloor.datasets import layout
 from shopfloor.datasets.convert.incoming import Incoming
 from shopfloor.datasets.encode import CODECS, Provenance, encode_episode
@@ -113,7 +120,9 @@ def render_dataset(
                 "provenance": asdict(dataset.identity.provenance),
                 "action_convention": identity["action_convention"],
             }
-            results = each_recorded(RENDER, dataset, records, overlays, common, running, workers, progress)
+            results = each_recorded(
+                RENDER, dataset, records, overlays, common, running, workers, progress
+            )
         finally:
             if executor is None:
                 running.close()
@@ -131,7 +140,9 @@ def _check(cameras: Sequence[str], size: Sequence[int], codec: str) -> None:
         raise InvalidInputError(f"Cameras {', '.join(cameras)} name one twice.")
     low, high = SIDES
     if len(size) != 2 or not all(low <= side <= high for side in size):
-        raise InvalidInputError(f"Image size is {tuple(size)}; expected (height, width) of {low} to {high} pixels.")
+        raise InvalidInputError(
+            f"Image size is {tuple(size)}; expected (height, width) of {low} to {high} pixels."
+        )
     if codec not in CODECS:
         raise UnknownNameError("codec", codec, CODECS)
 
@@ -146,17 +157,30 @@ def _identity(
     """Return the new `dataset.json`, and cell -> robomimic's description of the environment."""
     kinds = {canonical_json([record.cell, record.variation]): record for record in records}
     described = each_recorded(
-        DESCRIBE, dataset, list(kinds.values()), overlays, {"changes": changes}, executor, executor.workers, None
+        DESCRIBE,
+        dataset,
+        list(kinds.values()),
+        overlays,
+        {"changes": changes},
+        executor,
+        executor.workers,
+        None,
     )
     documents = {
-        f"{record.cell} ({record.variation})": identity_json(result["description"], dataset.identity.provenance)
+        f"{record.cell} ({record.variation})": identity_json(
+            result["description"], dataset.identity.provenance
+        )
         for record, result in zip(kinds.values(), described, strict=True)
     }
     identity = merged_identity(documents)
-    return identity, {cell: about.get("env_args") for cell, about in identity["descriptions"].items()}
+    return identity, {
+        cell: about.get("env_args") for cell, about in identity["descriptions"].items()
+    }
 
 
-def _refuse_twins(records: Sequence[EpisodeRecord], results: Sequence[Mapping[str, Any]], path: Path | str) -> None:
+def _refuse_twins(
+    records: Sequence[EpisodeRecord], results: Sequence[Mapping[str, Any]], path: Path | str
+) -> None:
     """Refuse episodes that differ in nothing but the pictures they had: rendered, they are one."""
     seen: dict[str, EpisodeRecord] = {}
     for record, result in zip(records, results, strict=True):
@@ -203,7 +227,12 @@ def describe_job(payload: dict[str, Any]) -> dict[str, Any]:
     if unknown:
         raise UnknownNameError("camera", unknown[0], set(features) - set(NUMBERS))
     kept = (*NUMBERS, *changes["cameras"])
-    return {"description": {**description, "features": {key: features[key] for key in kept if key in features}}}
+    return {
+        "description": {
+            **description,
+            "features": {key: features[key] for key in kept if key in features},
+        }
+    }
 
 
 def render_job(payload: dict[str, Any]) -> dict[str, Any]:
@@ -261,7 +290,11 @@ def with_pictures(episode: Episode, cameras: Sequence[str], image_size: Sequence
                 inner, outer = cell.camera_track(name)
                 intrinsics[name] = np.array(inner, dtype=np.float64)
                 poses[name].append(np.array(outer, dtype=np.float64))
-    options = {**episode.spec.cell_options, "cameras": list(cameras), "image_size": list(image_size)}
+    options = {
+        **episode.spec.cell_options,
+        "cameras": list(cameras),
+        "image_size": list(image_size),
+    }
     spec: EpisodeSpec = dataclasses.replace(episode.spec, cell_options=options)
     return dataclasses.replace(
         episode,

@@ -12,7 +12,13 @@ import numpy.typing as npt
 
 from shopfloor.collectors.executors import Executor
 from shopfloor.collectors.jobs import build_cell
-from shopfloor.collectors.recorded import Progress, each_recorded, known_cells, read_recorded, recorded_cell
+from shopfloor.collectors.recorded import (
+    Progress,
+    each_recorded,
+    known_cells,
+    read_recorded,
+    recorded_cell,
+)
 from shopfloor.core import Episode, InvalidInputError, ShopfloorError, UnknownNameError
 from shopfloor.datasets.reader import Dataset, EpisodeRecord
 from shopfloor.datasets.select import choose_records
@@ -136,7 +142,9 @@ class DeepCheck:
 # --------------------------------------------------------------------------------------------------------------------
 
 
-def render_episode(episode: Episode, camera: str, size: tuple[int, int] = (96, 96)) -> npt.NDArray[np.uint8]:
+def render_episode(
+    episode: Episode, camera: str, size: tuple[int, int] = (96, 96)
+) -> npt.NDArray[np.uint8]:
     """Render an episode's pictures from its simulator states, at any size, whether or not they were recorded.
 
     Args:
@@ -278,7 +286,9 @@ def deep_verify(
         InvalidInputError: the sample is negative.
     """
     if sample < 0:
-        raise InvalidInputError(f"The sample is {sample}; expected a number of episodes, or 0 for all.")
+        raise InvalidInputError(
+            f"The sample is {sample}; expected a number of episodes, or 0 for all."
+        )
     damage = verify(path)
     try:
         dataset = Dataset(path)
@@ -296,11 +306,17 @@ def deep_verify(
     for one in replays.episodes:
         if not one.states_equal:
             problem = f"executing the actions of episode {one.episode_id} again gives other states"
-            damage.append(Damage(str(files[one.episode_id]), f"{problem} from {one.first_difference} on", _ADVICE))
+            damage.append(
+                Damage(
+                    str(files[one.episode_id]), f"{problem} from {one.first_difference} on", _ADVICE
+                )
+            )
     return DeepCheck(tuple(damage), replays, why)
 
 
-def _drawn_able(dataset: Dataset, records: Sequence[EpisodeRecord], sample: int, seed: int) -> list[EpisodeRecord]:
+def _drawn_able(
+    dataset: Dataset, records: Sequence[EpisodeRecord], sample: int, seed: int
+) -> list[EpisodeRecord]:
     """Draw episodes that can be simulated: their cell is installed, and they have states to compare with."""
     installed = known_cells(records)
     places = {record.episode_id: index for index, record in enumerate(dataset.records)}

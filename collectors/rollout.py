@@ -121,13 +121,26 @@ class _Run:
     """One running episode."""
 
     def __init__(
-        self, cell: WorkCell, policy: Policy, spec: EpisodeSpec, teacher: Policy | None, cameras: tuple[str, ...]
+        self,
+        cell: WorkCell,
+        policy: Policy,
+        spec: EpisodeSpec,
+        teacher: Policy | None,
+        cameras: tuple[str, ...],
     ) -> None:
-        self.cell, self.policy, self.spec, self.teacher, self.cameras = cell, policy, spec, teacher, cameras
+        self.cell, self.policy, self.spec, self.teacher, self.cameras = (
+            cell,
+            policy,
+            spec,
+            teacher,
+            cameras,
+        )
         self.record = _Record()
         description = cell.describe()
         self.axes = axes_in_use(description)
-        self.noise = MotionNoise(seed_stream(spec.seed, "noise"), spec.action_noise, motion_axes(description))
+        self.noise = MotionNoise(
+            seed_stream(spec.seed, "noise"), spec.action_noise, motion_axes(description)
+        )
         self.queue: list[FloatArray] = []
         self.takeover = 0  # steps the teacher still acts
         self.takeover_steps = TAKEOVER_DECISIONS
@@ -155,7 +168,9 @@ class _Run:
                     outcome, reason = self._outcome(info, bool(truncated))
             self._observe(ended=True)
         except _PolicyFailure as failure:
-            logger.warning("%s, seed %d, step %d: %s", self.spec.cell, self.spec.seed, self._steps, failure)
+            logger.warning(
+                "%s, seed %d, step %d: %s", self.spec.cell, self.spec.seed, self._steps, failure
+            )
             outcome, reason, terminated = "failure", failure.reason, True
             if len(self.record.sim_states) == self._steps:
                 self._observe(ended=True)
@@ -192,7 +207,10 @@ class _Run:
             self.queue = []
             command, actor = label[0], ACTOR_EXPERT
         else:
-            command, actor = self.queue.pop(0), ACTOR_EXPERT if self.policy.info.expert else ACTOR_POLICY
+            command, actor = (
+                self.queue.pop(0),
+                ACTOR_EXPERT if self.policy.info.expert else ACTOR_POLICY,
+            )
         return self.noise.perturb(command), actor, label, asked
 
     def _ask(self, observation: Observation) -> ActionChunk:
@@ -204,7 +222,9 @@ class _Run:
         if self.teacher is None:
             return None
         try:
-            return _checked(self.teacher.act(_entries(observation, self.teacher)), self.cell.action_size).actions
+            return _checked(
+                self.teacher.act(_entries(observation, self.teacher)), self.cell.action_size
+            ).actions
         except _PolicyFailure as failure:
             raise InfrastructureError(f"Teacher {self.teacher.info.name!r}: {failure}") from failure
 
@@ -222,16 +242,24 @@ class _Run:
         wanted = set(self.cameras)
         for policy, asks in ((self.policy, self._asks_policy()), (self.teacher, True)):
             if policy is not None and asks and not ended:
-                wanted.update(key for key in policy.info.observation_keys if key not in (*NUMBERS, NAMES))
+                wanted.update(
+                    key for key in policy.info.observation_keys if key not in (*NUMBERS, NAMES)
+                )
         with self._blame_cell("observe"):
             observation = dict(self.cell.observe(sorted(wanted)))
             sim_state = np.array(self.cell.sim_state(), dtype=np.float64)
             tracks = {name: self.cell.camera_track(name) for name in self.cameras}
-        numbers = {key: np.array(observation[key], dtype=np.float32) for key in NUMBERS if key in observation}
+        numbers = {
+            key: np.array(observation[key], dtype=np.float32)
+            for key in NUMBERS
+            if key in observation
+        }
         checked: dict[str, FloatArray] = {**numbers, "sim_state": sim_state}
         for key, value in checked.items():
             if not np.isfinite(value).all():
-                raise EpisodeFaultError("nonfinite_obs", self._where(f"{key} has non-finite numbers"))
+                raise EpisodeFaultError(
+                    "nonfinite_obs", self._where(f"{key} has non-finite numbers")
+                )
         kept: dict[str, npt.NDArray[Any]] = {**numbers}
         kept |= {name: np.array(observation[name], dtype=np.uint8) for name in self.cameras}
         for key, value in kept.items():
@@ -239,7 +267,9 @@ class _Run:
         self.record.sim_states.append(sim_state)
         for name, (intrinsics, extrinsics) in tracks.items():
             self.record.intrinsics[name] = np.array(intrinsics, dtype=np.float64)
-            self.record.extrinsics.setdefault(name, []).append(np.array(extrinsics, dtype=np.float64))
+            self.record.extrinsics.setdefault(name, []).append(
+                np.array(extrinsics, dtype=np.float64)
+            )
         return {**observation, NAMES: self.object_names}
 
     @contextlib.contextmanager
@@ -258,7 +288,9 @@ class _Run:
 
     # -- the record ---------------------------------------------------------------------------------------------------
 
-    def _note_step(self, action: FloatArray, reward: float, actor: int, label: FloatArray | None, asked: bool) -> None:
+    def _note_step(
+        self, action: FloatArray, reward: float, actor: int, label: FloatArray | None, asked: bool
+    ) -> None:
         self.record.actions.append(action)
         self.record.rewards.append(reward)
         self.record.actor.append(actor)
@@ -275,7 +307,9 @@ class _Run:
             return "success", ""
         reason = info.get("failure") or ("timeout" if truncated else "")
         if reason not in FAILURE_REASONS:
-            raise EpisodeFaultError("env_crash", self._where(f"the cell ended the episode with reason {reason!r}"))
+            raise EpisodeFaultError(
+                "env_crash", self._where(f"the cell ended the episode with reason {reason!r}")
+            )
         return "failure", str(reason)
 
     def _episode(self, outcome: str, reason: str, terminated: bool) -> Episode:
@@ -300,25 +334,37 @@ class _Run:
             actor=np.array(record.actor, dtype=np.uint8),
             object_names=self.object_names,
             stages=tuple(record.stages),
-            label_actions=chunks[:, 0] if labels else np.zeros((self._steps, size), dtype=np.float32),
+            label_actions=chunks[:, 0]
+            if labels
+            else np.zeros((self._steps, size), dtype=np.float32),
             label_valid=np.array([label is not None for label in record.labels], dtype=np.bool_),
             decisions=np.array(record.decisions, dtype=np.bool_),
             terminated=terminated,
             label_chunks=chunks if labels else None,
             cameras={
-                name: CameraTrack(record.intrinsics[name], np.stack(record.extrinsics[name])) for name in self.cameras
+                name: CameraTrack(record.intrinsics[name], np.stack(record.extrinsics[name]))
+                for name in self.cameras
             },
         )
 
 
 def _check_fit(
-    cell: WorkCell, policy: Policy, spec: EpisodeSpec, teacher: Policy | None, record_cameras: Sequence[str]
+    cell: WorkCell,
+    policy: Policy,
+    spec: EpisodeSpec,
+    teacher: Policy | None,
+    record_cameras: Sequence[str],
 ) -> None:
     if cell.cell_id != spec.cell:
         raise InvalidInputError(f"The cell is {cell.cell_id!r} but the spec names {spec.cell!r}.")
-    for role, actor, digest in (("policy", policy, spec.policy_digest), ("teacher", teacher, spec.teacher_digest)):
+    for role, actor, digest in (
+        ("policy", policy, spec.policy_digest),
+        ("teacher", teacher, spec.teacher_digest),
+    ):
         if (actor.info.digest if actor is not None else "") != digest:
-            raise InvalidInputError(f"The {role}'s digest is not the spec's {digest!r}; build the spec from its info.")
+            raise InvalidInputError(
+                f"The {role}'s digest is not the spec's {digest!r}; build the spec from its info."
+            )
         if actor is not None:
             check_policy(actor, role, cell)
     if (teacher is None) != (spec.intervention == "none"):
@@ -334,7 +380,9 @@ def check_policy(policy: Policy, role: str, cell: WorkCell) -> None:
     """Refuse a policy made for another cell, action convention or set of observations, before anything runs."""
     info = policy.info
     if info.cells and cell.cell_id not in info.cells:
-        raise InvalidInputError(f"The {role} {info.name!r} was made for {', '.join(info.cells)}, not {cell.cell_id}.")
+        raise InvalidInputError(
+            f"The {role} {info.name!r} was made for {', '.join(info.cells)}, not {cell.cell_id}."
+        )
     if info.action_convention != ACTION_CONVENTION:
         raise InvalidInputError(
             f"The {role} {info.name!r} speaks action convention {info.action_convention!r}; "
@@ -356,10 +404,14 @@ def _blame_policy() -> Iterator[None]:
     except (ShopfloorError, MemoryError):
         raise
     except TimeoutError as error:
-        raise _PolicyFailure("policy_timeout", f"the policy did not answer in time: {error}") from error
+        raise _PolicyFailure(
+            "policy_timeout", f"the policy did not answer in time: {error}"
+        ) from error
     except Exception as error:
         logger.debug("the policy raised", exc_info=True)
-        raise _PolicyFailure("policy_bad_reply", f"the policy raised {type(error).__name__}: {error}") from error
+        raise _PolicyFailure(
+            "policy_bad_reply", f"the policy raised {type(error).__name__}: {error}"
+        ) from error
 
 
 def _entries(observation: Observation, policy: Policy) -> dict[str, Any]:
@@ -377,7 +429,9 @@ def _entries(observation: Observation, policy: Policy) -> dict[str, Any]:
 def _checked(reply: Any, action_size: int) -> ActionChunk:  # noqa: ANN401  # whatever a policy answers
     """Return a policy's answer as a sound chunk: float32, clipped to [-1, 1]; anything else is the policy's failure."""
     if not isinstance(reply, ActionChunk):
-        raise _PolicyFailure("policy_bad_reply", f"the policy answered a {type(reply).__name__}, not an ActionChunk")
+        raise _PolicyFailure(
+            "policy_bad_reply", f"the policy answered a {type(reply).__name__}, not an ActionChunk"
+        )
     try:
         actions = np.asarray(reply.actions)
         numeric = actions.dtype.kind in "fiu"
@@ -385,13 +439,21 @@ def _checked(reply: Any, action_size: int) -> ActionChunk:  # noqa: ANN401  # wh
         numeric = False
     if not numeric or actions.ndim != 2 or actions.shape[0] < 1 or actions.shape[1] != action_size:
         shape = f"{actions.dtype} {actions.shape}" if numeric else "no array of numbers"
-        raise _PolicyFailure("policy_bad_reply", f"actions are {shape}; expected numbers (H >= 1, {action_size})")
+        raise _PolicyFailure(
+            "policy_bad_reply", f"actions are {shape}; expected numbers (H >= 1, {action_size})"
+        )
     if isinstance(reply.execute, bool) or not isinstance(reply.execute, int | np.integer):
-        raise _PolicyFailure("policy_bad_reply", f"execute is {reply.execute!r}; expected an integer")
+        raise _PolicyFailure(
+            "policy_bad_reply", f"execute is {reply.execute!r}; expected an integer"
+        )
     if not 1 <= reply.execute <= len(actions):
-        raise _PolicyFailure("policy_bad_reply", f"execute is {reply.execute}; expected 1 to {len(actions)}")
+        raise _PolicyFailure(
+            "policy_bad_reply", f"execute is {reply.execute}; expected 1 to {len(actions)}"
+        )
     if reply.control_hz != CONTROL_HZ:
-        raise _PolicyFailure("policy_bad_reply", f"the chunk is for {reply.control_hz} Hz; expected {CONTROL_HZ}")
+        raise _PolicyFailure(
+            "policy_bad_reply", f"the chunk is for {reply.control_hz} Hz; expected {CONTROL_HZ}"
+        )
     with np.errstate(over="ignore"):
         actions = actions.astype(np.float32)
     if not np.isfinite(actions).all():

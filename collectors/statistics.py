@@ -19,7 +19,9 @@ def wilson_interval(successes: int, trials: int, z: float = Z_95) -> tuple[float
         (low, high), each in [0, 1].
     """
     if not 0 <= successes <= trials:
-        raise ValueError(f"{successes} successes of {trials} trials; expected 0 <= successes <= trials.")
+        raise ValueError(
+            f"{successes} successes of {trials} trials; expected 0 <= successes <= trials."
+        )
     if trials == 0:
         return 0.0, 1.0
     rate = successes / trials

@@ -35,7 +35,9 @@ def check_function(function: str, allowed: Sequence[str] = ()) -> None:
         )
 
 
-def load_function(function: str, allowed: Sequence[str] = ()) -> Callable[[dict[str, Any]], dict[str, Any]]:
+def load_function(
+    function: str, allowed: Sequence[str] = ()
+) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """Import a job's function by its checked name."""
     check_function(function, allowed)
     module, _, name = function.partition(":")
@@ -85,7 +87,9 @@ def main(descriptor: int, parent: int, allowed: Sequence[str]) -> None:
         parent: process id of the driver.
         allowed: module prefixes, besides shopfloor's own, that jobs may come from.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the whole group; the driver decides
     os.set_inheritable(descriptor, False)
     _die_with_parent(parent)
     connection = Connection(descriptor)

@@ -33,7 +33,9 @@ class StepCache:
         arrays: name -> shape (steps of all episodes, ...), as recorded; names whose rows are pictures are left out.
     """
 
-    def __init__(self, files: Iterable[EpisodeFile], steps: npt.NDArray[np.int64], keys: Sequence[str]) -> None:
+    def __init__(
+        self, files: Iterable[EpisodeFile], steps: npt.NDArray[np.int64], keys: Sequence[str]
+    ) -> None:
         """Read the arrays of all episodes.
 
         Args:
@@ -78,6 +80,10 @@ class StepCache:
         Returns:
             Shape (B, rows, ...).
         """
-        inside = np.maximum(np.minimum(first[:, None] + np.arange(rows), self._last[episode][:, None]), 0)
-        gathered: npt.NDArray[Any] = self.arrays[key].take(self._starts[episode][:, None] + inside, axis=0)
+        inside = np.maximum(
+            np.minimum(first[:, None] + np.arange(rows), self._last[episode][:, None]), 0
+        )
+        gathered: npt.NDArray[Any] = self.arrays[key].take(
+            self._starts[episode][:, None] + inside, axis=0
+        )
         return gathered

@@ -36,12 +36,25 @@ from shopfloor.datasets.layout import (
     SHARDS,
     shard_file,
 )
-from shopfloor.datasets.manifest import Listing, by_file, data_files, list_dataset, numbered, publish_manifest
+from shopfloor.datasets.manifest import (
+    Listing,
+    by_file,
+    data_files,
+    list_dataset,
+    numbered,
+    publish_manifest,
+)
 from shopfloor.datasets.overlays import load_overlays, tombstoned
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.shards import ShardBuilder
 from shopfloor.datasets.staging import staged_folder
-from shopfloor.datasets.transfer import Digests, carry_overlays, refuse_damage, refuse_inside, require_same
+from shopfloor.datasets.transfer import (
+    Digests,
+    carry_overlays,
+    refuse_damage,
+    refuse_inside,
+    require_same,
+)
 
 SHARD_BYTES = 256 << 20
 _SHARD_NUMBER = re.compile(rb"shards/shard-(\d{1,12})\.h5")
@@ -129,7 +142,9 @@ def _in_place(root: Path, kind: str, shard_bytes: int, calls: SystemCalls) -> Co
     fresh = [record for record in loose if record.episode_id not in done]
     known, files = list(listing.known), 0
     if done:
-        known = _replaced(root, known, {record.file for record in loose if record.episode_id in done}, [], calls)
+        known = _replaced(
+            root, known, {record.file for record in loose if record.episode_id in done}, [], calls
+        )
     if fresh:
         make_folder(root / SHARDS, calls)
     for data, sources in _build(root, fresh, kind, shard_bytes):
@@ -141,7 +156,11 @@ def _in_place(root: Path, kind: str, shard_bytes: int, calls: SystemCalls) -> Co
 
 
 def _replaced(
-    root: Path, known: Sequence[EpisodeRecord], gone: set[str], made: Sequence[EpisodeRecord], calls: SystemCalls
+    root: Path,
+    known: Sequence[EpisodeRecord],
+    gone: set[str],
+    made: Sequence[EpisodeRecord],
+    calls: SystemCalls,
 ) -> list[EpisodeRecord]:
     """List episodes `made` in place of those in files that are to go, then remove the files; return what is listed."""
     listed = [*(record for record in known if record.file not in gone), *made]
@@ -152,7 +171,9 @@ def _replaced(
 
 def _done_before(root: Path, listing: Listing, loose: Sequence[EpisodeRecord]) -> set[str]:
     """Return the ids of loose episodes that a shard holds, too: a compaction, or a collector, was stopped there."""
-    held = {record.episode_id: record for record in listing.records if record.file.startswith(SHARDS)}
+    held = {
+        record.episode_id: record for record in listing.records if record.file.startswith(SHARDS)
+    }
     twice = [record for record in loose if record.episode_id in held]
     digests = Digests()
     one = dict(digests.pairs(root, twice))
@@ -183,7 +204,11 @@ def _build(
                         yield builder.finish(), sources
                         builder, sources = None, []
                     builder = builder or ShardBuilder(kind, container.attributes("data"))
-                    builder.add(container, record, episode_digest(EpisodeFile(container, record.group).episode()))
+                    builder.add(
+                        container,
+                        record,
+                        episode_digest(EpisodeFile(container, record.group).episode()),
+                    )
                     sources.append(record)
         if builder:
             yield builder.finish(), sources
@@ -193,7 +218,9 @@ def _build(
 
 
 def _publish_next(root: Path, data: bytes, calls: SystemCalls) -> str:
-    taken = [int(number) for name in data_files(root) for number in _SHARD_NUMBER.findall(name.encode())]
+    taken = [
+        int(number) for name in data_files(root) for number in _SHARD_NUMBER.findall(name.encode())
+    ]
     # Nor a name of a shard that was purged: readers and older manifests would take the new one for it.
     for _, manifest in numbered(root, MANIFESTS, MANIFEST_NAME):
         with contextlib.suppress(FileNotFoundError):
@@ -202,22 +229,30 @@ def _publish_next(root: Path, data: bytes, calls: SystemCalls) -> str:
         name = shard_file(number)
         if publish(root / name, data, calls):
             return name
-    raise InvalidInputError(f"{root} has a shard, or once had, of number {max(taken)}; no higher one can be made.")
+    raise InvalidInputError(
+        f"{root} has a shard, or once had, of number {max(taken)}; no higher one can be made."
+    )
 
 
-def _proven(root: Path, sources: Sequence[EpisodeRecord], target: Path, name: str) -> list[EpisodeRecord]:
+def _proven(
+    root: Path, sources: Sequence[EpisodeRecord], target: Path, name: str
+) -> list[EpisodeRecord]:
     """Read a new shard back, compare it with its sources, and return its records."""
     records = read_records(target, name)
     require_same(target / name, root, sources, target, records)
     return records
 
 
-def _anew(dataset: Dataset, out: Path, kind: str, shard_bytes: int, calls: SystemCalls) -> Compaction:
+def _anew(
+    dataset: Dataset, out: Path, kind: str, shard_bytes: int, calls: SystemCalls
+) -> Compaction:
     refuse_damage(dataset)
     refuse_inside(out, [dataset.path])
     root = dataset.path
     if not len(dataset):
-        raise InvalidInputError(f"{root} has no episodes to bundle; `data info` says what it holds.")
+        raise InvalidInputError(
+            f"{root} has no episodes to bundle; `data info` says what it holds."
+        )
     held = {record.episode_id: record for record in list_dataset(root).records}
     records = [held[record.episode_id] for record in dataset.records]
     made: list[EpisodeRecord] = []

@@ -30,9 +30,18 @@ from shopfloor.datasets.files import (
     hash_file,
     read_error,
 )
-from shopfloor.datasets.shard_index import INDEX, Descriptor, Entry, PlainArray, ShardIndex, index_line
+from shopfloor.datasets.shard_index import (
+    INDEX,
+    Descriptor,
+    Entry,
+    PlainArray,
+    ShardIndex,
+    index_line,
+)
 
-KEPT_OPEN = 256  # handles of a file that is walked through: those of a whole shard would take 500 MB
+KEPT_OPEN = (
+    256  # handles of a file that is walked through: those of a whole shard would take 500 MB
+)
 _FILTERS = {
     h5py.h5z.FILTER_DEFLATE: "gzip",
     h5py.h5z.FILTER_SHUFFLE: "shuffle",
@@ -40,7 +49,16 @@ _FILTERS = {
     hdf5plugin.Blosc.filter_id: "blosc",
 }
 # What h5py, and unpacking a chunk, raise on bytes that are not what they claim to be.
-_HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, struct.error, zlib.error)
+_HDF5_ERRORS = (
+    OSError,
+    RuntimeError,
+    KeyError,
+    ValueError,
+    TypeError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
 
 
 @contextlib.contextmanager
@@ -58,7 +76,9 @@ def hdf5_errors(path: Path) -> Iterator[None]:
         text = " ".join(str(error).split())
         if "memory allocation failed" in text or "unable to allocate" in text:
             raise read_error(path, OSError(errno.ENOMEM, "not enough memory")) from error
-        raise DamagedFileError(path, f"HDF5 cannot read it ({type(error).__name__}: {text[:200]})") from error
+        raise DamagedFileError(
+            path, f"HDF5 cannot read it ({type(error).__name__}: {text[:200]})"
+        ) from error
 
 
 class Array:
@@ -71,7 +91,12 @@ class Array:
     """
 
     def __init__(
-        self, file: h5py.h5f.FileID, name: str, handle: h5py.h5d.DatasetID, shape: tuple[int, ...], dtype: np.dtype[Any]
+        self,
+        file: h5py.h5f.FileID,
+        name: str,
+        handle: h5py.h5d.DatasetID,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
     ) -> None:
         """Keep a handle and what was found out about it.
 
@@ -135,7 +160,12 @@ class Container:
     """
 
     def __init__(
-        self, path: Path, file: h5py.h5f.FileID, *, checked: bool = False, data_bytes: int | None = None
+        self,
+        path: Path,
+        file: h5py.h5f.FileID,
+        *,
+        checked: bool = False,
+        data_bytes: int | None = None,
     ) -> None:
         """Walk through an open file, unless it was `checked` before. Use `Container.open` or `Container.of_bytes`.
 
@@ -221,7 +251,9 @@ class Container:
         else:
             entry = self._indexed(group)
             arrays = entry.arrays if entry else {}
-        return {path[len(below) :]: array for path, array in arrays.items() if path.startswith(below)}
+        return {
+            path[len(below) :]: array for path, array in arrays.items() if path.startswith(below)
+        }
 
     def groups(self) -> list[str]:
         """Return the names of the episodes in a file that was opened for the first time, in order of their numbers."""
@@ -230,7 +262,9 @@ class Container:
         names = list(self._groups)
         strange = [name for name in names if not layout.GROUP_NAME.fullmatch(name)]
         if strange:
-            raise DamagedFileError(self.path, f"it holds data/{strange[0]:.80}, which is no episode")
+            raise DamagedFileError(
+                self.path, f"it holds data/{strange[0]:.80}, which is no episode"
+            )
         return sorted(names, key=lambda name: int(name.removeprefix("demo_")))
 
     def _group(self, name: str) -> h5py.h5g.GroupID | None:
@@ -251,10 +285,19 @@ class Container:
         except KeyError:
             raise DamagedFileError(self.path, "it has no index, as a train shard must") from None
         offset = array.id.get_offset() if array.contiguous else None
-        if offset is None or array.dtype != np.uint8 or len(array.shape) != 1 or offset + array.shape[0] > data_bytes:
+        if (
+            offset is None
+            or array.dtype != np.uint8
+            or len(array.shape) != 1
+            or offset + array.shape[0] > data_bytes
+        ):
             raise self._refuse(INDEX, f"is no text of {array.shape} bytes at {offset}")
         self._descriptor.number = self._file.get_vfd_handle()
-        return ShardIndex(self._descriptor, PlainArray(self._descriptor, array.shape, array.dtype, offset), data_bytes)
+        return ShardIndex(
+            self._descriptor,
+            PlainArray(self._descriptor, array.shape, array.dtype, offset),
+            data_bytes,
+        )
 
     def _check_index(self) -> None:
         """Refuse a train shard whose index says anything else than its groups and arrays do."""
@@ -264,8 +307,13 @@ class Container:
         lines = []
         for group in self.groups():
             name = f"data/{group}"
-            arrays = {path: array for path, array in self.inside(name).items() if isinstance(array, Array)}
-            places = {path: (one.dtype, one.shape, one.id.get_offset() or 0) for path, one in arrays.items()}
+            arrays = {
+                path: array for path, array in self.inside(name).items() if isinstance(array, Array)
+            }
+            places = {
+                path: (one.dtype, one.shape, one.id.get_offset() or 0)
+                for path, one in arrays.items()
+            }
             lines.append(index_line(self._attributes[name], places))
         if text is None or text.read().tobytes() != b"".join(lines):
             raise DamagedFileError(self.path, "its index does not say what is in it")
@@ -273,7 +321,9 @@ class Container:
     # -- opening and closing -----------------------------------------------------------------------------------------
 
     @classmethod
-    def open(cls, path: Path, verified: Verified | None = None, *, whole: bool = False) -> tuple[Container, Verified]:
+    def open(
+        cls, path: Path, verified: Verified | None = None, *, whole: bool = False
+    ) -> tuple[Container, Verified]:
         """Open a file to read parts of it.
 
         Args:
@@ -334,7 +384,9 @@ class Container:
                 stored[group] += self._check_chunks(name, array, inflate)
         for group, size in claimed.items():
             if size > layout.MAX_UNPROVEN_BYTES and size > layout.MAX_EXPANSION * stored[group]:
-                raise self._refuse(group, f"claims {size} bytes but stores {stored[group]} (a decompression bomb)")
+                raise self._refuse(
+                    group, f"claims {size} bytes but stores {stored[group]} (a decompression bomb)"
+                )
 
     def _check_chunks(self, name: str, array: Array, inflate: bool) -> int:
         """Check one array's chunks; returns how many bytes are stored."""
@@ -345,15 +397,21 @@ class Container:
         filters = [creation.get_filter(number)[0] for number in range(creation.get_nfilters())]
         chunk = creation.get_chunk()
         size = math.prod(chunk) * handle.dtype.itemsize
-        expected = math.prod(-(-side // step) for side, step in zip(array.shape, chunk, strict=True))
+        expected = math.prod(
+            -(-side // step) for side, step in zip(array.shape, chunk, strict=True)
+        )
         stored: list[h5py.h5d.StoreInfo] = []
         handle.chunk_iter(stored.append)
         if len(stored) != expected or len({info.chunk_offset for info in stored}) != expected:
             raise self._refuse(name, f"has {len(stored)} chunks, expected {expected}")
         for info in stored:
-            packed = [number for place, number in enumerate(filters) if not info.filter_mask >> place & 1]
+            packed = [
+                number for place, number in enumerate(filters) if not info.filter_mask >> place & 1
+            ]
             if hdf5plugin.Blosc.filter_id in packed:
-                unpacked = struct.unpack("<I", handle.read_direct_chunk(info.chunk_offset)[1][4:8])[0]
+                unpacked = struct.unpack("<I", handle.read_direct_chunk(info.chunk_offset)[1][4:8])[
+                    0
+                ]
             elif h5py.h5z.FILTER_DEFLATE not in packed:
                 unpacked = info.size - 4 * (h5py.h5z.FILTER_FLETCHER32 in packed)
             elif inflate:
@@ -362,7 +420,9 @@ class Container:
             else:
                 continue
             if unpacked != size:
-                raise self._refuse(name, f"has a chunk at {info.chunk_offset} of {unpacked} bytes, expected {size}")
+                raise self._refuse(
+                    name, f"has a chunk at {info.chunk_offset} of {unpacked} bytes, expected {size}"
+                )
         return sum(info.size for info in stored)
 
     # -- the walk ----------------------------------------------------------------------------------------------------
@@ -382,7 +442,10 @@ class Container:
             child = f"{name}/{link.decode('utf-8')}" if name else link.decode("utf-8")
             kind = links.get_info(link).type
             if kind != h5py.h5l.TYPE_HARD:
-                words = {h5py.h5l.TYPE_SOFT: "a soft link", h5py.h5l.TYPE_EXTERNAL: "an external link"}
+                words = {
+                    h5py.h5l.TYPE_SOFT: "a soft link",
+                    h5py.h5l.TYPE_EXTERNAL: "an external link",
+                }
                 raise self._refuse(child, f"is {words.get(kind, 'a link of unknown kind')}")
             item = h5py.h5o.open(group, link)
             if isinstance(item, h5py.h5g.GroupID):
@@ -412,7 +475,9 @@ class Container:
     def _refuse_large_attributes(self, info: h5py.h5o.ObjInfo, name: str) -> None:
         if info.meta_size.attr.heap_size or info.meta_size.attr.index_size:
             # HDF5 would load all of them, of any size, to tell the first one's.
-            raise self._refuse(name, "keeps its attributes apart from its header, as large ones are")
+            raise self._refuse(
+                name, "keeps its attributes apart from its header, as large ones are"
+            )
 
     def _check_array(self, item: h5py.h5d.DatasetID, name: str) -> Array:
         creation = item.get_create_plist()
@@ -428,27 +493,38 @@ class Container:
                 raise self._refuse(name, "is not stored in chunks, so it has no checksum")
             self._check_filters(creation, name)
         kind = item.get_type()
-        if kind.get_class() not in (h5py.h5t.INTEGER, h5py.h5t.FLOAT) or kind.get_size() not in (1, 2, 4, 8):
+        if kind.get_class() not in (h5py.h5t.INTEGER, h5py.h5t.FLOAT) or kind.get_size() not in (
+            1,
+            2,
+            4,
+            8,
+        ):
             raise self._refuse(name, "holds neither integers nor floats")
         shape = tuple(item.shape)
         if not 1 <= len(shape) <= layout.MAX_RANK:
             raise self._refuse(name, f"has {len(shape)} axes, expected 1 to {layout.MAX_RANK}")
         if math.prod(shape) * kind.get_size() > layout.MAX_ARRAY_BYTES:
-            raise self._refuse(name, f"claims shape {shape}, more than {layout.MAX_ARRAY_BYTES} bytes")
+            raise self._refuse(
+                name, f"claims shape {shape}, more than {layout.MAX_ARRAY_BYTES} bytes"
+            )
         if contiguous:
             if item.get_storage_size() != math.prod(shape) * kind.get_size():
                 raise self._refuse(name, f"stores {item.get_storage_size()} bytes of shape {shape}")
             return Array(self._file, name, item, shape, np.dtype(kind.dtype).newbyteorder("="))
         chunk_bytes = math.prod(creation.get_chunk()) * kind.get_size()
         if chunk_bytes > layout.MAX_CHUNK_BYTES:
-            raise self._refuse(name, f"has chunks of {chunk_bytes} bytes, more than {layout.MAX_CHUNK_BYTES}")
+            raise self._refuse(
+                name, f"has chunks of {chunk_bytes} bytes, more than {layout.MAX_CHUNK_BYTES}"
+            )
         return Array(self._file, name, item, shape, np.dtype(kind.dtype).newbyteorder("="))
 
     def _check_filters(self, creation: h5py.h5p.PropDCID, name: str) -> None:
         filters = [creation.get_filter(number)[0] for number in range(creation.get_nfilters())]
         for number in filters:
             if number not in _FILTERS:
-                raise self._refuse(name, f"needs HDF5 filter {number}; allowed are {', '.join(_FILTERS.values())}")
+                raise self._refuse(
+                    name, f"needs HDF5 filter {number}; allowed are {', '.join(_FILTERS.values())}"
+                )
         if h5py.h5z.FILTER_FLETCHER32 not in filters:
             raise self._refuse(name, "has no checksum (fletcher32)")
 
@@ -478,7 +554,9 @@ class Container:
             out = np.empty((), kind.dtype)
             attribute.read(out, mtype=kind)
             return bytes(out.item()).decode("utf-8")
-        raise self._refuse(label, "is neither an integer nor fixed-length text (objects are never read)")
+        raise self._refuse(
+            label, "is neither an integer nor fixed-length text (objects are never read)"
+        )
 
 
 def _access() -> h5py.h5p.PropFAID:

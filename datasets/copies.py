@@ -92,7 +92,9 @@ def filter_episodes(
         DamagedFileError: an episode that is to be copied is damaged.
     """
     if (out is None) == (view is None):
-        raise InvalidInputError("Give either a folder for a copy (out) or a file for a view (view).")
+        raise InvalidInputError(
+            "Give either a folder for a copy (out) or a file for a view (view)."
+        )
     test = parse_where(where)
     dataset = Dataset(path, overlays=overlays)
     chosen = [record for record in dataset.records if test(record)]
@@ -184,18 +186,30 @@ def split(
 def _check_shares(shares: Mapping[str, float]) -> None:
     for part, share in shares.items():
         if not layout.OBSERVATION_KEY.fullmatch(part):
-            raise InvalidInputError(f"A part cannot be called {part!r}; expected letters, digits, '_', '.' or '-'.")
+            raise InvalidInputError(
+                f"A part cannot be called {part!r}; expected letters, digits, '_', '.' or '-'."
+            )
         if not 0 < share <= 1:
-            raise InvalidInputError(f"The share of part {part!r} is {share}; expected more than 0 and at most 1.")
+            raise InvalidInputError(
+                f"The share of part {part!r} is {share}; expected more than 0 and at most 1."
+            )
     if abs(sum(shares.values()) - 1) > 1e-6:
-        raise InvalidInputError(f"The shares {dict(shares)} add up to {sum(shares.values()):g}; expected 1.")
+        raise InvalidInputError(
+            f"The shares {dict(shares)} add up to {sum(shares.values()):g}; expected 1."
+        )
 
 
-def _belonging(dataset: Dataset, records: Sequence[EpisodeRecord], by: str) -> Iterator[tuple[Hashable, ...]]:
+def _belonging(
+    dataset: Dataset, records: Sequence[EpisodeRecord], by: str
+) -> Iterator[tuple[Hashable, ...]]:
     """Yield the keys of each episode; those with one in common stay together."""
     places = {record.episode_id: index for index, record in enumerate(dataset.records)}
     for record in records:
-        named = (record.variation,) if by == "variation" else (record.cell, record.variation, record.seed)
+        named = (
+            (record.variation,)
+            if by == "variation"
+            else (record.cell, record.variation, record.seed)
+        )
         yield named, initial_state(dataset.open_episode(places[record.episode_id]))
     dataset.close()
 

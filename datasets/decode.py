@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.core import ACTOR_EXPERT, CameraTrack, Episode, EpisodeSpec, InvalidInputError, UnknownNameError
+from shopfloor.core import (
+    ACTOR_EXPERT,
+    CameraTrack,
+    Episode,
+    EpisodeSpec,
+    InvalidInputError,
+    UnknownNameError,
+)
 from shopfloor.datasets import layout
 from shopfloor.datasets.container import Array, Container, attribute, hdf5_errors
 from shopfloor.datasets.digest import episode_digest
@@ -87,17 +94,27 @@ class EpisodeRecord:
         for name, kind in _RECORD_FIELDS:
             values[name] = value = data.get(name)
             if type(value) is not kind:
-                raise ValueError(f"an episode's {name!r} is {value!r:.60}, expected {kind.__name__}")
+                raise ValueError(
+                    f"an episode's {name!r} is {value!r:.60}, expected {kind.__name__}"
+                )
         record = cls(**values)
-        if not layout.DATA_FILE.fullmatch(record.file) or not layout.GROUP_NAME.fullmatch(record.group):
-            raise ValueError(f"an episode's file is {record.file!r:.80} with group {record.group!r:.40}")
+        if not layout.DATA_FILE.fullmatch(record.file) or not layout.GROUP_NAME.fullmatch(
+            record.group
+        ):
+            raise ValueError(
+                f"an episode's file is {record.file!r:.80} with group {record.group!r:.40}"
+            )
         if not 0 <= record.steps <= layout.MAX_STEPS or record.bytes < 0:
-            raise ValueError(f"the episode in {record.file} has {record.steps} steps and {record.bytes} bytes")
+            raise ValueError(
+                f"the episode in {record.file} has {record.steps} steps and {record.bytes} bytes"
+            )
         return record
 
 
 _KINDS: Mapping[str, type] = {"str": str, "int": int, "bool": bool}
-_RECORD_FIELDS = [(one.name, _KINDS[str(one.type)]) for one in fields(EpisodeRecord) if one.name != "weight"]
+_RECORD_FIELDS = [
+    (one.name, _KINDS[str(one.type)]) for one in fields(EpisodeRecord) if one.name != "weight"
+]
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -114,7 +131,9 @@ class StepArray:
         dtype: its dtype, as in `Episode`.
     """
 
-    def __init__(self, container: Container, name: str, body: Array | PlainArray, final: str | None) -> None:
+    def __init__(
+        self, container: Container, name: str, body: Array | PlainArray, final: str | None
+    ) -> None:
         """Join the array's two parts; the last row's, at a path in the file, is looked up when that row is read."""
         self._container, self._body, self._final = container, body, final
         self._steps = body.shape[0]
@@ -156,7 +175,9 @@ class EpisodeFile:
         steps: executed actions T.
     """
 
-    def __init__(self, container: Container, group: str = "demo_0", steps: int | None = None) -> None:
+    def __init__(
+        self, container: Container, group: str = "demo_0", steps: int | None = None
+    ) -> None:
         """Check the format version and that the group's arrays fit together; not if `steps` is known from before."""
         self.path = container.path
         self._container = container
@@ -168,7 +189,8 @@ class EpisodeFile:
         root = container.attributes("")
         if root.get("format") != layout.FORMAT_NAME:
             raise DamagedFileError(
-                self.path, f"it is HDF5, but not an episode of ours (no format {layout.FORMAT_NAME!r})"
+                self.path,
+                f"it is HDF5, but not an episode of ours (no format {layout.FORMAT_NAME!r})",
             )
         version = attribute(root, "format_version", int, self.path)
         if version != layout.FORMAT_VERSION:
@@ -179,7 +201,9 @@ class EpisodeFile:
         self.steps = attribute(self._facts, "num_samples", int, self.path)
         for name in (*self.observation_keys, *self.camera_names):
             if not layout.OBSERVATION_KEY.fullmatch(name):
-                raise UnsafeFileError(self.path, f"an observation or camera has the name {name!r:.90}")
+                raise UnsafeFileError(
+                    self.path, f"an observation or camera has the name {name!r:.90}"
+                )
         self._check_shapes()
 
     @functools.cached_property
@@ -212,19 +236,33 @@ class EpisodeFile:
         for key in self.observation_keys:
             expected |= {f"obs/{key}": (T, None, None), f"final/obs/{key}": (1, None, None)}
         for name in self.camera_names:
-            expected |= {f"cameras/{name}/extrinsics": (T + 1, 3, f8), f"cameras/{name}/intrinsics": (3, 2, f8)}
+            expected |= {
+                f"cameras/{name}/extrinsics": (T + 1, 3, f8),
+                f"cameras/{name}/intrinsics": (3, 2, f8),
+            }
         arrays = {path: self._find(path) for path in expected}
         for path, (rows, axes, dtype) in expected.items():
             array = arrays[path]
-            if array.shape[0] != rows or axes not in (None, len(array.shape)) or dtype not in (None, array.dtype):
+            if (
+                array.shape[0] != rows
+                or axes not in (None, len(array.shape))
+                or dtype not in (None, array.dtype)
+            ):
                 found = f"shape {array.shape} and dtype {array.dtype}"
                 wanted = f"{rows} rows" + (f" of {dtype}" if dtype else "")
-                raise DamagedFileError(self.path, f"{self._prefix}{path} has {found}, expected {wanted}")
+                raise DamagedFileError(
+                    self.path, f"{self._prefix}{path} has {found}, expected {wanted}"
+                )
         pairs = [("states", layout.FINAL_STATES), ("actions", "labels/actions")]
-        for first, second in [*pairs, *((f"obs/{key}", f"final/obs/{key}") for key in self.observation_keys)]:
+        for first, second in [
+            *pairs,
+            *((f"obs/{key}", f"final/obs/{key}") for key in self.observation_keys),
+        ]:
             one, other = arrays[first], arrays[second]
             if one.shape[1:] != other.shape[1:] or one.dtype != other.dtype:
-                raise DamagedFileError(self.path, f"{self._prefix}{first} and {second} have rows of different kinds")
+                raise DamagedFileError(
+                    self.path, f"{self._prefix}{first} and {second} have rows of different kinds"
+                )
 
     @property
     def _facts(self) -> Mapping[str, int | str]:
@@ -240,14 +278,22 @@ class EpisodeFile:
         try:
             return parse_json(self.fact(name))
         except ValueError as error:
-            raise DamagedFileError(self.path, f"its attribute {name!r} is not valid JSON ({error})") from None
+            raise DamagedFileError(
+                self.path, f"its attribute {name!r} is not valid JSON ({error})"
+            ) from None
 
     @property
     def spec(self) -> EpisodeSpec:
         """What was run."""
         try:
             return EpisodeSpec.from_json(self.json_fact("spec"))
-        except (InvalidInputError, UnknownNameError, TypeError, ValueError, AttributeError) as error:
+        except (
+            InvalidInputError,
+            UnknownNameError,
+            TypeError,
+            ValueError,
+            AttributeError,
+        ) as error:
             raise DamagedFileError(self.path, f"its spec cannot be used ({error})") from None
 
     @property
@@ -279,7 +325,9 @@ class EpisodeFile:
         array = self.array(name)
         stop = array.rows if stop is None else stop
         if not 0 <= start <= stop <= array.rows:
-            raise InvalidInputError(f"Rows {start} to {stop} of {name!r} in {self.path}: it has {array.rows}.")
+            raise InvalidInputError(
+                f"Rows {start} to {stop} of {name!r} in {self.path}: it has {array.rows}."
+            )
         with hdf5_errors(self.path):
             out = np.empty((stop - start, *array.row_shape), array.dtype)
         array.read_into(out, start)
@@ -287,7 +335,10 @@ class EpisodeFile:
 
     def has(self, name: str) -> bool:
         """Whether the episode holds an array of this name."""
-        return self._container.find(self._prefix + layout.STEP_ARRAYS.get(name, f"obs/{name}")) is not None
+        return (
+            self._container.find(self._prefix + layout.STEP_ARRAYS.get(name, f"obs/{name}"))
+            is not None
+        )
 
     def episode(self) -> Episode:
         """Read everything."""
@@ -296,7 +347,9 @@ class EpisodeFile:
             stages = tuple((int(step), str(stage)) for step, stage in stages)
             names = tuple(str(name) for name in names)
         except (TypeError, ValueError) as error:
-            raise DamagedFileError(self.path, f"its object_names or stages cannot be used ({error})") from None
+            raise DamagedFileError(
+                self.path, f"its object_names or stages cannot be used ({error})"
+            ) from None
         return Episode(
             spec=self.spec,
             instruction=self.fact("instruction"),
@@ -322,12 +375,19 @@ class EpisodeFile:
         episode = self.episode()
         if self._facts.get("digest") not in (None, episode_digest(episode)):
             name = self._prefix[:-1]
-            raise DamagedFileError(self.path, f"{name} is not the episode that was put in (another digest)")
+            raise DamagedFileError(
+                self.path, f"{name} is not the episode that was put in (another digest)"
+            )
         return episode
 
     def _track(self, name: str) -> CameraTrack:
         with hdf5_errors(self.path):
-            return CameraTrack(*(self._find(f"cameras/{name}/{what}").read() for what in ("intrinsics", "extrinsics")))
+            return CameraTrack(
+                *(
+                    self._find(f"cameras/{name}/{what}").read()
+                    for what in ("intrinsics", "extrinsics")
+                )
+            )
 
     def _find(self, path: str) -> Array | PlainArray:
         array = self._container.find(self._prefix + path)
@@ -340,7 +400,9 @@ class EpisodeFile:
         spec = self.spec
         name = layout.EPISODE_NAME.fullmatch(Path(file).name)
         if spec.episode_id != self.fact("episode_id") or (name and name[2] != spec.episode_id[:16]):
-            raise DamagedFileError(self.path, "its name, its episode_id and its spec do not belong together")
+            raise DamagedFileError(
+                self.path, "its name, its episode_id and its spec do not belong together"
+            )
         return EpisodeRecord(
             file=file,
             group=group,
@@ -365,8 +427,12 @@ class EpisodeFile:
 
     def _facts_index(self) -> int:
         index = int(attribute(self._facts, "index", int, self.path))
-        if not 0 <= index < layout.MAX_INDEX:  # it becomes part of a file's name when the episode leaves the shard
-            raise DamagedFileError(self.path, f"{self._prefix[:-1]} has the index {index}, expected 0 or more")
+        if (
+            not 0 <= index < layout.MAX_INDEX
+        ):  # it becomes part of a file's name when the episode leaves the shard
+            raise DamagedFileError(
+                self.path, f"{self._prefix[:-1]} has the index {index}, expected 0 or more"
+            )
         return index
 
 

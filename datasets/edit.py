@@ -66,7 +66,9 @@ def delete(
     return _say(path, [{"op": "tombstone", "episode_id": one, **extra} for one in chosen], calls)
 
 
-def restore(path: Path | str, where: str | None = None, ids: Iterable[str] = (), calls: SystemCalls = POSIX) -> Edit:
+def restore(
+    path: Path | str, where: str | None = None, ids: Iterable[str] = (), calls: SystemCalls = POSIX
+) -> Edit:
     """Take back a `delete`: episodes that are left out count again, as long as they are not purged.
 
     Args:
@@ -126,18 +128,26 @@ def relabel(
         As `delete`; UnknownNameError for an unknown outcome or reason.
     """
     _check_labels(instruction, outcome, reason)
-    wanted = {"instruction": instruction, "outcome": outcome, "reason": "" if outcome == "success" else reason}
+    wanted = {
+        "instruction": instruction,
+        "outcome": outcome,
+        "reason": "" if outcome == "success" else reason,
+    }
     operations = []
     for one, record in _choose(path, where, ids).items():
         if record is None:
-            raise InvalidInputError(f"Episode {one} of {path} is damaged or missing, so it cannot be relabelled.")
+            raise InvalidInputError(
+                f"Episode {one} of {path} is damaged or missing, so it cannot be relabelled."
+            )
         if reason and outcome is None and record.outcome != "failure":
             raise InvalidInputError(
                 f"Episode {one} of {path} succeeded, so it has no reason; give the outcome failure with it, or select "
                 "failures only."
             )
         values: dict[str, str | None] = {
-            name: value for name, value in wanted.items() if value not in (None, getattr(record, name))
+            name: value
+            for name, value in wanted.items()
+            if value not in (None, getattr(record, name))
         }
         if "reason" in values or "outcome" in values:
             values |= {"outcome": outcome or "failure", "reason": wanted["reason"]}
@@ -148,13 +158,17 @@ def relabel(
 
 def _check_labels(instruction: str | None, outcome: str | None, reason: str | None) -> None:
     if instruction is None and outcome is None and reason is None:
-        raise InvalidInputError("There is nothing to relabel; give an instruction, an outcome or a reason.")
+        raise InvalidInputError(
+            "There is nothing to relabel; give an instruction, an outcome or a reason."
+        )
     if outcome not in (None, "success", "failure"):
         raise UnknownNameError("outcome", str(outcome), ("success", "failure"))
     if outcome == "success" and reason:
         raise InvalidInputError(f"A success has no reason, and {reason!r} was given; leave it out.")
     if outcome == "failure" and not reason:
-        raise InvalidInputError(f"The outcome failure needs a reason, one of {', '.join(FAILURE_REASONS)}.")
+        raise InvalidInputError(
+            f"The outcome failure needs a reason, one of {', '.join(FAILURE_REASONS)}."
+        )
     if outcome != "success" and reason is not None and reason not in FAILURE_REASONS:
         raise UnknownNameError("reason", reason, FAILURE_REASONS)
 
@@ -165,14 +179,18 @@ def _say(path: Path | str, operations: list[dict[str, Any]], calls: SystemCalls)
     return Edit(len(operations), append_overlay(path, operations, calls))
 
 
-def _choose(path: Path | str, where: str | None, ids: Iterable[str]) -> Mapping[str, EpisodeRecord | None]:
+def _choose(
+    path: Path | str, where: str | None, ids: Iterable[str]
+) -> Mapping[str, EpisodeRecord | None]:
     """Return the chosen episodes that are not left out yet; None is the record of one that cannot be read."""
     test, ids = _choice(where, ids)
     root = Path(path)
     dataset = Dataset(root)
     require_writable(root)
     records = {record.episode_id: record for record in dataset.records}
-    chosen: dict[str, EpisodeRecord | None] = {one: record for one, record in records.items() if test(record)}
+    chosen: dict[str, EpisodeRecord | None] = {
+        one: record for one, record in records.items() if test(record)
+    }
     if ids:
         left_out = tombstoned(load_overlays(root))
         listed = {record.episode_id for record in ruling_manifest(root)[0].records}
@@ -188,5 +206,7 @@ def _choice(where: str | None, ids: Iterable[str]) -> tuple[Where, list[str]]:
     """Return what chooses episodes: a test of records, which no record passes without an expression, and ids."""
     ids = [ids] if isinstance(ids, str) else list(ids)
     if where is None and not ids:
-        raise InvalidInputError("Nothing says which episodes; give an expression (where) or episode ids.")
+        raise InvalidInputError(
+            "Nothing says which episodes; give an expression (where) or episode ids."
+        )
     return (parse_where(where) if where is not None else lambda record: False), ids

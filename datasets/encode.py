@@ -83,7 +83,11 @@ def encode_episode(
         raise UnknownNameError("codec", codec, CODECS)
     check_episode(episode)
     size = sum(array.nbytes for array in _arrays(episode).values())
-    env_args = env_args or {"env_name": episode.spec.cell, "type": 2, "env_kwargs": dict(episode.spec.cell_options)}
+    env_args = env_args or {
+        "env_name": episode.spec.cell,
+        "type": 2,
+        "env_kwargs": dict(episode.spec.cell_options),
+    }
     about: dict[str, str | int] = {
         "total": episode.steps,
         "env_args": canonical_json(env_args),
@@ -119,7 +123,9 @@ def create_image() -> h5py.h5f.FileID:
     return h5py.h5f.create(b"image-%d" % next(_IMAGES), h5py.h5f.ACC_TRUNC, fapl=access)
 
 
-def _image(episode: Episode, codec: str, about: Mapping[str, str | int], provenance: Provenance) -> bytes:
+def _image(
+    episode: Episode, codec: str, about: Mapping[str, str | int], provenance: Provenance
+) -> bytes:
     """Return the HDF5 file of an episode."""
     file = create_image()
     try:
@@ -158,24 +164,38 @@ def check_episode(episode: Episode) -> None:
     for name, array in episode.observations.items():
         _check_key("observation", name)
         dtype = array.dtype.newbyteorder("<")
-        if dtype not in _STORED_DTYPES or array.ndim < 1 or len(array) != T + 1 or array.ndim > layout.MAX_RANK:
+        if (
+            dtype not in _STORED_DTYPES
+            or array.ndim < 1
+            or len(array) != T + 1
+            or array.ndim > layout.MAX_RANK
+        ):
             raise InvalidInputError(
                 f"Observation {name!r} has shape {array.shape} and dtype {array.dtype}; expected {T + 1} rows "
                 "(T + 1) of integers or floats."
             )
     if episode.outcome not in ("success", "failure"):
-        raise InvalidInputError(f"Outcome is {episode.outcome!r}; only 'success' and 'failure' give an episode.")
+        raise InvalidInputError(
+            f"Outcome is {episode.outcome!r}; only 'success' and 'failure' give an episode."
+        )
 
 
 def _check_actions(episode: Episode) -> tuple[int, int]:
     actions = episode.actions
     _check_array("actions", actions, (None, None), np.float32)
     if len(actions) > layout.MAX_STEPS:
-        raise InvalidInputError(f"The episode has {len(actions)} steps; the limit is {layout.MAX_STEPS}.")
+        raise InvalidInputError(
+            f"The episode has {len(actions)} steps; the limit is {layout.MAX_STEPS}."
+        )
     return actions.shape[0], actions.shape[1]
 
 
-def _check_array(name: str, array: npt.NDArray[Any], shape: tuple[int | None, ...], dtype: Any) -> None:  # noqa: ANN401
+def _check_array(
+    name: str,
+    array: npt.NDArray[Any],
+    shape: tuple[int | None, ...],
+    dtype: Any,  # noqa: ANN401  # whatever numpy takes for one
+) -> None:
     fits = array.ndim == len(shape) and all(
         want in (None, have) for want, have in zip(shape, array.shape, strict=False)
     )
@@ -201,7 +221,11 @@ def _check_key(kind: str, name: str) -> None:
 
 
 def _write_tree(
-    file: h5py.h5f.FileID, episode: Episode, codec: str, about: Mapping[str, str | int], provenance: Provenance
+    file: h5py.h5f.FileID,
+    episode: Episode,
+    codec: str,
+    about: Mapping[str, str | int],
+    provenance: Provenance,
 ) -> None:
     write_attributes(file, {"format": layout.FORMAT_NAME, "format_version": layout.FORMAT_VERSION})
     data = h5py.h5g.create(file, b"data")

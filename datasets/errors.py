@@ -46,4 +46,8 @@ class UnsafeFileError(DamagedFileError):
 
     def __init__(self, file: object, problem: str, advice: str = "") -> None:
         """Name the `file` and the feature that is refused."""
-        super().__init__(file, problem, advice or "No committed episode has this; do not trust where the file is from.")
+        super().__init__(
+            file,
+            problem,
+            advice or "No committed episode has this; do not trust where the file is from.",
+        )

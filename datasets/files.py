@@ -54,7 +54,9 @@ def check_trailer(path: Path, data: bytes) -> None:
 
 def _require_trailer(path: Path, trailer: bytes) -> None:
     if len(trailer) < TRAILER_BYTES or trailer[:8] != TRAILER_MAGIC:
-        raise DamagedFileError(path, "it has no trailer (SFSHA256): it was cut short, changed, or never committed")
+        raise DamagedFileError(
+            path, "it has no trailer (SFSHA256): it was cut short, changed, or never committed"
+        )
 
 
 def _compare(path: Path, trailer: bytes, digest: bytes) -> None:
@@ -101,7 +103,9 @@ def require_usable(folder: Path) -> None:
         raise read_error(folder, error) from error
     except (OSError, ValueError) as error:  # too long, a loop of links, NUL
         reason = error.strerror if isinstance(error, OSError) else error
-        raise InvalidInputError(f"{str(folder)!r:.300} cannot be used as a folder: {reason}. Choose another.") from None
+        raise InvalidInputError(
+            f"{str(folder)!r:.300} cannot be used as a folder: {reason}. Choose another."
+        ) from None
 
 
 @contextlib.contextmanager
@@ -134,7 +138,9 @@ def open_regular(path: Path, limit: int = MAX_FILE_BYTES) -> Iterator[int]:
         if not stat.S_ISREG(info.st_mode):
             raise UnsafeFileError(path, "it is not a regular file")
         if info.st_size > limit:
-            raise UnsafeFileError(path, f"it has {info.st_size} bytes, more than the limit of {limit}")
+            raise UnsafeFileError(
+                path, f"it has {info.st_size} bytes, more than the limit of {limit}"
+            )
         yield fd
     finally:
         os.close(fd)
@@ -172,7 +178,9 @@ def hash_file(path: Path, limit: int = MAX_FILE_BYTES) -> tuple[str, FileState]:
         left = max(state.bytes - TRAILER_BYTES, 0)
         hasher = hashlib.sha256()
         try:
-            _require_trailer(path, os.pread(fd, TRAILER_BYTES, left))  # before gigabytes are read for nothing
+            _require_trailer(
+                path, os.pread(fd, TRAILER_BYTES, left)
+            )  # before gigabytes are read for nothing
             while left:
                 part = os.read(fd, min(left, _BLOCK))
                 if not part:
@@ -207,7 +215,12 @@ def read_error(path: Path, error: OSError) -> DamagedFileError | DiskError:
 
 def _renameat2_noreplace(source: Path, target: Path) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE) != 0:
+    if (
+        libc.renameat2(
+            _AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE
+        )
+        != 0
+    ):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), str(target))
 
@@ -272,7 +285,9 @@ def require_writable(folder: Path) -> None:
 def temporary_name(path: Path) -> Path:
     """Return a new name beside `path` that `sweep_temporaries` knows, whatever the length of the final name."""
     start = path.name.encode("utf-8", "surrogateescape")[:_NAME_BYTES].decode("utf-8", "ignore")
-    return path.with_name(f".{start}.{_machine()}-{os.getpid()}-{os.urandom(6).hex()}{TEMPORARY_SUFFIX}")
+    return path.with_name(
+        f".{start}.{_machine()}-{os.getpid()}-{os.urandom(6).hex()}{TEMPORARY_SUFFIX}"
+    )
 
 
 def disk_error(path: Path, error: OSError) -> DiskError:
@@ -285,7 +300,9 @@ def disk_error(path: Path, error: OSError) -> DiskError:
         errno.EPERM: "You may not write there, or the file system knows no hard links: choose another output folder.",
     }.get(error.errno or 0, "Check the disk, then run the same command again.")
     reason = error.strerror or str(error)
-    return DiskError(f"Writing {path} failed: {reason}. Everything reported as saved is whole. {advice}")
+    return DiskError(
+        f"Writing {path} failed: {reason}. Everything reported as saved is whole. {advice}"
+    )
 
 
 @functools.cache
@@ -293,7 +310,9 @@ def _machine() -> str:
     """Return a tag of this boot of this machine and this process namespace; within one, process numbers are unique."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
-        return hashlib.sha256(f"{boot}{Path('/proc/self/ns/pid').stat().st_ino}".encode()).hexdigest()[:8]
+        return hashlib.sha256(
+            f"{boot}{Path('/proc/self/ns/pid').stat().st_ino}".encode()
+        ).hexdigest()[:8]
     except OSError:
         return "elsewhere"
 
@@ -304,7 +323,9 @@ def sweep_temporaries(folder: Path, calls: SystemCalls = POSIX) -> None:
     This machine's clock decides nothing about its own processes: it may have jumped since they began.
     """
     try:
-        names = [(entry.path, _TEMPORARY_NAME.fullmatch(entry.name)) for entry in os.scandir(folder)]
+        names = [
+            (entry.path, _TEMPORARY_NAME.fullmatch(entry.name)) for entry in os.scandir(folder)
+        ]
     except OSError:  # no such folder, or not ours to list: then there is nothing of ours to sweep
         return
     for path, match in names:
@@ -326,7 +347,9 @@ def _abandoned(path: Path, machine: str, process: str) -> bool:
 
 
 def _write_temporary(temporary: Path, data: bytes, calls: SystemCalls) -> None:
-    fd = calls.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    fd = calls.open(
+        temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
+    )
     try:
         view = memoryview(data)
         while view:
@@ -365,7 +388,10 @@ def _sync_folder(folder: Path, calls: SystemCalls) -> None:
     try:
         calls.fsync(fd)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that cannot sync folders
+        if error.errno not in (
+            errno.EINVAL,
+            errno.ENOTSUP,
+        ):  # a file system that cannot sync folders
             raise
     finally:
         calls.close(fd)

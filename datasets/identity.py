@@ -12,7 +12,14 @@ from shopfloor.core import ACTION_CONVENTION, CONTROL_HZ, InvalidInputError
 from shopfloor.datasets import layout
 from shopfloor.datasets.encode import Provenance
 from shopfloor.datasets.errors import DamagedFileError, FormatVersionError, NotADatasetError
-from shopfloor.datasets.files import POSIX, TEMPORARY_SUFFIX, SystemCalls, make_folder, publish, require_usable
+from shopfloor.datasets.files import (
+    POSIX,
+    TEMPORARY_SUFFIX,
+    SystemCalls,
+    make_folder,
+    publish,
+    require_usable,
+)
 from shopfloor.datasets.jsonfile import json_digest, load_json
 
 MAX_IDENTITY_BYTES = 1 << 24
@@ -39,7 +46,9 @@ class Identity:
 def identity_json(description: Mapping[str, Any], provenance: Provenance) -> dict[str, Any]:
     """Return the document that describes a dataset of one cell."""
     if not isinstance(description.get("cell"), str):
-        raise InvalidInputError('A dataset\'s description needs the key "cell" with the full cell id.')
+        raise InvalidInputError(
+            'A dataset\'s description needs the key "cell" with the full cell id.'
+        )
     features = description.get("features", {})
     document = {
         "kind": layout.DATASET_KIND,
@@ -56,12 +65,18 @@ def identity_json(description: Mapping[str, Any], provenance: Provenance) -> dic
     try:
         plain: dict[str, Any] = json.loads(json.dumps(document, allow_nan=False))
     except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"A dataset's description must be plain JSON data: {error}.") from None
+        raise InvalidInputError(
+            f"A dataset's description must be plain JSON data: {error}."
+        ) from None
     return plain
 
 
 def _is_camera(feature: object) -> bool:
-    return isinstance(feature, dict) and feature.get("dtype") == "uint8" and len(feature.get("shape", ())) == 3
+    return (
+        isinstance(feature, dict)
+        and feature.get("dtype") == "uint8"
+        and len(feature.get("shape", ())) == 3
+    )
 
 
 def load_identity(root: Path) -> Identity:
@@ -78,7 +93,9 @@ def load_identity(root: Path) -> Identity:
     except InvalidInputError as error:
         raise NotADatasetError(str(error)) from None
     if not root.is_dir():
-        raise NotADatasetError(f"{root} is not a folder; expected a dataset (a folder with {layout.DATASET_FILE}).")
+        raise NotADatasetError(
+            f"{root} is not a folder; expected a dataset (a folder with {layout.DATASET_FILE})."
+        )
     try:
         raw = load_json(path, MAX_IDENTITY_BYTES)
     except FileNotFoundError:
@@ -87,7 +104,9 @@ def load_identity(root: Path) -> Identity:
             "Name the folder that `shopfloor collect --out` wrote."
         ) from None
     if raw.get("kind") != layout.DATASET_KIND:
-        raise NotADatasetError(f"{path} does not describe a dataset (its kind is {raw.get('kind')!r}).")
+        raise NotADatasetError(
+            f"{path} does not describe a dataset (its kind is {raw.get('kind')!r})."
+        )
     version = raw.get("format_version")
     if version != layout.FORMAT_VERSION:
         raise FormatVersionError(
@@ -98,7 +117,9 @@ def load_identity(root: Path) -> Identity:
     if problem:
         raise DamagedFileError(path, problem, _ADVICE)
     # Files of the first releases have none.
-    if DIGEST in raw and raw[DIGEST] != json_digest({key: value for key, value in raw.items() if key != DIGEST}):
+    if DIGEST in raw and raw[DIGEST] != json_digest(
+        {key: value for key, value in raw.items() if key != DIGEST}
+    ):
         raise DamagedFileError(path, f"its content does not match its {DIGEST}", _ADVICE)
     provenance = Provenance(**{name: raw[name] for name in layout.PROVENANCE})
     return Identity(next(iter(raw["descriptions"].values())), provenance, raw)
@@ -108,13 +129,18 @@ def _problem(raw: Mapping[str, Any]) -> str:
     """Return what of a description cannot be used, "" for nothing."""
     lists = {name: raw.get(name) for name in ("cells", "cameras")}
     tables = {name: raw.get(name) for name in ("features", "descriptions")}
-    if not (all(isinstance(raw.get(name), str) for name in layout.PROVENANCE) and raw.get("descriptions")):
+    if not (
+        all(isinstance(raw.get(name), str) for name in layout.PROVENANCE)
+        and raw.get("descriptions")
+    ):
         return "it lacks descriptions, site, owner, residency, licence or purposes"
     for name, value in lists.items():
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             return f"its {name} are not a list of names"
     for name, value in tables.items():
-        if not isinstance(value, dict) or not all(isinstance(item, dict) for item in value.values()):
+        if not isinstance(value, dict) or not all(
+            isinstance(item, dict) for item in value.values()
+        ):
             return f"its {name} are not a table of objects"
     hz = raw.get("control_hz")
     if isinstance(hz, bool) or not isinstance(hz, int | float) or not 0 < hz <= MAX_HZ:
@@ -125,7 +151,10 @@ def _problem(raw: Mapping[str, Any]) -> str:
 
 
 def publish_identity(
-    root: Path, description: Mapping[str, Any], provenance: Provenance | None, calls: SystemCalls = POSIX
+    root: Path,
+    description: Mapping[str, Any],
+    provenance: Provenance | None,
+    calls: SystemCalls = POSIX,
 ) -> Identity:
     """Make `root` a dataset of this cell, or check that it is one; without `provenance` an existing one keeps its own.
 
@@ -140,7 +169,11 @@ def publish_identity(
     if not path.exists():
         _refuse_foreign(root)
         make_folder(root, calls)
-        publish(path, (json.dumps(wanted | {DIGEST: json_digest(wanted)}, indent=1) + "\n").encode(), calls)
+        publish(
+            path,
+            (json.dumps(wanted | {DIGEST: json_digest(wanted)}, indent=1) + "\n").encode(),
+            calls,
+        )
     found = load_identity(root)
     if provenance is None:
         wanted |= asdict(found.provenance)
@@ -150,7 +183,9 @@ def publish_identity(
         key, here, there = differing[0], wanted.get(differing[0]), found.raw.get(differing[0])
         plain = isinstance(here, str | int | list) and isinstance(there, str | int | list)
         what = (
-            f"{key} is {there!r:.200}; this run would write {here!r:.200}" if plain else f"{key} differ from this run's"
+            f"{key} is {there!r:.200}; this run would write {here!r:.200}"
+            if plain
+            else f"{key} differ from this run's"
         )
         raise InvalidInputError(
             f"{root} holds a dataset whose {what}. Choose another output folder, or the options it was made with."
@@ -161,17 +196,25 @@ def publish_identity(
 
 def _refuse_foreign(root: Path) -> None:
     if root.is_symlink() and not root.exists():
-        raise NotADatasetError(f"{root} is a link to nothing; expected a folder, or a name that is free.")
+        raise NotADatasetError(
+            f"{root} is a link to nothing; expected a folder, or a name that is free."
+        )
     if not root.exists():
         return
     if not root.is_dir():
         raise NotADatasetError(f"{root} is a file; expected a folder, or a name that is free.")
     known = {*layout.FOLDERS, *layout.RUN_FILES}
     strangers = sorted(
-        entry.name for entry in root.iterdir() if entry.name not in known and not entry.name.endswith(TEMPORARY_SUFFIX)
+        entry.name
+        for entry in root.iterdir()
+        if entry.name not in known and not entry.name.endswith(TEMPORARY_SUFFIX)
     )
     strange = strangers or any((root / layout.EPISODES).glob("*.h5"))
     # Another worker may have made it a dataset since the caller looked.
     if strange and not (root / layout.DATASET_FILE).exists():
-        what = f"it holds {strangers[0]!r}" if strangers else "it holds episodes without dataset.json"
-        raise NotADatasetError(f"{root} is not a dataset and not empty ({what}). Choose another output folder.")
+        what = (
+            f"it holds {strangers[0]!r}" if strangers else "it holds episodes without dataset.json"
+        )
+        raise NotADatasetError(
+            f"{root} is not a dataset and not empty ({what}). Choose another output folder."
+        )

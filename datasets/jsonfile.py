@@ -13,7 +13,9 @@ from shopfloor.datasets.files import read_bytes
 
 MAX_JSON_BYTES = 1 << 30
 _TOO_DEEP = "its values are nested too deep"
-_ADVICE = "Restore it from a copy, or delete it if it is a manifest (the next run writes a new one)."
+_ADVICE = (
+    "Restore it from a copy, or delete it if it is a manifest (the next run writes a new one)."
+)
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -50,7 +52,9 @@ def parse_json(text: bytes | str) -> Any:  # noqa: ANN401  # JSON is any of six 
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8")
-        return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite)
+        return json.loads(
+            text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite
+        )
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
 
@@ -84,5 +88,7 @@ def load_json(path: Path, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
     except ValueError as error:
         raise DamagedFileError(path, f"it is not valid JSON ({error})", _ADVICE) from None
     if not isinstance(value, dict):
-        raise DamagedFileError(path, f"it holds a JSON {type(value).__name__}, expected an object", _ADVICE)
+        raise DamagedFileError(
+            path, f"it holds a JSON {type(value).__name__}, expected an object", _ADVICE
+        )
     return value

@@ -65,7 +65,9 @@ def inner_folder(root: Path, name: str) -> Path | None:
     if not os.path.lexists(folder):
         return None
     if folder.is_symlink() or not folder.is_dir():
-        raise UnsafeFileError(folder, "it is not a folder of its own", "Links out of a dataset are not followed.")
+        raise UnsafeFileError(
+            folder, "it is not a folder of its own", "Links out of a dataset are not followed."
+        )
     return folder
 
 
@@ -84,7 +86,9 @@ def load_manifest(path: Path) -> Manifest:
     data = load_json(path)
     # Files of the first releases have none. Without it a flipped bit of a version would stop all reading.
     if HEAD_DIGEST in data and data[HEAD_DIGEST] != _head_digest(data):
-        raise DamagedFileError(path, f"what it says of itself does not match its {HEAD_DIGEST}", _ADVICE)
+        raise DamagedFileError(
+            path, f"what it says of itself does not match its {HEAD_DIGEST}", _ADVICE
+        )
     if data.get("format_version") != layout.FORMAT_VERSION:
         raise FormatVersionError(
             f"{path} has format version {data.get('format_version')!r}; this release reads version "
@@ -92,7 +96,9 @@ def load_manifest(path: Path) -> Manifest:
         )
     entries = data.get("episodes")
     if not isinstance(entries, list) or data.get("content_sha256") != json_digest(entries):
-        raise DamagedFileError(path, "its list of episodes does not match its content_sha256", _ADVICE)
+        raise DamagedFileError(
+            path, "its list of episodes does not match its content_sha256", _ADVICE
+        )
     try:
         records = tuple(EpisodeRecord.from_json(entry) for entry in entries)
     except ValueError as error:
@@ -121,7 +127,9 @@ def data_files(root: Path) -> dict[str, int]:
         for entry in os.scandir(folder) if folder else ():
             if entry.name.endswith(".h5"):
                 regular = entry.is_file(follow_symlinks=False)
-                files[f"{name}/{entry.name}"] = entry.stat(follow_symlinks=False).st_size if regular else -1
+                files[f"{name}/{entry.name}"] = (
+                    entry.stat(follow_symlinks=False).st_size if regular else -1
+                )
     return files
 
 
@@ -144,10 +152,14 @@ def list_dataset(root: Path, left_out: Collection[str] = ()) -> Listing:
     for file, entries in known.items():
         if file in files and files[file] == entries[0].bytes:
             records += entries
-    loose = sorted(file for file, size in files.items() if file not in known or known[file][0].bytes != size)
+    loose = sorted(
+        file for file, size in files.items() if file not in known or known[file][0].bytes != size
+    )
     for file in loose:
         if not layout.DATA_FILE.fullmatch(file):
-            damage[file] = DamagedFileError(root / file, "its name is not one of a committed file, so it is not read")
+            damage[file] = DamagedFileError(
+                root / file, "its name is not one of a committed file, so it is not read"
+            )
             continue
         try:
             found = read_records(root, file)
@@ -164,7 +176,9 @@ def list_dataset(root: Path, left_out: Collection[str] = ()) -> Listing:
     accounted = {record.episode_id for record in records}.union(left_out)
     for file in known.keys() - files.keys():
         if any(record.episode_id not in accounted for record in known[file]):
-            damage[file] = DamagedFileError(root / file, "it is missing, though the manifest lists it")
+            damage[file] = DamagedFileError(
+                root / file, "it is missing, though the manifest lists it"
+            )
     return Listing(in_order(records), manifest, tuple(loose), damage)
 
 
@@ -210,7 +224,9 @@ def write_manifest(path: Path | str, calls: SystemCalls = POSIX) -> Path:
     raise _crowded(root)
 
 
-def publish_manifest(root: Path, records: Iterable[EpisodeRecord], calls: SystemCalls = POSIX) -> Path:
+def publish_manifest(
+    root: Path, records: Iterable[EpisodeRecord], calls: SystemCalls = POSIX
+) -> Path:
     """List exactly these episodes in the next manifest, whatever earlier ones say.
 
     Args:
@@ -245,11 +261,15 @@ def _publish_next(root: Path, records: Iterable[EpisodeRecord], calls: SystemCal
 
 
 def _crowded(root: Path) -> DiskError:
-    return DiskError(f"Other processes keep writing manifests to {root}; run this again when they have ended.")
+    return DiskError(
+        f"Other processes keep writing manifests to {root}; run this again when they have ended."
+    )
 
 
 def _head_digest(document: Mapping[str, object]) -> str:
-    return json_digest({key: document.get(key) for key in ("schema_version", "format_version", "number")})
+    return json_digest(
+        {key: document.get(key) for key in ("schema_version", "format_version", "number")}
+    )
 
 
 def _document(number: int, records: Iterable[EpisodeRecord]) -> bytes:

@@ -18,7 +18,13 @@ from shopfloor.datasets.manifest import list_dataset, write_manifest
 from shopfloor.datasets.overlays import append_overlay, overlay_files, read_overlay_file
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.staging import staged_folder
-from shopfloor.datasets.transfer import Digests, copy_records, not_proven, refuse_damage, refuse_inside
+from shopfloor.datasets.transfer import (
+    Digests,
+    copy_records,
+    not_proven,
+    refuse_damage,
+    refuse_inside,
+)
 
 _SCHEMA = ("action_convention", "control_hz")
 _MEANING = ("shape", "dtype", "names", "units")
@@ -106,7 +112,9 @@ def _check_sources(roots: Sequence[Path]) -> None:
             raise InvalidInputError(f"{root} is given twice; name each dataset once.")
 
 
-def _expected(roots: Sequence[Path], held: Sequence[Sequence[EpisodeRecord]], digests: Digests) -> dict[str, str]:
+def _expected(
+    roots: Sequence[Path], held: Sequence[Sequence[EpisodeRecord]], digests: Digests
+) -> dict[str, str]:
     """Return id -> digest of the sources' episodes together; refuse ids that stand for two episodes."""
     expected: dict[str, str] = {}
     home: dict[str, Path] = {}
@@ -123,7 +131,9 @@ def _expected(roots: Sequence[Path], held: Sequence[Sequence[EpisodeRecord]], di
 
 
 def _proof(pairs: Mapping[str, str]) -> str:
-    return sha256_hex("".join(f"{episode_id} {digest}\n" for episode_id, digest in sorted(pairs.items())))
+    return sha256_hex(
+        "".join(f"{episode_id} {digest}\n" for episode_id, digest in sorted(pairs.items()))
+    )
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -145,16 +155,22 @@ def merged_identity(sources: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     for path, other in others:
         _refuse_other_schema(first, document, path, other)
         merged["cells"] = list(dict.fromkeys((*merged["cells"], *other["cells"])))
-        merged["descriptions"] = _joined_descriptions(merged["descriptions"], other["descriptions"], path)
+        merged["descriptions"] = _joined_descriptions(
+            merged["descriptions"], other["descriptions"], path
+        )
     for name in layout.PROVENANCE:
         # A source may be a result itself.
-        said = [text for raw in sources.values() for text in raw[name].removeprefix(_MIXED).split(" | ")]
+        said = [
+            text for raw in sources.values() for text in raw[name].removeprefix(_MIXED).split(" | ")
+        ]
         values = list(dict.fromkeys(said))
         merged[name] = values[0] if len(values) == 1 else _MIXED + " | ".join(values)
     return merged
 
 
-def _refuse_other_schema(first: str, one: Mapping[str, Any], second: str, other: Mapping[str, Any]) -> None:
+def _refuse_other_schema(
+    first: str, one: Mapping[str, Any], second: str, other: Mapping[str, Any]
+) -> None:
     for key in _SCHEMA:
         if one.get(key) != other.get(key):
             raise _differ(key, first, one.get(key), second, other.get(key))
@@ -166,14 +182,18 @@ def _refuse_other_schema(first: str, one: Mapping[str, Any], second: str, other:
                 raise _differ(f"feature {name!r}: {key}", first, mine, second, theirs)
 
 
-def _joined_descriptions(known: Mapping[str, Any], others: Mapping[str, Any], path: str) -> dict[str, Any]:
+def _joined_descriptions(
+    known: Mapping[str, Any], others: Mapping[str, Any], path: str
+) -> dict[str, Any]:
     joined = dict(known)
     for cell, description in others.items():
         mine = joined.setdefault(cell, description)
         for key in sorted({*mine, *description} - {"features"}):
             # A key that only one has is from another release; nothing is lost by keeping it.
             if key in mine and key in description and mine[key] != description[key]:
-                raise _differ(f"{cell}: {key}", "the sources before", mine[key], path, description[key])
+                raise _differ(
+                    f"{cell}: {key}", "the sources before", mine[key], path, description[key]
+                )
         joined[cell] = {**description, **mine}
     return joined
 
@@ -181,7 +201,10 @@ def _joined_descriptions(known: Mapping[str, Any], others: Mapping[str, Any], pa
 def _differ(what: str, first: str, mine: object, second: str, theirs: object) -> InvalidInputError:
     said = ["nothing" if value is None else json.dumps(value) for value in (mine, theirs)]
     if len(said[0]) > 160 and len(said[1]) > 160:  # show where they part
-        same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(*said, strict=False)))
+        same = sum(
+            1
+            for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(*said, strict=False))
+        )
         start = max(same - 40, 0)
         said = [("..." if start else "") + text[start:] for text in said]
     return InvalidInputError(

@@ -26,7 +26,9 @@ class Slots:
         self.count = int(steps.sum())
         equal = bool((weight == weight[0]).all())
         # Scaled so that weights average 1 over windows; equal ones are exactly 1 and the sums below exact integers.
-        self.weight = np.ones(len(weight)) if equal else weight * (self.count / float((weight * steps).sum()))
+        self.weight = (
+            np.ones(len(weight)) if equal else weight * (self.count / float((weight * steps).sum()))
+        )
         self._steps = steps
         self._ends = np.cumsum(self.weight * steps)
 
@@ -35,14 +37,20 @@ class Slots:
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return (episode, step) of each slot. A new offset each epoch changes which windows are rounded up."""
         generator = np.random.default_rng(np.random.SeedSequence([seed, epoch, 1]))
-        offset = generator.integers(1024) / 1024  # a multiple of 2**-10, so that slot + offset is exact
+        offset = (
+            generator.integers(1024) / 1024
+        )  # a multiple of 2**-10, so that slot + offset is exact
         at = slots.astype(np.float64) + offset
         episode = np.minimum(np.searchsorted(self._ends, at, side="right"), len(self._ends) - 1)
         inside = (at - (self._ends - self.weight * self._steps)[episode]) / self.weight[episode]
-        return episode.astype(np.int64), np.clip(inside.astype(np.int64), 0, self._steps[episode] - 1)
+        return episode.astype(np.int64), np.clip(
+            inside.astype(np.int64), 0, self._steps[episode] - 1
+        )
 
 
-def permute(values: npt.NDArray[np.uint64], count: int, seed: int, epoch: int) -> npt.NDArray[np.uint64]:
+def permute(
+    values: npt.NDArray[np.uint64], count: int, seed: int, epoch: int
+) -> npt.NDArray[np.uint64]:
     """Send each of 0 .. count - 1 to another one, in an order that looks random, without a table of `count` entries.
 
     A Feistel network permutes the next power of four; values that leave the range go through it again.
@@ -68,7 +76,9 @@ def permute(values: npt.NDArray[np.uint64], count: int, seed: int, epoch: int) -
 
 def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """Scramble 64-bit numbers (the finaliser of SplitMix64, Steele et al. 2014)."""
-    mixed: npt.NDArray[np.uint64] = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed: npt.NDArray[np.uint64] = (values ^ (values >> np.uint64(30))) * np.uint64(
+        0xBF58476D1CE4E5B9
+    )
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed ^= mixed >> np.uint64(31)
     return mixed

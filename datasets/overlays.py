@@ -115,7 +115,9 @@ def read_overlay_file(path: Path | str) -> list[dict[str, Any]]:
 def _load(path: Path) -> list[Any]:
     data = load_json(path, MAX_OVERLAY_BYTES)
     # Files of the first releases, and those written by hand, have none.
-    if DIGEST in data and data[DIGEST] != json_digest({key: value for key, value in data.items() if key != DIGEST}):
+    if DIGEST in data and data[DIGEST] != json_digest(
+        {key: value for key, value in data.items() if key != DIGEST}
+    ):
         raise DamagedFileError(path, f"its content does not match its {DIGEST}", _ADVICE)
     if data.get("schema_version") != layout.SCHEMA_VERSION:
         raise FormatVersionError(
@@ -133,7 +135,9 @@ def _apply_all(changes: dict[str, Change], operations: Sequence[Any], path: Path
         try:
             _apply(changes, operation)
         except (KeyError, TypeError, ValueError) as error:  # noqa: PERF203  # says which operation
-            raise DamagedFileError(path, f"its operation {number} cannot be used ({error})", _ADVICE) from None
+            raise DamagedFileError(
+                path, f"its operation {number} cannot be used ({error})", _ADVICE
+            ) from None
 
 
 def _apply(changes: dict[str, Change], operation: Any) -> None:  # noqa: ANN401  # JSON
@@ -148,7 +152,11 @@ def _apply(changes: dict[str, Change], operation: Any) -> None:  # noqa: ANN401 
         change = dataclasses.replace(change, relabel={**change.relabel, **_relabel(operation)})
     elif kind == "weight":
         weight = operation["weight"]
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= sys.float_info.max:
+        if (
+            isinstance(weight, bool)
+            or not isinstance(weight, int | float)
+            or not 0 <= weight <= sys.float_info.max
+        ):
             raise ValueError(f"weight is {weight!r:.60}, expected a number of at least 0")
         change = dataclasses.replace(change, weight=float(weight))
     else:
@@ -162,7 +170,9 @@ def _relabel(operation: Mapping[str, Any]) -> dict[str, str]:
         raise ValueError("a relabel needs texts for some of instruction, outcome, reason")
     instruction = values.get("instruction", "").encode()  # UnicodeEncodeError is a ValueError
     if len(instruction) > layout.MAX_ATTRIBUTE_BYTES or 0 in instruction:
-        raise ValueError(f"instruction is not a text of at most {layout.MAX_ATTRIBUTE_BYTES} bytes without NUL")
+        raise ValueError(
+            f"instruction is not a text of at most {layout.MAX_ATTRIBUTE_BYTES} bytes without NUL"
+        )
     outcome = values.get("outcome")
     if outcome is None and "reason" in values:
         raise ValueError("a new reason needs the outcome beside it")
@@ -170,7 +180,9 @@ def _relabel(operation: Mapping[str, Any]) -> dict[str, str]:
         values["reason"] = ""
     elif outcome == "failure":
         if values.get("reason") not in FAILURE_REASONS:
-            raise ValueError(f"reason is {values.get('reason')!r}, expected one of {', '.join(FAILURE_REASONS)}")
+            raise ValueError(
+                f"reason is {values.get('reason')!r}, expected one of {', '.join(FAILURE_REASONS)}"
+            )
     elif outcome is not None:
         raise ValueError(f"outcome is {outcome!r:.60}, expected success or failure")
     return values
@@ -181,7 +193,9 @@ def _relabel(operation: Mapping[str, Any]) -> dict[str, str]:
 # --------------------------------------------------------------------------------------------------------------------
 
 
-def append_overlay(path: Path | str, operations: Iterable[Mapping[str, Any]], calls: SystemCalls = POSIX) -> Path:
+def append_overlay(
+    path: Path | str, operations: Iterable[Mapping[str, Any]], calls: SystemCalls = POSIX
+) -> Path:
     """Publish a dataset's next overlay; earlier ones stay, and one of another process is never replaced.
 
     Args:
@@ -206,15 +220,21 @@ def append_overlay(path: Path | str, operations: Iterable[Mapping[str, Any]], ca
         target = root / layout.OVERLAYS / f"overlay-{number:08d}.json"
         if publish(target, data, calls):
             return target
-    raise DiskError(f"Other processes keep writing overlays to {root}; run this again when they have ended.")
+    raise DiskError(
+        f"Other processes keep writing overlays to {root}; run this again when they have ended."
+    )
 
 
-def write_view(path: Path | str, operations: Iterable[Mapping[str, Any]], calls: SystemCalls = POSIX) -> Path:
+def write_view(
+    path: Path | str, operations: Iterable[Mapping[str, Any]], calls: SystemCalls = POSIX
+) -> Path:
     """Publish an overlay file outside a dataset, for `Dataset(..., overlays=[file])`; raises as `append_overlay`."""
     target = Path(path)
     data = overlay_bytes(operations, empty=True)
     if not target.parent.is_dir():
-        raise InvalidInputError(f"There is no folder {target.parent} to write {target.name} to; make it first.")
+        raise InvalidInputError(
+            f"There is no folder {target.parent} to write {target.name} to; make it first."
+        )
     require_writable(target.parent)
     if not publish(target, data, calls):
         raise InvalidInputError(f"{target} exists; choose another name (views are never replaced).")
@@ -235,14 +255,20 @@ def overlay_bytes(operations: Iterable[Mapping[str, Any]], *, empty: bool = Fals
             text = json.dumps(operation, allow_nan=False)
             _apply(changes, json.loads(text))
         except (KeyError, TypeError, ValueError) as error:
-            raise InvalidInputError(f"Operation {number} of the overlay cannot be used: {error}.") from None
+            raise InvalidInputError(
+                f"Operation {number} of the overlay cannot be used: {error}."
+            ) from None
         lines.append(text)
     if not lines and not empty:
-        raise InvalidInputError("An overlay without operations says nothing; expected at least one.")
+        raise InvalidInputError(
+            "An overlay without operations says nothing; expected at least one."
+        )
     joined = ",\n".join(lines)
     head = {"schema_version": layout.SCHEMA_VERSION}
     digest = json_digest({**head, "operations": json.loads(f"[{joined}]")})
     data = f'{json.dumps({**head, DIGEST: digest})[:-1]}, "operations": [\n{joined}\n]}}\n'.encode()
     if len(data) > MAX_OVERLAY_BYTES:
-        raise InvalidInputError(f"An overlay of {len(data)} bytes; the limit is {MAX_OVERLAY_BYTES}. Write several.")
+        raise InvalidInputError(
+            f"An overlay of {len(data)} bytes; the limit is {MAX_OVERLAY_BYTES}. Write several."
+        )
     return data

@@ -21,7 +21,13 @@ from shopfloor.datasets.files import (
     unlink_all,
 )
 from shopfloor.datasets.identity import load_identity
-from shopfloor.datasets.manifest import Listing, by_file, inner_folder, list_dataset, publish_manifest
+from shopfloor.datasets.manifest import (
+    Listing,
+    by_file,
+    inner_folder,
+    list_dataset,
+    publish_manifest,
+)
 from shopfloor.datasets.overlays import load_overlays, tombstoned
 from shopfloor.datasets.transfer import require_same, unpack
 
@@ -77,26 +83,45 @@ def _purge(root: Path, left_out: Set[str], calls: SystemCalls) -> Purge:
     shards = _shards_with(left_out, root, listing)
     doomed = _loose_files(root, left_out)
     removed = {name[2] for name in map(_episode_name, doomed) if name}
-    removed |= {record.episode_id[:16] for held in shards.values() for record in held if record.episode_id in left_out}
+    removed |= {
+        record.episode_id[:16]
+        for held in shards.values()
+        for record in held
+        if record.episode_id in left_out
+    }
     doomed += [root / file for file in shards]
-    kept = [record for record in listing.known if record.episode_id not in left_out and record.file not in shards]
+    kept = [
+        record
+        for record in listing.known
+        if record.episode_id not in left_out and record.file not in shards
+    ]
     for file, held in shards.items():
-        kept += _loosen(root, file, [record for record in held if record.episode_id not in left_out], calls)
+        kept += _loosen(
+            root, file, [record for record in held if record.episode_id not in left_out], calls
+        )
     before = {record.file: record.bytes for record in listing.known}
     after = {record.file: record.bytes for record in kept}
-    size = sum(file.lstat().st_size for file in doomed) - sum(after[file] for file in after.keys() - before.keys())
+    size = sum(file.lstat().st_size for file in doomed) - sum(
+        after[file] for file in after.keys() - before.keys()
+    )
     # Only what no manifest lists is removed: whoever is stopped leaves none behind that names missing files.
     if shards or any(record.episode_id in left_out for record in listing.manifest.records):
-        publish_manifest(root, {(record.file, record.group): record for record in kept}.values(), calls)
+        publish_manifest(
+            root, {(record.file, record.group): record for record in kept}.values(), calls
+        )
     unlink_all(doomed, calls)
     return Purge(len(removed), size)
 
 
-def _shards_with(left_out: Set[str], root: Path, listing: Listing) -> dict[str, list[EpisodeRecord]]:
+def _shards_with(
+    left_out: Set[str], root: Path, listing: Listing
+) -> dict[str, list[EpisodeRecord]]:
     """Return the shards that hold some of these episodes, with all that they hold; refuse damaged ones."""
     found = {}
     for file, held in by_file(listing.known).items():
-        if not file.startswith(layout.SHARDS) or all(record.episode_id not in left_out for record in held):
+        if not file.startswith(layout.SHARDS) or all(
+            record.episode_id not in left_out for record in held
+        ):
             continue
         if file not in listing.damage:
             found[file] = held
@@ -105,7 +130,9 @@ def _shards_with(left_out: Set[str], root: Path, listing: Listing) -> dict[str, 
     return found
 
 
-def _loosen(root: Path, file: str, records: Sequence[EpisodeRecord], calls: SystemCalls) -> list[EpisodeRecord]:
+def _loosen(
+    root: Path, file: str, records: Sequence[EpisodeRecord], calls: SystemCalls
+) -> list[EpisodeRecord]:
     """Publish episodes of a shard as loose files, read them back, compare, and return their records."""
     loose: list[EpisodeRecord] = []
     if not records:

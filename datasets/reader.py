@@ -37,7 +37,10 @@ class Dataset:
     """
 
     def __init__(
-        self, path: Path | str, max_open_files: int = MAX_OPEN_FILES, overlays: Sequence[Path | str] = ()
+        self,
+        path: Path | str,
+        max_open_files: int = MAX_OPEN_FILES,
+        overlays: Sequence[Path | str] = (),
     ) -> None:
         """List a dataset; no episode that the manifest knows is opened.
 
@@ -94,7 +97,10 @@ class Dataset:
     @property
     def damage(self) -> list[Damage]:
         """What was found damaged when the dataset was opened; `verify` looks at every byte."""
-        return [Damage.of(self.path / file, error) for file, error in sorted(self._listing.damage.items())]
+        return [
+            Damage.of(self.path / file, error)
+            for file, error in sorted(self._listing.damage.items())
+        ]
 
     def episode_ids(self) -> set[str]:
         """Return the ids of committed episodes, tombstoned or purged ones, too: what a resumed job need not run."""
@@ -155,7 +161,9 @@ class Dataset:
         file = self.open_episode(index)
         if isinstance(rows, slice):
             if rows.step not in (None, 1):
-                raise InvalidInputError(f"Rows with step {rows.step}; only contiguous rows can be read.")
+                raise InvalidInputError(
+                    f"Rows with step {rows.step}; only contiguous rows can be read."
+                )
             return {key: file.read(key, *rows.indices(file.array(key).rows)[:2]) for key in keys}
         return {key: file.read(key, *(rows or (0, None))) for key in keys}
 
@@ -274,7 +282,8 @@ class Dataset:
             "action_convention": self.identity.raw["action_convention"],
             "control_hz": self.identity.raw["control_hz"],
             "features": self.identity.raw["features"],
-            "tombstones": len({record.episode_id for record in self._listing.records}) - len(records),
+            "tombstones": len({record.episode_id for record in self._listing.records})
+            - len(records),
             "damaged": len(self._listing.damage),
             "manifest": {"number": manifest.number, "loose_files": len(self._listing.loose)},
             "provenance": {name: self.identity.raw[name] for name in layout.PROVENANCE},

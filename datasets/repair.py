@@ -115,9 +115,13 @@ def _repair(root: Path, left_out: set[str], dry_run: bool, calls: SystemCalls) -
             damaged[file] = error
     known = {record.episode_id for record in whole} | left_out
     lost = {one for one in listed if one not in known} | set(_named_only(damaged, known | listed))
-    aside = tuple(_set_aside(root, file, error.problem, dry_run, calls) for file, error in damaged.items())
+    aside = tuple(
+        _set_aside(root, file, error.problem, dry_run, calls) for file, error in damaged.items()
+    )
     manifest = None if dry_run else publish_manifest(root, whole, calls)
-    return Repair(aside, tuple(sorted(lost)), len({record.episode_id for record in whole}), manifest)
+    return Repair(
+        aside, tuple(sorted(lost)), len({record.episode_id for record in whole}), manifest
+    )
 
 
 def _check_identity(root: Path) -> None:
@@ -125,10 +129,16 @@ def _check_identity(root: Path) -> None:
         load_identity(root)
     except NotADatasetError:
         identity = root / layout.DATASET_FILE
-        count = sum(layout.DATA_FILE.fullmatch(file) is not None for file in data_files(root)) if root.is_dir() else 0
+        count = (
+            sum(layout.DATA_FILE.fullmatch(file) is not None for file in data_files(root))
+            if root.is_dir()
+            else 0
+        )
         if not count or identity.exists():
             raise
-        raise DamagedFileError(identity, f"it is missing, beside {count} files of episodes", _NO_IDENTITY) from None
+        raise DamagedFileError(
+            identity, f"it is missing, beside {count} files of episodes", _NO_IDENTITY
+        ) from None
     except FormatVersionError:
         raise
     except DamagedFileError as error:
@@ -145,7 +155,9 @@ def _manifests(root: Path) -> tuple[set[str], dict[str, DamagedFileError]]:
         except DamagedFileError as error:  # noqa: PERF203  # each manifest is judged by itself
             damaged[f"{layout.MANIFESTS}/{path.name}"] = error
         else:
-            listed = {record.episode_id for record in manifest.records} if listed is None else listed
+            listed = (
+                {record.episode_id for record in manifest.records} if listed is None else listed
+            )
     return listed or set(), damaged
 
 

@@ -29,7 +29,9 @@ _ORDER: Mapping[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
 }
-_ALLOWED = "fields, texts, numbers, True, False, comparisons, in (...), and, or, not and parentheses"
+_ALLOWED = (
+    "fields, texts, numbers, True, False, comparisons, in (...), and, or, not and parentheses"
+)
 
 
 @dataclass(frozen=True)
@@ -63,15 +65,25 @@ def parse_where(text: str) -> Where:
         UnknownNameError: a name that is no field; suggests the nearest.
     """
     if not isinstance(text, str) or not text.strip():
-        raise InvalidInputError("The expression is empty; expected for example: outcome == 'failure' and steps > 50.")
+        raise InvalidInputError(
+            "The expression is empty; expected for example: outcome == 'failure' and steps > 50."
+        )
     if len(text.encode("utf-8", "replace")) > MAX_BYTES:
-        raise InvalidInputError(f"The expression has more than {MAX_BYTES} bytes; select by a file of ids instead.")
+        raise InvalidInputError(
+            f"The expression has more than {MAX_BYTES} bytes; select by a file of ids instead."
+        )
     source = " ".join(text.split("\n")).strip()
     try:
         tree = ast.parse(source, mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        what = error.msg if isinstance(error, SyntaxError) else "it is nested too deep or holds what is no text"
-        column = f" (column {error.offset})" if isinstance(error, SyntaxError) and error.offset else ""
+        what = (
+            error.msg
+            if isinstance(error, SyntaxError)
+            else "it is nested too deep or holds what is no text"
+        )
+        column = (
+            f" (column {error.offset})" if isinstance(error, SyntaxError) and error.offset else ""
+        )
         raise InvalidInputError(
             f"The expression {source[:200]!r} cannot be read{column}: {what}. Known are {_ALLOWED}."
         ) from None
@@ -99,7 +111,9 @@ def resolve_id(wanted: str, known: Collection[str], place: object) -> str:
     """
     if wanted in known:
         return wanted
-    fitting = sorted(one for one in known if one.startswith(wanted)) if len(wanted) >= MIN_ID else []
+    fitting = (
+        sorted(one for one in known if one.startswith(wanted)) if len(wanted) >= MIN_ID else []
+    )
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
@@ -148,7 +162,9 @@ class _Parser:
 
     def _refuse(self, node: ast.AST, problem: str) -> InvalidInputError:
         part = ast.get_source_segment(self._source, node) or self._source
-        return InvalidInputError(f"In the expression {self._source[:200]!r}: {part[:80]!r} {problem}.")
+        return InvalidInputError(
+            f"In the expression {self._source[:200]!r}: {part[:80]!r} {problem}."
+        )
 
     def truth(self, node: ast.expr, depth: int) -> Callable[[EpisodeRecord], bool]:
         """Return what must be true or false."""
@@ -176,7 +192,9 @@ class _Parser:
 
     def _field(self, node: ast.Name) -> _Term:
         if node.id not in _FIELDS:
-            raise UnknownNameError("field", node.id, _FIELDS, "Texts need quotes, such as outcome == 'failure'.")
+            raise UnknownNameError(
+                "field", node.id, _FIELDS, "Texts need quotes, such as outcome == 'failure'."
+            )
         return _Term(_FIELDS[node.id], operator.attrgetter(node.id), cell=node.id == "cell")
 
     def _joined(self, node: ast.BoolOp, depth: int) -> _Term:
@@ -241,7 +259,11 @@ class _Parser:
 
 def _same_cell(one: str, other: str) -> bool:
     """Compare cell ids, either of which may leave out namespace and version, or only the namespace."""
-    return bool(_cell_names(one) & _cell_names(other)) if ("/" in one) != ("/" in other) else one == other
+    return (
+        bool(_cell_names(one) & _cell_names(other))
+        if ("/" in one) != ("/" in other)
+        else one == other
+    )
 
 
 def _cell_names(cell: str) -> set[str]:

@@ -52,7 +52,9 @@ class PlainArray:
 
     contiguous = True
 
-    def __init__(self, file: Descriptor, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int) -> None:
+    def __init__(
+        self, file: Descriptor, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int
+    ) -> None:
         """Say where an array of an open file lies."""
         self.shape, self.dtype, self.offset = shape, dtype, offset
         self._file = file
@@ -68,7 +70,10 @@ class PlainArray:
         """Read rows from `start` on into `out`, a C-contiguous array of this dtype; its length says how many."""
         if not out.size:
             return
-        if os.preadv(self._file.number, [out.data], self.offset + start * self._row_bytes) != out.nbytes:
+        if (
+            os.preadv(self._file.number, [out.data], self.offset + start * self._row_bytes)
+            != out.nbytes
+        ):
             raise OSError("the file ends before the array does")
 
 
@@ -109,7 +114,9 @@ class ShardIndex:
         Raises:
             DamagedFileError: it says nothing that can be used; UnsafeFileError: more than the file can hold.
         """
-        number = int(group.removeprefix("demo_")) if layout.GROUP_NAME.fullmatch(group) else len(self)
+        number = (
+            int(group.removeprefix("demo_")) if layout.GROUP_NAME.fullmatch(group) else len(self)
+        )
         if number >= len(self):
             return None
         start, stop = int(self._ends[number - 1]) + 1 if number else 0, int(self._ends[number])
@@ -120,11 +127,20 @@ class ShardIndex:
             self._text.read_into(text, start)
             line = parse_json(text.tobytes())
             arrays = {name: self._array(*where) for name, where in line["arrays"].items()}
-            attributes = {name: self._attribute(value) for name, value in line["attributes"].items()}
+            attributes = {
+                name: self._attribute(value) for name, value in line["attributes"].items()
+            }
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise DamagedFileError(self._file.path, f"its index cannot be used for {group} ({error})") from None
-        if sum(math.prod(array.shape) * array.dtype.itemsize for array in arrays.values()) > self._data_bytes:
-            raise UnsafeFileError(self._file.path, f"its index claims more for {group} than the file holds")
+            raise DamagedFileError(
+                self._file.path, f"its index cannot be used for {group} ({error})"
+            ) from None
+        if (
+            sum(math.prod(array.shape) * array.dtype.itemsize for array in arrays.values())
+            > self._data_bytes
+        ):
+            raise UnsafeFileError(
+                self._file.path, f"its index claims more for {group} than the file holds"
+            )
         return Entry(attributes, arrays)
 
     def _array(self, code: str, shape: list[int], offset: int) -> PlainArray:
@@ -133,7 +149,9 @@ class ShardIndex:
         if dtype is None or not sides or not 1 <= len(shape) <= layout.MAX_RANK:
             raise ValueError(f"an array of {code!r:.20}, shape {shape!r:.60} at {offset!r:.20}")
         if offset + math.prod(shape) * dtype.itemsize > self._data_bytes:
-            raise ValueError(f"an array of shape {shape} at {offset} in a file of {self._data_bytes} bytes")
+            raise ValueError(
+                f"an array of shape {shape} at {offset} in a file of {self._data_bytes} bytes"
+            )
         return PlainArray(self._file, tuple(shape), dtype, offset)
 
     @staticmethod
@@ -143,7 +161,9 @@ class ShardIndex:
         return value
 
 
-def index_line(attributes: Mapping[str, int | str], arrays: Mapping[str, tuple[np.dtype[Any], Any, int]]) -> bytes:
+def index_line(
+    attributes: Mapping[str, int | str], arrays: Mapping[str, tuple[np.dtype[Any], Any, int]]
+) -> bytes:
     """Return an episode's line of an index.
 
     Args:
@@ -151,6 +171,7 @@ def index_line(attributes: Mapping[str, int | str], arrays: Mapping[str, tuple[n
         arrays: path inside the group -> dtype, shape, offset.
     """
     places = {
-        name: [dtype.newbyteorder("<").str, list(shape), offset] for name, (dtype, shape, offset) in arrays.items()
+        name: [dtype.newbyteorder("<").str, list(shape), offset]
+        for name, (dtype, shape, offset) in arrays.items()
     }
     return f"{canonical_json({'attributes': dict(attributes), 'arrays': places})}\n".encode()

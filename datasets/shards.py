@@ -13,7 +13,14 @@ from shopfloor.core import InfrastructureError
 from shopfloor.datasets import layout
 from shopfloor.datasets.container import Array, Container
 from shopfloor.datasets.decode import EpisodeRecord
-from shopfloor.datasets.encode import SPARE_BYTES, copy_array, create_image, room_for, write_array, write_attributes
+from shopfloor.datasets.encode import (
+    SPARE_BYTES,
+    copy_array,
+    create_image,
+    room_for,
+    write_array,
+    write_attributes,
+)
 from shopfloor.datasets.files import with_trailer
 from shopfloor.datasets.shard_index import INDEX, index_line
 
@@ -43,7 +50,8 @@ class ShardBuilder:
         self._lines: list[bytes] = []
         self._file = create_image()
         write_attributes(
-            self._file, {"format": layout.FORMAT_NAME, "format_version": layout.FORMAT_VERSION, "layout": kind}
+            self._file,
+            {"format": layout.FORMAT_NAME, "format_version": layout.FORMAT_VERSION, "layout": kind},
         )
         self._data = h5py.h5g.create(self._file, b"data")
 
@@ -58,7 +66,10 @@ class ShardBuilder:
         if not self.episodes:
             return True
         same = self.about == _shared(container.attributes("data"))
-        full = self.episodes >= layout.SHARD_EPISODES or self.bytes + self._size(container, record) > limit
+        full = (
+            self.episodes >= layout.SHARD_EPISODES
+            or self.bytes + self._size(container, record) > limit
+        )
         crowded = self._objects + _objects(container, record) > layout.MAX_OBJECTS
         return same and not full and not crowded
 

@@ -106,7 +106,9 @@ def _remove(path: Path) -> None:
 
 
 def _taken(place: Path) -> InvalidInputError:
-    return InvalidInputError(f"{place} exists; choose a name that is free (nothing is ever replaced).")
+    return InvalidInputError(
+        f"{place} exists; choose a name that is free (nothing is ever replaced)."
+    )
 
 
 @contextlib.contextmanager
@@ -133,7 +135,10 @@ def _sync(path: Path, calls: SystemCalls) -> None:
     try:
         calls.fsync(fd)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that cannot sync folders
+        if error.errno not in (
+            errno.EINVAL,
+            errno.ENOTSUP,
+        ):  # a file system that cannot sync folders
             raise
     finally:
         calls.close(fd)

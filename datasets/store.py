@@ -116,8 +116,12 @@ class EpisodeWriter:
 
     def _committed(self, path: Path, data: bytes | None) -> Commit:
         """Return the commit that was there first, after checking that it is whole."""
-        settle(path.parent, self._calls)  # whoever gave it its name may have been killed before making that durable
+        settle(
+            path.parent, self._calls
+        )  # whoever gave it its name may have been killed before making that durable
         record = read_record(self.path, path.relative_to(self.path).as_posix())
         if data is not None and record.sha256 != sha256_hex(data):
-            logger.warning("%s was committed by another process with other bytes; the first one stays", path)
+            logger.warning(
+                "%s was committed by another process with other bytes; the first one stays", path
+            )
         return Commit(path, record.sha256, record.bytes, new=False)

@@ -25,11 +25,17 @@ from shopfloor.datasets.reader import Dataset
 _BLOCK = 1 << 22
 
 
-def refuse_damage(dataset: Dataset, why: str = "A copy would hide the loss, so none is made.") -> None:
+def refuse_damage(
+    dataset: Dataset, why: str = "A copy would hide the loss, so none is made."
+) -> None:
     """Raise DamagedFileError, saying why, if anything is damaged."""
     if dataset.damage:
         first = dataset.damage[0]
-        more = f" ({len(dataset.damage) - 1} more files are damaged, too)" if len(dataset.damage) > 1 else ""
+        more = (
+            f" ({len(dataset.damage) - 1} more files are damaged, too)"
+            if len(dataset.damage) > 1
+            else ""
+        )
         raise DamagedFileError(
             first.file,
             first.problem + more,
@@ -42,7 +48,9 @@ def refuse_inside(out: Path, roots: Iterable[Path]) -> None:
     place = out.absolute().resolve()
     for root in roots:
         if root.resolve() in (place, *place.parents):
-            raise InvalidInputError(f"The result {out} would lie in the source {root}; choose a folder beside it.")
+            raise InvalidInputError(
+                f"The result {out} would lie in the source {root}; choose a folder beside it."
+            )
 
 
 def copy_records(
@@ -100,7 +108,9 @@ def _parsed(container: Container, about: Mapping[str, int | str]) -> Any:  # noq
     try:
         return parse_json(attribute(about, "env_args", str, container.path))
     except ValueError as error:
-        raise DamagedFileError(container.path, f"its env_args are not valid JSON ({error})") from None
+        raise DamagedFileError(
+            container.path, f"its env_args are not valid JSON ({error})"
+        ) from None
 
 
 def copy_file(source: Path, target: Path, sha256: str) -> None:
@@ -144,11 +154,17 @@ class Digests:
 
 
 def require_same(
-    file: Path, root: Path, sources: Iterable[EpisodeRecord], target: Path, copies: Iterable[EpisodeRecord]
+    file: Path,
+    root: Path,
+    sources: Iterable[EpisodeRecord],
+    target: Path,
+    copies: Iterable[EpisodeRecord],
 ) -> None:
     """Raise DamagedFileError about `file` unless episodes of two folders are the same, bit for bit."""
     digests = Digests()
-    differing = {one for one, _ in set(digests.pairs(root, sources)) ^ set(digests.pairs(target, copies))}
+    differing = {
+        one for one, _ in set(digests.pairs(root, sources)) ^ set(digests.pairs(target, copies))
+    }
     if differing:
         raise DamagedFileError(
             file,
@@ -167,7 +183,10 @@ def not_proven(target: Path, missing: int) -> DamagedFileError:
 
 
 def copy_dataset(
-    dataset: Dataset, chosen: Sequence[EpisodeRecord], target: Path, overlays: Iterable[Path | str] = ()
+    dataset: Dataset,
+    chosen: Sequence[EpisodeRecord],
+    target: Path,
+    overlays: Iterable[Path | str] = (),
 ) -> None:
     """Make a dataset of some of another's episodes, with what overlays say about them.
 
@@ -185,7 +204,9 @@ def copy_dataset(
     _prove(root, chosen, target)
 
 
-def carry_overlays(changes: Mapping[str, Change], chosen: Iterable[EpisodeRecord], target: Path) -> None:
+def carry_overlays(
+    changes: Mapping[str, Change], chosen: Iterable[EpisodeRecord], target: Path
+) -> None:
     """Say of episodes in a new dataset what overlays say of them in the old one."""
     said = [
         operation
@@ -203,7 +224,11 @@ def _prove(root: Path, chosen: Sequence[EpisodeRecord], target: Path) -> None:
     bytes_equal = {_content(record) for record in chosen} & {_content(record) for record in copied}
     digests = Digests()
     one, other = (
-        set(digests.pairs(folder, [record for record in records if _content(record) not in bytes_equal]))
+        set(
+            digests.pairs(
+                folder, [record for record in records if _content(record) not in bytes_equal]
+            )
+        )
         for folder, records in ((root, chosen), (target, copied))
     )
     if one != other:

@@ -116,9 +116,13 @@ def _check_file(path: Path, records: Sequence[EpisodeRecord]) -> None:
         container.check_chunks(inflate=True)
         listed = {record.group for record in records}
         if listed != set(container.groups()):
-            raise DamagedFileError(path, f"the manifest lists {len(listed)} of its {len(container.groups())} episodes")
+            raise DamagedFileError(
+                path, f"the manifest lists {len(listed)} of its {len(container.groups())} episodes"
+            )
         for record in records:
-            _check_episode(EpisodeFile(container, record.group), record, read.sha256, read.state.bytes)
+            _check_episode(
+                EpisodeFile(container, record.group), record, read.sha256, read.state.bytes
+            )
     finally:
         container.close()
 
@@ -127,5 +131,7 @@ def _check_episode(file: EpisodeFile, record: EpisodeRecord, sha256: str, size: 
     found = file.record(record.file, record.group, sha256, size).to_json()
     differing = [name for name, value in record.to_json().items() if found[name] != value]
     if differing:
-        raise DamagedFileError(file.path, f"its {', '.join(differing)} differ from what the manifest says")
+        raise DamagedFileError(
+            file.path, f"its {', '.join(differing)} differ from what the manifest says"
+        )
     file.proven_episode()

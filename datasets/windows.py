@@ -21,7 +21,9 @@ ACTIONS = ("label", "executed")
 ORDER_BLOCK = 8192
 
 Batch = dict[str, npt.NDArray[Any]]
-Read = tuple[str, str, int, int]  # (name in the batch, array, rows, how far before step t they start)
+Read = tuple[
+    str, str, int, int
+]  # (name in the batch, array, rows, how far before step t they start)
 
 
 @dataclass(frozen=True)
@@ -138,9 +140,13 @@ class Windows:
         names = [name for name, *_ in plan]
         twice = {name for name in names if names.count(name) > 1 or name in _OWN_NAMES}
         if twice:
-            raise InvalidInputError(f"The batch entry {min(twice)!r} would be there twice; name each array once.")
+            raise InvalidInputError(
+                f"The batch entry {min(twice)!r} would be there twice; name each array once."
+            )
         if self.actions == "label":
-            plan += [(f":{key}", key, self.action_horizon, 0) for key in ("label_actions", "label_valid")]
+            plan += [
+                (f":{key}", key, self.action_horizon, 0) for key in ("label_actions", "label_valid")
+            ]
         return plan
 
     def _load(self) -> StepCache:
@@ -155,7 +161,9 @@ class Windows:
         source = self.sources[position]
         return self.datasets[source.dataset].open_episode(source.index)
 
-    def _share(self, weight: npt.NDArray[np.float64], mixture: Sequence[float] | None) -> npt.NDArray[np.float64]:
+    def _share(
+        self, weight: npt.NDArray[np.float64], mixture: Sequence[float] | None
+    ) -> npt.NDArray[np.float64]:
         if mixture is None:
             return weight
         if (
@@ -164,7 +172,9 @@ class Windows:
             or not np.isfinite(mixture).all()
             or sum(mixture) <= 0
         ):
-            raise InvalidInputError(f"mixture is {list(mixture)}; expected a share of at least 0 for each dataset.")
+            raise InvalidInputError(
+                f"mixture is {list(mixture)}; expected a share of at least 0 for each dataset."
+            )
         owner = np.array([source.dataset for source in self.sources])
         for number, share in enumerate(mixture):
             mine = owner == number
@@ -198,7 +208,9 @@ class Windows:
             if (self._epoch, self._position) == (epoch + 1, 0):
                 return
 
-    def order(self, epoch: int, start: int, stop: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def order(
+        self, epoch: int, start: int, stop: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return which windows come at places `start` to `stop` of an epoch, as (positions in `sources`, steps)."""
         return self._windows(epoch, np.arange(start, stop))
 
@@ -307,7 +319,8 @@ class Windows:
             "episode": episode,
             "step": step,
             "observation_mask": step[:, None] + np.arange(1 - self.observation_horizon, 1) >= 0,
-            "action_mask": step[:, None] + np.arange(self.action_horizon) < self._steps[episode][:, None],
+            "action_mask": step[:, None] + np.arange(self.action_horizon)
+            < self._steps[episode][:, None],
         }
         out: Batch = {}
         plan = self._plan
@@ -327,7 +340,9 @@ class Windows:
             out[key] = out[key][:, 0]
         return {**batch, **out}
 
-    def _read_window(self, plan: Sequence[Read], episode: int, step: int, row: int, count: int, out: Batch) -> None:
+    def _read_window(
+        self, plan: Sequence[Read], episode: int, step: int, row: int, count: int, out: Batch
+    ) -> None:
         file = self._file(episode)
         for name, key, horizon, lag in plan:
             array = file.array(key)
@@ -346,5 +361,7 @@ class Windows:
 def _weight(record: EpisodeRecord, weights: Callable[[EpisodeRecord], float] | None) -> float:
     value = float(weights(record)) if weights else record.weight
     if not 0 <= value < float("inf"):
-        raise InvalidInputError(f"The weight of {record.file} is {value}; expected a finite number of at least 0.")
+        raise InvalidInputError(
+            f"The weight of {record.file} is {value}; expected a finite number of at least 0."
+        )
     return value

@@ -80,7 +80,10 @@ class Camera:
         """
         eye, target, up = np.array(self.eye), np.array(self.target), np.array(self.up)
         if self.on_tool:
-            eye, target = tool_position + tool_rotation @ eye, tool_position + tool_rotation @ target
+            eye, target = (
+                tool_position + tool_rotation @ eye,
+                tool_position + tool_rotation @ target,
+            )
             up = tool_rotation @ up
         forward = target - eye
         forward /= math.sqrt(float(forward @ forward))

@@ -13,7 +13,15 @@ import numpy.typing as npt
 
 from shopfloor.core import CONTROL_HZ, InvalidInputError, UnknownNameError, seed_stream
 from shopfloor.envs.camera import LIGHT_SIZE, Camera, Image, Light, View, check_size
-from shopfloor.envs.conditions import Conditions, Draw, apply_physics, build_clutter, draw_light, moved, row_size
+from shopfloor.envs.conditions import (
+    Conditions,
+    Draw,
+    apply_physics,
+    build_clutter,
+    draw_light,
+    moved,
+    row_size,
+)
 from shopfloor.envs.description import (
     OBJECT_COLUMNS,
     cell_options,
@@ -116,7 +124,9 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
             if name not in ("variation", "minari_autoseed"):  # Minari hands its own option on
                 raise UnknownNameError("reset option", str(name), ["variation"])
         given = (options or {}).get("variation")
-        self._vary(self._usual if given is None else check_variation(self.cell_id, self.task, given))
+        self._vary(
+            self._usual if given is None else check_variation(self.cell_id, self.task, given)
+        )
         super().reset(seed=seed)
         episode_seed = int(self.np_random.integers(2**31)) if seed is None else int(seed)
         variation, task, world = self._variation, self.task, self.world
@@ -137,7 +147,9 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         if shift and self._clutter:
             shift.clutter_poses(world, task, self._clutter)
             world.read()
-        self._displacement = Displacement(variation.displace_m, rng) if variation.displace_m else None
+        self._displacement = (
+            Displacement(variation.displace_m, rng) if variation.displace_m else None
+        )
         if variation.mid_task:
             start_mid_task(world, self.robot, task, rng)
         self._verdict = task.judge(world, self.robot)
@@ -318,13 +330,22 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         """
         if not self._ready:
             raise InvalidInputError(f"{self.cell_id}: observed before reset; call reset first.")
-        return self._view(self._camera(name), self.options.image_size if size is None else check_size(size))
+        return self._view(
+            self._camera(name), self.options.image_size if size is None else check_size(size)
+        )
 
     def sim_state(self) -> Array:
         """Return the simulator's full state, shape (D,), float64: enough to draw the same pictures later."""
         head = (self._steps, self._phrase)
         shift = self._conditions.to_row() if self._variation.shifts else []
-        parts = (head, self._looks, shift, self.robot.sim_state(), self.task.memory(), self.world.sim_state())
+        parts = (
+            head,
+            self._looks,
+            shift,
+            self.robot.sim_state(),
+            self.task.memory(),
+            self.world.sim_state(),
+        )
         return np.concatenate(parts, dtype=np.float64)
 
     def set_sim_state(self, state: npt.ArrayLike) -> None:
@@ -338,7 +359,11 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         shift = row_size(self.task) if self._variation.shifts else 0
         rest = len(self.robot.sim_state()) + len(self.task.memory())
         sound = values.ndim == 1 and len(values) > head + shift + rest and np.isfinite(values).all()
-        conditions = Conditions.from_row(values[head : head + shift].tolist()) if sound and shift else Conditions()
+        conditions = (
+            Conditions.from_row(values[head : head + shift].tolist())
+            if sound and shift
+            else Conditions()
+        )
         bodies = len(self.world.bodies) - len(self._clutter) + len(conditions.clutter)
         if not sound or len(values) != head + shift + rest + BODY_STATE * bodies:
             raise InvalidInputError(
@@ -347,7 +372,15 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
                 "variation or version."
             )
         self._bring(conditions)
-        widths = [2, items, LIGHT_SIZE, 3 * (items + 1), shift, len(self.robot.sim_state()), len(self.task.memory())]
+        widths = [
+            2,
+            items,
+            LIGHT_SIZE,
+            3 * (items + 1),
+            shift,
+            len(self.robot.sim_state()),
+            len(self.task.memory()),
+        ]
         first, order, light, colours, _, robot, memory, world = np.split(values, np.cumsum(widths))
         self._steps, self._phrase = int(first[0]), int(first[1])
         self._order = order.astype(np.int64)
@@ -395,13 +428,19 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         self._instruction = self._phrases()[self._phrase]
         self._names = tuple(task.items[index].name for index in order)
         self._slots = [
-            (index, self._rows[index], (*task.items[index].size, 1.0, float(task.items[index].is_goal)))
+            (
+                index,
+                self._rows[index],
+                (*task.items[index].size, 1.0, float(task.items[index].is_goal)),
+            )
             for index in order
         ]
 
     def _phrases(self) -> tuple[str, ...]:
         task = self.task
-        return (task.unseen_instructions if self._variation.unseen_words else task.instructions)[task.named]
+        return (task.unseen_instructions if self._variation.unseen_words else task.instructions)[
+            task.named
+        ]
 
     def _objects(self) -> npt.NDArray[np.float32]:
         rows, present = self.world.rows, self.task.present

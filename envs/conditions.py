@@ -87,7 +87,11 @@ class Draw:
         rng = self.rng
         offsets = tuple(_offset(camera, variation.camera_m, rng) for camera in task.cameras)
         texture = int(rng.integers(len(TEXTURES))) if variation.texture else -1
-        count = int(rng.integers(variation.clutter[0], variation.clutter[1] + 1)) if variation.clutter else 0
+        count = (
+            int(rng.integers(variation.clutter[0], variation.clutter[1] + 1))
+            if variation.clutter
+            else 0
+        )
         kinds = tuple(int(kind) for kind in rng.integers(len(CLUTTER), size=count))
         scale = float(rng.uniform(*task.part_scales)) if variation.objects else 1.0
         mass = float(rng.uniform(*variation.mass)) if variation.mass else 1.0
@@ -96,7 +100,9 @@ class Draw:
 
     def clutter_poses(self, world: World, task: Task, clutter: list[int]) -> None:
         """Lay foreign objects where they touch nothing and leave room for the hand; where there is none, they go."""
-        boxes = [pybullet.getAABB(body, -1, world.client) for body in world.bodies if body not in clutter]
+        boxes = [
+            pybullet.getAABB(body, -1, world.client) for body in world.bodies if body not in clutter
+        ]
         low, high = task.workspace[0, :2] - 0.06, task.workspace[1, :2] + 0.06
         taken: list[tuple[float, float, float, float]] = [
             (box[0][0], box[0][1], box[1][0], box[1][1]) for box in boxes if box[0][2] < 1.0
@@ -105,12 +111,16 @@ class Draw:
             size = world.built[body].shapes[0].size
             spot = self._free(taken, low, high, 0.5 * max(size[0], size[1]))
             if spot is None:
-                world.place(body, (1.12, 0.74 - 0.1 * number, 0.5 * size[2]))  # a far corner, out of every view
+                world.place(
+                    body, (1.12, 0.74 - 0.1 * number, 0.5 * size[2])
+                )  # a far corner, out of every view
                 continue
             x, y, radius = spot
             taken.append((x - radius, y - radius, x + radius, y + radius))
             yaw = self.rng.uniform(-math.pi, math.pi)
-            world.place(body, (x, y, 0.5 * size[2]), (0.0, 0.0, math.sin(yaw / 2), math.cos(yaw / 2)))
+            world.place(
+                body, (x, y, 0.5 * size[2]), (0.0, 0.0, math.sin(yaw / 2), math.cos(yaw / 2))
+            )
 
     def _free(
         self, taken: list[tuple[float, float, float, float]], low: Array, high: Array, radius: float
@@ -119,21 +129,30 @@ class Draw:
         for _ in range(60):
             x, y = self.rng.uniform(low, high).tolist()
             clear = all(
-                x < box[0] - reach or x > box[2] + reach or y < box[1] - reach or y > box[3] + reach for box in taken
+                x < box[0] - reach or x > box[2] + reach or y < box[1] - reach or y > box[3] + reach
+                for box in taken
             )
             if clear and math.hypot(x, y) > 0.28:
                 return x, y, radius
         return None
 
 
-def draw_light(variation: Variation, rng: np.random.Generator, shift: np.random.Generator | None) -> Light:
+def draw_light(
+    variation: Variation, rng: np.random.Generator, shift: np.random.Generator | None
+) -> Light:
     """Draw the lamp of an episode: from `rng` as in training, then from `shift` how far beyond, if at all."""
-    values = np.concatenate([rng.uniform(-1.0, 1.0, 3), rng.uniform(-1.0, 1.0, 3)]) * variation.light_jitter
+    values = (
+        np.concatenate([rng.uniform(-1.0, 1.0, 3), rng.uniform(-1.0, 1.0, 3)])
+        * variation.light_jitter
+    )
     if variation.light is not None and shift is not None:
         values = np.where(values < 0.0, -1.0, 1.0) * shift.uniform(*variation.light, 6)
     side, front, warmth, ambient, diffuse, shade = values.tolist()
     nominal = Light()
-    red, blue = 1.0 + 0.06 * min(warmth, 0.0) - 0.02 * abs(shade), 1.0 - 0.06 * max(warmth, 0.0) - 0.02 * abs(shade)
+    red, blue = (
+        1.0 + 0.06 * min(warmth, 0.0) - 0.02 * abs(shade),
+        1.0 - 0.06 * max(warmth, 0.0) - 0.02 * abs(shade),
+    )
     return Light(
         (0.3 + 0.5 * front, 0.8 * side, 1.0),
         (red, 1.0 - 0.03 * abs(warmth), blue),
@@ -179,7 +198,9 @@ def moved(cameras: tuple[Camera, ...], conditions: Conditions) -> dict[str, Came
     }
 
 
-def _offset(camera: Camera, span_m: Range | None, rng: np.random.Generator) -> tuple[float, float, float]:
+def _offset(
+    camera: Camera, span_m: Range | None, rng: np.random.Generator
+) -> tuple[float, float, float]:
     if span_m is None:
         return (0.0, 0.0, 0.0)
     direction = rng.normal(size=3)

@@ -9,13 +9,23 @@ from shopfloor.envs.scene import Decision, Scene, Thing, Vector, wrap
 
 ABOVE_M = 0.025  # between what moves and what it moves over
 NEAR_M = 0.06  # how far beside the way things count as being on it, besides their own extent
-ON_TOP_M, TOUCH_M = 0.006, 0.012  # off the middle of a box to come down; above its top to start sucking
-IN_PLACE_M, DOWN_M, LAST_M = 0.002, 0.0025, 0.02  # off the place: to come down, above it to let go, to go slowly
+ON_TOP_M, TOUCH_M = (
+    0.006,
+    0.012,
+)  # off the middle of a box to come down; above its top to start sucking
+IN_PLACE_M, DOWN_M, LAST_M = (
+    0.002,
+    0.0025,
+    0.02,
+)  # off the place: to come down, above it to let go, to go slowly
 BESIDE_M, SLOW = 0.05, 0.5  # above its place a box comes down beside others: slowly, in full scales
 TURN_ARM_M = 0.04  # makes a turn a distance
 WAIT_M = 0.03  # further above what passes below
 STEEP = 12.0  # how much higher than its place a box stays, per distance from it
-TURNS = (-1.7, 3.0)  # of the tool against the direction of its place, rad: the Panda's last joint stays off its limits
+TURNS = (
+    -1.7,
+    3.0,
+)  # of the tool against the direction of its place, rad: the Panda's last joint stays off its limits
 
 
 def top(thing: Thing) -> Vector:
@@ -37,18 +47,26 @@ def reach(thing: Thing) -> float:
     return 0.5 * math.hypot(*sorted(thing.size)[1:])
 
 
-def off_way(point: Vector | list[float], start: Vector | list[float], end: Vector | list[float]) -> float:
+def off_way(
+    point: Vector | list[float], start: Vector | list[float], end: Vector | list[float]
+) -> float:
     """Return how far a point is from the way between two others, seen from above, m."""
     x, y = end[0] - start[0], end[1] - start[1]
     squared = x * x + y * y
-    along = ((point[0] - start[0]) * x + (point[1] - start[1]) * y) / squared if squared > 0.0 else 0.0
+    along = (
+        ((point[0] - start[0]) * x + (point[1] - start[1]) * y) / squared if squared > 0.0 else 0.0
+    )
     along = min(1.0, max(0.0, along))
     return math.hypot(point[0] - start[0] - along * x, point[1] - start[1] - along * y)
 
 
-def clear_height(things: Iterable[Thing], start: list[float], end: Vector | list[float], radius: float) -> float:
+def clear_height(
+    things: Iterable[Thing], start: list[float], end: Vector | list[float], radius: float
+) -> float:
     """Return the height of the highest thing in the way of something of that radius, m."""
-    on_way = (thing for thing in things if off_way(thing.position, start, end) < radius + reach(thing))
+    on_way = (
+        thing for thing in things if off_way(thing.position, start, end) < radius + reach(thing)
+    )
     return max((top(thing)[2] for thing in on_way), default=0.0)
 
 

@@ -17,7 +17,20 @@ from shopfloor.envs.task import Task
 from shopfloor.envs.variation import SUITES, VARIATIONS, Variation, parse_variation
 
 OBJECT_COLUMNS = 12
-OBJECT_NAMES = ("x", "y", "z", "qx", "qy", "qz", "qw", "size_x", "size_y", "size_z", "present", "is_goal")
+OBJECT_NAMES = (
+    "x",
+    "y",
+    "z",
+    "qx",
+    "qy",
+    "qz",
+    "qw",
+    "size_x",
+    "size_y",
+    "size_z",
+    "present",
+    "is_goal",
+)
 OBJECT_UNITS = ("m", "m", "m", "1", "1", "1", "1", "m", "m", "m", "1", "1")
 RENDERERS = ("tiny", "gl")
 MODALITIES = ("rgb", "depth", "segmentation")
@@ -81,13 +94,17 @@ def variations_of(task: Task) -> tuple[str, ...]:
     return tuple(name for name, variation in VARIATIONS.items() if not _lacking(task, variation))
 
 
-def check_variation(cell_id: str, task: Task, value: str | Mapping[str, Any] | Variation) -> Variation:
+def check_variation(
+    cell_id: str, task: Task, value: str | Mapping[str, Any] | Variation
+) -> Variation:
     """Return the variation, or say what of it a cell does not have."""
     variation = parse_variation(value)
     lacking = _lacking(task, variation)
     if lacking:
         raise UnknownNameError(
-            f"variation of {cell_id}", value if isinstance(value, str) else lacking, variations_of(task)
+            f"variation of {cell_id}",
+            value if isinstance(value, str) else lacking,
+            variations_of(task),
         )
     return variation
 
@@ -144,11 +161,15 @@ def describe(cell_id: str, task: Task, robot: Robot, options: CellOptions) -> di
     height, width = options.image_size
     slots = len(task.items)
     features: dict[str, Any] = {
-        "state": _feature([len(robot.state_names)], "float32", robot.state_names, robot.state_units),
+        "state": _feature(
+            [len(robot.state_names)], "float32", robot.state_names, robot.state_units
+        ),
         "objects": _feature([slots, OBJECT_COLUMNS], "float32", OBJECT_NAMES, OBJECT_UNITS),
     }
     for camera in task.cameras:
-        features[camera.name] = _feature([height, width, 3], "uint8", ("height", "width", "rgb"), ("px", "px", "1"))
+        features[camera.name] = _feature(
+            [height, width, 3], "uint8", ("height", "width", "rgb"), ("px", "px", "1")
+        )
     looks: dict[str, Any] = {"renderer": options.renderer} if options.renderer != "tiny" else {}
     looks |= {"shadows": True} if options.shadows else {}
     return {
@@ -181,5 +202,7 @@ def describe(cell_id: str, task: Task, robot: Robot, options: CellOptions) -> di
     }
 
 
-def _feature(shape: list[int], dtype: str, names: Sequence[str], units: Sequence[str]) -> dict[str, Any]:
+def _feature(
+    shape: list[int], dtype: str, names: Sequence[str], units: Sequence[str]
+) -> dict[str, Any]:
     return {"shape": shape, "dtype": dtype, "names": list(names), "units": list(units)}

@@ -76,7 +76,12 @@ class Drawing:
                 pybullet.resetJointStatesMultiDof(body, joints, values, physicsClientId=mirrored)
 
     def look(
-        self, world: World, camera: Camera, extrinsics: npt.NDArray[np.float64], size: tuple[int, int], light: Light
+        self,
+        world: World,
+        camera: Camera,
+        extrinsics: npt.NDArray[np.float64],
+        size: tuple[int, int],
+        light: Light,
     ) -> View:
         """Draw a world.
 
@@ -130,7 +135,9 @@ class Drawing:
         picture = np.asarray(rgba, np.uint8).reshape(height, width, 4)[:, :, :3]
         share = np.asarray(buffer, np.float32).reshape(height, width)
         depth = np.float32(near * far) / (np.float32(far) - np.float32(far - near) * share)
-        return View(np.ascontiguousarray(picture), depth, np.asarray(ids, np.int32).reshape(height, width))
+        return View(
+            np.ascontiguousarray(picture), depth, np.asarray(ids, np.int32).reshape(height, width)
+        )
 
     def close(self) -> None:
         """Close the client; closing twice is harmless."""
@@ -144,7 +151,9 @@ class Drawing:
         if self.client < 0:
             self.client = pybullet.connect(pybullet.DIRECT)
             if self.client < 0:
-                raise RuntimeError("PyBullet gave no client: too many worlds are open in this process; close some.")
+                raise RuntimeError(
+                    "PyBullet gave no client: too many worlds are open in this process; close some."
+                )
         else:
             pybullet.resetSimulation(physicsClientId=self.client)
         pybullet.setPhysicsEngineParameter(enableFileCaching=1, physicsClientId=self.client)
@@ -157,7 +166,11 @@ class Drawing:
 
     def _robot(self, built: Built) -> int:
         body: int = pybullet.loadURDF(
-            str(built.urdf), built.position, built.quaternion, useFixedBase=True, physicsClientId=self.client
+            str(built.urdf),
+            built.position,
+            built.quaternion,
+            useFixedBase=True,
+            physicsClientId=self.client,
         )
         return body
 
@@ -195,14 +208,24 @@ class Drawing:
         _, textures = self._dress
         for body, rgba in world.colours.items():
             link = 0 if world.built[body].slide else -1
-            pybullet.changeVisualShape(body, link, rgbaColor=list(rgba), physicsClientId=self.client)
-        self._textured = {body: world.textures.get(body, "") for body in {*world.textures, *textures}}
+            pybullet.changeVisualShape(
+                body, link, rgbaColor=list(rgba), physicsClientId=self.client
+            )
+        self._textured = {
+            body: world.textures.get(body, "") for body in {*world.textures, *textures}
+        }
         for body, name in self._textured.items():
-            pybullet.changeVisualShape(body, -1, textureUniqueId=self._texture(name), physicsClientId=self.client)
+            pybullet.changeVisualShape(
+                body, -1, textureUniqueId=self._texture(name), physicsClientId=self.client
+            )
         self._dress = (dict(world.colours), dict(world.textures))
 
     def _texture(self, name: str) -> int:
         if name not in self._textures:
-            loaded = pybullet.loadTexture(str(texture_file(name)), physicsClientId=self.client) if name else -1
+            loaded = (
+                pybullet.loadTexture(str(texture_file(name)), physicsClientId=self.client)
+                if name
+                else -1
+            )
             self._textures[name] = int(loaded)
         return self._textures[name]

@@ -15,7 +15,11 @@ AHEAD_M, ON_LINE_M = 0.45, 0.40  # how far ahead it aims: on its way, and on the
 # Funnels into the place: half the width at the end, m, and what that grows by per m. A base that is backing off goes on
 # until it is well inside.
 FUNNEL, INNER_FUNNEL, BACKING_M_S = (0.015, 0.25), (0.010, 0.08), 0.05
-TURN_GAIN, TURN_FIRST, TURN_ONLY = 3.0, 0.25, 0.9  # rad/s per rad; off its course: full speed, standing
+TURN_GAIN, TURN_FIRST, TURN_ONLY = (
+    3.0,
+    0.25,
+    0.9,
+)  # rad/s per rad; off its course: full speed, standing
 CRUISE_M_S, BACK_M_S = 0.95, 0.30
 BRAKE_M_S2 = 1.0
 
@@ -57,7 +61,10 @@ def drive_to(base: Pose, place: Pose, way: Sequence[Point]) -> Command:
         way: points on the way to `LINE_UP_M` before the place, that one included; not used from there on.
     """
     ahead, side = place.sees(base.point)
-    if in_funnel(side, -ahead, FUNNEL if base.speed > -BACKING_M_S else INNER_FUNNEL) and ahead > -LINE_UP_M - 0.2:
+    if (
+        in_funnel(side, -ahead, FUNNEL if base.speed > -BACKING_M_S else INNER_FUNNEL)
+        and ahead > -LINE_UP_M - 0.2
+    ):
         return _drive_in(base, place)
     turned = abs(_wrap(base.yaw - place.yaw)) > ASIDE  # on its way to the line already
     if ahead > (-MUCH_TOO_NEAR_M if turned else -TOO_NEAR_M):
@@ -85,7 +92,9 @@ def _follow(base: Pose, way: Sequence[Point]) -> Command:
     ahead, side = base.sees(aim)
     off = math.atan2(side, ahead)
     slow = min(1.0, max(0.0, (TURN_ONLY - abs(off)) / (TURN_ONLY - TURN_FIRST)))
-    stop = math.sqrt(2.0 * BRAKE_M_S2 * math.dist(base.point, way[-1])) + 0.1  # it turns on the spot there
+    stop = (
+        math.sqrt(2.0 * BRAKE_M_S2 * math.dist(base.point, way[-1])) + 0.1
+    )  # it turns on the spot there
     return min(CRUISE_M_S, stop) * slow, TURN_GAIN * off
 
 

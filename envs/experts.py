@@ -40,7 +40,9 @@ class Reader:
         info: name, digest and what it needs.
     """
 
-    def __init__(self, cell_id: str, version: str, execute: int, phrasings: Sequence[Phrasings]) -> None:
+    def __init__(
+        self, cell_id: str, version: str, execute: int, phrasings: Sequence[Phrasings]
+    ) -> None:
         """Make one.
 
         Args:
@@ -49,7 +51,9 @@ class Reader:
             execute: how many actions of a chunk callers run.
             phrasings: tables of what is asked for -> texts that ask for it.
         """
-        self._asks = {text: asked for known in phrasings for asked, texts in known.items() for text in texts}
+        self._asks = {
+            text: asked for known in phrasings for asked, texts in known.items() for text in texts
+        }
         self.info = PolicyInfo(
             "expert",
             sha256_hex(f"expert:{cell_id}:{version}:{execute}"),

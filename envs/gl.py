@@ -28,7 +28,9 @@ _SPECULAR = 0.05  # as cells ask of TinyRenderer
 _SHADE = 0.8  # share of the lamp's light that TinyRenderer leaves in shadow
 _LARGEST_PICTURE_PX = 2048
 
-_devices: dict[int, Device] = {}  # of this process: contexts do not survive a fork, so the key is its id
+_devices: dict[
+    int, Device
+] = {}  # of this process: contexts do not survive a fork, so the key is its id
 _lock = threading.RLock()  # one thread at a time has the context
 
 
@@ -153,7 +155,11 @@ class GlRenderer:
                 for other in self._scenes.values():
                     other.kept.clear()
             _prepare(device, scene, frames)
-            _set_light(device, light, shadows=shadows and _cast(device, scene, frames, light, extrinsics[:3, 3], far_m))
+            _set_light(
+                device,
+                light,
+                shadows=shadows and _cast(device, scene, frames, light, extrinsics[:3, 3], far_m),
+            )
             view = _projection(extrinsics, math.radians(fov_deg), size, near_m, far_m)
             device.program["view"].write(np.ascontiguousarray(view.T, np.float32))
             device.empty_program["far"].value = far_m
@@ -171,7 +177,9 @@ class GlRenderer:
         with _device() as device:
             for name in names:
                 kept = scene.kept.pop(name, None)
-                if kept is not None and device is self._device:  # else it went with the process that forked
+                if (
+                    kept is not None and device is self._device
+                ):  # else it went with the process that forked
                     kept.release()
 
 
@@ -236,7 +244,9 @@ def _looks(scene: _Scene) -> Floats:
     return looks
 
 
-def _projection(extrinsics: Array, fov: float, size: tuple[int, int], near: float, far: float) -> Array:
+def _projection(
+    extrinsics: Array, fov: float, size: tuple[int, int], near: float, far: float
+) -> Array:
     """Return world to clip space, shape (4, 4), with the first row of the picture at the bottom, where rows begin."""
     height, width = size
     focal = 1.0 / math.tan(0.5 * fov)
@@ -265,7 +275,9 @@ def _set_light(device: Device, light: Light, *, shadows: bool) -> None:
     program["shares"].value = (light.ambient, light.diffuse, _SPECULAR, _SHADE if shadows else 1.0)
 
 
-def _cast(device: Device, scene: _Scene, frames: Floats, light: Light, eye: Array, far: float) -> bool:
+def _cast(
+    device: Device, scene: _Scene, frames: Floats, light: Light, eye: Array, far: float
+) -> bool:
     """Draw what the lamp sees of all that is no farther from the eye than `far`; return whether there is anything."""
     moved = frames[scene.geometry.sphere_frames].astype(np.float64)
     centres, radii = scene.geometry.spheres[:, :3], scene.geometry.spheres[:, 3:]

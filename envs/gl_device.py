@@ -187,7 +187,9 @@ class Device:
         if kept is None:
             height, width = size
             colour = self.context.texture((width, height), 4, dtype="u4")
-            kept = self.context.framebuffer([colour], self.context.depth_renderbuffer((width, height)))
+            kept = self.context.framebuffer(
+                [colour], self.context.depth_renderbuffer((width, height))
+            )
         self._framebuffers[size] = kept
         if len(self._framebuffers) > _FRAMEBUFFERS:
             oldest = self._framebuffers.pop(next(iter(self._framebuffers)))
@@ -198,7 +200,9 @@ class Device:
 
 def _context() -> Any:  # noqa: ANN401  # moderngl is optional
     try:
-        moderngl: Any = importlib.import_module("moderngl")  # by name: type checkers need not find it
+        moderngl: Any = importlib.import_module(
+            "moderngl"
+        )  # by name: type checkers need not find it
     except ImportError:
         raise MissingDependencyError(
             "The OpenGL renderer needs the package moderngl, which is not installed. "

@@ -48,12 +48,16 @@ def mesh_of(kind: int, dimensions: tuple[float, ...], file: str) -> Mesh | None:
     if kind == pybullet.GEOM_MESH:
         mesh = read_obj(Path(file))
         vertices = mesh.vertices.copy()
-        vertices[:, :3] *= np.array(dimensions, np.float32)  # normals stay as they are, as in TinyRenderer
+        vertices[:, :3] *= np.array(
+            dimensions, np.float32
+        )  # normals stay as they are, as in TinyRenderer
         return Mesh(vertices, mesh.triangles)
     if kind == pybullet.GEOM_BOX:
         return box(dimensions)
     if kind == pybullet.GEOM_CYLINDER:
-        return lathe([(0.0, -0.5), (0.5, -0.5), (0.5, 0.5), (0.0, 0.5)], dimensions[1], dimensions[0])
+        return lathe(
+            [(0.0, -0.5), (0.5, -0.5), (0.5, 0.5), (0.0, 0.5)], dimensions[1], dimensions[0]
+        )
     if kind == pybullet.GEOM_SPHERE:
         return ball(dimensions[0], 0.0)
     if kind == pybullet.GEOM_CAPSULE:
@@ -83,7 +87,9 @@ def read_obj(path: Path) -> Mesh:
             'Convert it, or use renderer="tiny".'
         ) from error
     if not corners:
-        raise InvalidInputError(f'Mesh {path} has no faces; expected "f" lines. Convert it, or use renderer="tiny".')
+        raise InvalidInputError(
+            f'Mesh {path} has no faces; expected "f" lines. Convert it, or use renderer="tiny".'
+        )
     rows, index = np.unique(np.array(corners, np.float32), axis=0, return_inverse=True)
     return Mesh(rows, index.reshape(-1, 3).astype(np.int32))
 
@@ -98,7 +104,9 @@ def _fan(corners: list[list[str]], numbers: dict[str, list[list[float]]]) -> lis
         return numbers[word][number - 1 if number > 0 else number]
 
     points = [pick(corner, 0, "v") or [] for corner in corners]
-    (ax, ay, az), (bx, by, bz) = ([points[k][axis] - points[0][axis] for axis in range(3)] for k in (1, 2))
+    (ax, ay, az), (bx, by, bz) = (
+        [points[k][axis] - points[0][axis] for axis in range(3)] for k in (1, 2)
+    )
     flat = [ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx]
     length = math.hypot(*flat) or 1.0
     flat = [part / length for part in flat]
@@ -135,9 +143,14 @@ def box(size: tuple[float, ...]) -> Mesh:
             point, normal = [0.0] * 3, [0.0] * 3
             point[axis], normal[axis] = 0.5 * side * size[axis], float(side)
             point[first], point[second] = (one - 0.5) * size[first], (other - 0.5) * size[second]
-            rows.append([*point, *normal, *(origin + one * (right - origin) + other * (up - origin))])
+            rows.append(
+                [*point, *normal, *(origin + one * (right - origin) + other * (up - origin))]
+            )
         order = (0, 2, 1, 0, 3, 2) if turned else (0, 1, 2, 0, 2, 3)
-        triangles += [[start + corner for corner in order[:3]], [start + corner for corner in order[3:]]]
+        triangles += [
+            [start + corner for corner in order[:3]],
+            [start + corner for corner in order[3:]],
+        ]
     return Mesh(np.array(rows, np.float32), np.array(triangles, np.int32))
 
 
@@ -156,7 +169,12 @@ def lathe(profile: list[tuple[float, float]], radius: float, height: float) -> M
         length = math.hypot(across, along)
         normal = (along / length, -across / length)
         _strip(
-            rows, triangles, [(2 * radius * inner, height * low, normal), (2 * radius * outer, height * high, normal)]
+            rows,
+            triangles,
+            [
+                (2 * radius * inner, height * low, normal),
+                (2 * radius * outer, height * high, normal),
+            ],
         )
     return Mesh(np.array(rows, np.float32), np.array(triangles, np.int32))
 
@@ -178,7 +196,9 @@ def ball(radius: float, length: float) -> Mesh:
 
 
 def _strip(
-    rows: list[list[float]], triangles: list[list[int]], rings: list[tuple[float, float, tuple[float, float]]]
+    rows: list[list[float]],
+    triangles: list[list[int]],
+    rings: list[tuple[float, float, tuple[float, float]]],
 ) -> None:
     """Add the surface between rings of (radius, height, normal outwards and up), joined smoothly."""
     start = len(rows)
@@ -188,5 +208,11 @@ def _strip(
             rows.append([radius * c, radius * s, height, out * c, out * s, up, 0.0, 0.0])
     for ring in range(len(rings) - 1):
         for step in range(_SLICES):
-            low, following = start + ring * _SLICES + step, start + ring * _SLICES + (step + 1) % _SLICES
-            triangles += [[low, following, following + _SLICES], [low, following + _SLICES, low + _SLICES]]
+            low, following = (
+                start + ring * _SLICES + step,
+                start + ring * _SLICES + (step + 1) % _SLICES,
+            )
+            triangles += [
+                [low, following, following + _SLICES],
+                [low, following + _SLICES, low + _SLICES],
+            ]

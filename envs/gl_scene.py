@@ -67,7 +67,9 @@ def read_parts(client: int) -> tuple[list[Part], Floats]:
         body = pybullet.getBodyUniqueId(index, client)
         inertial = pybullet.getDynamicsInfo(body, -1, client)[3:5]
         for row in pybullet.getVisualShapeData(body, physicsClientId=client):
-            parts.append(Part(body, row[1], row[2], row[3], row[4].decode(), row[5], row[6], inertial))
+            parts.append(
+                Part(body, row[1], row[2], row[3], row[4].decode(), row[5], row[6], inertial)
+            )
             colours.append(row[7])
     return parts, np.array(colours, np.float32).reshape(-1, 4)
 
@@ -132,13 +134,37 @@ def read_frames(geometry: Geometry, client: int) -> Floats:
             rows.append(position + quaternion)
         if links:
             # Without velocities; poses follow the joints even right after `resetJointState`.
-            rows += [state[4] + state[5] for state in pybullet.getLinkStates(body, links, 0, 1, client)]
+            rows += [
+                state[4] + state[5] for state in pybullet.getLinkStates(body, links, 0, 1, client)
+            ]
     table = np.array(rows or [(0.0,) * 6 + (1.0,)])
     frames = np.empty((len(table), 3, 4), np.float32)
     frames[:, :, 3] = table[:, :3]
     x, y, z, w = table[:, 3:].T
-    xx, yy, zz, xy, xz, yz, wx, wy, wz = x * x, y * y, z * z, x * y, x * z, y * z, w * x, w * y, w * z
-    frames[:, 0, 0], frames[:, 0, 1], frames[:, 0, 2] = 1 - 2 * (yy + zz), 2 * (xy - wz), 2 * (xz + wy)
-    frames[:, 1, 0], frames[:, 1, 1], frames[:, 1, 2] = 2 * (xy + wz), 1 - 2 * (xx + zz), 2 * (yz - wx)
-    frames[:, 2, 0], frames[:, 2, 1], frames[:, 2, 2] = 2 * (xz - wy), 2 * (yz + wx), 1 - 2 * (xx + yy)
+    xx, yy, zz, xy, xz, yz, wx, wy, wz = (
+        x * x,
+        y * y,
+        z * z,
+        x * y,
+        x * z,
+        y * z,
+        w * x,
+        w * y,
+        w * z,
+    )
+    frames[:, 0, 0], frames[:, 0, 1], frames[:, 0, 2] = (
+        1 - 2 * (yy + zz),
+        2 * (xy - wz),
+        2 * (xz + wy),
+    )
+    frames[:, 1, 0], frames[:, 1, 1], frames[:, 1, 2] = (
+        2 * (xy + wz),
+        1 - 2 * (xx + zz),
+        2 * (yz - wx),
+    )
+    frames[:, 2, 0], frames[:, 2, 1], frames[:, 2, 2] = (
+        2 * (xz - wy),
+        2 * (yz + wx),
+        1 - 2 * (xx + yy),
+    )
     return frames

@@ -60,9 +60,19 @@ class Fingers:
         client = self._world.client
         first, second = self.joints
         gear = pybullet.createConstraint(
-            body, first, body, second, pybullet.JOINT_GEAR, [1, 0, 0], [0, 0, 0], [0, 0, 0], physicsClientId=client
+            body,
+            first,
+            body,
+            second,
+            pybullet.JOINT_GEAR,
+            [1, 0, 0],
+            [0, 0, 0],
+            [0, 0, 0],
+            physicsClientId=client,
         )
-        pybullet.changeConstraint(gear, gearRatio=-1, erp=0.1, maxForce=_GEAR_FORCE_N, physicsClientId=client)
+        pybullet.changeConstraint(
+            gear, gearRatio=-1, erp=0.1, maxForce=_GEAR_FORCE_N, physicsClientId=client
+        )
         for finger in self.joints:
             pybullet.changeDynamics(
                 body,
@@ -80,7 +90,10 @@ class Fingers:
             # With an anchor friction corrects positions, not speeds alone: without, parts creep by millimetres.
             # Anchored contacts keep the normals they began with; they would hold fingers shut on turned parts.
             pybullet.changeDynamics(
-                self._body, finger, frictionAnchor=int(gripper > 0.0), physicsClientId=self._world.client
+                self._body,
+                finger,
+                frictionAnchor=int(gripper > 0.0),
+                physicsClientId=self._world.client,
             )
             pybullet.setJointMotorControl2(
                 self._body,
@@ -167,7 +180,9 @@ class Cup:
         self._let_go()
         self.seeks = gripper > 0.0
         if memory[0] >= 0.0:
-            self._hold(self._world.bodies[int(memory[0])], (memory[1:4].tolist(), memory[4:8].tolist()))
+            self._hold(
+                self._world.bodies[int(memory[0])], (memory[1:4].tolist(), memory[4:8].tolist())
+            )
 
     def _before_mouth(self) -> int:
         """Return the nearest body that lies flat before the mouth's centre and can move, or -1."""
@@ -183,7 +198,10 @@ class Cup:
             if float(away @ away) > _FAR_M**2:
                 continue
             rotation = kinematics.matrix(quaternion)
-            gaps = [_gap(shape, rotation.T @ away, rotation.T @ ahead) for shape in world.built[body].shapes]
+            gaps = [
+                _gap(shape, rotation.T @ away, rotation.T @ ahead)
+                for shape in world.built[body].shapes
+            ]
             found.append((min(gaps), body))
         gap, body = min(found, default=(math.inf, -1))
         return body if gap <= CUP_GAP_M else -1

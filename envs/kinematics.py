@@ -53,9 +53,15 @@ class Chain:
             Position, shape (3,), m; rotation, shape (3, 3); Jacobian, shape (6, n): velocity and angular velocity.
         """
         position, axes, columns = self._forward(joints.tolist())
-        return np.array(position), np.array(axes).reshape(3, 3).T, np.array(columns).reshape(-1, 6).T
+        return (
+            np.array(position),
+            np.array(axes).reshape(3, 3).T,
+            np.array(columns).reshape(-1, 6).T,
+        )
 
-    def _forward(self, joints: list[float]) -> tuple[tuple[float, ...], tuple[float, ...], list[float]]:
+    def _forward(
+        self, joints: list[float]
+    ) -> tuple[tuple[float, ...], tuple[float, ...], list[float]]:
         """Return the same as position, rotation and Jacobian column by column.
 
         In plain floats: for so few joints that beats arrays.
@@ -139,7 +145,8 @@ PANDA = Chain(
     home=np.array([0.0, -0.35, 0.0, -2.35, 0.0, 2.0, math.pi / 4]),
     lower=np.array([-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973]),
     upper=np.array([2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973]),
-    tool_offset_m=0.107 + 0.105,  # flange and hand, as in the URDF: joint 7 to the point between the fingertips
+    tool_offset_m=0.107
+    + 0.105,  # flange and hand, as in the URDF: joint 7 to the point between the fingertips
     turn=(math.sqrt(0.5), 1.0, -1.0),  # the hand is turned by -45 degrees on the flange
 )
 

@@ -66,7 +66,9 @@ def start_mid_task(world: World, robot: Arm, task: Task, rng: np.random.Generato
             tool = _near(grasp, rng) if kind < 0.5 else _anywhere(task, rng)
             half_closed = rng.uniform() < 0.12
             opening = rng.uniform(0.0, MAX_OPENING_M) if half_closed else MAX_OPENING_M
-            _teleport(robot, tool, opening, 1.0 if half_closed and rng.uniform() < 0.5 else -1.0, rng)
+            _teleport(
+                robot, tool, opening, 1.0 if half_closed and rng.uniform() < 0.5 else -1.0, rng
+            )
         else:
             tool = _holding(world, task, grasp, released, rng)
             _put_in_hand(world, robot, task, part, grasp, tool, rng)
@@ -94,12 +96,15 @@ def _near(grasp: ToolPose, rng: np.random.Generator) -> ToolPose:
 def _anywhere(task: Task, rng: np.random.Generator) -> ToolPose:
     low, high = task.workspace
     position = rng.uniform(
-        [low[0] + 0.02, low[1] + 0.02, low[2] + 0.04], [high[0] - 0.02, high[1] - 0.02, min(high[2], 0.30)]
+        [low[0] + 0.02, low[1] + 0.02, low[2] + 0.04],
+        [high[0] - 0.02, high[1] - 0.02, min(high[2], 0.30)],
     )
     return ToolPose(position, rng.uniform(-0.8, 0.8))
 
 
-def _holding(world: World, task: Task, grasp: ToolPose, released: bool, rng: np.random.Generator) -> ToolPose:
+def _holding(
+    world: World, task: Task, grasp: ToolPose, released: bool, rng: np.random.Generator
+) -> ToolPose:
     """Draw where a hand with the part in it is: at the goal, just above where it took it, or anywhere."""
     if released or rng.uniform() < 0.42:
         goal = task.release_pose(world)
@@ -107,21 +112,32 @@ def _holding(world: World, task: Task, grasp: ToolPose, released: bool, rng: np.
         spread[2] = 0.0 if released else rng.uniform(0.0, 0.10)
         return ToolPose(goal.position + spread, goal.yaw + rng.normal() * 0.1)
     if rng.uniform() < 0.35:
-        return ToolPose(grasp.position + np.array([0.0, 0.0, rng.uniform(0.0, 0.08)]), grasp.yaw + rng.normal() * 0.05)
+        return ToolPose(
+            grasp.position + np.array([0.0, 0.0, rng.uniform(0.0, 0.08)]),
+            grasp.yaw + rng.normal() * 0.05,
+        )
     low, high = task.workspace
     position = rng.uniform([low[0], low[1], grasp.position[2]], [high[0], high[1], 0.20])
     return ToolPose(position, grasp.yaw + rng.normal() * 0.15)
 
 
 def _put_in_hand(
-    world: World, robot: Arm, task: Task, part: Array, grasp: ToolPose, tool: ToolPose, rng: np.random.Generator
+    world: World,
+    robot: Arm,
+    task: Task,
+    part: Array,
+    grasp: ToolPose,
+    tool: ToolPose,
+    rng: np.random.Generator,
 ) -> None:
     """Teleport with the part between almost closed fingers, a little off the ideal grip."""
     _teleport(robot, tool, task.grip_m + 0.0005, 1.0, None)
     slip = rng.uniform(-0.006, 0.006, 3) * [1.0, 0.0, 1.0]
     turn = kinematics.yaw_matrix(robot.tool_yaw - grasp.yaw)
     at = robot.tool_position + robot.tool_rotation @ slip + turn @ (part[:3] - grasp.position)
-    world.place(task.named_body, at.tolist(), kinematics.quaternion(turn @ kinematics.matrix(part[3:])))
+    world.place(
+        task.named_body, at.tolist(), kinematics.quaternion(turn @ kinematics.matrix(part[3:]))
+    )
 
 
 def _settle(world: World, robot: Arm, task: Task, released: bool, rng: np.random.Generator) -> None:
@@ -137,7 +153,11 @@ def _settle(world: World, robot: Arm, task: Task, released: bool, rng: np.random
         robot.read()
 
 
-def _teleport(robot: Arm, tool: ToolPose, opening_m: float, gripper: float, rng: np.random.Generator | None) -> None:
+def _teleport(
+    robot: Arm, tool: ToolPose, opening_m: float, gripper: float, rng: np.random.Generator | None
+) -> None:
     robot.reset(tool.position, tool.yaw, opening_m, gripper)
     if rng is not None:  # on the way the target runs ahead of the tool
-        robot.target_position = robot.within_reach(robot.target_position + rng.uniform(-0.008, 0.008, 3))
+        robot.target_position = robot.within_reach(
+            robot.target_position + rng.uniform(-0.008, 0.008, 3)
+        )

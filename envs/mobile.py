@@ -56,7 +56,14 @@ class Base:
 
     action_names: tuple[str, ...] = ("v", "omega")
     convention = BASE_CONVENTION
-    state_names: tuple[str, ...] = ("base_x", "base_y", "base_cos", "base_sin", "base_v", "base_omega")
+    state_names: tuple[str, ...] = (
+        "base_x",
+        "base_y",
+        "base_cos",
+        "base_sin",
+        "base_v",
+        "base_omega",
+    )
     state_units: tuple[str, ...] = ("m", "m", "1", "1", "m/s", "rad/s")
 
     def __init__(self, world: World, start: Start, urdf: Path = AMR_URDF) -> None:
@@ -94,8 +101,12 @@ class Base:
 
     def command(self, action: Sequence[float]) -> None:
         """Drive: forward speed and rate of turn, each in [-1, 1] of 1 m/s and 1.5 rad/s."""
-        self.speed_m_s = _towards(self.speed_m_s, action[0] * MAX_SPEED_M_S, MAX_CHANGE_M_S2 * STEP_S)
-        self.turn_rad_s = _towards(self.turn_rad_s, action[1] * MAX_TURN_RAD_S, MAX_CHANGE_RAD_S2 * STEP_S)
+        self.speed_m_s = _towards(
+            self.speed_m_s, action[0] * MAX_SPEED_M_S, MAX_CHANGE_M_S2 * STEP_S
+        )
+        self.turn_rad_s = _towards(
+            self.turn_rad_s, action[1] * MAX_TURN_RAD_S, MAX_CHANGE_RAD_S2 * STEP_S
+        )
         self._drive(self.pose[2] + 0.5 * STEP_S * self.turn_rad_s)
 
     def _drive(self, heading: float) -> None:
@@ -104,14 +115,20 @@ class Base:
             self.body,
             self._joints,
             pybullet.VELOCITY_CONTROL,
-            targetVelocities=[speed * math.cos(heading), speed * math.sin(heading), self.turn_rad_s],
+            targetVelocities=[
+                speed * math.cos(heading),
+                speed * math.sin(heading),
+                self.turn_rad_s,
+            ],
             forces=_FORCES,
             physicsClientId=self._client,
         )
 
     def _set_joints(self, positions: Sequence[float], velocities: Sequence[float]) -> None:
         for index, position, velocity in zip(self._joints, positions, velocities, strict=True):
-            pybullet.resetJointState(self.body, index, position, velocity, physicsClientId=self._client)
+            pybullet.resetJointState(
+                self.body, index, position, velocity, physicsClientId=self._client
+            )
 
     def read(self) -> None:
         """Refresh what is measured."""
@@ -145,7 +162,10 @@ class Base:
 
     def describe(self) -> dict[str, Any]:
         """Return plain JSON data on what its actions do."""
-        return {"action_full_scale": {"speed_m_s": MAX_SPEED_M_S, "turn_rad_s": MAX_TURN_RAD_S}, "frozen_actions": []}
+        return {
+            "action_full_scale": {"speed_m_s": MAX_SPEED_M_S, "turn_rad_s": MAX_TURN_RAD_S},
+            "frozen_actions": [],
+        }
 
 
 class Team:

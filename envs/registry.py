@@ -47,10 +47,18 @@ def resolve_cell(name: str) -> str:
         bare = cell_id.rsplit("/", 1)[-1]
         stem, _, version = bare.rpartition("-v")
         if name in (bare, stem):
-            versions.append((cell_id.startswith(_OURS), int(version) if re.fullmatch(r"\d+", version) else 0, cell_id))
+            versions.append(
+                (
+                    cell_id.startswith(_OURS),
+                    int(version) if re.fullmatch(r"\d+", version) else 0,
+                    cell_id,
+                )
+            )
     if versions:
         return max(versions)[2]
-    raise UnknownNameError("cell", name, {cell_id.removeprefix(_OURS).rsplit("-v", 1)[0] for cell_id in known})
+    raise UnknownNameError(
+        "cell", name, {cell_id.removeprefix(_OURS).rsplit("-v", 1)[0] for cell_id in known}
+    )
 
 
 def cell_module(name: str) -> tuple[str, str]:

@@ -144,7 +144,9 @@ PANDA_SUCTION = ArmModel(
     reach_m=0.74,
 )
 # Its work is from straight ahead to the tote, 144 degrees to the left: a posture in the middle suits both ends.
-_ON_DECK = replace(kinematics.PANDA, home=kinematics.PANDA.home + np.array([1.25, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]))
+_ON_DECK = replace(
+    kinematics.PANDA, home=kinematics.PANDA.home + np.array([1.25, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+)
 MOBILE_PANDA = ArmModel(
     "mobile_panda",
     _ASSETS / "mobile" / "mobile_panda.urdf",
@@ -220,7 +222,9 @@ class Arm:
     action_names = ACTION_NAMES
     convention = ACTION_CONVENTION
 
-    def __init__(self, world: World, model: ArmModel, post: Post, carrier: Carrier | None = None) -> None:
+    def __init__(
+        self, world: World, model: ArmModel, post: Post, carrier: Carrier | None = None
+    ) -> None:
         """Load the arm into a world.
 
         Args:
@@ -235,7 +239,8 @@ class Arm:
         self._carrier = carrier
         self._low, self._high = post.workspace[0].tolist(), post.workspace[1].tolist()
         self._scale = [
-            0.0 if axis in post.frozen_axes else FULL_SCALE_M if axis < 3 else FULL_SCALE_RAD for axis in range(6)
+            0.0 if axis in post.frozen_axes else FULL_SCALE_M if axis < 3 else FULL_SCALE_RAD
+            for axis in range(6)
         ]
         self._upright = 3 in post.frozen_axes and 4 in post.frozen_axes
         self._arm: list[int] = []
@@ -246,7 +251,10 @@ class Arm:
         half = 0.5 * post.yaw
         self._mount_quaternion = (0.0, 0.0, math.sin(half), math.cos(half))
         self._mounted = carrier is not None or post.position != _ORIGIN or post.yaw != 0.0
-        self._mount: Frame = np.array(post.position, dtype=np.float64), kinematics.yaw_matrix(post.yaw)
+        self._mount: Frame = (
+            np.array(post.position, dtype=np.float64),
+            kinematics.yaw_matrix(post.yaw),
+        )
         self._tool_in_world: Frame = np.zeros(3), np.eye(3)
         self.build()
         size = self._count + len(self.hand.joints)
@@ -298,7 +306,9 @@ class Arm:
         """Put the open hand somewhere in the box where episodes start."""
         self.reset(rng.uniform(self.post.start_low, self.post.start_high), 0.0)
 
-    def reset(self, position: Array, yaw: float, opening_m: float = MAX_OPENING_M, gripper: float = -1.0) -> None:
+    def reset(
+        self, position: Array, yaw: float, opening_m: float = MAX_OPENING_M, gripper: float = -1.0
+    ) -> None:
         """Put the tool at a pose, pointing down and at rest.
 
         Args:
@@ -331,9 +341,15 @@ class Arm:
         dx, dy, dz = x + dx - at_x, y + dy - at_y, z + dz - at_z
         distance = math.sqrt(dx**2 + dy**2 + dz**2)
         share = LEASH_M / distance if distance > LEASH_M else 1.0
-        self.target_position = self.within_reach((at_x + share * dx, at_y + share * dy, at_z + share * dz))
-        self.target_rotation = self._turn_yaw(rz) if self._upright else self._turn(np.array([rx, ry, rz]))
-        self._command, _ = self.model.chain.inverse_step(self._command, self.target_position, self.target_rotation)
+        self.target_position = self.within_reach(
+            (at_x + share * dx, at_y + share * dy, at_z + share * dz)
+        )
+        self.target_rotation = (
+            self._turn_yaw(rz) if self._upright else self._turn(np.array([rx, ry, rz]))
+        )
+        self._command, _ = self.model.chain.inverse_step(
+            self._command, self.target_position, self.target_rotation
+        )
         self._drive_arm()
         gripper = 1.0 if action[6] > 0.0 else -1.0
         if gripper != self.gripper or self.hand.seeks:  # motors keep their command
@@ -380,8 +396,12 @@ class Arm:
         )
 
     def _set_joints(self, joints: Array, velocities: Array) -> None:
-        for index, position, velocity in zip(self._all, joints.tolist(), velocities.tolist(), strict=True):
-            pybullet.resetJointState(self.body, index, position, velocity, physicsClientId=self._client)
+        for index, position, velocity in zip(
+            self._all, joints.tolist(), velocities.tolist(), strict=True
+        ):
+            pybullet.resetJointState(
+                self.body, index, position, velocity, physicsClientId=self._client
+            )
 
     def read(self) -> None:
         """Refresh what is measured."""
@@ -442,7 +462,9 @@ class Arm:
         """Return the proprioception, shape (joints + 15,), float32; entries are named by `state_names`."""
         tool = self.tool_position.tolist()
         x, y, z = self.target_position.tolist()
-        turn = kinematics.turn_between(self.tool_quaternion, kinematics.quaternion(self.target_rotation))
+        turn = kinematics.turn_between(
+            self.tool_quaternion, kinematics.quaternion(self.target_rotation)
+        )
         offset = (x - tool[0], y - tool[1], z - tool[2])
         joints = self.joints[: self._count].tolist()
         row = (*joints, *tool, *self.tool_quaternion, self.opening_m, *offset, *turn, self.gripper)

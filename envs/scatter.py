@@ -14,7 +14,9 @@ Corner = tuple[float, float]
 _TRIES = 300  # without room for one more part, after which all are drawn anew
 
 
-def scatter(low: Corner, high: Corner, count: int, spacing_m: float, rng: np.random.Generator) -> list[Array]:
+def scatter(
+    low: Corner, high: Corner, count: int, spacing_m: float, rng: np.random.Generator
+) -> list[Array]:
     """Draw places in a rectangle.
 
     Args:

@@ -137,12 +137,20 @@ class Scene:
             half = 0.5 * (self.yaw - before_yaw)
             s, c = math.sin(half), math.cos(half)
             qx, qy = self.part.quaternion[:2]
-            self.part.quaternion = [c * qx - s * qy, c * qy + s * qx, c * qz + s * qw, c * qw - s * qz]
+            self.part.quaternion = [
+                c * qx - s * qy,
+                c * qy + s * qx,
+                c * qz + s * qw,
+                c * qw - s * qz,
+            ]
 
     def _before_cup(self) -> bool:
         """Return whether the cup's mouth is at the top of the part."""
         x, y, z = (self.tool[axis] - self.part.position[axis] for axis in range(3))
-        return math.hypot(x, y) < 0.5 * min(self.part.size) and abs(z - 0.5 * self.part.height) < CUP_GAP_M
+        return (
+            math.hypot(x, y) < 0.5 * min(self.part.size)
+            and abs(z - 0.5 * self.part.height) < CUP_GAP_M
+        )
 
 
 def come_down(scene: Scene, yaw: float, above_m: float, over_m: float) -> Decision:
@@ -163,7 +171,10 @@ def come_down(scene: Scene, yaw: float, above_m: float, over_m: float) -> Decisi
     astray = away + 0.04 * abs(turn) + 0.5 * max(0.0, 0.075 - scene.opening)
     height = grip_z + min(max(over_m - grip_z, 0.05), 3.0 * max(0.0, astray - 0.006))
     free = 1.0 if away < 0.03 else min(1.0, max(0.0, (scene.tool[2] - over_m + 0.025) / 0.02))
-    x, y = (target + free * (goal - target) for target, goal in zip(scene.target[:2], (x, y), strict=True))
+    x, y = (
+        target + free * (goal - target)
+        for target, goal in zip(scene.target[:2], (x, y), strict=True)
+    )
     return scene.servo((x, y, height), yaw, close=False)
 
 

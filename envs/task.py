@@ -160,7 +160,9 @@ class Task(ABC):
     def reset(self, world: World, rng: np.random.Generator) -> None:
         """Place every body for a new episode and choose the named part. All randomness must come from `rng`."""
 
-    def free_spots(self, world: World, low_m: float, high_m: float, rng: np.random.Generator) -> list[Array]:
+    def free_spots(
+        self, world: World, low_m: float, high_m: float, rng: np.random.Generator
+    ) -> list[Array]:
         """List places (position, quaternion; shape (7,)) `low_m` to `high_m` away where the named part fits."""
         return []
 

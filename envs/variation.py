@@ -22,14 +22,29 @@ LEVELS = ("easy", "nominal", "hard")
 SUITES = ("light", "camera", "texture", "clutter", "objects", "physics", "instruction")
 
 
-_RANGES = {"displace_m": 0.2, "light": 4.0, "camera_m": 0.3, "clutter": 8, "mass": 10.0, "friction": 10.0}
+_RANGES = {
+    "displace_m": 0.2,
+    "light": 4.0,
+    "camera_m": 0.3,
+    "clutter": 8,
+    "mass": 10.0,
+    "friction": 10.0,
+}
 
 
 def _checked_range(name: str, value: Any, most: float) -> tuple[Any, Any] | None:  # noqa: ANN401  # that is the point
     if value is None:
         return None
-    sound = isinstance(value, (tuple, list)) and len(value) == 2 and all(_is_number(edge) for edge in value)
-    if not sound or not 0 <= value[0] <= value[1] <= most or (name == "clutter" and any(edge % 1 for edge in value)):
+    sound = (
+        isinstance(value, (tuple, list))
+        and len(value) == 2
+        and all(_is_number(edge) for edge in value)
+    )
+    if (
+        not sound
+        or not 0 <= value[0] <= value[1] <= most
+        or (name == "clutter" and any(edge % 1 for edge in value))
+    ):
         raise InvalidInputError(
             f"Variation: {name} is {value!r}; expected two numbers, the lower one first, from 0 to {most:g}."
         )
@@ -85,12 +100,16 @@ class Variation:
             raise UnknownNameError("level", str(self.level), LEVELS)
         for name in ("colour_jitter", "light_jitter"):
             if not _is_number(getattr(self, name)) or not 0.0 <= getattr(self, name) <= 3.0:
-                raise InvalidInputError(f"Variation: {name} is {getattr(self, name)!r}; expected a number from 0 to 3.")
+                raise InvalidInputError(
+                    f"Variation: {name} is {getattr(self, name)!r}; expected a number from 0 to 3."
+                )
         for name, most in _RANGES.items():
             object.__setattr__(self, name, _checked_range(name, getattr(self, name), most))
         for name in ("mid_task", "texture", "objects", "unseen_words"):
             if not isinstance(getattr(self, name), bool):
-                raise InvalidInputError(f"Variation: {name} is {getattr(self, name)!r}; expected true or false.")
+                raise InvalidInputError(
+                    f"Variation: {name} is {getattr(self, name)!r}; expected true or false."
+                )
 
     @property
     def shifts(self) -> bool:
@@ -114,7 +133,11 @@ class Variation:
     def to_json(self) -> dict[str, Any]:
         """Return the axes that differ from the nominal variation, as plain JSON data."""
         nominal = Variation()
-        return {name: _plain(value) for name, value in asdict(self).items() if value != getattr(nominal, name)}
+        return {
+            name: _plain(value)
+            for name, value in asdict(self).items()
+            if value != getattr(nominal, name)
+        }
 
 
 VARIATIONS: dict[str, Variation] = {
@@ -154,7 +177,9 @@ def parse_variation(value: str | Mapping[str, Any] | Variation) -> Variation:
                 f'Variation {value!r} is not JSON ({error}); expected a name or text such as {{"level": "hard"}}.'
             ) from None
     if not isinstance(value, Mapping):
-        raise InvalidInputError(f"Variation is {value!r}; expected a name, or axes such as {{'level': 'hard'}}.")
+        raise InvalidInputError(
+            f"Variation is {value!r}; expected a name, or axes such as {{'level': 'hard'}}."
+        )
     known = [field.name for field in fields(Variation)]
     for name in value:
         if name not in known:

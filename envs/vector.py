@@ -32,7 +32,16 @@ from gymnasium.vector.utils import batch_space
 
 from shopfloor.core import InfrastructureError, InvalidInputError, UnknownNameError
 from shopfloor.envs.registry import cell_ids, make_cell
-from shopfloor.envs.vector_worker import MESSAGE, STEP_FLOAT32, STEP_FLOAT64, UNCHANGED, Info, Maker, Share, share
+from shopfloor.envs.vector_worker import (
+    MESSAGE,
+    STEP_FLOAT32,
+    STEP_FLOAT64,
+    UNCHANGED,
+    Info,
+    Maker,
+    Share,
+    share,
+)
 
 Array = npt.NDArray[Any]
 Observations = dict[str, Array]
@@ -62,7 +71,9 @@ class _Process:
     name: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.name = f"worker process {self.process.pid} (environments {self.rows[0]} to {self.rows[-1]})"
+        self.name = (
+            f"worker process {self.process.pid} (environments {self.rows[0]} to {self.rows[-1]})"
+        )
 
     def wait(self, grace_s: float) -> int:
         """Wait for the process to go, kill it if it does not, and return how it ended."""
@@ -136,7 +147,9 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
         """
         self.closed = True  # until there is something to close
         self.num_envs = _at_least_one("num_envs", num_envs)
-        usable = len(os.sched_getaffinity(0)) if workers is None else _at_least_one("workers", workers)
+        usable = (
+            len(os.sched_getaffinity(0)) if workers is None else _at_least_one("workers", workers)
+        )
         self.autoreset_mode, self.copy, self._timeout_s = _mode(autoreset_mode), copy, timeout_s
         sample = make(cell, **options)
         try:
@@ -164,13 +177,21 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
     def _describe(self, cell: str, sample: gymnasium.Env[Any, Any]) -> None:
         """Take over what a copy says of itself."""
         observations, actions = sample.observation_space, sample.action_space
-        boxes = observations.spaces.values() if isinstance(observations, gymnasium.spaces.Dict) else ()
+        boxes = (
+            observations.spaces.values() if isinstance(observations, gymnasium.spaces.Dict) else ()
+        )
         if not boxes or not all(isinstance(space, gymnasium.spaces.Box) for space in boxes):
-            raise InvalidInputError(f"{cell}: observations are {observations}; a vector expects a Dict of Boxes.")
+            raise InvalidInputError(
+                f"{cell}: observations are {observations}; a vector expects a Dict of Boxes."
+            )
         if not isinstance(actions, gymnasium.spaces.Box) or actions.dtype != np.float32:
-            raise InvalidInputError(f"{cell}: actions are {actions}; a vector expects a float32 Box.")
+            raise InvalidInputError(
+                f"{cell}: actions are {actions}; a vector expects a float32 Box."
+            )
         self._cell = cell
-        self._spaces = dict(observations.spaces) if isinstance(observations, gymnasium.spaces.Dict) else {}
+        self._spaces = (
+            dict(observations.spaces) if isinstance(observations, gymnasium.spaces.Dict) else {}
+        )
         self._action_shape = (self.num_envs, *actions.shape)
         self.single_observation_space, self.single_action_space = observations, actions
         self.observation_space = batch_space(observations, self.num_envs)
@@ -181,7 +202,9 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
     def _launch(self, parts: Sequence[Share], messages: Sequence[bytes]) -> None:
         """Start one worker per part and wait until all have made their cells."""
         self._workers: list[_Process] = []
-        self._finalizer = weakref.finalize(self, _end, self._workers)  # for a vector that nobody closes
+        self._finalizer = weakref.finalize(
+            self, _end, self._workers
+        )  # for a vector that nobody closes
         self.closed = False
         memory = os.memfd_create(f"{self._cell} x {self.num_envs}")
         try:
@@ -200,7 +223,10 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
     # -- Gymnasium ---------------------------------------------------------------------------------------------------
 
     def reset(
-        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
     ) -> tuple[Observations, dict[str, Any]]:
         """Start episodes.
 
@@ -266,7 +292,9 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:  # noqa: ANN401  # the method's own
         """Call a method of every copy, or read an attribute; return one value per copy."""
         if name in ("reset", "step", "close"):
-            raise InvalidInputError(f"{self._cell}: {name!r} cannot be called on every copy; use `{name}` directly.")
+            raise InvalidInputError(
+                f"{self._cell}: {name!r} cannot be called on every copy; use `{name}` directly."
+            )
         self._check_usable()
         values = self._ask("call", name, args, kwargs)
         return tuple(values[row] for row in range(self.num_envs))
@@ -280,7 +308,9 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
         self._check_usable()
         each = list(values) if isinstance(values, (list, tuple)) else [values] * self.num_envs
         if len(each) != self.num_envs:
-            raise InvalidInputError(f"{self._cell}: {len(each)} values of {name!r}; expected {self.num_envs}.")
+            raise InvalidInputError(
+                f"{self._cell}: {len(each)} values of {name!r}; expected {self.num_envs}."
+            )
         self._ask("set", name, each)
 
     def process_ids(self) -> list[int]:
@@ -347,28 +377,40 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
         if options is None or "reset_mask" not in options:
             return [True] * self.num_envs, options
         mask = options["reset_mask"]
-        sound = isinstance(mask, np.ndarray) and mask.shape == (self.num_envs,) and mask.dtype == np.bool_
+        sound = (
+            isinstance(mask, np.ndarray)
+            and mask.shape == (self.num_envs,)
+            and mask.dtype == np.bool_
+        )
         if not sound or not mask.any():
             raise InvalidInputError(
                 f"{self._cell}: options['reset_mask'] is {mask!r}; expected an array of shape ({self.num_envs},), "
                 "bool, with at least one True."
             )
         if not self._ready and not mask.all():
-            raise InvalidInputError(f"{self._cell}: only some environments were to be reset; reset all of them first.")
-        return mask.tolist(), {name: value for name, value in options.items() if name != "reset_mask"}
+            raise InvalidInputError(
+                f"{self._cell}: only some environments were to be reset; reset all of them first."
+            )
+        return mask.tolist(), {
+            name: value for name, value in options.items() if name != "reset_mask"
+        }
 
     def _check_usable(self) -> None:
         if self.closed:
             raise ClosedEnvironmentError(f"{self._cell}: this vector is closed; make a new one.")
         if self._broken:
-            raise InfrastructureError(f"{self._broken} This vector cannot go on: close it and make a new one.")
+            raise InfrastructureError(
+                f"{self._broken} This vector cannot go on: close it and make a new one."
+            )
 
     def _ask(self, name: str, *arguments: Any) -> dict[int, Any]:  # noqa: ANN401  # the handler's own
         """Send a message to all workers; return their answers, per copy."""
         try:
             message = bytes(ForkingPickler.dumps((name, arguments)))
         except Exception as error:
-            raise InvalidInputError(f"{self._cell}: {arguments!r} cannot be sent to a worker: {error}") from error
+            raise InvalidInputError(
+                f"{self._cell}: {arguments!r} cannot be sent to a worker: {error}"
+            ) from error
         return self._exchange(name, MESSAGE, message)
 
     def _exchange(self, command: str, *messages: bytes) -> dict[int, Any]:
@@ -392,7 +434,11 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
         failure: tuple[type[Exception], str, str] | None = None
         for worker in self._workers:
             try:
-                if self._timeout_s is not None and command != "start" and not worker.connection.poll(self._timeout_s):
+                if (
+                    self._timeout_s is not None
+                    and command != "start"
+                    and not worker.connection.poll(self._timeout_s)
+                ):
                     self._lose(worker, command, hung=True)
                 if worker.connection.recv_bytes() == UNCHANGED:
                     continue
@@ -415,7 +461,11 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
             worker.process.kill()
         else:
             code = worker.wait(_GRACE_S)
-            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
+            how = (
+                f"was killed by {signal.Signals(-code).name}"
+                if code < 0
+                else f"ended with exit status {code}"
+            )
             how = f"{how}; expected an answer to {command!r}"
         self._broken = f"{self._cell}: {worker.name} {how}; what it wrote is on standard error."
         _end(self._workers, 0.0)
@@ -432,11 +482,16 @@ def _mode(value: str | AutoresetMode) -> AutoresetMode:
     try:
         return AutoresetMode(value)
     except ValueError:
-        raise UnknownNameError("autoreset mode", str(value), [mode.value for mode in AutoresetMode]) from None
+        raise UnknownNameError(
+            "autoreset mode", str(value), [mode.value for mode in AutoresetMode]
+        ) from None
 
 
 def _copied(infos: dict[str, Any]) -> dict[str, Any]:
-    return {key: _copied(value) if isinstance(value, dict) else value.copy() for key, value in infos.items()}
+    return {
+        key: _copied(value) if isinstance(value, dict) else value.copy()
+        for key, value in infos.items()
+    }
 
 
 def _rebuilt(kind: type[Exception], text: str, trace: str) -> Exception:

@@ -50,7 +50,10 @@ class SharedArrays:
 
 
 def share(
-    memory: int, observations: Mapping[str, gymnasium.Space[Any]], actions: tuple[int, ...], num_envs: int
+    memory: int,
+    observations: Mapping[str, gymnasium.Space[Any]],
+    actions: tuple[int, ...],
+    num_envs: int,
 ) -> SharedArrays:
     """Map the arrays onto a memory file, which grows as needed; the same arguments give the same places.
 
@@ -75,7 +78,9 @@ def share(
 
     def array(number: int, kind: Any = None) -> npt.NDArray[Any]:  # noqa: ANN401  # whatever NumPy takes
         shape, usual = pieces[number]
-        found: npt.NDArray[Any] = np.ndarray(shape, kind or usual, buffer=block, offset=places[number])
+        found: npt.NDArray[Any] = np.ndarray(
+            shape, kind or usual, buffer=block, offset=places[number]
+        )
         return found
 
     return SharedArrays(
@@ -123,7 +128,10 @@ class Worker:
         except BaseException:
             self.close()
             raise
-        self.views = [{key: array[row] for key, array in self.shared.observations.items()} for row in self.rows]
+        self.views = [
+            {key: array[row] for key, array in self.shared.observations.items()}
+            for row in self.rows
+        ]
         self.infos: list[Info] = [{} for _ in self.rows]
         self.ended = [False for _ in self.rows]
 
@@ -145,13 +153,21 @@ class Worker:
                     observation, info = env.reset()
                     info = {**last, **info}
             self._write(slot, observation)
-            shared.rewards[row], shared.terminations[row], shared.truncations[row] = reward, terminated, truncated
+            shared.rewards[row], shared.terminations[row], shared.truncations[row] = (
+                reward,
+                terminated,
+                truncated,
+            )
             self.ended[slot] = terminated or truncated
-            if final or info != self.infos[slot]:  # final observations are arrays, not to be compared
+            if (
+                final or info != self.infos[slot]
+            ):  # final observations are arrays, not to be compared
                 changed[row] = self.infos[slot] = info
         return changed
 
-    def reset(self, seeds: Sequence[int | None], options: dict[str, Any] | None, which: Sequence[bool]) -> object:
+    def reset(
+        self, seeds: Sequence[int | None], options: dict[str, Any] | None, which: Sequence[bool]
+    ) -> object:
         """Start episodes; all three sequences have an entry per environment of the whole vector."""
         infos = {}
         for slot, row in enumerate(self.rows):
@@ -192,7 +208,11 @@ def _spaces(space: gymnasium.Space[Any]) -> Mapping[str, gymnasium.Space[Any]]:
 
 def serve(connection: Connection, worker: Worker) -> None:
     """Answer until the vector hangs up."""
-    handlers: dict[str, Callable[..., object]] = {"reset": worker.reset, "call": worker.call, "set": worker.set}
+    handlers: dict[str, Callable[..., object]] = {
+        "reset": worker.reset,
+        "call": worker.call,
+        "set": worker.set,
+    }
     while True:
         command = connection.recv_bytes()
         try:
@@ -229,7 +249,9 @@ def report(connection: Connection, error: Exception) -> None:
 
 def main(connection_fd: int, memory: int) -> None:
     """Run a worker: its part of the work is the first message."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides; when it goes, the connection ends
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # the parent decides; when it goes, the connection ends
     with Connection(connection_fd) as connection:
         try:
             try:

@@ -34,7 +34,10 @@ STEADY_INERTIA = 5.0
 UPRIGHT = (0.0, 0.0, 0.0, 1.0)
 BODY_STATE = 13
 _APART_M = 30.0  # more than any body's size
-_STATIC_GROUP, _ROBOT_GROUP = 2, 32  # bits: Bullet's for what nothing moves, and one before those of robots
+_STATIC_GROUP, _ROBOT_GROUP = (
+    2,
+    32,
+)  # bits: Bullet's for what nothing moves, and one before those of robots
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,9 @@ class World:
         """Open a client and build the ground."""
         self.client: int = pybullet.connect(pybullet.DIRECT)
         if self.client < 0:
-            raise RuntimeError("PyBullet gave no client: too many worlds are open in this process; close some.")
+            raise RuntimeError(
+                "PyBullet gave no client: too many worlds are open in this process; close some."
+            )
         self._ground = ground
         self.bodies: list[int] = []
         self.built: list[Built] = []
@@ -142,7 +147,9 @@ class World:
         self.velocities: Array = np.zeros((0, 6))
         self.rows: list[tuple[float, ...]] = []
         self._slides: dict[int, Slide] = {}
-        self._fixed: dict[int, tuple[float, ...] | None] = {}  # what nothing pushes: its row, once read where it stands
+        self._fixed: dict[
+            int, tuple[float, ...] | None
+        ] = {}  # what nothing pushes: its row, once read where it stands
         self._states: Array = np.zeros((0, BODY_STATE))
         self._robots: dict[int, list[int]] = {}
         self._homes: list[tuple[Vector, Vector]] = []
@@ -150,7 +157,9 @@ class World:
 
     def _build(self) -> None:
         # The usual broad phase keeps trees whose shape depends on all that ever moved.
-        pybullet.resetSimulation(flags=pybullet.RESET_USE_SIMPLE_BROADPHASE, physicsClientId=self.client)
+        pybullet.resetSimulation(
+            flags=pybullet.RESET_USE_SIMPLE_BROADPHASE, physicsClientId=self.client
+        )
         pybullet.setPhysicsEngineParameter(
             fixedTimeStep=SUBSTEP_S,
             numSolverIterations=SOLVER_ITERATIONS,
@@ -161,7 +170,9 @@ class World:
         pybullet.setGravity(0, 0, GRAVITY, physicsClientId=self.client)
         ground = self._ground
         (x, y), depth = ground.centre, ground.size[2]
-        self.ground = self._create([Shape("box", ground.size)], [(*ground.rgb, 1.0)], 0.0, (x, y, -depth / 2))
+        self.ground = self._create(
+            [Shape("box", ground.size)], [(*ground.rgb, 1.0)], 0.0, (x, y, -depth / 2)
+        )
         self.builds += 1
 
     def clear(self) -> None:
@@ -173,7 +184,11 @@ class World:
         self._build()
 
     def add(
-        self, shapes: Sequence[Shape], colours: Sequence[Vector], mass_kg: float, position: Vector = (0.0, 0.0, 5.0)
+        self,
+        shapes: Sequence[Shape],
+        colours: Sequence[Vector],
+        mass_kg: float,
+        position: Vector = (0.0, 0.0, 5.0),
     ) -> int:
         """Add a body that episodes place; a cylinder must be its only shape, at its centre.
 
@@ -206,7 +221,9 @@ class World:
         pybullet.changeDynamics(body, -1, localInertiaDiagonal=inertia, physicsClientId=self.client)
         return body
 
-    def add_sliding(self, shapes: Sequence[Shape], colours: Sequence[Vector], mass_kg: float, slide: Slide) -> int:
+    def add_sliding(
+        self, shapes: Sequence[Shape], colours: Sequence[Vector], mass_kg: float, slide: Slide
+    ) -> int:
         """Add a body that slides on a fixed frame; `place` puts the frame somewhere, with the body at way 0.
 
         Args:
@@ -243,7 +260,9 @@ class World:
         self.built.append(_built(shapes, colours, position, slide))
         return body
 
-    def add_robot(self, urdf: Path, position: Vector = (0.0, 0.0, 0.0), quaternion: Vector = UPRIGHT) -> int:
+    def add_robot(
+        self, urdf: Path, position: Vector = (0.0, 0.0, 0.0), quaternion: Vector = UPRIGHT
+    ) -> int:
         """Load a robot with a fixed base, without its looks, and return PyBullet's body id."""
         body: int = pybullet.loadURDF(
             str(urdf),
@@ -266,7 +285,9 @@ class World:
             change(body, link, group, ~group, self.client)
 
     def _collision(self, shapes: Sequence[Shape]) -> int:
-        kinds = [pybullet.GEOM_BOX if shape.kind == "box" else pybullet.GEOM_CYLINDER for shape in shapes]
+        kinds = [
+            pybullet.GEOM_BOX if shape.kind == "box" else pybullet.GEOM_CYLINDER for shape in shapes
+        ]
         shape_id: int = pybullet.createCollisionShapeArray(
             shapeTypes=kinds,
             **extents(shapes),
@@ -276,9 +297,13 @@ class World:
         )
         return shape_id
 
-    def _create(self, shapes: Sequence[Shape], colours: Sequence[Vector], mass_kg: float, position: Vector) -> int:
+    def _create(
+        self, shapes: Sequence[Shape], colours: Sequence[Vector], mass_kg: float, position: Vector
+    ) -> int:
         collision = self._collision(shapes)
-        body: int = pybullet.createMultiBody(mass_kg, collision, -1, position, physicsClientId=self.client)
+        body: int = pybullet.createMultiBody(
+            mass_kg, collision, -1, position, physicsClientId=self.client
+        )
         round_one = any(shape.kind == "cylinder" for shape in shapes)
         pybullet.changeDynamics(
             body,
@@ -294,7 +319,9 @@ class World:
     def seal(self) -> None:
         """Remember where everything stands now that all is built; `rewind` comes back to it."""
         count = pybullet.getNumBodies(self.client)
-        self._homes = [pybullet.getBasePositionAndOrientation(body, self.client) for body in range(count)]
+        self._homes = [
+            pybullet.getBasePositionAndOrientation(body, self.client) for body in range(count)
+        ]
         self.rewind()
 
     def rewind(self) -> None:
@@ -312,7 +339,13 @@ class World:
         for body, home in enumerate(self._homes):
             self.place(body, *home)
 
-    def place(self, body: int, position: Vector, quaternion: Vector = UPRIGHT, velocity: Vector | None = None) -> None:
+    def place(
+        self,
+        body: int,
+        position: Vector,
+        quaternion: Vector = UPRIGHT,
+        velocity: Vector | None = None,
+    ) -> None:
         """Put a body somewhere (a sliding one's frame, with the body at way 0).
 
         Args:
@@ -321,13 +354,17 @@ class World:
             quaternion: x, y, z, w.
             velocity: linear (m/s) and angular (rad/s), 6 numbers; None for rest.
         """
-        pybullet.resetBasePositionAndOrientation(body, position, quaternion, physicsClientId=self.client)
+        pybullet.resetBasePositionAndOrientation(
+            body, position, quaternion, physicsClientId=self.client
+        )
         if body in self._fixed:
             self._fixed[body] = None
         if body in self._slides:
             pybullet.resetJointState(body, 0, 0.0, 0.0, physicsClientId=self.client)
             return
-        linear, angular = ((0, 0, 0), (0, 0, 0)) if velocity is None else (velocity[:3], velocity[3:])
+        linear, angular = (
+            ((0, 0, 0), (0, 0, 0)) if velocity is None else (velocity[:3], velocity[3:])
+        )
         pybullet.resetBaseVelocity(body, linear, angular, physicsClientId=self.client)
 
     def slide_to(self, body: int, way_m: float, speed_m_s: float = 0.0) -> None:
@@ -357,7 +394,9 @@ class World:
             row = fixed.get(body)
             if row is None:
                 if body in slides:
-                    _, _, _, _, position, quaternion, linear, angular = pybullet.getLinkState(body, 0, 1, 1, client)
+                    _, _, _, _, position, quaternion, linear, angular = pybullet.getLinkState(
+                        body, 0, 1, 1, client
+                    )
                 else:
                     position, quaternion = pose(body, client)
                     linear, angular = velocity(body, client)
@@ -366,7 +405,9 @@ class World:
                     fixed[body] = row
             rows.append(row)
         self.rows = rows
-        self._states = np.fromiter(chain.from_iterable(rows), float, BODY_STATE * len(rows)).reshape(-1, BODY_STATE)
+        self._states = np.fromiter(
+            chain.from_iterable(rows), float, BODY_STATE * len(rows)
+        ).reshape(-1, BODY_STATE)
         self.poses, self.velocities = self._states[:, :7], self._states[:, 7:]
 
     def touching(self, first: int, second: int) -> bool:
@@ -390,7 +431,16 @@ class World:
         for body in self._slides:
             position, quaternion = pybullet.getBasePositionAndOrientation(body, self.client)
             way, speed = pybullet.getJointState(body, 0, self.client)[:2]
-            states[self.bodies.index(body)] = (*position, *quaternion, way, speed, 0.0, 0.0, 0.0, 0.0)
+            states[self.bodies.index(body)] = (
+                *position,
+                *quaternion,
+                way,
+                speed,
+                0.0,
+                0.0,
+                0.0,
+                0.0,
+            )
         flat: Array = states.reshape(-1)
         return flat
 
@@ -412,8 +462,17 @@ class World:
             self.client = -1
 
 
-def _built(shapes: Sequence[Shape], colours: Sequence[Vector], position: Vector, slide: Slide | None = None) -> Built:
-    return Built(None, tuple(shapes), tuple(tuple(colour) for colour in colours), tuple(position), UPRIGHT, slide)
+def _built(
+    shapes: Sequence[Shape], colours: Sequence[Vector], position: Vector, slide: Slide | None = None
+) -> Built:
+    return Built(
+        None,
+        tuple(shapes),
+        tuple(tuple(colour) for colour in colours),
+        tuple(position),
+        UPRIGHT,
+        slide,
+    )
 
 
 def indices(body: int, client: int) -> dict[str, int]:
@@ -434,7 +493,11 @@ def box_inertia(size: Vector, mass_kg: float, scale: float) -> list[float]:
 def movable(body: int, client: int) -> list[int]:
     """Return the indices of a body's joints that are not fixed."""
     joints = range(pybullet.getNumJoints(body, client))
-    return [index for index in joints if pybullet.getJointInfo(body, index, client)[2] != pybullet.JOINT_FIXED]
+    return [
+        index
+        for index in joints
+        if pybullet.getJointInfo(body, index, client)[2] != pybullet.JOINT_FIXED
+    ]
 
 
 def extents(shapes: Sequence[Shape]) -> dict[str, list[Any]]:
@@ -446,7 +509,9 @@ def extents(shapes: Sequence[Shape]) -> dict[str, list[Any]]:
     }
 
 
-def link_on(position: Vector, mass_kg: float, collision: int, visual: int, axis: Vector, client: int) -> int:
+def link_on(
+    position: Vector, mass_kg: float, collision: int, visual: int, axis: Vector, client: int
+) -> int:
     """Make a body of one link that slides on a fixed frame, and return PyBullet's id.
 
     Args:
@@ -489,7 +554,9 @@ def walls_around(
         wall: their thickness, m; None for what lies between inner and outer.
     """
     shapes = []
-    along, across = (0.5 * (b - a) if wall is None else wall for a, b in zip(inner, outer, strict=True))
+    along, across = (
+        0.5 * (b - a) if wall is None else wall for a, b in zip(inner, outer, strict=True)
+    )
     for side in (-1, 1):
         x, y = side * (0.5 * (inner[0] + along)), side * (0.5 * (inner[1] + across))
         shapes.append(Shape("box", (along, outer[1], height), (x, 0.0, 0.5 * height)))

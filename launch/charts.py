@@ -101,7 +101,9 @@ def success_chart(title: str, labels: Sequence[str], series: Sequence[Series]) -
     return _svg(title, WIDTH, HEIGHT, parts) + legend([(one.name, one.style) for one in series])
 
 
-def stacked_bars(title: str, rows: Sequence[tuple[str, Mapping[str, int]]], styles: Mapping[str, str]) -> str:
+def stacked_bars(
+    title: str, rows: Sequence[tuple[str, Mapping[str, int]]], styles: Mapping[str, str]
+) -> str:
     """Draw horizontal bars of counts, one a row, each as long as its total.
 
     Args:
@@ -128,7 +130,9 @@ def stacked_bars(title: str, rows: Sequence[tuple[str, Mapping[str, int]]], styl
                 parts.append(_text(at + width / 2, top + 15, str(count), style="inbar"))
             at += width
         parts.append(_text(at + 6, top + 16, str(sum(counts.values())), "start"))
-    used = [(key, style) for key, style in styles.items() if any(counts.get(key) for _, counts in rows)]
+    used = [
+        (key, style) for key, style in styles.items() if any(counts.get(key) for _, counts in rows)
+    ]
     return _svg(title, WIDTH, height, parts) + legend(used)
 
 
@@ -156,15 +160,24 @@ def time_series(title: str, names: Sequence[str], rows: Sequence[Sequence[float]
     parts += [_text(LEFT - 6, y(v) + 4, f"{v:.3g}", "end") for v in (low, high)]
     steps = max(len(rows) - 1, 1)
     for index, _ in enumerate(names):
-        path = " ".join(f"{_number(LEFT + inner * t / steps)},{_number(y(row[index]))}" for t, row in enumerate(rows))
+        path = " ".join(
+            f"{_number(LEFT + inner * t / steps)},{_number(y(row[index]))}"
+            for t, row in enumerate(rows)
+        )
         parts.append(f'<polyline class="line thin s{index % 10}" points="{path}"/>')
-    parts += [_text(LEFT, height - 6, "0"), _text(width - RIGHT, height - 6, f"step {len(rows) - 1}", "end")]
-    return _svg(title, width, height, parts) + legend([(name, f"s{i % 10}") for i, name in enumerate(names)])
+    parts += [
+        _text(LEFT, height - 6, "0"),
+        _text(width - RIGHT, height - 6, f"step {len(rows) - 1}", "end"),
+    ]
+    return _svg(title, width, height, parts) + legend(
+        [(name, f"s{i % 10}") for i, name in enumerate(names)]
+    )
 
 
 def legend(entries: Sequence[tuple[str, str]]) -> str:
     """Return the key to the colours."""
     items = "".join(
-        f'<li class="{style}"><span class="swatch"></span>{html.escape(name)}</li>' for name, style in entries
+        f'<li class="{style}"><span class="swatch"></span>{html.escape(name)}</li>'
+        for name, style in entries
     )
     return f'<ul class="legend">{items}</ul>'

@@ -30,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 fine; 1 a threshold or gate not met, damage found; 2 usage or bad input; 3 infrastructure
         failures; 130 / 143 stopped by a signal.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.basicConfig(
+        level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
     try:
         return _main(list(sys.argv[1:] if arguments is None else arguments))
     except ShopfloorError as error:
@@ -52,7 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        note(f"shopfloor: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        note(
+            f"shopfloor: {error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+        )
         return InfrastructureError.exit_code
 
 
@@ -109,7 +113,10 @@ def overview(group: str = "") -> str:
 
     shown = {verb: kind for verb, kind in VERBS.items() if verb.startswith(group)}
     width = max(len(verb) for verb in shown)
-    lines = [f"  {verb.ljust(width)}  {(kind.__doc__ or '').strip().splitlines()[0]}" for verb, kind in shown.items()]
+    lines = [
+        f"  {verb.ljust(width)}  {(kind.__doc__ or '').strip().splitlines()[0]}"
+        for verb, kind in shown.items()
+    ]
     return "\n".join(
         [
             "shopfloor: an open data flywheel for robots in factories and warehouses",

@@ -35,10 +35,18 @@ def cells(arguments: verbs.Cells) -> int:
         print_json(listed)
         return 0
     rows = [
-        (entry["id"], ",".join(entry["robots"]), ",".join(entry["cameras"]), _expert_text(entry), entry["instruction"])
+        (
+            entry["id"],
+            ",".join(entry["robots"]),
+            ",".join(entry["cameras"]),
+            _expert_text(entry),
+            entry["instruction"],
+        )
         for entry in listed
     ]
-    print_table("", ("cell", "robots", "cameras", "expert success", "instruction, for example"), rows)
+    print_table(
+        "", ("cell", "robots", "cameras", "expert success", "instruction, for example"), rows
+    )
     return 0
 
 
@@ -127,7 +135,9 @@ def collect(arguments: verbs.Collect) -> int:
         )
     for receipt in result.receipts:
         if receipt.outcome == "infrastructure":
-            note(f"seed {receipt.seed} failed because of the machine ({receipt.reason}): {receipt.message}")
+            note(
+                f"seed {receipt.seed} failed because of the machine ({receipt.reason}): {receipt.message}"
+            )
     return result.exit_code
 
 
@@ -136,7 +146,9 @@ def _cameras(text: str) -> tuple[str, ...]:
 
 
 def _outcomes_text(outcomes: dict[str, int]) -> str:
-    return ", ".join(f"{reason} {count}" for reason, count in sorted(outcomes.items(), key=lambda item: -item[1]))
+    return ", ".join(
+        f"{reason} {count}" for reason, count in sorted(outcomes.items(), key=lambda item: -item[1])
+    )
 
 
 @contextlib.contextmanager
@@ -167,7 +179,9 @@ def train(arguments: verbs.Train) -> int:
         execute=arguments.execute,
         overlays=arguments.overlays,
     )
-    with make_progress(arguments.quiet or arguments.json).phase("train", arguments.steps or 1, "steps") as phase:
+    with make_progress(arguments.quiet or arguments.json).phase(
+        "train", arguments.steps or 1, "steps"
+    ) as phase:
 
         def tell(step: int, total: int, loss: float) -> None:
             signals.check()
@@ -176,13 +190,26 @@ def train(arguments: verbs.Train) -> int:
 
         folder = run(config, tell)
     card = read_card(folder)
-    keys = ("digest", "cells", "observations", "parameters_total", "parameters_active", "label_sources")
-    document = {"schema_version": SCHEMA_VERSION, "checkpoint": str(folder), **{key: card[key] for key in keys}}
+    keys = (
+        "digest",
+        "cells",
+        "observations",
+        "parameters_total",
+        "parameters_active",
+        "label_sources",
+    )
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "checkpoint": str(folder),
+        **{key: card[key] for key in keys},
+    }
     if arguments.json:
         print_json(document)
     else:
         labels = ", ".join(f"{name} {count}" for name, count in card["label_sources"].items())
-        print(f"{folder}: {card['parameters_total']:,} parameters, acts from {card['observations']}; labels: {labels}")
+        print(
+            f"{folder}: {card['parameters_total']:,} parameters, acts from {card['observations']}; labels: {labels}"
+        )
     return 0
 
 
@@ -201,11 +228,17 @@ def evaluate(arguments: verbs.Evaluate) -> int:
 
     threshold = arguments.min_success
     if threshold is not None and not 0.0 <= threshold <= 1.0:
-        raise InvalidInputError(f"--min-success is {threshold:g}; expected a rate from 0 to 1, such as 0.9.")
+        raise InvalidInputError(
+            f"--min-success is {threshold:g}; expected a rate from 0 to 1, such as 0.9."
+        )
     if arguments.summary is not None and not arguments.summary.absolute().parent.is_dir():
-        raise InvalidInputError(f"--summary {arguments.summary}: its folder does not exist. Make it first.")
+        raise InvalidInputError(
+            f"--summary {arguments.summary}: its folder does not exist. Make it first."
+        )
     if arguments.summary is not None and arguments.summary.is_dir():
-        raise InvalidInputError(f"--summary {arguments.summary} is a folder; expected a file's name.")
+        raise InvalidInputError(
+            f"--summary {arguments.summary} is a folder; expected a file's name."
+        )
     _check_policy(arguments.policy)
     names = ("", *suites.wanted(arguments.suites, arguments.cell)) if arguments.suites else ("",)
     quiet = arguments.quiet or arguments.json
@@ -218,7 +251,9 @@ def evaluate(arguments: verbs.Evaluate) -> int:
                 seed_first=arguments.seed,
                 out=arguments.out / name if arguments.out and arguments.suites else arguments.out,
                 purpose=purpose_of(arguments.seed, arguments.episodes),
-                variation=suites.shifted(arguments.variation, name) if name else arguments.variation,
+                variation=suites.shifted(arguments.variation, name)
+                if name
+                else arguments.variation,
                 robot=arguments.robot,
                 workers=arguments.workers,
                 on_receipt=count,
@@ -231,7 +266,8 @@ def evaluate(arguments: verbs.Evaluate) -> int:
     document["met"] = met
     if arguments.suites:
         document["suites"] = [
-            suites.compared(name, result, other) for name, other in zip(names[1:], shifted, strict=True)
+            suites.compared(name, result, other)
+            for name, other in zip(names[1:], shifted, strict=True)
         ]
     if arguments.summary is not None:
         from shopfloor.collectors.provenance import replace_json
@@ -287,7 +323,9 @@ def compare(arguments: verbs.Compare) -> int:
         executor = stack.enter_context(make_executor(arguments.workers))
         folder = arguments.out
         if folder is None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shopfloor-compare-")))
+            folder = Path(
+                stack.enter_context(tempfile.TemporaryDirectory(prefix="shopfloor-compare-"))
+            )
         decision, results = compare_policies(
             refs["a"],
             refs["b"],
@@ -314,7 +352,9 @@ def compare(arguments: verbs.Compare) -> int:
         for role, name in (("a", arguments.a), ("b", arguments.b)):
             figures = document[role]
             if "success" in figures:
-                print(f"{role.upper()} {name}: {with_interval(figures['success'], figures['interval'])}")
+                print(
+                    f"{role.upper()} {name}: {with_interval(figures['success'], figures['interval'])}"
+                )
         print(f"{decision.verdict.replace('_', ' ')}: {decision.why}")
     return 0 if decision.verdict == gate.PROMOTE else 1
 

@@ -44,7 +44,9 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         print(title)
     widths = [max(len(row[i]) for row in (columns, *rows)) for i in range(len(columns))]
     for row in (columns, *rows):
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
 
 
 class Phase(Protocol):
@@ -65,7 +67,9 @@ class Phase(Protocol):
 class Progress(Protocol):
     """Draws phases."""
 
-    def phase(self, title: str, total: int, unit: str = "episodes") -> contextlib.AbstractContextManager[Phase]:
+    def phase(
+        self, title: str, total: int, unit: str = "episodes"
+    ) -> contextlib.AbstractContextManager[Phase]:
         """Open a phase of `total` units."""
 
 
@@ -161,7 +165,9 @@ class RichProgress:
 
             class Bar(_Counter):
                 def changed(self) -> None:
-                    bars.update(task, completed=self.done, total=max(self.total, 1), numbers=self.numbers())
+                    bars.update(
+                        task, completed=self.done, total=max(self.total, 1), numbers=self.numbers()
+                    )
 
             yield Bar(title, total, unit)
 

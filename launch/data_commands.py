@@ -91,7 +91,11 @@ def _verify_deep(arguments: verbs.Verify) -> int:
 
     with make_progress(arguments.json).phase("replay", arguments.sample) as phase:
         found = deep_verify(
-            arguments.dataset, arguments.sample, arguments.seed, workers=arguments.workers, progress=_into(phase)
+            arguments.dataset,
+            arguments.sample,
+            arguments.seed,
+            workers=arguments.workers,
+            progress=_into(phase),
         )
     replays = found.replays
     count = len(replays.episodes) if replays else 0
@@ -107,14 +111,18 @@ def _verify_deep(arguments: verbs.Verify) -> int:
         )
         return 1 if found.damage else 0
     if not _told(found.damage):
-        print(f"sound: {_episodes(len(Dataset(arguments.dataset)))}, {count} of them replayed to the same states")
+        print(
+            f"sound: {_episodes(len(Dataset(arguments.dataset)))}, {count} of them replayed to the same states"
+        )
     if found.passed_over:
         note(f"{_episodes(count)} replayed: {found.passed_over}")
     return 1 if found.damage else 0
 
 
 def _damage(damage: Iterable[Damage]) -> list[dict[str, str]]:
-    return [{"file": entry.file, "problem": entry.problem, "advice": entry.advice} for entry in damage]
+    return [
+        {"file": entry.file, "problem": entry.problem, "advice": entry.advice} for entry in damage
+    ]
 
 
 def _told(damage: Sequence[Damage]) -> bool:
@@ -144,7 +152,9 @@ def repair(arguments: verbs.Repair) -> int:
         f"aside, {_episodes(len(done.lost))} lost"
     )
     if done.lost and not arguments.dry_run:
-        note("The command that collected the dataset makes lost episodes again; so do copies of their files.")
+        note(
+            "The command that collected the dataset makes lost episodes again; so do copies of their files."
+        )
     return 0
 
 
@@ -155,7 +165,10 @@ def compact(arguments: verbs.Compact) -> int:
     if arguments.shard_mb < 1:
         raise InvalidInputError(f"--shard-mb is {arguments.shard_mb}; expected at least 1.")
     done = call(
-        arguments.dataset, layout=arguments.layout, out=arguments.out, shard_bytes=arguments.shard_mb * 1_000_000
+        arguments.dataset,
+        layout=arguments.layout,
+        out=arguments.out,
+        shard_bytes=arguments.shard_mb * 1_000_000,
     )
     if arguments.json:
         _document(done.to_json())
@@ -219,7 +232,9 @@ def _shares(texts: tuple[str, ...]) -> dict[str, float]:
         try:
             value = float(share)
         except ValueError:
-            raise InvalidInputError(f"--shares has {text!r}; expected PART=SHARE, such as train=0.8.") from None
+            raise InvalidInputError(
+                f"--shares has {text!r}; expected PART=SHARE, such as train=0.8."
+            ) from None
         if part in shares:
             raise InvalidInputError(f"--shares names the part {part!r} twice.")
         shares[part] = value
@@ -231,9 +246,15 @@ def filter_(arguments: verbs.Filter) -> int:
     from shopfloor.datasets.copies import filter_episodes
 
     if (arguments.out is None) == (arguments.view is None):
-        raise InvalidInputError("Give either --out FOLDER for a copy or --view FILE for a view, a small overlay file.")
+        raise InvalidInputError(
+            "Give either --out FOLDER for a copy or --view FILE for a view, a small overlay file."
+        )
     done = filter_episodes(
-        arguments.dataset, arguments.where, out=arguments.out, view=arguments.view, overlays=arguments.overlays
+        arguments.dataset,
+        arguments.where,
+        out=arguments.out,
+        view=arguments.view,
+        overlays=arguments.overlays,
     )
     if arguments.json:
         _document(done.to_json())
@@ -258,7 +279,9 @@ def delete(arguments: verbs.Delete) -> int:
     dataset, where, ids = arguments.dataset, arguments.where, arguments.ids
     if arguments.undo:
         if arguments.reason:
-            raise InvalidInputError("--reason says why episodes are left out; leave it away with --undo.")
+            raise InvalidInputError(
+                "--reason says why episodes are left out; leave it away with --undo."
+            )
         done = edit.restore(dataset, where=where, ids=ids)
     else:
         done = edit.delete(dataset, where=where, ids=ids, reason=arguments.reason)
@@ -270,7 +293,9 @@ def delete(arguments: verbs.Delete) -> int:
     elif arguments.undo:
         print(f"{dataset}: {_episodes(done.changed)} taken back by overlays/{done.overlay.name}")
     else:
-        print(f"{dataset}: {_episodes(done.changed)} left out by overlays/{done.overlay.name}; no file was removed")
+        print(
+            f"{dataset}: {_episodes(done.changed)} left out by overlays/{done.overlay.name}; no file was removed"
+        )
         chosen = [*(["--where", where] if where else []), *(["--ids", *ids] if ids else [])]
         print(f"to take it back:     {_command('data delete', dataset, '--undo', *chosen)}")
         print(f"to remove for good:  {_command('data purge', dataset)}")
@@ -285,7 +310,9 @@ def purge(arguments: verbs.Purge) -> int:
     if arguments.json:
         _document(done.to_json())
     elif not done.episodes and not done.bytes:
-        print(f"{arguments.dataset}: nothing to remove; `shopfloor data delete` says which episodes to leave out")
+        print(
+            f"{arguments.dataset}: nothing to remove; `shopfloor data delete` says which episodes to leave out"
+        )
     else:
         size = f"{done.bytes:,} bytes freed"
         if done.bytes < 0:  # what else their shards held is in files of its own now
@@ -396,7 +423,9 @@ def replay(arguments: verbs.Replay) -> int:
         return 0 if done.states_equal == count else 1
     for one in done.episodes:
         if not one.states_equal:
-            print(f"differs: {one.episode_id} ({one.cell}, seed {one.seed}) from state {one.first_difference} on")
+            print(
+                f"differs: {one.episode_id} ({one.cell}, seed {one.seed}) from state {one.first_difference} on"
+            )
     chosen = f", drawn from {done.chosen_from}" if done.chosen_from > count else ""
     print(
         f"{_episodes(count)} replayed{chosen}: {_share(done.states_equal, count)} with the same states bit for bit, "
@@ -475,7 +504,11 @@ def _command(verb: str, dataset: Path, *words: str) -> str:
 
 def _quoted(word: str) -> str:
     """Quote a word for a shell, expressions in the way people write them."""
-    return f'"{word}"' if "'" in word and not set(word.replace("!=", "")) & set('"$`\\!') else shlex.quote(word)
+    return (
+        f'"{word}"'
+        if "'" in word and not set(word.replace("!=", "")) & set('"$`\\!')
+        else shlex.quote(word)
+    )
 
 
 COMMANDS: Mapping[str, Callable[[Any], int]] = {

@@ -46,7 +46,9 @@ def flywheel(config: FlywheelConfig, progress: Progress | None = None) -> dict[s
     """
     setups.require_torch()
     config = resolved(replace(config, out=config.out.absolute()))
-    if not (config.out / LEDGER).is_file():  # a new run: say what is missing before anything is made
+    if not (
+        config.out / LEDGER
+    ).is_file():  # a new run: say what is missing before anything is made
         setups.require_weights(config.observations)
     workers = config.workers or setups.default_workers()
     open_run(config.out, config.to_json(), seeds_used(config), workers)
@@ -67,7 +69,9 @@ def flywheel(config: FlywheelConfig, progress: Progress | None = None) -> dict[s
 class _Run:
     """A flywheel under way: its folder, ledger, processes, and which policy is in service where."""
 
-    def __init__(self, config: FlywheelConfig, ledger: Ledger, executor: Executor, progress: Progress) -> None:
+    def __init__(
+        self, config: FlywheelConfig, ledger: Ledger, executor: Executor, progress: Progress
+    ) -> None:
         self.config, self.ledger, self.executor, self.progress = config, ledger, executor, progress
         self.in_service: dict[str, str] = {}  # cell -> checkpoint folder
         self.newest = ""  # the checkpoint promoted last: the next candidate starts from it
@@ -81,9 +85,13 @@ class _Run:
         entries = []
         for turn in range(self.config.turns + 1):
             entries += self.turn(turn)
-        trainings = [self.ledger.done(f"turn-{turn}/train") for turn in range(self.config.turns + 1)]
+        trainings = [
+            self.ledger.done(f"turn-{turn}/train") for turn in range(self.config.turns + 1)
+        ]
         extras = {
-            "control": self.control([t["steps"] for t in trainings if t]) if self.config.control else None,
+            "control": self.control([t["steps"] for t in trainings if t])
+            if self.config.control
+            else None,
             "shuffle_control": self.shuffle_control() if self.config.shuffle_control else None,
             "scenes": self.ledger.done("turn-0/scenes"),
             "efficiency": [self.efficiency(cell) for cell in self.config.cells],
@@ -99,7 +107,9 @@ class _Run:
         name = f"checkpoints/turn-{turn}"
         training = self.train(f"turn-{turn}", name, self.newest, tuple(self.training_data), turn)
         candidates = {cell: self.evaluate(name, cell, turn) for cell in self.config.cells}
-        decisions = {cell: self.gate(turn, cell, name) if turn else None for cell in self.config.cells}
+        decisions = {
+            cell: self.gate(turn, cell, name) if turn else None for cell in self.config.cells
+        }
         for cell, decision in decisions.items():
             if decision is None or decision["verdict"] == gate.PROMOTE:
                 self.in_service[cell] = self.newest = name
@@ -129,17 +139,23 @@ class _Run:
             return self.episodes(
                 f"turn {turn} {'demonstrations' if demonstrations else 'collect'}",
                 name,
-                PolicyRef("expert", cell) if demonstrations else self.checkpoint(self.in_service[cell], cell),
+                PolicyRef("expert", cell)
+                if demonstrations
+                else self.checkpoint(self.in_service[cell], cell),
                 (config.demonstrations if demonstrations else config.episodes) or 1,
                 setups.train_seed(config.seed, turn),
                 purpose="train",
                 teacher=teacher,
                 intervention=config.intervention if teacher else "none",
-                noise=setups.demonstration_noise(cell) if demonstrations else config.collection_noise,
+                noise=setups.demonstration_noise(cell)
+                if demonstrations
+                else config.collection_noise,
                 cameras=setups.CAMERAS if config.observations == "cameras" else (),
             )
 
-        return self.ledger.step(f"turn-{turn}/collect/{cell}", run, lambda _: self.dataset_rows(name, cell, turn))
+        return self.ledger.step(
+            f"turn-{turn}/collect/{cell}", run, lambda _: self.dataset_rows(name, cell, turn)
+        )
 
     def scenes(self) -> dict[str, Any]:
         """Render random scenes for perception."""
@@ -152,11 +168,16 @@ class _Run:
                 payload
                 for cell in self.config.cells
                 for payload in scene_payloads(
-                    cell, share, setups.scene_seed(self.config.seed), self.config.out / "data" / "scenes"
+                    cell,
+                    share,
+                    setups.scene_seed(self.config.seed),
+                    self.config.out / "data" / "scenes",
                 )
             ]
             cpu_seconds, scenes = 0.0, 0
-            with self.progress.phase("turn 0 scenes", share * len(self.config.cells), "scenes") as phase:
+            with self.progress.phase(
+                "turn 0 scenes", share * len(self.config.cells), "scenes"
+            ) as phase:
                 for _, result in self.executor.run(SCENE_BLOCK, payloads):
                     cpu_seconds += result["cpu_seconds"]
                     scenes += result["scenes"]
@@ -166,7 +187,13 @@ class _Run:
         return self.ledger.step("turn-0/scenes", run)
 
     def train(
-        self, key: str, name: str, init: str, data: tuple[str, ...], turn: int, steps: int | None = None
+        self,
+        key: str,
+        name: str,
+        init: str,
+        data: tuple[str, ...],
+        turn: int,
+        steps: int | None = None,
     ) -> dict[str, Any]:
         """Train the turn's candidate on all data so far, from the policy in service."""
         config = self.config
@@ -189,7 +216,9 @@ class _Run:
                 scenes=config.out / "data" / "scenes" if config.scenes else None,
                 cache=config.out / "data" / "features",
             )
-            with self.progress.phase(f"{key.replace('-', ' ').replace('/', ' ')} train", wanted or 1, "steps") as phase:
+            with self.progress.phase(
+                f"{key.replace('-', ' ').replace('/', ' ')} train", wanted or 1, "steps"
+            ) as phase:
 
                 def tell(step: int, total: int, loss: float) -> None:
                     signals.check()
@@ -212,13 +241,24 @@ class _Run:
 
         def rows(result: dict[str, Any]) -> list[Row]:
             arm = "control" if "control" in key else "loop"
-            point = {"name": name, "digest": result["digest"], "parent": init or None, "turn": turn, "arm": arm}
-            links = [("checkpoint_datasets", {"checkpoint": name, "dataset": dataset}) for dataset in data]
+            point = {
+                "name": name,
+                "digest": result["digest"],
+                "parent": init or None,
+                "turn": turn,
+                "arm": arm,
+            }
+            links = [
+                ("checkpoint_datasets", {"checkpoint": name, "dataset": dataset})
+                for dataset in data
+            ]
             return [("checkpoints", point), *links]
 
         return self.ledger.step(f"{key}/train", run, rows)
 
-    def evaluate(self, name: str, cell: str, turn: int, label: str = "", **arguments: bool) -> dict[str, Any]:
+    def evaluate(
+        self, name: str, cell: str, turn: int, label: str = "", **arguments: bool
+    ) -> dict[str, Any]:
         """Evaluate a checkpoint on the report seeds."""
         label = label or Path(name).name
         dataset = f"evaluations/{label}-{_short(cell)}"
@@ -235,7 +275,9 @@ class _Run:
             ) | {"policy": name}
 
         result = self.ledger.step(
-            f"evaluate/{label}/{cell}", run, lambda result: self.evaluation_rows(result, dataset, name, cell, turn)
+            f"evaluate/{label}/{cell}",
+            run,
+            lambda result: self.evaluation_rows(result, dataset, name, cell, turn),
         )
         if not arguments:
             self.reports[name, cell] = result
@@ -244,7 +286,10 @@ class _Run:
     def gate(self, turn: int, cell: str, candidate: str) -> dict[str, Any]:
         """Compare the candidate with the policy in service on fresh paired seeds, up to the look that decides."""
         service = self.in_service[cell]
-        names = {role: f"evaluations/turn-{turn}-{_short(cell)}-gate-{role}" for role in ("service", "candidate")}
+        names = {
+            role: f"evaluations/turn-{turn}-{_short(cell)}-gate-{role}"
+            for role in ("service", "candidate")
+        }
         checkpoints = {"service": service, "candidate": candidate}
 
         def run() -> dict[str, Any]:
@@ -266,7 +311,10 @@ class _Run:
                 "in_service": service,
                 "candidate": candidate,
                 "datasets": names,
-                "seeds": {"first": setups.gate_seed(self.config.seed, turn), "count": decision.pairs},
+                "seeds": {
+                    "first": setups.gate_seed(self.config.seed, turn),
+                    "count": decision.pairs,
+                },
                 "cpu_seconds": sum(figures["cpu_seconds"] for figures in results.values()),
             }
 
@@ -274,8 +322,20 @@ class _Run:
             found: list[Row] = []
             for role, dataset in names.items() if result["pairs"] else ():
                 found += self.evaluation_rows(result, dataset, checkpoints[role], cell, turn)
-            keys = ("in_service", "candidate", "verdict", "pairs", "gained", "lost", "p_better", "why")
-            return [*found, ("decisions", {"turn": turn, "cell": cell, **{key: result[key] for key in keys}})]
+            keys = (
+                "in_service",
+                "candidate",
+                "verdict",
+                "pairs",
+                "gained",
+                "lost",
+                "p_better",
+                "why",
+            )
+            return [
+                *found,
+                ("decisions", {"turn": turn, "cell": cell, **{key: result[key] for key in keys}}),
+            ]
 
         return self.ledger.step(f"turn-{turn}/gate/{cell}", run, rows)
 
@@ -285,12 +345,16 @@ class _Run:
         name, cpu_seconds = "checkpoints/turn-0", 0.0
         for turn in range(1, self.config.turns + 1):
             before, name = name, f"checkpoints/control-{turn}"
-            cpu_seconds += self.train(f"control-{turn}", name, before, data, turn, steps[turn])["cpu_seconds"]
+            cpu_seconds += self.train(f"control-{turn}", name, before, data, turn, steps[turn])[
+                "cpu_seconds"
+            ]
         results = []
         for cell in self.config.cells:
             evaluation = self.evaluate(name, cell, self.config.turns, "control")
             figures = {"cell": cell, **evaluation_figures(evaluation), "steps": sum(steps)}
-            results.append(figures | {"cpu_seconds": round(cpu_seconds + evaluation["cpu_seconds"], 2)})
+            results.append(
+                figures | {"cpu_seconds": round(cpu_seconds + evaluation["cpu_seconds"], 2)}
+            )
             cpu_seconds = 0.0  # the training is shared by the cells; count it once
         return results
 
@@ -299,7 +363,11 @@ class _Run:
         results = []
         for cell in self.config.cells:
             evaluation = self.evaluate(
-                self.in_service[cell], cell, self.config.turns, "shuffled", shuffle_instructions=True
+                self.in_service[cell],
+                cell,
+                self.config.turns,
+                "shuffled",
+                shuffle_instructions=True,
             )
             figures = {"cell": cell, **evaluation_figures(evaluation)}
             results.append(figures | {"cpu_seconds": round(evaluation["cpu_seconds"], 2)})
@@ -321,7 +389,11 @@ class _Run:
                 "parameters_active": card["parameters_active"],
                 "encoders": sorted(card["encoders"]),
                 "execute": card["execute"],
-                **measure_latency(self.checkpoint(name, cell), setups.report_seed(self.config.seed), LATENCY_EPISODES),
+                **measure_latency(
+                    self.checkpoint(name, cell),
+                    setups.report_seed(self.config.seed),
+                    LATENCY_EPISODES,
+                ),
             }
 
         return self.ledger.step(f"efficiency/{cell}", run)
@@ -385,9 +457,20 @@ class _Run:
                 },
             )
         ]
-        keys = ("episode_id", "file", "sha256", "seed", "policy_digest", "outcome", "reason", "steps", "expert_steps")
+        keys = (
+            "episode_id",
+            "file",
+            "sha256",
+            "seed",
+            "policy_digest",
+            "outcome",
+            "reason",
+            "steps",
+            "expert_steps",
+        )
         return rows + [
-            ("episodes", {"dataset": name, **{key: getattr(record, key) for key in keys}}) for record in records
+            ("episodes", {"dataset": name, **{key: getattr(record, key) for key in keys}})
+            for record in records
         ]
 
     def evaluation_rows(

@@ -32,7 +32,9 @@ def write_gallery(cell_ids: Sequence[str], folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InvalidInputError(f"--gallery {folder} cannot be made: {error.strerror}. Give another folder.") from error
+        raise InvalidInputError(
+            f"--gallery {folder} cannot be made: {error.strerror}. Give another folder."
+        ) from error
     sections = []
     for cell_id in cell_ids:
         name = cell_id.split("/")[-1]
@@ -75,7 +77,9 @@ def play(cell_id: str) -> Episode:
 def middle(episode: Episode) -> int:
     """Return the step in the middle of the longest stage."""
     starts = [*episode.stages, (episode.steps, "")]
-    first, last = max(((a, b) for (a, _), (b, _) in pairwise(starts)), key=lambda span: span[1] - span[0])
+    first, last = max(
+        ((a, b) for (a, _), (b, _) in pairwise(starts)), key=lambda span: span[1] - span[0]
+    )
     return (first + last) // 2
 
 

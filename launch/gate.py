@@ -99,11 +99,15 @@ def decide(
             "expected one of each per seed."
         )
     if not looks or any(b.pairs <= a.pairs for a, b in itertools.pairwise(looks)):
-        raise InvalidInputError(f"Gate looks {[look.pairs for look in looks]} must be one or more growing numbers.")
+        raise InvalidInputError(
+            f"Gate looks {[look.pairs for look in looks]} must be one or more growing numbers."
+        )
     for look in looks:
         if look.pairs > len(in_service):
             return _need_more(in_service, candidate, look)
-        decision = _look(in_service[: look.pairs], candidate[: look.pairs], look, looks[-1], futility)
+        decision = _look(
+            in_service[: look.pairs], candidate[: look.pairs], look, looks[-1], futility
+        )
         if decision is not None:
             return decision
     raise AssertionError("the last look always decides")
@@ -123,14 +127,18 @@ def _look(
     seen = f"{look.pairs} pairs: the candidate alone solved {gained}, the policy in service alone {lost}"
 
     def answer(verdict: str, why: str) -> Decision:
-        return Decision(verdict, look.pairs, gained, lost, p_better, p_worse, look.alpha, f"{seen}; {why}")
+        return Decision(
+            verdict, look.pairs, gained, lost, p_better, p_worse, look.alpha, f"{seen}; {why}"
+        )
 
     if p_better < look.alpha:
         return answer(PROMOTE, f"better: p = {p_better:.2g} is below {look.alpha:g}.")
     if p_worse < look.alpha:
         return answer(REJECT, f"worse: p = {p_worse:.2g} is below {look.alpha:g}.")
     if look.pairs == last.pairs:
-        return answer(HOLD, f"not shown to be better: p = {p_better:.2g} is not below {look.alpha:g}.")
+        return answer(
+            HOLD, f"not shown to be better: p = {p_better:.2g} is not below {look.alpha:g}."
+        )
     chance = chance_of_promotion(gained, lost, look.pairs, last)
     if chance < futility:
         return answer(
@@ -158,7 +166,10 @@ def chance_of_promotion(gained: int, lost: int, pairs: int, last: Look) -> float
         pairs: pairs so far; one gain and one loss are added to them, so that no rate is zero.
         last: the last look.
     """
-    discordant_rate, gain_share = (gained + lost + 2) / (pairs + 2), (gained + 1) / (gained + lost + 2)
+    discordant_rate, gain_share = (
+        (gained + lost + 2) / (pairs + 2),
+        (gained + 1) / (gained + lost + 2),
+    )
     left = last.pairs - pairs
     total = 0.0
     for discordant in range(left + 1):
@@ -168,7 +179,8 @@ def chance_of_promotion(gained: int, lost: int, pairs: int, last: Look) -> float
         whole = gained + lost + discordant
         needed = _gains_needed(whole, last.alpha)
         total += weight * sum(
-            _binomial(more, discordant, gain_share) for more in range(max(0, needed - gained), discordant + 1)
+            _binomial(more, discordant, gain_share)
+            for more in range(max(0, needed - gained), discordant + 1)
         )
     return min(1.0, total)
 

@@ -52,7 +52,9 @@ def measure_latency(ref: PolicyRef, seed_first: int, episodes: int) -> dict[str,
     cell = build_cell(ref.cell, options, "nominal")
     try:
         for seed in range(seed_first, seed_first + episodes):
-            rollout(cell, timed, EpisodeSpec(ref.cell, seed, timed.info.digest, cell_options=options))
+            rollout(
+                cell, timed, EpisodeSpec(ref.cell, seed, timed.info.digest, cell_options=options)
+            )
     finally:
         cell.close()
     p50, p95 = np.percentile(timed.milliseconds, [50, 95])

@@ -95,11 +95,15 @@ class Ledger:
             self._connection.execute("PRAGMA foreign_keys = ON")
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
             if version not in (0, FORMAT):
-                raise InvalidInputError(f"Ledger {path} has format {version}; this shopfloor reads format {FORMAT}.")
+                raise InvalidInputError(
+                    f"Ledger {path} has format {version}; this shopfloor reads format {FORMAT}."
+                )
             self._connection.executescript(f"BEGIN;{_TABLES}PRAGMA user_version = {FORMAT};COMMIT;")
         except sqlite3.DatabaseError as error:
             if "disk" in str(error):  # full, or broken
-                raise DiskError(f"Ledger {path} could not be made: {error}. Free space, then run again.") from error
+                raise DiskError(
+                    f"Ledger {path} could not be made: {error}. Free space, then run again."
+                ) from error
             raise InvalidInputError(
                 f"{path} is not a ledger shopfloor can use ({error}). Move it away, or give another --out."
             ) from error
@@ -121,7 +125,9 @@ class Ledger:
         row = self._connection.execute("SELECT result FROM steps WHERE key = ?", (key,)).fetchone()
         return None if row is None else dict(json.loads(row[0]))
 
-    def record(self, key: str, result: Mapping[str, Any], rows: Iterable[Row] = ()) -> dict[str, Any]:
+    def record(
+        self, key: str, result: Mapping[str, Any], rows: Iterable[Row] = ()
+    ) -> dict[str, Any]:
         """Record a finished step and its rows in one transaction.
 
         Args:
@@ -139,14 +145,17 @@ class Ledger:
                 for table, row in rows:
                     self._insert(table, row)
                 self._connection.execute(
-                    "INSERT INTO steps SELECT ?, COALESCE(MAX(position), 0) + 1, ? FROM steps", (key, text)
+                    "INSERT INTO steps SELECT ?, COALESCE(MAX(position), 0) + 1, ? FROM steps",
+                    (key, text),
                 )
             except BaseException:
                 self._connection.execute("ROLLBACK")
                 raise
             self._connection.execute("COMMIT")
         except sqlite3.OperationalError as error:
-            raise DiskError(f"Ledger {self.path} could not be written: {error}. Free space, then run again.") from error
+            raise DiskError(
+                f"Ledger {self.path} could not be written: {error}. Free space, then run again."
+            ) from error
         return dict(json.loads(text))
 
     def step(
@@ -175,5 +184,6 @@ class Ledger:
     def _insert(self, table: str, row: Mapping[str, Any]) -> None:
         marks = ", ".join("?" for _ in row)
         self._connection.execute(
-            f"INSERT OR IGNORE INTO {table} ({', '.join(row)}) VALUES ({marks})", tuple(row.values())
+            f"INSERT OR IGNORE INTO {table} ({', '.join(row)}) VALUES ({marks})",
+            tuple(row.values()),
         )

@@ -27,7 +27,9 @@ def page(title: str, body: Sequence[str]) -> str:
     )
 
 
-def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[int] = ()) -> str:
+def table(
+    caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[int] = ()
+) -> str:
     """Return an HTML table.
 
     Args:
@@ -40,9 +42,12 @@ def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], n
     def style(index: int) -> str:
         return ' class="n"' if index in numeric else ""
 
-    head = "".join(f'<th scope="col"{style(i)}>{html.escape(name)}</th>' for i, name in enumerate(columns))
+    head = "".join(
+        f'<th scope="col"{style(i)}>{html.escape(name)}</th>' for i, name in enumerate(columns)
+    )
     lines = "".join(
-        "<tr>" + "".join(f"<td{style(i)}>{cell}</td>" for i, cell in enumerate(row)) + "</tr>" for row in rows
+        "<tr>" + "".join(f"<td{style(i)}>{cell}</td>" for i, cell in enumerate(row)) + "</tr>"
+        for row in rows
     )
     return (
         f'<div class="wide"><table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead>'

@@ -123,8 +123,12 @@ def compare_policies(
         for role, policy in zip(ROLES, (service, candidate), strict=True):
             shown = f"{title}, {'in service' if role == 'service' else role}"
             dataset = folder / (names or {}).get(role, role)
-            results[role] = run_episodes(shown, policy, dataset, pairs, seed_first, executor, progress, purpose=purpose)
-        decision = gate.decide(results["service"]["succeeded"], results["candidate"]["succeeded"], looks)
+            results[role] = run_episodes(
+                shown, policy, dataset, pairs, seed_first, executor, progress, purpose=purpose
+            )
+        decision = gate.decide(
+            results["service"]["succeeded"], results["candidate"]["succeeded"], looks
+        )
         if decision.verdict != gate.NEED_MORE:
             break
     return decision, results

@@ -72,7 +72,9 @@ def _write(found: Found, folder: Path, arguments: Quality) -> None:
     from shopfloor.datasets.overlays import write_view
     from shopfloor.launch.quality_page import quality_page
 
-    (folder / REPORT).write_text(json.dumps(found.to_json(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    (folder / REPORT).write_text(
+        json.dumps(found.to_json(), indent=1, allow_nan=False) + "\n", encoding="utf-8"
+    )
     write_view(folder / VIEW, found.operations())
     text = quality_page(found, arguments.overlays, _next(found, arguments))
     (folder / PAGE).write_text(text, encoding="utf-8")
@@ -89,7 +91,11 @@ def _tell(found: Found, arguments: Quality) -> None:
             one.record.cell.split("/")[-1],
             str(one.record.seed),
             one.record.outcome,
-            "; ".join(f"{finding.kind}: {finding.text}" for finding in one.findings if finding.severity != NOTE),
+            "; ".join(
+                f"{finding.kind}: {finding.text}"
+                for finding in one.findings
+                if finding.severity != NOTE
+            ),
         )
         for one in found.flagged
     ]
@@ -121,7 +127,9 @@ def _next(found: Found, arguments: Quality) -> Sequence[str]:
     """Return the commands that make use of what was found."""
     data = shlex.quote(str(arguments.dataset))
     if arguments.out is None:
-        return [f"for a page with pictures and a view for training: shopfloor data quality {data} --out quality"]
+        return [
+            f"for a page with pictures and a view for training: shopfloor data quality {data} --out quality"
+        ]
     before = " ".join(shlex.quote(str(overlay)) for overlay in arguments.overlays)
     view = shlex.quote(str(arguments.out / VIEW))
     overlays = f"{before} {view}" if before else view

@@ -39,7 +39,9 @@ FIGURES = {
 }
 
 
-def quality_page(found: Quality, overlays: Sequence[Path | str] = (), commands: Sequence[str] = ()) -> str:
+def quality_page(
+    found: Quality, overlays: Sequence[Path | str] = (), commands: Sequence[str] = ()
+) -> str:
     """Return the page.
 
     Args:
@@ -75,8 +77,13 @@ def _head(found: Quality) -> list[str]:
         (str(counts[DROP]), "left out"),
     ]
     if labels is not None:
-        tiles.append((f"{labels['wrong']} of {labels['replayed']}", "success labels wrong in the simulator"))
-    shown = "".join(f'<div class="tile"><b>{html.escape(a)}</b><span>{html.escape(b)}</span></div>' for a, b in tiles)
+        tiles.append(
+            (f"{labels['wrong']} of {labels['replayed']}", "success labels wrong in the simulator")
+        )
+    shown = "".join(
+        f'<div class="tile"><b>{html.escape(a)}</b><span>{html.escape(b)}</span></div>'
+        for a, b in tiles
+    )
     return [
         f"<h1>{html.escape(_title(found))}</h1>",
         f'<p class="soft">{html.escape(str(found.path))}. Faults of a recording leave an episode out; faults of a '
@@ -91,9 +98,20 @@ def _kinds(found: Quality) -> list[str]:
         return ['<p class="note">Nothing was found that is worth leaving out.</p>']
     rows = []
     for kind in found.kinds():
-        severities = [finding.severity for one in found.episodes for finding in one.findings if finding.kind == kind]
+        severities = [
+            finding.severity
+            for one in found.episodes
+            for finding in one.findings
+            if finding.kind == kind
+        ]
         rows.append(
-            (_words(kind), {"leaves out": severities.count(DROP), "halves weight": severities.count(DOWN_WEIGHT)})
+            (
+                _words(kind),
+                {
+                    "leaves out": severities.count(DROP),
+                    "halves weight": severities.count(DOWN_WEIGHT),
+                },
+            )
         )
     chart = stacked_bars("Findings by kind", rows, {"leaves out": "s4", "halves weight": "s1"})
     return ["<h2>What was found</h2>", f'<div class="card">{chart}</div>']
@@ -108,14 +126,20 @@ def _words(kind: str) -> str:
 # --------------------------------------------------------------------------------------------------------------------
 
 
-def _flagged(found: Quality, flagged: Sequence[Assessed], overlays: Sequence[Path | str]) -> list[str]:
+def _flagged(
+    found: Quality, flagged: Sequence[Assessed], overlays: Sequence[Path | str]
+) -> list[str]:
     if not flagged:
         return []
     some = flagged[:SHOWN]
     dataset = Dataset(found.path, overlays=overlays)
     places = {record.episode_id: index for index, record in enumerate(dataset.records)}
-    parts = [f"<h2>Episodes, worst first{'' if len(some) == len(flagged) else f' (the first {SHOWN})'}</h2>"]
-    for one, pictures in zip(some, strips(found.path, [one.record for one in some], overlays), strict=True):
+    parts = [
+        f"<h2>Episodes, worst first{'' if len(some) == len(flagged) else f' (the first {SHOWN})'}</h2>"
+    ]
+    for one, pictures in zip(
+        some, strips(found.path, [one.record for one in some], overlays), strict=True
+    ):
         parts.append(_card(one, pictures, _speed(dataset, places[one.record.episode_id])))
     dataset.close()
     return parts
@@ -131,7 +155,11 @@ def _card(one: Assessed, pictures: Sequence[Strip], speed: Sequence[float] | Non
         f"<b>{html.escape(_words(finding.kind))}</b>: {html.escape(finding.text)}</li>"
         for finding in one.findings
     )
-    curve = time_series("Speed of the tool, m/s", ["tool, m/s"], [[value] for value in speed]) if speed else ""
+    curve = (
+        time_series("Speed of the tool, m/s", ["tool, m/s"], [[value] for value in speed])
+        if speed
+        else ""
+    )
     left = "".join(_strip(strip) for strip in pictures) or '<p class="soft">no pictures</p>'
     return (
         f'<div class="card flagged"><h3><span class="badge {one.verdict}">{weight}</span> '
@@ -184,13 +212,18 @@ def _rest(flagged: Sequence[Assessed]) -> list[str]:
             f'<span class="badge {one.verdict}">{one.verdict}</span>',
             f"{one.weight:g}",
             html.escape(one.record.cell),
-            html.escape("; ".join(finding.text for finding in one.findings if finding.severity != NOTE)),
+            html.escape(
+                "; ".join(finding.text for finding in one.findings if finding.severity != NOTE)
+            ),
         )
         for one in rest
     ]
     left = len(flagged) - SHOWN - len(rest)
     caption = "Further episodes" + (f"; quality.json has {left} more" if left else "")
-    return ["<h2>Further episodes</h2>", table(caption, ("episode", "verdict", "weight", "cell", "why"), rows, (0, 2))]
+    return [
+        "<h2>Further episodes</h2>",
+        table(caption, ("episode", "verdict", "weight", "cell", "why"), rows, (0, 2)),
+    ]
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -206,7 +239,12 @@ def _usual(found: Quality) -> list[str]:
     ]
     for cell, usual in found.usual.items():
         rows = [
-            (html.escape(text), _number(usual[name].median), _number(usual[name].deviation), str(usual[name].count))
+            (
+                html.escape(text),
+                _number(usual[name].median),
+                _number(usual[name].deviation),
+                str(usual[name].count),
+            )
             for name, text in FIGURES.items()
             if usual[name].count
         ]

@@ -67,7 +67,9 @@ def write_report(out: Path, summary: Summary) -> Path:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise DiskError(f"{path} could not be written: {error.strerror}. Free space, then run again.") from error
+        raise DiskError(
+            f"{path} could not be written: {error.strerror}. Free space, then run again."
+        ) from error
     return path
 
 
@@ -103,7 +105,10 @@ def _head(summary: Summary) -> list[str]:
         (f"{sum(c['expert_steps'] for c in collected):,}", "of their steps by the expert's hand"),
         (f"{summary['cpu_seconds']:.0f} s", "CPU time in all"),
     ]
-    shown = "".join(f'<div class="tile"><b>{html.escape(a)}</b><span>{html.escape(b)}</span></div>' for a, b in tiles)
+    shown = "".join(
+        f'<div class="tile"><b>{html.escape(a)}</b><span>{html.escape(b)}</span></div>'
+        for a, b in tiles
+    )
     acts = (
         "two camera views, its joints and an instruction"
         if config["observations"] == "cameras"
@@ -133,7 +138,9 @@ def _success(summary: Summary) -> list[str]:
         turns = entries_of(summary, cell)
         labels = ["demonstrations", *(f"turn {entry['turn']}" for entry in turns[1:])]
         series = [
-            Series("policy in service", "s0", [_point(at, entry) for at, entry in enumerate(turns)]),
+            Series(
+                "policy in service", "s0", [_point(at, entry) for at, entry in enumerate(turns)]
+            ),
             Series(
                 "candidate not promoted",
                 "s1 hollow",
@@ -146,12 +153,20 @@ def _success(summary: Summary) -> list[str]:
             ),
         ]
         for key, name, style in (
-            ("control", f"trained equally long on {before_the_loop(summary['config'])} alone", "s9"),
+            (
+                "control",
+                f"trained equally long on {before_the_loop(summary['config'])} alone",
+                "s9",
+            ),
             ("shuffle_control", "last policy, instructions shuffled", "s3"),
         ):
-            found = [_point(len(turns) - 0.8, e) for e in summary.get(key) or () if e["cell"] == cell]
+            found = [
+                _point(len(turns) - 0.8, e) for e in summary.get(key) or () if e["cell"] == cell
+            ]
             series.append(Series(name, style, found, joined=False))
-        chart = success_chart(f"Success of {short(cell)} over turns", labels, [s for s in series if s.points])
+        chart = success_chart(
+            f"Success of {short(cell)} over turns", labels, [s for s in series if s.points]
+        )
         parts.append(f'<div class="card"><h3>{html.escape(short(cell))}</h3>{chart}</div>')
         parts.append(_outcomes(summary, cell))
     return [*parts, "</div>"]
@@ -173,17 +188,27 @@ def _videos(out: Path, summary: Summary, cell: str) -> str:
 
     turns = entries_of(summary, cell)
     before, after = (Dataset(out / entry["dataset"]) for entry in (turns[0], turns[-1]))
-    records = [{record.seed: index for index, record in enumerate(data.records)} for data in (before, after)]
+    records = [
+        {record.seed: index for index, record in enumerate(data.records)}
+        for data in (before, after)
+    ]
     seeds = sorted(set(records[0]) & set(records[1]))
     outcome = {record.seed: record.outcome == "success" for record in before.records}
     cards = []
     for position in chosen_seeds([outcome[seed] for seed in seeds]):
         seed = seeds[position]
         figures, instruction = [], ""
-        for data, known, label in ((before, records[0], "turn 0"), (after, records[1], "last policy")):
+        for data, known, label in (
+            (before, records[0], "turn 0"),
+            (after, records[1], "last policy"),
+        ):
             episode = data.read(known[seed])
             instruction = episode.instruction
-            result = episode.outcome if episode.success else f"{episode.outcome}: {episode.reason.replace('_', ' ')}"
+            result = (
+                episode.outcome
+                if episode.success
+                else f"{episode.outcome}: {episode.reason.replace('_', ' ')}"
+            )
             says = f"{label}, seed {seed}, “{instruction}”: {result}"
             frames = render_episode(episode, "front", VIDEO_SIZE)
             figures.append(
@@ -216,7 +241,9 @@ def _gates(summary: Summary) -> list[str]:
     looks = (
         "one look at 30 pairs, alpha 0.05"
         if summary["config"]["smoke"]
-        else ("looks at 50, 100 and 200 pairs, alpha 0.01, 0.015 and 0.025: together at most 5 % wrong promotions")
+        else (
+            "looks at 50, 100 and 200 pairs, alpha 0.01, 0.015 and 0.025: together at most 5 % wrong promotions"
+        )
     )
     return [
         "<h2>Gate decisions</h2>",
@@ -229,7 +256,10 @@ def _gates(summary: Summary) -> list[str]:
 
 def _outcomes(summary: Summary, cell: str) -> str:
     rows = [
-        (f"turn {entry['turn']} candidate" if entry["turn"] else "demonstrations", entry["candidate"]["outcomes"])
+        (
+            f"turn {entry['turn']} candidate" if entry["turn"] else "demonstrations",
+            entry["candidate"]["outcomes"],
+        )
         for entry in entries_of(summary, cell)
     ]
     chart = stacked_bars(f"Outcomes of {short(cell)} per turn", rows, OUTCOME_STYLES)
@@ -240,7 +270,9 @@ def _sources(summary: Summary) -> list[str]:
     bars, rows = [], []
     for entry in summary["turns"]:
         collected = entry["collected"]
-        name = f"turn {entry['turn']}" + (f" {short(entry['cell'])}" if len(summary["cells"]) > 1 else "")
+        name = f"turn {entry['turn']}" + (
+            f" {short(entry['cell'])}" if len(summary["cells"]) > 1 else ""
+        )
         own = collected["steps"] - collected["expert_steps"]
         bars.append((name, {"policy": own, "expert": collected["expert_steps"]}))
         rows.append(
@@ -260,9 +292,19 @@ def _sources(summary: Summary) -> list[str]:
         "scenes": "random scenes: poses from the simulator, actions from the expert",
     }
     labels = [
-        (html.escape(names.get(key, key)), f"{count:,}") for key, count in summary["labels"]["sources"].items() if count
+        (html.escape(names.get(key, key)), f"{count:,}")
+        for key, count in summary["labels"]["sources"].items()
+        if count
     ]
-    columns = ("turn", "cell", "episodes", "successes", "steps by policy", "steps by expert", "seeds")
+    columns = (
+        "turn",
+        "cell",
+        "episodes",
+        "successes",
+        "steps by policy",
+        "steps by expert",
+        "seeds",
+    )
     return [
         "<h2>Where the data came from</h2>",
         '<div class="columns">',
@@ -304,14 +346,31 @@ def _efficiency(summary: Summary) -> list[str]:
         "<h2>Efficiency</h2>",
         table(
             "The policy in service at the end, on this machine, one thread; latency per answer, without rendering",
-            ("cell", "parameters", "active", "frozen encoders", "latency p50", "p95", "actions per answer"),
+            (
+                "cell",
+                "parameters",
+                "active",
+                "frozen encoders",
+                "latency p50",
+                "p95",
+                "actions per answer",
+            ),
             rows,
             (1, 2, 4, 5, 6),
         ),
-        table("CPU seconds", ("turn", "cell", "collect", "train", "evaluate", "gate", "sum"), cpu, tuple(range(2, 7))),
+        table(
+            "CPU seconds",
+            ("turn", "cell", "collect", "train", "evaluate", "gate", "sum"),
+            cpu,
+            tuple(range(2, 7)),
+        ),
     ]
     controls = [
-        (html.escape(label), html.escape(short(entry["cell"])), with_interval(entry["success"], entry["interval"]))
+        (
+            html.escape(label),
+            html.escape(short(entry["cell"])),
+            with_interval(entry["success"], entry["interval"]),
+        )
         for key, label in (
             ("control", f"trained equally long on {before_the_loop(summary['config'])} alone"),
             ("shuffle_control", "last policy with instructions shuffled across episodes"),
@@ -319,7 +378,10 @@ def _efficiency(summary: Summary) -> list[str]:
         for entry in summary.get(key) or ()
     ]
     if controls:
-        parts += ["<h2>Controls</h2>", table("On the report seeds", ("control", "cell", "success"), controls)]
+        parts += [
+            "<h2>Controls</h2>",
+            table("On the report seeds", ("control", "cell", "success"), controls),
+        ]
     return parts
 
 

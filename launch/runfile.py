@@ -27,7 +27,9 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{path} cannot be read as JSON ({error}). Restore it, or give another --out."
         ) from error
     if not isinstance(document, dict):
-        raise InvalidInputError(f"{path} holds a JSON {type(document).__name__}; expected an object.")
+        raise InvalidInputError(
+            f"{path} holds a JSON {type(document).__name__}; expected an object."
+        )
     return document
 
 
@@ -47,14 +49,18 @@ def open_run(out: Path, config: Mapping[str, Any], seeds: Mapping[str, Any], wor
     if path.is_file():
         _check_same(path, config)
         return
-    if out.exists() and (not out.is_dir() or any(not entry.name.startswith(".") for entry in out.iterdir())):
+    if out.exists() and (
+        not out.is_dir() or any(not entry.name.startswith(".") for entry in out.iterdir())
+    ):
         raise InvalidInputError(
             f"{out} exists and is not a flywheel's folder (it has no {RUN}). Give a new or empty folder as --out."
         )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InvalidInputError(f"Folder {out} cannot be made: {error.strerror}. Give another --out.") from error
+        raise InvalidInputError(
+            f"Folder {out} cannot be made: {error.strerror}. Give another --out."
+        ) from error
     replace_json(
         path,
         {

@@ -36,7 +36,9 @@ def require_weights(observations: str) -> None:
     """Raise `MissingDependencyError`, with the command that helps, where open weights are not installed."""
     from shopfloor.policies import text, vision, weights
 
-    weights.require_weights((text.MODEL, vision.MODEL) if observations == "cameras" else (text.MODEL,))
+    weights.require_weights(
+        (text.MODEL, vision.MODEL) if observations == "cameras" else (text.MODEL,)
+    )
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,9 @@ class FlywheelConfig:
             if getattr(self, name) not in allowed:
                 raise UnknownNameError(f"value of --{name}", str(getattr(self, name)), allowed)
         if not self.cells or len(set(self.cells)) != len(self.cells):
-            raise InvalidInputError(f"--cells is {' '.join(self.cells) or 'empty'}; expected one or more, each once.")
+            raise InvalidInputError(
+                f"--cells is {' '.join(self.cells) or 'empty'}; expected one or more, each once."
+            )
         for name, low, high in (
             ("turns", 0, MAX_TURNS),
             ("seed", 0, MAX_SEED),
@@ -108,9 +112,13 @@ class FlywheelConfig:
         ):
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
-                raise InvalidInputError(f"--{name.replace('_', '-')} is {value}; expected {low} to {high}.")
+                raise InvalidInputError(
+                    f"--{name.replace('_', '-')} is {value}; expected {low} to {high}."
+                )
         if self.smoke and self.observations == "cameras":
-            raise InvalidInputError("--smoke runs from poses; leave out --observations cameras, or leave out --smoke.")
+            raise InvalidInputError(
+                "--smoke runs from poses; leave out --observations cameras, or leave out --smoke."
+            )
 
     @property
     def looks(self) -> tuple[Look, ...]:

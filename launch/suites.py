@@ -39,7 +39,11 @@ def shifted(base: str, suite: str) -> str:
     from shopfloor.envs.variation import VARIATIONS, Variation, parse_variation, variation_name
 
     nominal = Variation()
-    axes = {name: value for name, value in vars(VARIATIONS[suite]).items() if value != getattr(nominal, name)}
+    axes = {
+        name: value
+        for name, value in vars(VARIATIONS[suite]).items()
+        if value != getattr(nominal, name)
+    }
     return variation_name(replace(parse_variation(base), **axes))
 
 
@@ -81,4 +85,6 @@ def print_suites(entries: Sequence[Mapping[str, Any]]) -> None:
         )
         for entry in entries
     ]
-    print_table("the same seeds, one thing shifted", ("suite", "success", "lost", "gained", "p"), rows)
+    print_table(
+        "the same seeds, one thing shifted", ("suite", "success", "lost", "gained", "p"), rows
+    )

@@ -25,8 +25,20 @@ def seeds_used(config: FlywheelConfig) -> dict[str, Any]:
 
 def evaluation_figures(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """Return the figures of an evaluation step that a summary shows."""
-    keys = ("policy", "policy_digest", "episodes", "successes", "success", "interval", "outcomes", "seeds", "dataset")
-    return {key: evaluation[key] for key in keys} | {"cpu_seconds": round(evaluation["cpu_seconds"], 2)}
+    keys = (
+        "policy",
+        "policy_digest",
+        "episodes",
+        "successes",
+        "success",
+        "interval",
+        "outcomes",
+        "seeds",
+        "dataset",
+    )
+    return {key: evaluation[key] for key in keys} | {
+        "cpu_seconds": round(evaluation["cpu_seconds"], 2)
+    }
 
 
 def turn_entry(
@@ -86,7 +98,10 @@ def build_summary(
         "cells": list(config.cells),
         "turns": [dict(entry) for entry in turns],
         "final": [
-            {key: entry[key] for key in ("cell", "policy", "episodes", "successes", "success", "interval")}
+            {
+                key: entry[key]
+                for key in ("cell", "policy", "episodes", "successes", "success", "interval")
+            }
             for entry in last
         ],
         "seeds": seeds_used(config),
@@ -103,7 +118,10 @@ def build_summary(
 def _total_cpu(turns: Sequence[Mapping[str, Any]]) -> float:
     """Add up the turns; a training shared by several cells counts once."""
     shared = {entry["turn"]: entry["training"]["cpu_seconds"] for entry in turns}
-    return float(sum(entry["cpu_seconds"] - entry["training"]["cpu_seconds"] for entry in turns) + sum(shared.values()))
+    return float(
+        sum(entry["cpu_seconds"] - entry["training"]["cpu_seconds"] for entry in turns)
+        + sum(shared.values())
+    )
 
 
 def _cpu(extra: Any) -> float:  # noqa: ANN401  # JSON
@@ -122,7 +140,11 @@ def teacher_statement(config: FlywheelConfig, sources: Mapping[str, int]) -> str
     expert, own, scenes = (sources.get(key, 0) for key in ("expert", "own_success", "scenes"))
     parts = []
     if config.teacher == "expert":
-        how = "labels every visited state" if config.intervention == "label" else "takes over when the policy strays"
+        how = (
+            "labels every visited state"
+            if config.intervention == "label"
+            else "takes over when the policy strays"
+        )
         parts.append(
             "This is teacher distillation, not self-improvement: a scripted expert that sees the simulator's poses "
             f"{how}, and the policy learns its commands."
@@ -142,7 +164,9 @@ def teacher_statement(config: FlywheelConfig, sources: Mapping[str, int]) -> str
             "its own joints and the instruction, no pose."
         )
     elif config.observations == "cameras":
-        parts.append("The simulator's object poses supervise perception; at run time the policy sees no pose.")
+        parts.append(
+            "The simulator's object poses supervise perception; at run time the policy sees no pose."
+        )
     else:
         parts.append("The policy acts from the simulator's object poses.")
     return " ".join(parts)
@@ -164,7 +188,10 @@ def table_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
                 f"{entry['cpu_seconds']:.0f}",
             )
         )
-    for name, label in (("control", "demonstrations only"), ("shuffle_control", "shuffled instructions")):
+    for name, label in (
+        ("control", "demonstrations only"),
+        ("shuffle_control", "shuffled instructions"),
+    ):
         rows += [
             (
                 "-",

@@ -15,7 +15,12 @@ from shopfloor.core import CONTROL_HZ
 
 # Container, codec, media type, options: what browsers play, free formats first.
 _CHOICES: tuple[tuple[str, str, str, dict[str, str]], ...] = (
-    ("webm", "libvpx-vp9", "video/webm", {"crf": "34", "b": "0", "deadline": "good", "cpu-used": "5"}),
+    (
+        "webm",
+        "libvpx-vp9",
+        "video/webm",
+        {"crf": "34", "b": "0", "deadline": "good", "cpu-used": "5"},
+    ),
     ("webm", "libvpx", "video/webm", {"crf": "20", "b": "1M", "cpu-used": "5"}),
     ("mp4", "libx264", "video/mp4", {"crf": "26", "preset": "veryfast", "movflags": "+faststart"}),
 )
@@ -41,7 +46,9 @@ def encode(frames: Frames, fps: int = CONTROL_HZ, hold_s: float = 0.8) -> tuple[
     return "image/webp", _animated_webp(frames, fps)
 
 
-def _encode_with(frames: Frames, fps: int, container: str, codec: str, options: dict[str, str]) -> bytes | None:
+def _encode_with(
+    frames: Frames, fps: int, container: str, codec: str, options: dict[str, str]
+) -> bytes | None:
     """Encode with one codec; None where this build of FFmpeg lacks it."""
     import av
 
@@ -57,7 +64,11 @@ def _encode_with(frames: Frames, fps: int, container: str, codec: str, options: 
         stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
         stream.thread_count = 1
         for picture in frames:
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))
+            file.mux(
+                stream.encode(
+                    av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+                )
+            )
         file.mux(stream.encode())
     return buffer.getvalue()
 
@@ -67,7 +78,15 @@ def _animated_webp(frames: Iterable[Frames], fps: int) -> bytes:
 
     first, *rest = (Image.fromarray(picture) for picture in frames)
     buffer = io.BytesIO()
-    first.save(buffer, "WEBP", save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, quality=60)
+    first.save(
+        buffer,
+        "WEBP",
+        save_all=True,
+        append_images=rest,
+        duration=round(1000 / fps),
+        loop=0,
+        quality=60,
+    )
     return buffer.getvalue()
 
 

@@ -38,7 +38,9 @@ def page_of(folder: Path, episode: int = 0, camera: str = "front", out: Path | N
     if (folder / REPORT).is_file():
         return (folder / REPORT).absolute()
     if (folder / "ledger.sqlite").is_file():
-        raise InvalidInputError(f"{folder} has no {REPORT} yet; finish its flywheel by running its command again.")
+        raise InvalidInputError(
+            f"{folder} has no {REPORT} yet; finish its flywheel by running its command again."
+        )
     if folder.is_dir() and not (folder / "dataset.json").is_file():
         raise InvalidInputError(
             f"{folder} is neither a flywheel's folder (no {REPORT}) nor a dataset (no dataset.json). "
@@ -61,7 +63,9 @@ def page_of(folder: Path, episode: int = 0, camera: str = "front", out: Path | N
     try:
         out.write_text(text)
     except OSError as error:
-        raise InvalidInputError(f"{out} cannot be written: {error.strerror}. Give another --out.") from error
+        raise InvalidInputError(
+            f"{out} cannot be written: {error.strerror}. Give another --out."
+        ) from error
     return out.absolute()
 
 
@@ -92,7 +96,10 @@ def episode_page(episode: Episode, name: str, camera: str) -> str:
         ("variation", spec.variation),
         ("outcome", result),
         ("steps", f"{episode.steps} ({episode.steps / description['control_hz']:.1f} s)"),
-        ("acted", ", ".join(f"{who} {count}" for who, count in zip(ACTORS, counts, strict=True) if count)),
+        (
+            "acted",
+            ", ".join(f"{who} {count}" for who, count in zip(ACTORS, counts, strict=True) if count),
+        ),
         ("labelled steps", str(int(episode.label_valid.sum()))),
         ("stages", ", ".join(f"{stage} at {step}" for step, stage in episode.stages)),
         ("policy digest", spec.policy_digest[:16]),
@@ -128,7 +135,8 @@ def _state_plots(episode: Episode, feature: dict[str, list[str]]) -> list[str]:
             some = columns[first : first + 7]
             names = [feature["names"][column] for column in some]
             parts.append(
-                f"<h3>{html.escape(unit)}</h3>" + time_series(f"State in {unit}", names, state[:, some].tolist())
+                f"<h3>{html.escape(unit)}</h3>"
+                + time_series(f"State in {unit}", names, state[:, some].tolist())
             )
     return parts
 

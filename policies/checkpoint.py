@@ -181,15 +181,21 @@ def read_card(folder: Path) -> dict[str, Any]:
             "Name the folder that `shopfloor train --out` made."
         )
     if path.stat().st_size > CONFIG_LIMIT:
-        raise InvalidInputError(f"{path} has {path.stat().st_size} bytes; expected at most {CONFIG_LIMIT}.")
+        raise InvalidInputError(
+            f"{path} has {path.stat().st_size} bytes; expected at most {CONFIG_LIMIT}."
+        )
     data = path.read_bytes()
     try:
         config: dict[str, Any] = json.loads(data)
         version = config["format"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InvalidInputError(f"{path} is corrupt ({error}); train again or restore it from a copy.") from error
+        raise InvalidInputError(
+            f"{path} is corrupt ({error}); train again or restore it from a copy."
+        ) from error
     if version != FORMAT:
-        raise InvalidInputError(f"{path} has format {version}; this version of shopfloor reads {FORMAT}.")
+        raise InvalidInputError(
+            f"{path} has format {version}; this version of shopfloor reads {FORMAT}."
+        )
     if config.get("action_convention") != ACTION_CONVENTION:
         raise InvalidInputError(
             f"{path} uses action convention {config.get('action_convention')!r}; "
@@ -216,7 +222,9 @@ def _check_digest(folder: Path, digest: str) -> None:
 def _digest(folder: Path, config: bytes) -> str:
     model = folder / MODEL
     if model.stat().st_size > SIZE_LIMIT:
-        raise InvalidInputError(f"{model} has {model.stat().st_size} bytes; expected at most {SIZE_LIMIT}.")
+        raise InvalidInputError(
+            f"{model} has {model.stat().st_size} bytes; expected at most {SIZE_LIMIT}."
+        )
     return hashlib.sha256(model.read_bytes() + config).hexdigest()
 
 
@@ -252,11 +260,17 @@ def read(folder: Path) -> Checkpoint:
         ) from error
 
 
-def _check_values(tensors: Mapping[str, torch.Tensor], embeddings: torch.Tensor, texts: int) -> None:
-    if not all(bool(value.isfinite().all()) for value in tensors.values() if value.is_floating_point()):
+def _check_values(
+    tensors: Mapping[str, torch.Tensor], embeddings: torch.Tensor, texts: int
+) -> None:
+    if not all(
+        bool(value.isfinite().all()) for value in tensors.values() if value.is_floating_point()
+    ):
         raise ValueError("it holds weights that are not finite")
     if embeddings.shape != (texts, text.TEXT_WIDTH):
-        raise ValueError(f"its text table has shape {tuple(embeddings.shape)}; expected ({texts}, {text.TEXT_WIDTH})")
+        raise ValueError(
+            f"its text table has shape {tuple(embeddings.shape)}; expected ({texts}, {text.TEXT_WIDTH})"
+        )
 
 
 class TrainedPolicy:
@@ -307,14 +321,20 @@ class TrainedPolicy:
         state = torch.from_numpy(np.asarray(observation["state"], np.float32))[None]
         objects, maps, names = None, None, self._slot_names
         if shape.views:
-            maps = vision.encode(np.stack([observation[view] for view in shape.views])).half().float()[None]
+            maps = (
+                vision.encode(np.stack([observation[view] for view in shape.views]))
+                .half()
+                .float()[None]
+            )
         else:
             objects = torch.from_numpy(np.asarray(observation["objects"], np.float32))[None]
             names = torch.zeros(1, objects.shape[1], text.TEXT_WIDTH)
             for row, name in enumerate(observation["object_names"]):
                 names[0, row] = self._embedding(name)
             if objects.shape[-1] != OBJECT_WIDTH:
-                raise InvalidInputError(f"`objects` has {objects.shape[-1]} columns; expected {OBJECT_WIDTH}.")
+                raise InvalidInputError(
+                    f"`objects` has {objects.shape[-1]} columns; expected {OBJECT_WIDTH}."
+                )
         with torch.inference_mode():
             inputs = Inputs(state, self._instruction, names, self._cell, objects, maps)
             context, _ = self.point.network.context(inputs)

@@ -111,7 +111,15 @@ def describe(datasets: Iterable[Dataset]) -> list[Mapping[str, Any]]:
                     "with its own tools."
                 )
             found.append(description)
-    if len({tuple(description.get("features", {}).get("state", {}).get("names", ())) for description in found}) > 1:
+    if (
+        len(
+            {
+                tuple(description.get("features", {}).get("state", {}).get("names", ()))
+                for description in found
+            }
+        )
+        > 1
+    ):
         raise InvalidInputError(
             "The datasets are of different arms, whose states have different entries; a policy learns from one kind."
         )
@@ -138,7 +146,9 @@ def vocabulary(descriptions: Sequence[Mapping[str, Any]]) -> Vocabulary:
     return Vocabulary(tuple(cells), tuple(sorted(names)), tuple(sorted(goals)), tuple(grounding))
 
 
-def _ordered_objects(objects: npt.NDArray[Any], object_names: Sequence[str], names: Sequence[str]) -> npt.NDArray[Any]:
+def _ordered_objects(
+    objects: npt.NDArray[Any], object_names: Sequence[str], names: Sequence[str]
+) -> npt.NDArray[Any]:
     """Sort object rows, shape (T, N, 12), by the vocabulary; absent names become zero rows."""
     ordered = np.zeros((len(objects), len(names), OBJECT_WIDTH), np.float32)
     for row, name in enumerate(object_names):
@@ -147,7 +157,9 @@ def _ordered_objects(objects: npt.NDArray[Any], object_names: Sequence[str], nam
     return ordered
 
 
-def _labelled(episode: Episode, horizon: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+def _labelled(
+    episode: Episode, horizon: int
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
     """Return (steps, chunks (K, H, A), valid (K, H)) of the steps of an episode that can be imitated.
 
     The teacher's planned chunk where a teacher was asked; else, in a successful episode, what was executed.
@@ -220,7 +232,9 @@ def load_table(
                     "Collect with a seed below 600000."
                 )
             if record.weight > 0:
-                _add_episode(dataset.read(index), record, words, horizon, views, cache, parts, maps, sources)
+                _add_episode(
+                    dataset.read(index), record, words, horizon, views, cache, parts, maps, sources
+                )
     for block in scene_blocks:
         _add_scenes(block, words, horizon, parts, maps, sources)
     if not parts:
@@ -262,7 +276,9 @@ def _add_episode(
     sources: dict[str, int],
 ) -> None:
     if "objects" not in episode.observations:
-        raise InvalidInputError(f"Episode seed {episode.spec.seed} has no `objects` poses; collect it with shopfloor.")
+        raise InvalidInputError(
+            f"Episode seed {episode.spec.seed} has no `objects` poses; collect it with shopfloor."
+        )
     missing = [view for view in views if view not in episode.observations]
     if missing:
         raise InvalidInputError(
@@ -277,7 +293,9 @@ def _add_episode(
     parts.append(
         {
             "state": episode.observations["state"][steps].astype(np.float32),
-            "objects": _ordered_objects(episode.observations["objects"][steps], episode.object_names, words.names),
+            "objects": _ordered_objects(
+                episode.observations["objects"][steps], episode.object_names, words.names
+            ),
             "instruction": episode.instruction,
             "texts": [],
             "cell": np.full(len(steps), words.cells.index(episode.spec.cell), np.int64),

@@ -14,10 +14,17 @@ STATE_WIDTH = 22  # joints 7 and what follows them
 # What ends an arm's state: tool position 3, tool quaternion 4, finger opening 1, target offset 6, last gripper 1.
 TAIL_WIDTH = 15
 OBJECT_WIDTH = 12  # position 3, quaternion 4, size 3, present 1, is_goal 1
-HARMONICS = (1, 2, 4)  # a yaw is given as the cosine and sine of its multiples: parts have 1-, 2- or 4-fold symmetry
+HARMONICS = (
+    1,
+    2,
+    4,
+)  # a yaw is given as the cosine and sine of its multiples: parts have 1-, 2- or 4-fold symmetry
 ANGLE_WIDTH = 2 * len(HARMONICS)
 COARSE_SCALE = 8.0  # 1/m: half a metre becomes 4
-FINE_SCALES = (40.0, 160.0)  # 1/m: saturate at about 25 mm and 6 mm, so that millimetres stay visible
+FINE_SCALES = (
+    40.0,
+    160.0,
+)  # 1/m: saturate at about 25 mm and 6 mm, so that millimetres stay visible
 
 
 @dataclass
@@ -75,7 +82,9 @@ def _difference(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 def _multiples(pair: torch.Tensor) -> torch.Tensor:
     """Cosine and sine of 1, 2 and 4 times an angle, shape (..., 6)."""
-    angle = torch.atan2(pair[..., 1], pair[..., 0])[..., None] * torch.tensor(HARMONICS, dtype=pair.dtype)
+    angle = torch.atan2(pair[..., 1], pair[..., 0])[..., None] * torch.tensor(
+        HARMONICS, dtype=pair.dtype
+    )
     return torch.stack([angle.cos(), angle.sin()], -1).flatten(-2)
 
 
@@ -88,7 +97,9 @@ def read_tool(state: torch.Tensor) -> Tool:
 def measured_slots(objects: torch.Tensor, tool: Tool) -> Slots:
     """Read the `objects` observation, shape (B, N, 12)."""
     present = objects[..., 10] > 0.5
-    quaternion = torch.where(present[..., None], objects[..., 3:7], objects.new_tensor([0.0, 0.0, 0.0, 1.0]))
+    quaternion = torch.where(
+        present[..., None], objects[..., 3:7], objects.new_tensor([0.0, 0.0, 0.0, 1.0])
+    )
     heading = _difference(_heading(rotation_matrix(quaternion)), _heading(tool.rotation)[:, None])
     position = objects[..., :3]
     return Slots(
@@ -102,7 +113,9 @@ def measured_slots(objects: torch.Tensor, tool: Tool) -> Slots:
 
 
 def _scaled(offset: torch.Tensor) -> torch.Tensor:
-    return torch.cat([offset * COARSE_SCALE, *(torch.tanh(offset * scale) for scale in FINE_SCALES)], -1)
+    return torch.cat(
+        [offset * COARSE_SCALE, *(torch.tanh(offset * scale) for scale in FINE_SCALES)], -1
+    )
 
 
 def _relative_angle(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -136,7 +149,8 @@ def task_features(tool: Tool, slots: Slots, part: torch.Tensor, goal: torch.Tens
             _scaled(part_position - tool.position),
             _scaled(goal_position - part_position),
             _scaled(goal_position - tool.position),
-            torch.stack([part_position[:, 2], goal_position[:, 2], tool.position[:, 2]], -1) * COARSE_SCALE,
+            torch.stack([part_position[:, 2], goal_position[:, 2], tool.position[:, 2]], -1)
+            * COARSE_SCALE,
             part_angle,
             goal_angle,
             _relative_angle(goal_angle, part_angle),

@@ -113,13 +113,18 @@ def _batches(windows: Windows, epochs: int | None) -> Iterator[range]:
     epoch = first
     while epochs is None or epoch < first + epochs:
         for start in range(position, count, windows.batch_size):
-            yield range(epoch * count + start, epoch * count + min(start + windows.batch_size, count))
+            yield range(
+                epoch * count + start, epoch * count + min(start + windows.batch_size, count)
+            )
         epoch, position = epoch + 1, 0
 
 
 def _read(windows: Windows, places: Sequence[int]) -> Tensors:
     numbers = np.asarray(places, np.int64)
-    return {name: torch.from_numpy(array) for name, array in {**windows.read(numbers), "place": numbers}.items()}
+    return {
+        name: torch.from_numpy(array)
+        for name, array in {**windows.read(numbers), "place": numbers}.items()
+    }
 
 
 def _own_files(windows: Windows, process: int) -> int:

@@ -24,7 +24,9 @@ from shopfloor.policies.vision import CHANNELS
 
 FLOW_STEPS = 5  # Euler steps of the flow head at run time
 TIME_WIDTH = 16
-LAPLACE_UNIT = 0.01  # m: position errors and their spreads are counted in centimetres inside the network
+LAPLACE_UNIT = (
+    0.01  # m: position errors and their spreads are counted in centimetres inside the network
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,9 @@ class NetworkConfig:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> NetworkConfig:
         """Build from `to_json` data."""
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in data.items()
+        }
         return cls(**values)
 
 
@@ -84,7 +88,9 @@ class Grounding(nn.Module):
             self.name.weight.copy_(self.instruction.weight)
         self.log_scale = nn.Parameter(torch.full((2,), 3.0))
 
-    def forward(self, instruction: torch.Tensor, names: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, instruction: torch.Tensor, names: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Score names.
 
         Args:
@@ -214,9 +220,13 @@ class Eyes(nn.Module):
         self.is_goal: torch.Tensor
         self.slot_count = len(config.names)
         rows, columns = torch.meshgrid(
-            torch.linspace(-1, 1, config.map_rows), torch.linspace(-1, 1, config.map_columns), indexing="ij"
+            torch.linspace(-1, 1, config.map_rows),
+            torch.linspace(-1, 1, config.map_columns),
+            indexing="ij",
         )
-        self.register_buffer("grid", torch.stack([columns.flatten(), rows.flatten()], -1), persistent=False)
+        self.register_buffer(
+            "grid", torch.stack([columns.flatten(), rows.flatten()], -1), persistent=False
+        )
         self.mix = nn.ModuleList(nn.Linear(CHANNELS, self.MIXED) for _ in config.views)
         self.maps = nn.ModuleList(nn.Linear(self.MIXED, self.KEYPOINTS) for _ in config.views)
         self.pools = nn.ModuleList(nn.Linear(self.MIXED, self.POOLS) for _ in config.views)
@@ -227,12 +237,18 @@ class Eyes(nn.Module):
         self.out = nn.Linear(256, self.slot_count * (3 + 3 + 2 + ANGLE_WIDTH))
         self.register_buffer("center", torch.zeros(self.slot_count, 3))
         self.register_buffer("size", torch.zeros(self.slot_count, 3))
-        self.register_buffer("is_goal", torch.tensor([name in config.goals for name in config.names]), persistent=False)
+        self.register_buffer(
+            "is_goal",
+            torch.tensor([name in config.goals for name in config.names]),
+            persistent=False,
+        )
 
     def _read_view(self, index: int, rows: torch.Tensor) -> torch.Tensor:
         mixed = functional.relu(self.mix[index](rows))
         maps = self.maps[index](mixed)
-        points = torch.einsum("bpk,pc->bkc", (self.SHARPNESS * maps).softmax(1), self.grid).flatten(1)
+        points = torch.einsum("bpk,pc->bkc", (self.SHARPNESS * maps).softmax(1), self.grid).flatten(
+            1
+        )
         pools = (self.SHARPNESS * self.pools[index](mixed)).softmax(1)
         pooled = torch.einsum("bpk,bpm->bkm", pools, mixed).flatten(1)
         return torch.cat([self.POINT_SCALE * points, maps.amax(1), pooled], -1)
@@ -245,13 +261,19 @@ class Eyes(nn.Module):
             tool: the tool, from proprioception.
         """
         body = torch.cat([tool.position * 5.0, tool.rotation.flatten(1), tool.rest], -1)
-        x = self.enter(torch.cat([*(self._read_view(i, features[:, i]) for i in range(features.shape[1])), body], -1))
+        x = self.enter(
+            torch.cat(
+                [*(self._read_view(i, features[:, i]) for i in range(features.shape[1])), body], -1
+            )
+        )
         x = x + self.hidden(x)
         out = self.out(x).unflatten(-1, (self.slot_count, -1))
         world = self.center + out[..., :3] * 0.1
         local = out[..., 3:6] * 0.1
         world_spread, local_spread = out[..., 6].clamp(-4, 5), out[..., 7].clamp(-4, 5)
-        weight = torch.sigmoid(2.0 * (world_spread - local_spread))[..., None]  # precision of `local` among both
+        weight = torch.sigmoid(2.0 * (world_spread - local_spread))[
+            ..., None
+        ]  # precision of `local` among both
         from_local = tool.position[:, None] + torch.einsum("bij,bnj->bni", tool.rotation, local)
         position = weight * from_local + (1.0 - weight) * world
         batch = len(features)
@@ -302,7 +324,11 @@ class PolicyNetwork(nn.Module):
         self.eyes = Eyes(config) if config.views else None
         self.summary = nn.Linear(256, self.SUMMARY) if config.views else None
         self.cell_vector = nn.Embedding(len(config.cells), 8) if len(config.cells) > 1 else None
-        context = FEATURE_WIDTH + (self.SUMMARY if config.views else 0) + (8 if self.cell_vector is not None else 0)
+        context = (
+            FEATURE_WIDTH
+            + (self.SUMMARY if config.views else 0)
+            + (8 if self.cell_vector is not None else 0)
+        )
         chunk = self.chunk_width = config.horizon * config.action_size
         extra = chunk + TIME_WIDTH if config.head == "flow" else 0
         self.trunk = Trunk(context + extra, chunk, config)
@@ -337,7 +363,9 @@ class PolicyNetwork(nn.Module):
             parts.append(self.cell_vector(inputs.cell))
         return torch.cat(parts, -1), seen
 
-    def velocity(self, context: torch.Tensor, noisy: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+    def velocity(
+        self, context: torch.Tensor, noisy: torch.Tensor, time: torch.Tensor
+    ) -> torch.Tensor:
         """Flow head: the velocity at a noisy chunk, shapes (B, C), (B, H * A), (B,) -> (B, H * A)."""
         frequency = 2.0 ** torch.arange(TIME_WIDTH // 2)
         phase = time[:, None] * frequency * torch.pi / 2
@@ -357,7 +385,9 @@ class PolicyNetwork(nn.Module):
             chunk = self.trunk(context)
         chunk = chunk.reshape(len(chunk), self.config.horizon, self.config.action_size)
         gripper = torch.where(chunk[..., 6:7] > 0, 1.0, -1.0)
-        return torch.cat([chunk[..., :6].clamp(-1.0, 1.0), gripper, chunk[..., 7:].clamp(-1.0, 1.0)], -1)
+        return torch.cat(
+            [chunk[..., :6].clamp(-1.0, 1.0), gripper, chunk[..., 7:].clamp(-1.0, 1.0)], -1
+        )
 
     def parameter_counts(self) -> tuple[int, int]:
         """Return (total, active per decision) trainable parameters."""

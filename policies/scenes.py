@@ -96,7 +96,11 @@ def render_block(payload: Mapping[str, Any]) -> dict[str, Any]:
     path = Path(payload["out"]) / f"{name}-{payload['first']:08d}-{payload['count']}.safetensors"
     if not path.exists():
         _render(payload, path)
-    return {"path": str(path), "scenes": payload["count"], "cpu_seconds": time.process_time() - began}
+    return {
+        "path": str(path),
+        "scenes": payload["count"],
+        "cpu_seconds": time.process_time() - began,
+    }
 
 
 def _render(payload: Mapping[str, Any], path: Path) -> None:
@@ -109,7 +113,9 @@ def _render(payload: Mapping[str, Any], path: Path) -> None:
         image_size=tuple(payload["image_size"]),
     )
     expert = make_expert(payload["cell"])
-    rows: dict[str, list[Any]] = {key: [] for key in ("state", "objects", "chunk", *payload["views"])}
+    rows: dict[str, list[Any]] = {
+        key: [] for key in ("state", "objects", "chunk", *payload["views"])
+    }
     names, instructions = [], []
     for seed in range(payload["first"], payload["first"] + payload["count"]):
         observation, info = cell.reset(seed=seed)
@@ -122,7 +128,10 @@ def _render(payload: Mapping[str, Any], path: Path) -> None:
         instructions.append(info["instruction"])
     cell.close()
     maps = torch.stack([vision.encode(np.stack(rows[view])) for view in payload["views"]], 1).half()
-    tensors = {key: torch.from_numpy(np.stack(rows[key]).astype(np.float32)) for key in ("state", "objects", "chunk")}
+    tensors = {
+        key: torch.from_numpy(np.stack(rows[key]).astype(np.float32))
+        for key in ("state", "objects", "chunk")
+    }
     # One entry: safetensors writes several in no fixed order, and the same scenes must give the same bytes.
     about = canonical_json({"names": names, "instructions": instructions, "cell": payload["cell"]})
     publish_tensors({**tensors, "maps": maps}, path, {"about": about})
@@ -139,7 +148,9 @@ def read_block(path: Path) -> Scenes:
             about = json.loads(file.metadata()["about"])
             tensors = {key: file.get_tensor(key) for key in ("state", "objects", "chunk", "maps")}
     except Exception as error:
-        raise InvalidInputError(f"Scene block {path} cannot be read ({error}); delete it and run again.") from error
+        raise InvalidInputError(
+            f"Scene block {path} cannot be read ({error}); delete it and run again."
+        ) from error
     return Scenes(
         about["cell"],
         tensors["state"].numpy(),

@@ -14,7 +14,9 @@ from shopfloor.core import DiskError
 from shopfloor.datasets.files import disk_error
 
 
-def publish_tensors(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+def publish_tensors(
+    tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None
+) -> None:
     """Write a file under a temporary name and move it into place; its folder is made if need be.
 
     Raises:
@@ -32,4 +34,6 @@ def publish_tensors(tensors: dict[str, torch.Tensor], path: Path, metadata: dict
     except OSError as error:
         raise disk_error(path, error) from error
     except SafetensorError as error:  # how save_file says that writing failed
-        raise DiskError(f"Writing {path} failed: {error}. Check the disk, then run the same command again.") from error
+        raise DiskError(
+            f"Writing {path} failed: {error}. Check the disk, then run the same command again."
+        ) from error

@@ -44,7 +44,9 @@ def _encoder() -> tuple[Any, Any]:
     tensors = load_file(weight_file(MODEL, "model/model.safetensors"))
     missing, _unexpected = model.load_state_dict(tensors, strict=False)
     if missing:
-        raise MissingDependencyError(f"MiniLM weights lack {missing[:3]}: this transformers version is not supported.")
+        raise MissingDependencyError(
+            f"MiniLM weights lack {missing[:3]}: this transformers version is not supported."
+        )
     return tokenizer, model.train(mode=False)
 
 
@@ -57,7 +59,9 @@ def embed(texts: Sequence[str]) -> torch.Tensor:
     Returns:
         Shape (len(texts), 384), float32, unit length.
     """
-    return torch.stack([_embed_one(text) for text in texts]) if texts else torch.zeros(0, TEXT_WIDTH)
+    return (
+        torch.stack([_embed_one(text) for text in texts]) if texts else torch.zeros(0, TEXT_WIDTH)
+    )
 
 
 @cache

@@ -78,10 +78,20 @@ class TrainConfig:
 
 
 HORIZON = 2
-LEARNING_RATES = {("poses", False): 1e-3, ("poses", True): 8e-4, ("cameras", False): 3e-3, ("cameras", True): 1.5e-3}
+LEARNING_RATES = {
+    ("poses", False): 1e-3,
+    ("poses", True): 8e-4,
+    ("cameras", False): 3e-3,
+    ("cameras", True): 1.5e-3,
+}
 GROUNDING_STEPS = 150
 AVERAGE_DECAY = 0.99
-DEFAULT_STEPS = {("poses", False): 1200, ("poses", True): 900, ("cameras", False): 1600, ("cameras", True): 1000}
+DEFAULT_STEPS = {
+    ("poses", False): 1200,
+    ("poses", True): 900,
+    ("cameras", False): 1600,
+    ("cameras", True): 1000,
+}
 
 
 def train(config: TrainConfig, progress: Progress | None = None) -> Path:
@@ -107,7 +117,9 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Path:
     steps = config.steps or DEFAULT_STEPS["cameras" if shape.views else "poses", start is not None]
     blocks = sorted(config.scenes.glob("*.safetensors")) if config.scenes and shape.views else []
     plan = {
-        "episodes": sha256_hex(canonical_json(sorted(r.sha256 for d in datasets for r in d.records))),
+        "episodes": sha256_hex(
+            canonical_json(sorted(r.sha256 for d in datasets for r in d.records))
+        ),
         "scenes": [block.name for block in blocks],
         "init": start.digest if start else "",
         "steps": steps,
@@ -119,7 +131,9 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Path:
     if checkpoint.is_finished(config.out, shape, plan, execute):
         return config.out
     cache = config.cache or config.out.parent / "features"
-    table = load_table(datasets, words, shape.horizon, shape.views, cache if shape.views else None, blocks)
+    table = load_table(
+        datasets, words, shape.horizon, shape.views, cache if shape.views else None, blocks
+    )
     trainer = _Trainer(shape, words, table, config.seed, start)
     trainer.run(steps, config.batch, progress or (lambda *_: None))
     image_size = _image_size(datasets[0], shape) if shape.views else None
@@ -129,7 +143,9 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Path:
             network=trainer.averaged,
             texts=trainer.texts,
             embeddings=trainer.embeddings,
-            instructions=tuple(sorted({text for text, _, _ in words.grounding} | set(table.instructions))),
+            instructions=tuple(
+                sorted({text for text, _, _ in words.grounding} | set(table.instructions))
+            ),
             execute=execute,
             image_size=image_size,
             label_sources=dict(table.sources),
@@ -146,7 +162,9 @@ def _said(datasets: Sequence[Dataset], overlays: Sequence[Path]) -> dict[str, st
         for record in dataset.records:
             if record.episode_id in changes:
                 said += changes[record.episode_id].operations(record.episode_id)
-    return {"overlays": sha256_hex(canonical_json(sorted(map(canonical_json, said))))} if said else {}
+    return (
+        {"overlays": sha256_hex(canonical_json(sorted(map(canonical_json, said))))} if said else {}
+    )
 
 
 def _image_size(dataset: Dataset, shape: NetworkConfig) -> tuple[int, int]:
@@ -154,10 +172,14 @@ def _image_size(dataset: Dataset, shape: NetworkConfig) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def _network_config(config: TrainConfig, words: Vocabulary, start: checkpoint.Checkpoint | None) -> NetworkConfig:
+def _network_config(
+    config: TrainConfig, words: Vocabulary, start: checkpoint.Checkpoint | None
+) -> NetworkConfig:
     if start is not None:
         shape = start.network.config
-        wanted = {"cameras": bool(shape.views), "poses": not shape.views}.get(config.observations or "", True)
+        wanted = {"cameras": bool(shape.views), "poses": not shape.views}.get(
+            config.observations or "", True
+        )
         if not wanted:
             raise InvalidInputError(
                 f"Checkpoint {config.init} acts from {'cameras' if shape.views else 'poses'}; "
@@ -210,11 +232,15 @@ class _Trainer:
         self.generator = torch.Generator().manual_seed(seed)
         self.table = table
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)  # module initialisers know no generator; the fork keeps it local
+            torch.manual_seed(
+                seed
+            )  # module initialisers know no generator; the fork keeps it local
             self.network = PolicyNetwork(shape)
             self.averaged = PolicyNetwork(shape)
         self.warm = start is not None
-        texts = sorted({*shape.names, *table.instructions, *(text for text, _, _ in words.grounding)})
+        texts = sorted(
+            {*shape.names, *table.instructions, *(text for text, _, _ in words.grounding)}
+        )
         if start is not None:
             texts = [*start.texts, *(text for text in texts if text not in set(start.texts))]
         self.texts = tuple(texts)
@@ -229,11 +255,15 @@ class _Trainer:
             self._fit_normalisation()
         self.averaged.load_state_dict(self.network.state_dict())
 
-    def _prepare_grounding(self, words: Vocabulary, shape: NetworkConfig, position: dict[str, int]) -> None:
+    def _prepare_grounding(
+        self, words: Vocabulary, shape: NetworkConfig, position: dict[str, int]
+    ) -> None:
         kept = [(text, part, goal) for text, part, goal in words.grounding if part in shape.names]
         self.phrases = self.embeddings[[position[text] for text, _, _ in kept]]
         self.phrase_part = torch.tensor([shape.names.index(part) for _, part, _ in kept])
-        self.phrase_goal = torch.tensor([shape.names.index(goal) if goal else -1 for _, _, goal in kept])
+        self.phrase_goal = torch.tensor(
+            [shape.names.index(goal) if goal else -1 for _, _, goal in kept]
+        )
         self.name_is_goal = torch.tensor([name in shape.goals for name in shape.names])
 
     def _fit_normalisation(self) -> None:
@@ -331,9 +361,14 @@ class _Trainer:
         if self.network.config.head == "flow":
             return flow_loss(self.network, context, target, valid, self.generator)
         out: torch.Tensor = self.network.trunk(context).reshape(target.shape)
-        motion = torch.cat([out[..., :6], out[..., 7:]], -1), torch.cat([target[..., :6], target[..., 7:]], -1)
+        motion = (
+            torch.cat([out[..., :6], out[..., 7:]], -1),
+            torch.cat([target[..., :6], target[..., 7:]], -1),
+        )
         loss = functional.smooth_l1_loss(*motion, beta=0.1, reduction="none").mean(-1) * 4.0
-        grip = functional.binary_cross_entropy_with_logits(out[..., 6], (target[..., 6] > 0).float(), reduction="none")
+        grip = functional.binary_cross_entropy_with_logits(
+            out[..., 6], (target[..., 6] > 0).float(), reduction="none"
+        )
         return ((loss + 0.5 * grip) * valid).sum() / valid.sum().clamp_min(1.0)
 
 
@@ -394,12 +429,23 @@ def pose_loss(seen: Seen, inputs: Inputs) -> torch.Tensor:
     near = 1.0 + 3.0 * torch.exp(-local.norm(dim=-1) / 0.1)
     present = truth.present.float()
 
-    def laplace(estimate: torch.Tensor, target: torch.Tensor, log_spread: torch.Tensor) -> torch.Tensor:
+    def laplace(
+        estimate: torch.Tensor, target: torch.Tensor, log_spread: torch.Tensor
+    ) -> torch.Tensor:
         error = (estimate - target).abs().sum(-1) / LAPLACE_UNIT
         return error * torch.exp(-log_spread) / 3.0 + log_spread
 
-    position = laplace(seen.world, truth.position, seen.world_spread) + laplace(seen.local, local, seen.local_spread)
-    fused = functional.smooth_l1_loss(seen.slots.position, truth.position, beta=0.01, reduction="none").sum(-1) * 20.0
-    angle = functional.smooth_l1_loss(seen.slots.angle, truth.angle, beta=0.2, reduction="none").mean(-1)
+    position = laplace(seen.world, truth.position, seen.world_spread) + laplace(
+        seen.local, local, seen.local_spread
+    )
+    fused = (
+        functional.smooth_l1_loss(
+            seen.slots.position, truth.position, beta=0.01, reduction="none"
+        ).sum(-1)
+        * 20.0
+    )
+    angle = functional.smooth_l1_loss(
+        seen.slots.angle, truth.angle, beta=0.2, reduction="none"
+    ).mean(-1)
     weight = near * present
     return ((position + fused + 2.0 * angle) * weight).sum() / weight.sum().clamp_min(1.0)

@@ -25,7 +25,9 @@ _Convolution = tuple[torch.Tensor, torch.Tensor]
 
 
 def _fold(tensors: dict[str, torch.Tensor], convolution: str, norm: str) -> _Convolution:
-    scale = tensors[f"{norm}.weight"] / torch.sqrt(tensors[f"{norm}.running_var"] + BATCH_NORM_EPSILON)
+    scale = tensors[f"{norm}.weight"] / torch.sqrt(
+        tensors[f"{norm}.running_var"] + BATCH_NORM_EPSILON
+    )
     weight = tensors[f"{convolution}.weight"] * scale[:, None, None, None]
     bias = tensors[f"{norm}.bias"] - tensors[f"{norm}.running_mean"] * scale
     return weight.contiguous(memory_format=torch.channels_last), bias
@@ -61,7 +63,9 @@ def _forward(x: torch.Tensor) -> torch.Tensor:
         if f"{index}.expand" in layers:
             y = functional.relu6(functional.conv2d(y, *layers[f"{index}.expand"]))
         weight, bias = layers[f"{index}.depthwise"]
-        y = functional.conv2d(_same_pad(y, kernel, stride), weight, bias, stride=stride, groups=weight.shape[0])
+        y = functional.conv2d(
+            _same_pad(y, kernel, stride), weight, bias, stride=stride, groups=weight.shape[0]
+        )
         y = functional.conv2d(functional.relu6(y), *layers[f"{index}.project"])
         x = x + y if y.shape == x.shape else y
     return x
@@ -88,6 +92,12 @@ def encode(images: npt.NDArray[np.uint8]) -> torch.Tensor:
     with torch.inference_mode():
         for start in range(0, len(images), BATCH):
             batch = torch.from_numpy(np.ascontiguousarray(images[start : start + BATCH]))
-            x = ((batch.float() - 127.0) / 128.0).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
-            outputs.append(_forward(x).permute(0, 2, 3, 1).reshape(len(batch), -1, CHANNELS) / FEATURE_SCALE)
+            x = (
+                ((batch.float() - 127.0) / 128.0)
+                .permute(0, 3, 1, 2)
+                .contiguous(memory_format=torch.channels_last)
+            )
+            outputs.append(
+                _forward(x).permute(0, 2, 3, 1).reshape(len(batch), -1, CHANNELS) / FEATURE_SCALE
+            )
     return torch.cat(outputs).clone() if outputs else torch.zeros(0, 0, CHANNELS)

@@ -27,7 +27,9 @@ INSTALL_HINT = (
 @cache
 def catalogue() -> dict[str, dict[str, Any]]:
     """Return the model catalogue: name -> package, files with SHA-256, licence, country, parameters, modalities."""
-    entries: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "catalogue.json").read_text())
+    entries: dict[str, dict[str, Any]] = json.loads(
+        (Path(__file__).parent / "catalogue.json").read_text()
+    )
     return entries
 
 
@@ -104,8 +106,11 @@ def plain_tensors(model: str, name: str) -> dict[str, torch.Tensor]:
         except Exception:  # a cache that cannot be read is made again
             cached.unlink(missing_ok=True)
     tensors = {
-        key: value.contiguous() for key, value in torch.load(source, map_location="cpu", weights_only=True).items()
+        key: value.contiguous()
+        for key, value in torch.load(source, map_location="cpu", weights_only=True).items()
     }
-    with contextlib.suppress(DiskError):  # a home that cannot be written only costs the next start some time
+    with contextlib.suppress(
+        DiskError
+    ):  # a home that cannot be written only costs the next start some time
         publish_tensors(tensors, cached)
     return tensors

@@ -22,7 +22,9 @@ FOLDERS = ("envs", "datasets", "collectors", "policies", "launch")
 
 def load_check(name):
     """Import a module of checks/ by its file, so that tests do not need the root on sys.path."""
-    spec = importlib.util.spec_from_file_location(f"shopfloor_checks_{name}", ROOT / "checks" / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(
+        f"shopfloor_checks_{name}", ROOT / "checks" / f"{name}.py"
+    )
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
@@ -35,18 +37,26 @@ docs_code = load_check("docs_code")
 
 def python(code, *, cwd=ROOT, path=(), safe_path=True):
     """Run code in a new interpreter and return what it prints; `path` goes to PYTHONPATH."""
-    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONSAFEPATH")}
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("PYTHONPATH", "PYTHONSAFEPATH")
+    }
     environment["PYTHONPATH"] = os.pathsep.join(str(entry) for entry in path)
     if safe_path:
         environment["PYTHONSAFEPATH"] = "1"
     command = [sys.executable, "-c", textwrap.dedent(code)]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
 def tracked_files():
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
 
 
@@ -60,7 +70,9 @@ def test_folder_is_linked_and_shadows_nothing(folder):
     link = ROOT / "src" / "shopfloor" / folder
     assert link.is_symlink()
     assert link.readlink() == Path(f"../../{folder}")
-    assert not (ROOT / folder / "__init__.py").exists(), "a folder with __init__.py would shadow an installed package"
+    assert not (ROOT / folder / "__init__.py").exists(), (
+        "a folder with __init__.py would shadow an installed package"
+    )
 
 
 def test_plain_import_of_datasets_finds_the_installed_one(tmp_path):
@@ -68,7 +80,9 @@ def test_plain_import_of_datasets_finds_the_installed_one(tmp_path):
     stub.mkdir(parents=True)
     (stub / "__init__.py").write_text("WHOSE = 'hugging face'\n", encoding="utf-8")
     # From the repository's root, with the current folder first on sys.path, as `python -c` has it.
-    where = python("import datasets; print(datasets.WHOSE)", path=[tmp_path / "site"], safe_path=False)
+    where = python(
+        "import datasets; print(datasets.WHOSE)", path=[tmp_path / "site"], safe_path=False
+    )
     assert where == "hugging face"
 
 
@@ -100,7 +114,15 @@ def test_importing_shopfloor_is_light():
 
 
 CELLS = (
-    *("AisleDelivery", "ConveyorSort", "DepalletizeMixed", "HandOver", "Kitting", "MachineTending", "Palletize"),
+    *(
+        "AisleDelivery",
+        "ConveyorSort",
+        "DepalletizeMixed",
+        "HandOver",
+        "Kitting",
+        "MachineTending",
+        "Palletize",
+    ),
     *("PegInsertion", "PickToTray", "RingOnShaft", "ShelfPick", "ToteInspection", "TotePack"),
 )
 
@@ -157,26 +179,50 @@ def test_layers_hold():
 
 
 PLANTED = {
-    "envs imports the store": ("envs/a.py", "from shopfloor.datasets.store import EpisodeWriter", "layer"),
+    "envs imports the store": (
+        "envs/a.py",
+        "from shopfloor.datasets.store import EpisodeWriter",
+        "layer",
+    ),
     "datasets imports a cell": ("datasets/a.py", "import shopfloor.envs.cell", "layer"),
-    "collectors import policies": ("collectors/a.py", "def f():\n    from shopfloor import policies", "layer"),
+    "collectors import policies": (
+        "collectors/a.py",
+        "def f():\n    from shopfloor import policies",
+        "layer",
+    ),
     "policies import launch": ("policies/a.py", "from ..launch import cli", "layer"),
     "core imports a layer": ("src/shopfloor/core.py", "from shopfloor.envs import cell", "layer"),
     "a layer by its bare name": ("launch/a.py", "from envs.cell import WorkCell", "layer"),
-    "an eager public name": ("src/shopfloor/__init__.py", "from shopfloor.core import Episode", "layer"),
+    "an eager public name": (
+        "src/shopfloor/__init__.py",
+        "from shopfloor.core import Episode",
+        "layer",
+    ),
     "torch below policies": ("collectors/a.py", "def f():\n    import torch.nn", "torch"),
     "torch when launch is imported": ("launch/a.py", "import torch", "torch"),
     "the simulator outside envs": ("collectors/a.py", "import pybullet as p", "pybullet"),
     "the file format outside datasets": ("policies/a.py", "import h5py", "h5py"),
     "a print": ("datasets/a.py", "print('x')", "print"),
-    "numpy's global generator": ("envs/a.py", "import numpy as np\nx = np.random.uniform()", "random"),
+    "numpy's global generator": (
+        "envs/a.py",
+        "import numpy as np\nx = np.random.uniform()",
+        "random",
+    ),
     "numpy's global seed": ("envs/a.py", "from numpy.random import seed", "random"),
     "the random module": ("envs/a.py", "import random\nx = random.random()", "random"),
     "a name of the random module": ("envs/a.py", "from random import shuffle", "random"),
     "torch's global generator": ("policies/a.py", "import torch\ntorch.manual_seed(0)", "random"),
-    "a torch draw without generator": ("policies/a.py", "import torch\nx = torch.randn(3)", "random"),
+    "a torch draw without generator": (
+        "policies/a.py",
+        "import torch\nx = torch.randn(3)",
+        "random",
+    ),
     "pickle": ("datasets/a.py", "import pickle", "pickle"),
-    "a pickled array": ("datasets/a.py", "import numpy as np\nnp.load('x', allow_pickle=True)", "pickle"),
+    "a pickled array": (
+        "datasets/a.py",
+        "import numpy as np\nnp.load('x', allow_pickle=True)",
+        "pickle",
+    ),
     "a pickled checkpoint": ("policies/a.py", "import torch\ntorch.load('x')", "pickle"),
 }
 
@@ -194,9 +240,14 @@ def test_planted_violation_is_found(planted, tmp_path, capsys):
 def test_circle_is_found_through_functions(tmp_path):
     (tmp_path / "envs").mkdir()
     (tmp_path / "envs" / "a.py").write_text("from shopfloor.envs import b\n", encoding="utf-8")
-    (tmp_path / "envs" / "b.py").write_text("def f():\n    from shopfloor.envs.a import x\n", encoding="utf-8")
+    (tmp_path / "envs" / "b.py").write_text(
+        "def f():\n    from shopfloor.envs.a import x\n", encoding="utf-8"
+    )
     _, violations = layers.check(tmp_path)
-    assert [(violation.rule, violation.line) for violation in violations] == [("circle", 1), ("circle", 2)]
+    assert [(violation.rule, violation.line) for violation in violations] == [
+        ("circle", 1),
+        ("circle", 2),
+    ]
     assert "shopfloor.envs.a > shopfloor.envs.b > shopfloor.envs.a" in violations[0].message
 
 
@@ -237,7 +288,9 @@ def test_documents_blocks_run_in_order_in_one_folder(tmp_path, capsys):
     assert "needs a network" in printed
 
 
-@pytest.mark.parametrize("code", ["```bash\nfalse\ntrue\n```\n", "```python\nraise SystemExit(1)\n```\n"])
+@pytest.mark.parametrize(
+    "code", ["```bash\nfalse\ntrue\n```\n", "```python\nraise SystemExit(1)\n```\n"]
+)
 def test_documents_failing_block_is_reported(code, tmp_path, capsys):
     document = tmp_path / "page.md"
     document.write_text(f"text\n\n{code}", encoding="utf-8")
@@ -257,7 +310,11 @@ def test_documents_links_lead_somewhere():
     for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
         targets = re.findall(r"\]\(([^)\s#]+)[^)]*\)", document.read_text(encoding="utf-8"))
         local = [target for target in targets if "://" not in target]
-        missing += [f"{document.name}: {target}" for target in local if not (document.parent / target).exists()]
+        missing += [
+            f"{document.name}: {target}"
+            for target in local
+            if not (document.parent / target).exists()
+        ]
     assert missing == []
 
 
@@ -269,7 +326,10 @@ def test_documents_links_lead_somewhere():
 def find_python(path, **environment):
     return subprocess.run(
         ["/bin/sh", str(ROOT / "checks" / "find-python.sh")],
-        env={"PATH": os.pathsep.join(str(entry) for entry in (path, "/usr/bin/none")), **environment},
+        env={
+            "PATH": os.pathsep.join(str(entry) for entry in (path, "/usr/bin/none")),
+            **environment,
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -320,7 +380,14 @@ def test_named_python_is_tried_alone(tmp_path):
 def test_make_says_why_before_installing_anything(tmp_path):
     fake_python(tmp_path / "python3.12", "3.12.1 0")
     done = subprocess.run(
-        ["make", "-C", str(ROOT), "setup", f"PYTHON={tmp_path / 'python3.12'}", f"VENV={tmp_path / 'env'}"],
+        [
+            "make",
+            "-C",
+            str(ROOT),
+            "setup",
+            f"PYTHON={tmp_path / 'python3.12'}",
+            f"VENV={tmp_path / 'env'}",
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -331,7 +398,12 @@ def test_make_says_why_before_installing_anything(tmp_path):
 
 
 def test_weights_are_pinned_by_hash():
-    lines = (ROOT / "requirements-weights.txt").read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
+    lines = (
+        (ROOT / "requirements-weights.txt")
+        .read_text(encoding="utf-8")
+        .replace("\\\n", " ")
+        .splitlines()
+    )
     wanted = [line for line in lines if line and not line.startswith("#")]
     assert len(wanted) == 2
     for line in wanted:
@@ -347,7 +419,14 @@ def test_weights_are_pinned_by_hash():
 
 def test_no_file_names_a_machine_or_a_package_index():
     # Written in parts, so that this file does not hold them.
-    patterns = ["/" + "root/", "/" + "home/", "/" + "work/", "/" + "opt/wheels", "pypi" + ".org", "python" + "hosted"]
+    patterns = [
+        "/" + "root/",
+        "/" + "home/",
+        "/" + "work/",
+        "/" + "opt/wheels",
+        "pypi" + ".org",
+        "python" + "hosted",
+    ]
     pattern = re.compile("|".join(map(re.escape, patterns)))
     found = []
     for path in tracked_files():

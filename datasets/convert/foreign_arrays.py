@@ -21,13 +21,25 @@ MAX_UNPROVEN_BYTES = 1 << 29  # an array may claim more only if a hundredth of i
 MAX_ITEM_BYTES = 1 << 16  # of a text of fixed length
 MAX_TEXTS_BYTES = 1 << 26  # of all texts of an array
 MAX_VALUE_BYTES = 1 << 26  # of one text or encoded picture
-_REFERENCE_BYTES = 16  # stands in an array for a value of variable length, which lies elsewhere in the file
+_REFERENCE_BYTES = (
+    16  # stands in an array for a value of variable length, which lies elsewhere in the file
+)
 _BLOCK_BYTES = 1 << 25  # read at once where an array lies in one piece
 _LZF = h5py.h5z.FILTER_LZF
 _BLOSC = hdf5plugin.Blosc.filter_id
-_DEFLATE, _SHUFFLE, _FLETCHER32 = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32
+_DEFLATE, _SHUFFLE, _FLETCHER32 = (
+    h5py.h5z.FILTER_DEFLATE,
+    h5py.h5z.FILTER_SHUFFLE,
+    h5py.h5z.FILTER_FLETCHER32,
+)
 _COMPRESSORS = (_DEFLATE, _LZF, _BLOSC)
-_NAMES = {_DEFLATE: "gzip", _SHUFFLE: "shuffle", _FLETCHER32: "fletcher32", _LZF: "lzf", _BLOSC: "blosc"}
+_NAMES = {
+    _DEFLATE: "gzip",
+    _SHUFFLE: "shuffle",
+    _FLETCHER32: "fletcher32",
+    _LZF: "lzf",
+    _BLOSC: "blosc",
+}
 
 
 class ForeignArray:
@@ -57,7 +69,9 @@ class ForeignArray:
         self._layout = creation.get_layout()
         self._chunks: dict[int, list[h5py.h5d.StoreInfo]] | None = None  # first row -> chunks
         self._checked: set[int] = set()
-        self._filters = [creation.get_filter(number)[0] for number in range(creation.get_nfilters())]
+        self._filters = [
+            creation.get_filter(number)[0] for number in range(creation.get_nfilters())
+        ]
         self.problem = self._problem(item, creation)
 
     @property
@@ -95,7 +109,9 @@ class ForeignArray:
                 self._read_into(out, start)
             if truth:
                 if out.size and out.max() > 1:
-                    raise self._source.damaged(self.name, "holds something else than true and false")
+                    raise self._source.damaged(
+                        self.name, "holds something else than true and false"
+                    )
                 return out.view(np.bool_)
         return out
 
@@ -110,7 +126,9 @@ class ForeignArray:
                 raise self._source.damaged(self.name, "holds text that is not UTF-8") from None
             size += len(value)
             if size > MAX_TEXTS_BYTES:
-                raise self._source.unsafe(self.name, f"holds more than {MAX_TEXTS_BYTES} bytes of text")
+                raise self._source.unsafe(
+                    self.name, f"holds more than {MAX_TEXTS_BYTES} bytes of text"
+                )
         return values
 
     def encoded(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
@@ -129,13 +147,17 @@ class ForeignArray:
     def _stop(self, start: int, stop: int | None) -> int:
         stop = self.rows if stop is None else stop
         if not 0 <= start <= stop <= self.rows:
-            raise self._source.damaged(self.name, f"has {self.rows} rows, expected rows {start} to {stop}")
+            raise self._source.damaged(
+                self.name, f"has {self.rows} rows, expected rows {start} to {stop}"
+            )
         return stop
 
     def _problem(self, item: h5py.h5d.DatasetID, creation: h5py.h5p.PropDCID) -> str:
         """Return why the array is not read, "" if it is."""
         if not self.kind:
-            return "holds neither numbers nor texts (objects, references and records are never read)"
+            return (
+                "holds neither numbers nor texts (objects, references and records are never read)"
+            )
         if not 1 <= len(self.shape) <= layout.MAX_RANK:
             return f"has {len(self.shape)} axes, expected 1 to {layout.MAX_RANK}"
         if self.kind != "numbers" and len(self.shape) != 1:
@@ -184,7 +206,8 @@ class ForeignArray:
         stored = sum(info.size for info in found)
         if self.size_bytes > MAX_UNPROVEN_BYTES and self.size_bytes > layout.MAX_EXPANSION * stored:
             raise self._source.unsafe(
-                self.name, f"claims {self.size_bytes} bytes but stores {stored} (a decompression bomb)"
+                self.name,
+                f"claims {self.size_bytes} bytes but stores {stored} (a decompression bomb)",
             )
         chunks: dict[int, list[h5py.h5d.StoreInfo]] = {}
         for info in found:
@@ -192,7 +215,11 @@ class ForeignArray:
         return chunks
 
     def _check_chunk(self, info: h5py.h5d.StoreInfo, size: int) -> None:
-        used = [number for place, number in enumerate(self._filters) if not info.filter_mask >> place & 1]
+        used = [
+            number
+            for place, number in enumerate(self._filters)
+            if not info.filter_mask >> place & 1
+        ]
         packer = next((number for number in used if number in _COMPRESSORS), None)
         # A checksum is 4 bytes more: inside of what was packed, or behind it.
         inside = 4 * (packer is not None and _FLETCHER32 in used[: used.index(packer)])
@@ -217,7 +244,12 @@ class ForeignArray:
         kind = self._kind if self.dtype == np.bool_ else None
         for first in range(0, len(out), block):
             part = out[first : first + block]
-            self._id.read(h5py.h5s.create_simple(part.shape), self._select(start + first, len(part)), part, mtype=kind)
+            self._id.read(
+                h5py.h5s.create_simple(part.shape),
+                self._select(start + first, len(part)),
+                part,
+                mtype=kind,
+            )
 
     def _select(self, start: int, count: int) -> h5py.h5s.SpaceID:
         space = self._id.get_space()
@@ -248,7 +280,9 @@ def _kind_of(kind: h5py.h5t.TypeID) -> tuple[str, np.dtype[Any] | None]:
             return ("numbers", dtype) if dtype.kind in "iuf" else ("", None)
         if group == h5py.h5t.ENUM and kind.get_size() == 1 and kind.dtype == np.bool_:
             return "numbers", np.dtype(np.bool_)
-        if group == h5py.h5t.STRING and (_is_variable_text(kind) or kind.get_size() <= MAX_ITEM_BYTES):
+        if group == h5py.h5t.STRING and (
+            _is_variable_text(kind) or kind.get_size() <= MAX_ITEM_BYTES
+        ):
             return "texts", None
         if group == h5py.h5t.VLEN and h5py.check_vlen_dtype(kind.dtype) == np.uint8:
             return "encoded", None
@@ -266,7 +300,9 @@ def _filter_problem(filters: list[int]) -> str:
         if number not in _NAMES:
             return f"needs HDF5 filter {number}; allowed are {', '.join(_NAMES.values())}"
     packers = [place for place, number in enumerate(filters) if number in _COMPRESSORS]
-    behind = [number for number in filters[packers[0] + 1 :] if number != _FLETCHER32] if packers else []
+    behind = (
+        [number for number in filters[packers[0] + 1 :] if number != _FLETCHER32] if packers else []
+    )
     if len(set(filters)) != len(filters) or behind:
         return f"has the filters {', '.join(_NAMES[number] for number in filters)} in an order that no writer uses"
     return ""

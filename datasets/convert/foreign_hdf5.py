@@ -77,7 +77,9 @@ class ForeignFile:
             self._file.close()
         self._open.close()
         if changed and kind is None:
-            raise DamagedFileError(self.path, "it changed while it was read", "Import it when nobody writes to it.")
+            raise DamagedFileError(
+                self.path, "it changed while it was read", "Import it when nobody writes to it."
+            )
 
     # -- what is there -----------------------------------------------------------------------------------------------
 
@@ -92,7 +94,11 @@ class ForeignFile:
         """
         with self._source.errors(name):
             group = self._find(name)
-            return [link for link, _ in self._links(group, name)] if isinstance(group, h5py.h5g.GroupID) else []
+            return (
+                [link for link, _ in self._links(group, name)]
+                if isinstance(group, h5py.h5g.GroupID)
+                else []
+            )
 
     def arrays(self, name: str) -> Mapping[str, ForeignArray]:
         """Look at everything below a group, without reading any of it.
@@ -132,7 +138,9 @@ class ForeignFile:
         with self._source.errors(name):
             item = self._find(name)
             count = 0 if item is None else min(h5py.h5a.get_num_attrs(item), MAX_ATTRIBUTES)
-            return sorted(h5py.h5a.open(item, index=index).name.decode("utf-8") for index in range(count))
+            return sorted(
+                h5py.h5a.open(item, index=index).name.decode("utf-8") for index in range(count)
+            )
 
     def damaged(self, name: str, problem: str) -> DamagedFileError:
         """Return an error about an object that is not what the file says."""
@@ -160,11 +168,14 @@ class ForeignFile:
             kind = links.get_info(link).type
             if kind != h5py.h5l.TYPE_HARD:
                 raise self._source.unsafe(
-                    path, f"is {_LINKS.get(kind, 'a link of unknown kind')}, which could lead elsewhere"
+                    path,
+                    f"is {_LINKS.get(kind, 'a link of unknown kind')}, which could lead elsewhere",
                 )
             yield text, path
 
-    def _child(self, group: h5py.h5g.GroupID, link: str, path: str) -> h5py.h5g.GroupID | h5py.h5d.DatasetID:
+    def _child(
+        self, group: h5py.h5g.GroupID, link: str, path: str
+    ) -> h5py.h5g.GroupID | h5py.h5d.DatasetID:
         if group.links.get_info(link.encode()).type != h5py.h5l.TYPE_HARD:
             raise self._source.unsafe(path, "is a link, which could lead elsewhere")
         item = h5py.h5o.open(group, link.encode())
@@ -173,7 +184,9 @@ class ForeignFile:
         self._visit(item, path)
         return item
 
-    def _walk(self, group: h5py.h5g.GroupID, name: str, found: dict[str, ForeignArray], depth: int) -> None:
+    def _walk(
+        self, group: h5py.h5g.GroupID, name: str, found: dict[str, ForeignArray], depth: int
+    ) -> None:
         if depth > MAX_DEPTH:
             raise self._source.unsafe(name, f"is nested deeper than {MAX_DEPTH} groups")
         for link, path in self._links(group, name):
@@ -187,18 +200,27 @@ class ForeignFile:
         info = h5py.h5o.get_info(item)
         known = self._seen.setdefault(info.addr, name)
         if known != name:
-            raise self._source.unsafe(name, f"is {known or '/'} again: linked more than once (a loop)")
+            raise self._source.unsafe(
+                name, f"is {known or '/'} again: linked more than once (a loop)"
+            )
         if len(self._seen) > MAX_OBJECTS:
             raise self._source.unsafe(name, f"is one of more than {MAX_OBJECTS} objects")
         if info.meta_size.attr.heap_size > MAX_ATTRIBUTES_BYTES:
-            raise self._source.unsafe(name, f"has {info.meta_size.attr.heap_size} bytes of attributes")
+            raise self._source.unsafe(
+                name, f"has {info.meta_size.attr.heap_size} bytes of attributes"
+            )
 
-    def _attribute(self, item: h5py.h5g.GroupID | h5py.h5d.DatasetID, name: str, attribute: str) -> Value | None:
+    def _attribute(
+        self, item: h5py.h5g.GroupID | h5py.h5d.DatasetID, name: str, attribute: str
+    ) -> Value | None:
         found = h5py.h5a.open(item, attribute.encode())
         kind = found.get_type()
         if found.shape not in ((), (1,)) or kind.get_size() > MAX_TEXT_BYTES:
             return None
-        number = kind.get_class() in (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM) and kind.get_size() <= 8
+        number = (
+            kind.get_class() in (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM)
+            and kind.get_size() <= 8
+        )
         if not number and kind.get_class() != h5py.h5t.STRING:
             return None
         # Text of variable length lies elsewhere in the file: its size is known only when HDF5 asks for it.

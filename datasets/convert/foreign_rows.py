@@ -66,7 +66,9 @@ def plain(rows: Rows) -> Rows:
 def observation_key(path: str, taken: Collection[str]) -> str | None:
     """Return an observation key for a path of names, joined by dots; None if it can be none, or is taken."""
     key = path.replace("/", ".")
-    usable = layout.OBSERVATION_KEY.fullmatch(key) and key not in layout.STEP_ARRAYS and key not in taken
+    usable = (
+        layout.OBSERVATION_KEY.fullmatch(key) and key not in layout.STEP_ARRAYS and key not in taken
+    )
     return key if usable else None
 
 

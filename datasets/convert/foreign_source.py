@@ -39,7 +39,9 @@ class Source:
     def open(self) -> h5py.h5f.FileID:
         """Open it with HDF5, to read only."""
         access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
-        access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)  # closing it is final, whatever still knows of a part of it
+        access.set_fclose_degree(
+            h5py.h5f.CLOSE_STRONG
+        )  # closing it is final, whatever still knows of a part of it
         access.set_fileobj_driver(h5py.h5fd.fileobj_driver, self)
         # `access` must be gone before Python is, else HDF5 calls this object afterwards: it stays in this function.
         return h5py.h5f.open(os.fsencode(self.path), h5py.h5f.ACC_RDONLY, fapl=access)
@@ -85,7 +87,9 @@ class Source:
             if isinstance(error, UnsafeFileError) or error.advice == _ADVICE:  # said below
                 raise
             where = f"{name}: " if name else ""
-            raise DamagedFileError(self.path, f"{where}{error.problem}", _ADVICE) from error.__cause__
+            raise DamagedFileError(
+                self.path, f"{where}{error.problem}", _ADVICE
+            ) from error.__cause__
 
     def damaged(self, name: str, problem: str) -> DamagedFileError:
         """Return an error about an object that is not what the file says."""

@@ -35,13 +35,27 @@ class Format:
 
 
 FORMATS: Mapping[str, Format] = {
-    "robomimic": Format("robomimic", True, True, "robomimic: one HDF5 file, with masks of a train and a valid share"),
-    "lerobot": Format("lerobot", True, True, "LeRobotDataset v3.0: parquet and mp4 or PNG (reads v2.x, too)"),
-    "minari": Format("minari", True, True, "Minari: HDF5 and metadata in a folder that MinariDataset opens"),
-    "rlds": Format("rlds", True, False, "RLDS as in Open X-Embodiment: TFRecord for TensorFlow Datasets"),
-    "numpy": Format("npy", True, False, "plain .npy files, one flat array a feature, to be memory-mapped"),
-    "webdataset": Format("webdataset", True, False, "WebDataset: tar shards, one sample an episode"),
-    "maniskill": Format("maniskill", False, True, "ManiSkill trajectories: an .h5 with its .json beside it"),
+    "robomimic": Format(
+        "robomimic", True, True, "robomimic: one HDF5 file, with masks of a train and a valid share"
+    ),
+    "lerobot": Format(
+        "lerobot", True, True, "LeRobotDataset v3.0: parquet and mp4 or PNG (reads v2.x, too)"
+    ),
+    "minari": Format(
+        "minari", True, True, "Minari: HDF5 and metadata in a folder that MinariDataset opens"
+    ),
+    "rlds": Format(
+        "rlds", True, False, "RLDS as in Open X-Embodiment: TFRecord for TensorFlow Datasets"
+    ),
+    "numpy": Format(
+        "npy", True, False, "plain .npy files, one flat array a feature, to be memory-mapped"
+    ),
+    "webdataset": Format(
+        "webdataset", True, False, "WebDataset: tar shards, one sample an episode"
+    ),
+    "maniskill": Format(
+        "maniskill", False, True, "ManiSkill trajectories: an .h5 with its .json beside it"
+    ),
 }
 
 
@@ -132,7 +146,9 @@ class Imported:
         return {**asdict(self), "left_out": list(self.left_out)}
 
 
-def export(path: Path | str, to: str, out: Path | str, options: ExportOptions | None = None) -> Exported:
+def export(
+    path: Path | str, to: str, out: Path | str, options: ExportOptions | None = None
+) -> Exported:
     """Write a dataset in another tool's format.
 
     Args:
@@ -180,7 +196,9 @@ def import_dataset(
         DamagedFileError, UnsafeFileError: what is wrong with the files; nothing is written then.
         MissingDependencyError: a package the format needs is not installed; the message says how to.
     """
-    module = _module(source_format, "import_", [name for name, form in FORMATS.items() if form.imports])
+    module = _module(
+        source_format, "import_", [name for name, form in FORMATS.items() if form.imports]
+    )
     if not Path(path).exists():
         raise InvalidInputError(f"{path} does not exist; expected a {source_format} dataset.")
     refuse_inside(Path(out), [Path(path)])
@@ -204,4 +222,6 @@ def _module(name: str, call: str, known: Sequence[str]) -> Any:  # noqa: ANN401 
         if hasattr(module, call):
             return module
     done = {"export": "written", "import_": "read"}[call]
-    raise UnknownNameError(f"format that can be {done}", name, [*known, *(others.keys() - FORMATS.keys())])
+    raise UnknownNameError(
+        f"format that can be {done}", name, [*known, *(others.keys() - FORMATS.keys())]
+    )

@@ -78,7 +78,9 @@ class GrowingFile:
 
     def __init__(self, path: Path) -> None:
         """Make a file, which must not exist yet; raises OSError."""
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        self._fd = os.open(
+            path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
+        )
         self._sink = _Sink(self._fd)
         try:
             with self.disk():
@@ -117,6 +119,8 @@ def _create(path: Path, sink: _Sink) -> h5py.h5f.FileID:
     # A function of its own: what else knows of the sink must be gone before Python is, or HDF5 calls it afterwards.
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     access.set_libver_bounds(h5py.h5f.LIBVER_EARLIEST, h5py.h5f.LIBVER_LATEST)
-    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)  # closing it is final, whatever still knows of a part of it
+    access.set_fclose_degree(
+        h5py.h5f.CLOSE_STRONG
+    )  # closing it is final, whatever still knows of a part of it
     access.set_fileobj_driver(h5py.h5fd.fileobj_driver, sink)
     return h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, fapl=access)

@@ -47,7 +47,9 @@ class Incoming:
                 f"Episode {self.episodes} is of {episode.spec.cell}; the dataset is of {', '.join(raw['cells'])}."
             )
         env_args = raw["descriptions"].get(episode.spec.cell, {}).get("env_args")
-        data = encode_episode(episode, self._codec, env_args, self._identity.provenance, raw["action_convention"])
+        data = encode_episode(
+            episode, self._codec, env_args, self._identity.provenance, raw["action_convention"]
+        )
         path = self._folder / layout.episode_file(self.episodes, episode.spec.episode_id)
         path.write_bytes(data)
         self.episodes += 1

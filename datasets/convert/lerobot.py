@@ -17,7 +17,12 @@ from shopfloor.datasets.convert.incoming import Incoming
 from shopfloor.datasets.convert.lerobot_extra import Extra, extra_arrays
 from shopfloor.datasets.convert.lerobot_foreign import describe, foreign_episode, plan_import
 from shopfloor.datasets.convert.lerobot_info import Info
-from shopfloor.datasets.convert.lerobot_layout import EXTRA_KIND, EXTRA_VERSION, plan_features, step_rows
+from shopfloor.datasets.convert.lerobot_layout import (
+    EXTRA_KIND,
+    EXTRA_VERSION,
+    plan_features,
+    step_rows,
+)
 from shopfloor.datasets.convert.lerobot_places import read_tasks
 from shopfloor.datasets.convert.lerobot_rows import read_frames
 from shopfloor.datasets.convert.lerobot_video import find_encoder
@@ -34,7 +39,9 @@ from shopfloor.datasets.staging import staged_folder
 PICTURES = ("video", "png")
 
 
-def export(dataset: Dataset, out: Path, options: ExportOptions, sizes: Sizes | None = None) -> Exported:
+def export(
+    dataset: Dataset, out: Path, options: ExportOptions, sizes: Sizes | None = None
+) -> Exported:
     """Write a dataset as a LeRobotDataset; only one episode is ever in memory.
 
     Args:
@@ -66,7 +73,9 @@ def export(dataset: Dataset, out: Path, options: ExportOptions, sizes: Sizes | N
     return Exported(writer.episodes, writer.steps, len(files), sum(files))
 
 
-def _start(dataset: Dataset, folder: Path, selection: Selection, pictures: str, sizes: Sizes) -> LeRobotWriter:
+def _start(
+    dataset: Dataset, folder: Path, selection: Selection, pictures: str, sizes: Sizes
+) -> LeRobotWriter:
     description, hz = dataset.description, dataset.identity.raw.get("control_hz")
     if not isinstance(hz, int | float) or hz < 1 or hz != int(hz):
         raise InvalidInputError(
@@ -78,10 +87,14 @@ def _start(dataset: Dataset, folder: Path, selection: Selection, pictures: str, 
     return LeRobotWriter(folder, features, int(hz), encoder, robot, sizes)
 
 
-def _add(writer: LeRobotWriter, episode: Episode, keys: Sequence[str], options: ExportOptions) -> None:
+def _add(
+    writer: LeRobotWriter, episode: Episode, keys: Sequence[str], options: ExportOptions
+) -> None:
     actions = given_actions(episode, options)
     rows = step_rows(episode, actions, writer.features)
-    arrays = extra_arrays(episode, keys, writer.features, own_actions=actions is not episode.actions)
+    arrays = extra_arrays(
+        episode, keys, writer.features, own_actions=actions is not episode.actions
+    )
     writer.add(episode.instruction, rows, episode_facts(episode), arrays)
 
 
@@ -90,7 +103,9 @@ def _splits(selection: Selection) -> dict[str, str]:
     return {"train": f"0:{first}"} | ({"val": f"{first}:{end}"} if selection.valid else {})
 
 
-def _extra(dataset: Dataset, writer: LeRobotWriter, keys: Sequence[str], options: ExportOptions) -> dict[str, Any]:
+def _extra(
+    dataset: Dataset, writer: LeRobotWriter, keys: Sequence[str], options: ExportOptions
+) -> dict[str, Any]:
     names = {feature.key: feature.name for feature in writer.features if feature.key}
     document = {
         "kind": EXTRA_KIND,
@@ -129,7 +144,9 @@ def _import_own(info: Info, extra: Extra, folder: Path, options: ImportOptions) 
     try:
         incoming = Incoming(folder, extra.identity, options.codec)
     except ShopfloorError as error:
-        raise extra.damaged(f"its identity is that of no dataset ({type(error).__name__})") from error
+        raise extra.damaged(
+            f"its identity is that of no dataset ({type(error).__name__})"
+        ) from error
     for episode in extra.episodes(read_frames(info, extra.features)):
         incoming.add(episode)
     incoming.finish()
@@ -146,9 +163,13 @@ def _import_foreign(info: Info, folder: Path, options: ImportOptions) -> Importe
         texts = [tasks.get(number, "") for number in dict.fromkeys(frames.tasks.tolist())]
         several += len(texts) > 1
         spec = EpisodeSpec(cell, frames.number, "import:lerobot", purpose="train")
-        incoming.add(foreign_episode(frames, plan, spec, texts[0] or options.instruction or "", options.cast))
+        incoming.add(
+            foreign_episode(frames, plan, spec, texts[0] or options.instruction or "", options.cast)
+        )
     incoming.finish()
     left_out = [f"{name}: {why}" for name, why in plan.left_out.items()]
     if several:
-        left_out.append(f"task: {several} episodes change it on the way; the first one is their instruction")
+        left_out.append(
+            f"task: {several} episodes change it on the way; the first one is their instruction"
+        )
     return Imported(incoming.episodes, incoming.steps, tuple(left_out))

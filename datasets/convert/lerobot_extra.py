@@ -20,13 +20,19 @@ from shopfloor.datasets.jsonfile import json_digest, load_json, parse_json
 from shopfloor.datasets.layout import MAX_RANK
 
 _ADVICE = (
-    "Export the dataset again. If LeRobot's tools changed it, delete meta/shopfloor: then it is imported as anybody's."
+    "Export the dataset again. If LeRobot's tools changed it, delete "
+    "meta/shopfloor: then it is imported as anybody's."
 )
-_DTYPES = {np.dtype(code).name for code in ("?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8")}
+_DTYPES = {
+    np.dtype(code).name
+    for code in ("?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8")
+}
 Arrays = dict[str, npt.NDArray[Any]]
 
 
-def extra_arrays(episode: Episode, keys: Sequence[str], features: Sequence[Feature], own_actions: bool) -> Arrays:
+def extra_arrays(
+    episode: Episode, keys: Sequence[str], features: Sequence[Feature], own_actions: bool
+) -> Arrays:
     """Return the arrays of an episode that its frames do not hold.
 
     Args:
@@ -74,7 +80,9 @@ class Extra:
         identity, keys = document.get("identity"), document.get("keys")
         if not isinstance(keys, dict) or not isinstance(identity, dict):
             raise self.damaged("it lacks identity or keys")
-        if document.get(DIGEST) != json_digest({name: value for name, value in document.items() if name != DIGEST}):
+        if document.get(DIGEST) != json_digest(
+            {name: value for name, value in document.items() if name != DIGEST}
+        ):
             raise self.damaged(f"its content does not match its {DIGEST}")
         self.identity: Mapping[str, Any] = _lossy(identity) if info.videos else identity
         self._keys: dict[str, str] = keys
@@ -110,8 +118,17 @@ class Extra:
                 raise self.damaged(f"it has nothing about episode {frame.number}")
             try:
                 yield self._episode(frame, facts, arrays)
-            except (KeyError, TypeError, ValueError, AttributeError, InvalidInputError, UnknownNameError) as error:
-                raise self.damaged(f"what it says of episode {frame.number} cannot be used ({error})", path) from None
+            except (
+                KeyError,
+                TypeError,
+                ValueError,
+                AttributeError,
+                InvalidInputError,
+                UnknownNameError,
+            ) as error:
+                raise self.damaged(
+                    f"what it says of episode {frame.number} cannot be used ({error})", path
+                ) from None
         if next(extras, None):
             raise self.damaged("it lists more episodes than the dataset has")
 
@@ -138,10 +155,16 @@ class Extra:
         for key, name in self._keys.items():
             last = arrays[f"final/{key}"]
             body = frame.rows[name] if name else last[:-1]
-            observations[key] = np.concatenate([body.reshape(len(body), *last.shape[1:]), last[-1:]])
+            observations[key] = np.concatenate(
+                [body.reshape(len(body), *last.shape[1:]), last[-1:]]
+            )
             if observations[key].dtype != last.dtype:
-                raise ValueError(f"observation {key} is {body.dtype} in the frames and {last.dtype} here")
-        cameras = [name.removeprefix("intrinsics/") for name in arrays if name.startswith("intrinsics/")]
+                raise ValueError(
+                    f"observation {key} is {body.dtype} in the frames and {last.dtype} here"
+                )
+        cameras = [
+            name.removeprefix("intrinsics/") for name in arrays if name.startswith("intrinsics/")
+        ]
         return Episode(
             spec=EpisodeSpec.from_json(facts["spec"]),
             instruction=str(facts["instruction"]),
@@ -159,15 +182,23 @@ class Extra:
             decisions=arrays["decisions"],
             terminated=bool(facts["terminated"]),
             label_chunks=arrays.get("label_chunks"),
-            cameras={name: CameraTrack(arrays[f"intrinsics/{name}"], arrays[f"extrinsics/{name}"]) for name in cameras},
+            cameras={
+                name: CameraTrack(arrays[f"intrinsics/{name}"], arrays[f"extrinsics/{name}"])
+                for name in cameras
+            },
         )
 
 
 def _lossy(identity: Mapping[str, Any]) -> dict[str, Any]:
     descriptions = identity.get("descriptions")
-    if not isinstance(descriptions, dict) or not all(isinstance(value, dict) for value in descriptions.values()):
+    if not isinstance(descriptions, dict) or not all(
+        isinstance(value, dict) for value in descriptions.values()
+    ):
         return dict(identity)
-    marked = {cell: {**value, "pictures": "decoded from lossy video"} for cell, value in descriptions.items()}
+    marked = {
+        cell: {**value, "pictures": "decoded from lossy video"}
+        for cell, value in descriptions.items()
+    }
     return {**identity, "descriptions": marked}
 
 

@@ -46,7 +46,11 @@ def plan_import(info: Info) -> Plan:
     keys: dict[str, str] = {}
     left_out: dict[str, str] = {}
     for name, feature in info.features.items():
-        if name == "action" or name in AUTOMATIC or (name in OUTCOMES and feature.dtype in _NUMBERS):
+        if (
+            name == "action"
+            or name in AUTOMATIC
+            or (name in OUTCOMES and feature.dtype in _NUMBERS)
+        ):
             continue
         why = _no_place(feature)
         key = None if why else _key(name, keys.values())
@@ -55,23 +59,41 @@ def plan_import(info: Info) -> Plan:
         else:
             keys[name] = key
     used = {*keys, "action", *(name for name in OUTCOMES if name not in left_out)}
-    return Plan(keys, tuple(feature for name, feature in info.features.items() if name in used), left_out)
+    return Plan(
+        keys, tuple(feature for name, feature in info.features.items() if name in used), left_out
+    )
 
 
 def _no_place(feature: Feature) -> str:
     if feature.is_picture:
-        return "" if len(feature.shape) == 3 and feature.shape[2] == 3 else f"pictures of shape {feature.shape}"
+        return (
+            ""
+            if len(feature.shape) == 3 and feature.shape[2] == 3
+            else f"pictures of shape {feature.shape}"
+        )
     if feature.dtype not in _NUMBERS:
         return f"of dtype {feature.dtype}"
     if not feature.name.startswith(OBSERVATION):
         return "neither observation nor action"
-    return "" if 0 < len(feature.shape) < layout.MAX_RANK and 0 not in feature.shape else f"of shape {feature.shape}"
+    return (
+        ""
+        if 0 < len(feature.shape) < layout.MAX_RANK and 0 not in feature.shape
+        else f"of shape {feature.shape}"
+    )
 
 
 def _key(name: str, taken: Collection[str]) -> str | None:
     """Return the observation key for a feature: its name without the prefix, with more of it if that is taken."""
-    for key in (name.removeprefix(IMAGES).removeprefix(OBSERVATION), name.removeprefix(OBSERVATION), name):
-        if layout.OBSERVATION_KEY.fullmatch(key) and key not in layout.STEP_ARRAYS and key not in taken:
+    for key in (
+        name.removeprefix(IMAGES).removeprefix(OBSERVATION),
+        name.removeprefix(OBSERVATION),
+        name,
+    ):
+        if (
+            layout.OBSERVATION_KEY.fullmatch(key)
+            and key not in layout.STEP_ARRAYS
+            and key not in taken
+        ):
             return key
     return None
 
@@ -91,7 +113,12 @@ def describe(info: Info, plan: Plan, cell: str, action_convention: str) -> dict[
             dtype = "uint8" if feature.is_picture or feature.dtype == "bool" else feature.dtype
             names = ["height", "width", "rgb"] if feature.is_picture else feature.names or []
             shape = list(feature.shape)
-            features[plan.keys[feature.name]] = {"shape": shape, "dtype": dtype, "names": names, "units": []}
+            features[plan.keys[feature.name]] = {
+                "shape": shape,
+                "dtype": dtype,
+                "names": names,
+                "units": [],
+            }
     read = {feature.name for feature in plan.features}
     outcomes = "assumed to be successes: the source does not say"
     if "next.success" in read:

@@ -48,7 +48,9 @@ class VideoReader:
         fd = self._stack.enter_context(open_regular(self.path))
         file = self._stack.enter_context(os.fdopen(os.dup(fd), "rb"))
         # Handed over as an open file and with the format named, so that no name inside it leads to another file.
-        container = av.open(file, "r", format="mp4", options={"enable_drefs": "0"}, metadata_errors="replace")
+        container = av.open(
+            file, "r", format="mp4", options={"enable_drefs": "0"}, metadata_errors="replace"
+        )
         self._container = self._stack.enter_context(container)
         if not container.streams.video:
             raise DamagedFileError(self.path, "it has no video stream", ADVICE)
@@ -57,7 +59,9 @@ class VideoReader:
         if context is None:
             raise DamagedFileError(self.path, "its codec is not known", ADVICE)
         if context.name not in DECODERS:
-            raise UnsafeFileError(self.path, f"its codec is {context.name!r}; read are {', '.join(DECODERS)}")
+            raise UnsafeFileError(
+                self.path, f"its codec is {context.name!r}; read are {', '.join(DECODERS)}"
+            )
         self._check_size(context.height, context.width)
         context.thread_count = 1
         self._clock_s = self._stream.time_base or Fraction(1, av.time_base)
@@ -102,7 +106,9 @@ class VideoReader:
     def _check_size(self, height: int, width: int) -> None:
         if (height, width) != self._size:
             wanted = "x".join(str(side) for side in self._size)
-            raise DamagedFileError(self.path, f"its pictures have {height}x{width} pixels, expected {wanted}", ADVICE)
+            raise DamagedFileError(
+                self.path, f"its pictures have {height}x{width} pixels, expected {wanted}", ADVICE
+            )
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -123,6 +129,11 @@ class VideoReader:
         """Return itself."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         """Close the file."""
         self.close()

@@ -10,7 +10,12 @@ from typing import Any
 
 from shopfloor.datasets.convert.lerobot_frames import ADVICE
 from shopfloor.datasets.convert.lerobot_layout import INFO_FILE, Feature
-from shopfloor.datasets.errors import DamagedFileError, FormatVersionError, NotADatasetError, UnsafeFileError
+from shopfloor.datasets.errors import (
+    DamagedFileError,
+    FormatVersionError,
+    NotADatasetError,
+    UnsafeFileError,
+)
 from shopfloor.datasets.jsonfile import load_json
 
 MAX_METADATA_BYTES = 1 << 28
@@ -59,11 +64,15 @@ class Info:
         self.many_a_file = version.startswith("v3")
         self.fps = self._number("fps", 1, 10_000)
         self.episodes = self._number("total_episodes", 0, MAX_EPISODES)
-        self.chunk_episodes = 1 if self.many_a_file else self._number("chunks_size", 1, MAX_EPISODES)
+        self.chunk_episodes = (
+            1 if self.many_a_file else self._number("chunks_size", 1, MAX_EPISODES)
+        )
         robot = self._info.get("robot_type")
         self.robot_type = robot if isinstance(robot, str) else ""
         self.features = {feature.name: feature for feature in self._read_features()}
-        self.videos = [feature.name for feature in self.features.values() if feature.dtype == "video"]
+        self.videos = [
+            feature.name for feature in self.features.values() if feature.dtype == "video"
+        ]
         self._data_path = self._template("data_path")
         self._video_path = self._template("video_path") if self.videos else ""
 
@@ -84,7 +93,9 @@ class Info:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise self.damaged(f"its {name} is {value!r:.40}, expected a whole number from {low} to {high}")
+            raise self.damaged(
+                f"its {name} is {value!r:.40}, expected a whole number from {low} to {high}"
+            )
         return value
 
     def _read_features(self) -> Iterator[Feature]:
@@ -93,11 +104,15 @@ class Info:
             raise self.damaged(f"its features are not an object of 1 to {MAX_FEATURES} entries")
         for name, feature in declared.items():
             if not _FEATURE_NAME.fullmatch(name):
-                raise UnsafeFileError(self.file, f"its feature name {name!r:.80} could lead elsewhere as a path")
+                raise UnsafeFileError(
+                    self.file, f"its feature name {name!r:.80} could lead elsewhere as a path"
+                )
             try:
                 yield _feature(name, feature)
             except (TypeError, ValueError, KeyError, AttributeError):
-                raise self.damaged(f"its feature {name!r} is not declared with dtype and shape") from None
+                raise self.damaged(
+                    f"its feature {name!r} is not declared with dtype and shape"
+                ) from None
 
     def _template(self, name: str) -> str:
         """Return a path template, after making sure that it can lead only into the folder."""
@@ -109,10 +124,14 @@ class Info:
         except ValueError:
             raise self.damaged(f"its {name} {text!r:.80} is no path with placeholders") from None
         for _, place, style, conversion in pieces:
-            known = place is None or (place in _PLACEHOLDERS and _NUMBER_FORMAT.fullmatch(style or ""))
+            known = place is None or (
+                place in _PLACEHOLDERS and _NUMBER_FORMAT.fullmatch(style or "")
+            )
             if not known or conversion:
                 places = ", ".join(_PLACEHOLDERS)
-                raise UnsafeFileError(self.file, f"its {name} {text!r:.80} has other placeholders than {places}")
+                raise UnsafeFileError(
+                    self.file, f"its {name} {text!r:.80} has other placeholders than {places}"
+                )
         literal = "".join(piece[0] for piece in pieces)
         if text.startswith("/") or any(part in literal for part in ("..", "\\", "\0")):
             raise UnsafeFileError(self.file, f"its {name} {text!r:.80} leads out of the folder")
@@ -122,7 +141,9 @@ class Info:
         try:
             path = self.root / template.format(**values)
         except (KeyError, ValueError):
-            raise self.damaged(f"its path {template!r:.80} is not one of its codebase_version") from None
+            raise self.damaged(
+                f"its path {template!r:.80} is not one of its codebase_version"
+            ) from None
         return self.inside(path)
 
     def inside(self, path: Path) -> Path:
@@ -134,7 +155,9 @@ class Info:
 
 def _feature(name: str, declared: Mapping[str, Any]) -> Feature:
     dtype, shape, names = declared["dtype"], tuple(declared["shape"]), declared.get("names")
-    if not isinstance(dtype, str) or not all(isinstance(side, int) and 0 <= side < MAX_SIDE for side in shape):
+    if not isinstance(dtype, str) or not all(
+        isinstance(side, int) and 0 <= side < MAX_SIDE for side in shape
+    ):
         raise TypeError
     if dtype in ("video", "image"):
         info = declared.get("info") or {}
@@ -146,5 +169,9 @@ def _feature(name: str, declared: Mapping[str, Any]) -> Feature:
         return Feature(name, dtype, shape)
     if isinstance(names, dict) and len(names) == 1:  # such as {"motors": [...]}
         names = next(iter(names.values()))
-    fits = isinstance(names, list) and shape == (len(names),) and all(isinstance(entry, str) for entry in names)
+    fits = (
+        isinstance(names, list)
+        and shape == (len(names),)
+        and all(isinstance(entry, str) for entry in names)
+    )
     return Feature(name, dtype, shape, names=names if fits else None)

@@ -96,12 +96,21 @@ def plan_features(
             features.append(Feature(f"{IMAGES}{key}", dtype, shape, key, shape, names))
         elif 0 not in shape and len(shape) <= MAX_AXES:
             names = _names(described.get(key, {}).get("names"), shape)
-            features.append(Feature(f"{OBSERVATION}{key}", rows.dtype.name, shape or (1,), key, shape, names))
-    refuse_clashes([feature.name for feature in features], [feature.key for feature in features], "LeRobot")
+            features.append(
+                Feature(f"{OBSERVATION}{key}", rows.dtype.name, shape or (1,), key, shape, names)
+            )
+    refuse_clashes(
+        [feature.name for feature in features], [feature.key for feature in features], "LeRobot"
+    )
     action_size = episode.actions.shape[1:]
     return (
         *features,
-        Feature("action", "float32", action_size, names=_names(description.get("action_names"), action_size)),
+        Feature(
+            "action",
+            "float32",
+            action_size,
+            names=_names(description.get("action_names"), action_size),
+        ),
         Feature("next.reward", "float32", (1,)),
         Feature("next.done", "bool", (1,)),
         Feature("next.success", "bool", (1,)),
@@ -113,7 +122,9 @@ def _names(names: object, shape: tuple[int, ...]) -> list[str] | None:
     return [str(name) for name in names] if fits and isinstance(names, list) else None
 
 
-def step_rows(episode: Episode, actions: npt.NDArray[Any], features: Sequence[Feature]) -> dict[str, npt.NDArray[Any]]:
+def step_rows(
+    episode: Episode, actions: npt.NDArray[Any], features: Sequence[Feature]
+) -> dict[str, npt.NDArray[Any]]:
     """Return a feature's name -> its T rows: row t is what was seen before action t, and what came of it.
 
     Raises:

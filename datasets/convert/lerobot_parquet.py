@@ -179,13 +179,19 @@ def episodes_schema(features: Sequence[Feature]) -> Arrow:
         if feature.dtype == "video":
             prefix = f"videos/{feature.name}"
             columns += [(f"{prefix}/chunk_index", pa.int64()), (f"{prefix}/file_index", pa.int64())]
-            columns += [(f"{prefix}/from_timestamp", pa.float64()), (f"{prefix}/to_timestamp", pa.float64())]
+            columns += [
+                (f"{prefix}/from_timestamp", pa.float64()),
+                (f"{prefix}/to_timestamp", pa.float64()),
+            ]
     axes = {feature.name: 3 if feature.is_picture else 1 for feature in features}
     for name, count in (axes | dict.fromkeys(AUTOMATIC, 1)).items():
         kind = pa.float64()
         for _ in range(count):
             kind = pa.list_(kind)
-        columns += [(f"stats/{name}/{what}", pa.list_(pa.int64()) if what == "count" else kind) for what in NAMES]
+        columns += [
+            (f"stats/{name}/{what}", pa.list_(pa.int64()) if what == "count" else kind)
+            for what in NAMES
+        ]
     columns += [("meta/episodes/chunk_index", pa.int64()), ("meta/episodes/file_index", pa.int64())]
     return pa.schema(columns)
 
@@ -194,16 +200,28 @@ def tasks_table(tasks: Mapping[str, int]) -> Arrow:
     """Return the table of tasks; pandas reads the text as its index, as LeRobot expects."""
 
     def entry(name: str | None, kind: str, dtype: str, metadata: object) -> dict[str, Any]:
-        return {"name": name, "field_name": name, "pandas_type": kind, "numpy_type": dtype, "metadata": metadata}
+        return {
+            "name": name,
+            "field_name": name,
+            "pandas_type": kind,
+            "numpy_type": dtype,
+            "metadata": metadata,
+        }
 
     pandas = {
         "index_columns": ["task"],
         "column_indexes": [entry(None, "unicode", "object", {"encoding": "UTF-8"})],
-        "columns": [entry("task_index", "int64", "int64", None), entry("task", "unicode", "object", None)],
+        "columns": [
+            entry("task_index", "int64", "int64", None),
+            entry("task", "unicode", "object", None),
+        ],
         "creator": {"library": "pyarrow", "version": pa.__version__},
         "pandas_version": "2.2.0",
     }
     table = pa.table(
-        {"task_index": pa.array(list(tasks.values()), pa.int64()), "task": pa.array(list(tasks), pa.string())}
+        {
+            "task_index": pa.array(list(tasks.values()), pa.int64()),
+            "task": pa.array(list(tasks), pa.string()),
+        }
     )
     return table.replace_schema_metadata({"pandas": json.dumps(pandas)})

@@ -44,15 +44,22 @@ class Place:
 def read_tasks(info: Info) -> dict[int, str]:
     """Return task_index -> instruction."""
     if not info.many_a_file:
-        return {line["task_index"]: line["task"] for line in _lines(info, "tasks", {"task_index": int, "task": str})}
+        return {
+            line["task_index"]: line["task"]
+            for line in _lines(info, "tasks", {"task_index": int, "task": str})
+        }
     tasks: dict[int, str] = {}
     path = info.inside(info.root / TASKS_FILE)
     if path.exists():
         with Table(path) as table:
             # pandas writes an index without a name under the second one.
-            text = next((name for name in ("task", "__index_level_0__") if name in table.names), "task")
+            text = next(
+                (name for name in ("task", "__index_level_0__") if name in table.names), "task"
+            )
             for block in table.blocks({"task_index": 1, text: 1}):
-                tasks |= dict(zip(block.integers("task_index").tolist(), block.texts(text), strict=True))
+                tasks |= dict(
+                    zip(block.integers("task_index").tolist(), block.texts(text), strict=True)
+                )
     return tasks
 
 
@@ -85,7 +92,9 @@ def _from_tables(info: Info) -> Iterator[Place]:
                 if not all(np.isfinite(values).all() for values in listed.values()):
                     raise DamagedFileError(path, "it has numbers that are not finite", ADVICE)
                 for row in range(len(block)):
-                    yield _place(info, {name: values[row].item() for name, values in listed.items()})
+                    yield _place(
+                        info, {name: values[row].item() for name, values in listed.items()}
+                    )
 
 
 def _place(info: Info, row: Mapping[str, Any]) -> Place:
@@ -94,8 +103,13 @@ def _place(info: Info, row: Mapping[str, Any]) -> Place:
     videos = {}
     for name in info.videos:
         chunk, file, start_s = (row[f"videos/{name}/{what}"] for what in _IN_VIDEO)
-        videos[name] = info.video_file(name, chunk_index=int(chunk), file_index=int(file)), float(start_s)
-    data = info.data_file(chunk_index=whole["data/chunk_index"], file_index=whole["data/file_index"])
+        videos[name] = (
+            info.video_file(name, chunk_index=int(chunk), file_index=int(file)),
+            float(start_s),
+        )
+    data = info.data_file(
+        chunk_index=whole["data/chunk_index"], file_index=whole["data/file_index"]
+    )
     return Place(whole["episode_index"], whole["length"], whole["dataset_from_index"], data, videos)
 
 
@@ -120,7 +134,11 @@ def _lines(info: Info, name: str, kinds: Mapping[str, type]) -> Iterator[dict[st
         try:
             line = parse_json(text)
         except ValueError as error:
-            raise DamagedFileError(path, f"its line {number} is not valid JSON ({error})", ADVICE) from None
-        if not isinstance(line, dict) or not all(isinstance(line.get(key), kind) for key, kind in kinds.items()):
+            raise DamagedFileError(
+                path, f"its line {number} is not valid JSON ({error})", ADVICE
+            ) from None
+        if not isinstance(line, dict) or not all(
+            isinstance(line.get(key), kind) for key, kind in kinds.items()
+        ):
             raise DamagedFileError(path, f"its line {number} lacks {' or '.join(kinds)}", ADVICE)
         yield line

@@ -63,13 +63,20 @@ def read_frames(info: Info, features: Sequence[Feature]) -> Iterator[Frames]:
                 blocks = table.runs(columns, [place.length for place in places])
                 for place, block in zip(places, blocks, strict=True):
                     _check_order(block, place, info.fps)
-                    rows = {feature.name: _rows(feature, place, block, cinema, info.fps) for feature in features}
+                    rows = {
+                        feature.name: _rows(feature, place, block, cinema, info.fps)
+                        for feature in features
+                    }
                     yield Frames(place.number, block.integers("task_index"), rows)
 
 
 def _check_order(block: Block, place: Place, fps: int) -> None:
     steps = np.arange(place.length)
-    due = {"episode_index": np.full(place.length, place.number), "frame_index": steps, "index": place.first + steps}
+    due = {
+        "episode_index": np.full(place.length, place.number),
+        "frame_index": steps,
+        "index": place.first + steps,
+    }
     for name, numbers in due.items():
         found = block.integers(name)
         wrong = np.flatnonzero(found != numbers)
@@ -91,13 +98,17 @@ def _check_order(block: Block, place: Place, fps: int) -> None:
         )
 
 
-def _rows(feature: Feature, place: Place, block: Block, cinema: _Cinema, fps: int) -> npt.NDArray[Any]:
+def _rows(
+    feature: Feature, place: Place, block: Block, cinema: _Cinema, fps: int
+) -> npt.NDArray[Any]:
     if not feature.is_picture:
         return _numbers(feature, block)
     height, width = feature.shape[:2]
     shape = (place.length, height, width, 3)
     if np.prod(shape, dtype=np.float64) > MAX_ARRAY_BYTES:
-        raise UnsafeFileError(place.data, f"episode {place.number} claims {place.length} pictures of {height}x{width}")
+        raise UnsafeFileError(
+            place.data, f"episode {place.number} claims {place.length} pictures of {height}x{width}"
+        )
     pictures = np.empty(shape, np.uint8)
     if feature.dtype == "video":
         path, start_s = place.videos[feature.name]
@@ -116,7 +127,9 @@ def _numbers(feature: Feature, block: Block) -> npt.NDArray[Any]:
     stored = block.rows(feature.name, feature.shape)
     rows = stored.astype(feature.dtype)
     if not np.array_equal(rows, stored, equal_nan=stored.dtype.kind == "f"):
-        problem = f"its column {feature.name!r} holds {stored.dtype} that {feature.dtype} cannot hold"
+        problem = (
+            f"its column {feature.name!r} holds {stored.dtype} that {feature.dtype} cannot hold"
+        )
         raise DamagedFileError(block.path, problem, ADVICE)
     return rows
 

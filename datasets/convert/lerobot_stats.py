@@ -48,8 +48,13 @@ class RunningRows:
             total = self._values + len(values)
             delta = mean - self._mean
             self._mean = self._mean + delta * (len(values) / total)
-            self._squares = self._squares + squares + delta**2 * (self._values * len(values) / total)
-            self._min, self._max = np.minimum(self._min, values.min(0)), np.maximum(self._max, values.max(0))
+            self._squares = (
+                self._squares + squares + delta**2 * (self._values * len(values) / total)
+            )
+            self._min, self._max = (
+                np.minimum(self._min, values.min(0)),
+                np.maximum(self._max, values.max(0)),
+            )
         self._keep(rows)
         self._values += len(values)
         self._count += len(rows)
@@ -73,9 +78,14 @@ class RunningRows:
             "max": self._max,
             "mean": self._mean,
             "std": np.sqrt(self._squares / self._values),
-            **dict(zip(QUANTILES, np.quantile(sample, list(QUANTILES.values()), axis=0), strict=True)),
+            **dict(
+                zip(QUANTILES, np.quantile(sample, list(QUANTILES.values()), axis=0), strict=True)
+            ),
         }
-        return {"count": np.array([self._count]), **{name: np.atleast_1d(value) for name, value in found.items()}}
+        return {
+            "count": np.array([self._count]),
+            **{name: np.atleast_1d(value) for name, value in found.items()},
+        }
 
 
 def _flat(rows: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -102,7 +112,9 @@ class RunningPictures:
         for index in sampled_pictures(len(pictures)):
             picture = pictures[index, ::every, ::every]
             for channel in range(3):
-                self.counts[channel] += np.bincount(picture[..., channel].reshape(-1), minlength=256)
+                self.counts[channel] += np.bincount(
+                    picture[..., channel].reshape(-1), minlength=256
+                )
             self.pictures += 1
 
     def merge(self, other: RunningPictures) -> None:
@@ -121,7 +133,10 @@ class RunningPictures:
             "max": np.array([values[counts > 0].max() for counts in self.counts]),
             "mean": mean,
             "std": np.sqrt(variance),
-            **{name: np.array([_quantile(counts, q) for counts in self.counts]) for name, q in QUANTILES.items()},
+            **{
+                name: np.array([_quantile(counts, q) for counts in self.counts])
+                for name, q in QUANTILES.items()
+            },
         }
         shaped = {name: value.reshape(3, 1, 1) for name, value in found.items()}
         return {"count": np.array([self.pictures]), **shaped}
@@ -132,7 +147,10 @@ def _quantile(counts: npt.NDArray[np.int64], share: float) -> float:
     place = share * (counts.sum() - 1)
     below = int(place)
     ends = np.cumsum(counts)
-    low, high = (int(np.searchsorted(ends, rank, side="right")) for rank in (below, min(below + 1, int(ends[-1]) - 1)))
+    low, high = (
+        int(np.searchsorted(ends, rank, side="right"))
+        for rank in (below, min(below + 1, int(ends[-1]) - 1))
+    )
     return float(low + (high - low) * (place - below)) / 255.0
 
 

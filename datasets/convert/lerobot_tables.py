@@ -66,7 +66,9 @@ class Block:
             wanted = wanted[1:]
             self._full(name, values)
         kind = values.type
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+        if not (
+            pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+        ):
             raise self._wrong(name, f"{kind}, expected numbers")
         array: npt.NDArray[Any] = values.to_numpy(zero_copy_only=False)
         return array.reshape(len(self), *shape)
@@ -178,7 +180,9 @@ class Table:
         have = sum(group.rows for group in self._groups)
         if have != sum(lengths):
             raise DamagedFileError(
-                self.path, f"it has {have} rows, but meta/episodes places {sum(lengths)} there", ADVICE
+                self.path,
+                f"it has {have} rows, but meta/episodes places {sum(lengths)} there",
+                ADVICE,
             )
         waiting: list[Any] = []
         blocks = self.blocks(columns)
@@ -186,7 +190,9 @@ class Table:
             while sum(len(table) for table in waiting) < length:
                 block = next(blocks, None)
                 if block is None:
-                    raise DamagedFileError(self.path, f"it has fewer rows than the {have} it claims", ADVICE)
+                    raise DamagedFileError(
+                        self.path, f"it has fewer rows than the {have} it claims", ADVICE
+                    )
                 waiting.append(block.table)
             table = pa.concat_tables(waiting)
             yield Block(self.path, table.slice(0, length))
@@ -208,7 +214,9 @@ class Table:
                 if each and leaf.values != each * group.rows:
                     raise DamagedFileError(self.path, f"{claims}, expected {each} a row", ADVICE)
                 if leaf.bytes > MAX_GROUP_BYTES:
-                    raise UnsafeFileError(self.path, f"{claims}, {leaf.bytes} bytes, more than {MAX_GROUP_BYTES}")
+                    raise UnsafeFileError(
+                        self.path, f"{claims}, {leaf.bytes} bytes, more than {MAX_GROUP_BYTES}"
+                    )
                 rows = min(rows, _VALUES // max(each, 1))
                 if leaf.text:
                     rows = min(rows, _TEXT_BYTES // max(leaf.bytes, 1))
@@ -222,12 +230,19 @@ class Table:
             raise DamagedFileError(self.path, "it is missing", ADVICE) from None
         except (pa.ArrowException, OSError, OverflowError, ValueError) as error:
             text = " ".join(str(error).split())
-            raise DamagedFileError(self.path, f"it cannot be read as parquet ({text[:200]})", ADVICE) from error
+            raise DamagedFileError(
+                self.path, f"it cannot be read as parquet ({text[:200]})", ADVICE
+            ) from error
 
     def __enter__(self) -> Table:
         """Return itself."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         """Close the file."""
         self._stack.close()

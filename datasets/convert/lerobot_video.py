@@ -80,8 +80,14 @@ class VideoWriter:
         try:
             self._container = av.open(self._file, "w", format="mp4")
             options = {"g": str(KEY_EVERY), **ENCODERS[encoder]}
-            self._stream = cast(VideoStream, self._container.add_stream(encoder, rate=fps, options=options))
-            self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, PIXEL_FORMAT
+            self._stream = cast(
+                VideoStream, self._container.add_stream(encoder, rate=fps, options=options)
+            )
+            self._stream.width, self._stream.height, self._stream.pix_fmt = (
+                width,
+                height,
+                PIXEL_FORMAT,
+            )
             # One thread: the same pictures give the same bytes, whatever the machine.
             self._stream.codec_context.thread_count = 1
         except BaseException:

@@ -78,7 +78,9 @@ class LeRobotWriter:
         limit = self.sizes.data_mb * _MB
 
         def table(template: str, schema: Arrow, compression: str = "snappy") -> tables.RollingTable:
-            return tables.RollingTable(tables.RollingFiles(self.root, template, limit), schema, compression)
+            return tables.RollingTable(
+                tables.RollingFiles(self.root, template, limit), schema, compression
+            )
 
         self._schema = tables.data_schema(self.features)
         self._data = table(layout.DATA_PATH, self._schema)
@@ -88,7 +90,8 @@ class LeRobotWriter:
         videos = [feature for feature in self.features if feature.dtype == "video"]
         self._cameras = [_Camera(feature, self._video_files(feature)) for feature in videos]
         self._totals: dict[str, RunningRows | RunningPictures] = {
-            feature.name: RunningPictures() if feature.is_picture else RunningRows() for feature in self.features
+            feature.name: RunningPictures() if feature.is_picture else RunningRows()
+            for feature in self.features
         } | {name: RunningRows() for name in AUTOMATIC}
 
     def _video_files(self, feature: Feature) -> tables.RollingFiles:
@@ -144,7 +147,9 @@ class LeRobotWriter:
         columns = []
         for feature in self.features:
             if feature.dtype == "image":
-                columns.append(tables.picture_column([encode_png(picture) for picture in rows[feature.name]]))
+                columns.append(
+                    tables.picture_column([encode_png(picture) for picture in rows[feature.name]])
+                )
             elif feature.dtype != "video":
                 columns.append(tables.column(feature, rows[feature.name]))
         columns += [pa.array(rows[name]) for name in AUTOMATIC]
@@ -156,7 +161,9 @@ class LeRobotWriter:
             camera.writer.close()
             camera.writer = None
         if camera.writer is None:
-            camera.writer = VideoWriter(files.next(), self.encoder, self.fps, *camera.feature.shape[:2])
+            camera.writer = VideoWriter(
+                files.next(), self.encoder, self.fps, *camera.feature.shape[:2]
+            )
         begin, before = camera.writer.pictures, camera.writer.bytes
         camera.writer.add(pictures)
         camera.latest_bytes = camera.writer.bytes - before
@@ -181,7 +188,9 @@ class LeRobotWriter:
             found |= {f"stats/{name}/{what}": value for what, value in statistics.items()}
         return found
 
-    def _write_extras(self, facts: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    def _write_extras(
+        self, facts: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
+    ) -> None:
         listed = [
             {
                 "name": name,
@@ -234,8 +243,12 @@ class LeRobotWriter:
         features = {feature.name: feature.to_json() for feature in self.features}
         for camera in self._cameras:
             height, width = camera.feature.shape[:2]
-            features[camera.feature.name]["info"] = video_info(self.encoder, height, width, self.fps)
-        automatic = {name: {"dtype": dtype, "shape": [1], "names": None} for name, dtype in AUTOMATIC.items()}
+            features[camera.feature.name]["info"] = video_info(
+                self.encoder, height, width, self.fps
+            )
+        automatic = {
+            name: {"dtype": dtype, "shape": [1], "names": None} for name, dtype in AUTOMATIC.items()
+        }
         return {
             "codebase_version": layout.VERSION,
             "fps": self.fps,

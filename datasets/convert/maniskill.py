@@ -58,7 +58,9 @@ def import_(path: Path, out: Path, options: ImportOptions) -> Imported:
         arrays = file.arrays(name)
         plan = plan_import(recording.arrays_file, name, arrays)
         cell = options.cell or f"maniskill/{recording.env_id or recording.file.stem}"
-        about = _describe(recording, plan, arrays, cell, options) | {"outcomes": outcomes(arrays, first)}
+        about = _describe(recording, plan, arrays, cell, options) | {
+            "outcomes": outcomes(arrays, first)
+        }
         incoming = Incoming(folder, identity_json(about, Provenance()), options.codec)
         stateless = 0
         for listed in recording.episodes:
@@ -72,7 +74,9 @@ def import_(path: Path, out: Path, options: ImportOptions) -> Imported:
     left_out |= plan.left_out
     if stateless:
         left_out[STATES] = f"{stateless} episodes have other bodies than the first one"
-    return Imported(incoming.episodes, incoming.steps, tuple(f"{name}: {why}" for name, why in left_out.items()))
+    return Imported(
+        incoming.episodes, incoming.steps, tuple(f"{name}: {why}" for name, why in left_out.items())
+    )
 
 
 def _match(recording: Recording, file: ForeignFile) -> dict[str, str]:
@@ -81,9 +85,13 @@ def _match(recording: Recording, file: ForeignFile) -> dict[str, str]:
     held = {name for name in names if _TRAJECTORY.fullmatch(name)}
     listed = {f"traj_{episode.number}" for episode in recording.episodes}
     if listed - held:
-        raise recording.damaged(f"it lists {_first(listed - held)}, of which {file.path.name} has nothing")
+        raise recording.damaged(
+            f"it lists {_first(listed - held)}, of which {file.path.name} has nothing"
+        )
     if held - listed:
-        raise recording.damaged(f"it does not list {_first(held - listed)}, which {file.path.name} has")
+        raise recording.damaged(
+            f"it does not list {_first(held - listed)}, which {file.path.name} has"
+        )
     return {name: "no trajectory" for name in names if name not in held}
 
 
@@ -92,16 +100,21 @@ def _first(names: set[str]) -> str:
     return f"{min(names)}{more}"
 
 
-def _describe(recording: Recording, plan: Plan, arrays: Arrays, cell: str, options: ImportOptions) -> dict[str, Any]:
+def _describe(
+    recording: Recording, plan: Plan, arrays: Arrays, cell: str, options: ImportOptions
+) -> dict[str, Any]:
     """Return the description that `dataset.json` gets."""
     mode, keys = recording.control_mode, {key: name for name, key in plan.keys.items()}
     return {
         "cell": cell,
         "robot": recording.robot,
         "control_hz": recording.control_hz,
-        "action_convention": options.action_convention or (f"maniskill:{mode}" if mode else UNSPECIFIED),
+        "action_convention": options.action_convention
+        or (f"maniskill:{mode}" if mode else UNSPECIFIED),
         "action_names": plan.names(plan.actions),
-        "features": {plan.keys[name]: feature(shape, dtype) for name, (shape, dtype) in plan.rows.items()},
+        "features": {
+            plan.keys[name]: feature(shape, dtype) for name, (shape, dtype) in plan.rows.items()
+        },
         "sim_state_names": plan.names(plan.states),
         "source": {"format": "maniskill", "features": keys, **recording.source},
         "final_observation": "recorded",

@@ -51,7 +51,9 @@ class Plan:
         """Return a name for each number of a concatenated array, none if it was a single array."""
         if len(parts) == 1 and "/" not in parts[0][0]:
             return []
-        return [f"{name.partition('/')[2]}.{number}" for name, size in parts for number in range(size)]
+        return [
+            f"{name.partition('/')[2]}.{number}" for name, size in parts for number in range(size)
+        ]
 
 
 def plan_import(file: Path, trajectory: str, arrays: Arrays) -> Plan:
@@ -83,7 +85,9 @@ def plan_import(file: Path, trajectory: str, arrays: Arrays) -> Plan:
         raise InvalidInputError(
             f"{file}: {trajectory}/{ACTIONS} is no array of numbers, nor a group of them; an episode needs actions."
         )
-    rows = {name: (arrays[name].shape[1:], arrays[name].dtype or np.dtype(np.uint8)) for name in keys}
+    rows = {
+        name: (arrays[name].shape[1:], arrays[name].dtype or np.dtype(np.uint8)) for name in keys
+    }
     return Plan(file, keys, rows, actions, _parts(arrays, STATES, left_out), left_out)
 
 
@@ -114,8 +118,14 @@ def _key(name: str, array: ForeignArray, taken: Collection[str]) -> str | None:
 
 
 def _parts(arrays: Arrays, root: str, left_out: Collection[str]) -> tuple[Part, ...]:
-    named = [name for name in arrays if name == root or (name.startswith(f"{root}/") and name not in left_out)]
-    return tuple((name, arrays[name].shape[1] if len(arrays[name].shape) == 2 else -1) for name in named)
+    named = [
+        name
+        for name in arrays
+        if name == root or (name.startswith(f"{root}/") and name not in left_out)
+    ]
+    return tuple(
+        (name, arrays[name].shape[1] if len(arrays[name].shape) == 2 else -1) for name in named
+    )
 
 
 class Trajectory:
@@ -141,7 +151,9 @@ class Trajectory:
             )
         self._steps = arrays[own[0][0]].rows
         if listed.steps not in (None, self._steps):
-            raise self._damaged(f"has {self._steps} actions; the .json says elapsed_steps {listed.steps}")
+            raise self._damaged(
+                f"has {self._steps} actions; the .json says elapsed_steps {listed.steps}"
+            )
         self._check_observations()
         self._check_lengths()
         states = {name: why for name, why in plan.left_out.items() if name.startswith(f"{STATES}/")}
@@ -154,13 +166,19 @@ class Trajectory:
                 continue
             due = self._steps + (root in (OBSERVATIONS, STATES))
             if array.rows != due:
-                raise self._damaged(f"{name} has {array.rows} rows, expected {due} for {self._steps} actions", "/")
+                raise self._damaged(
+                    f"{name} has {array.rows} rows, expected {due} for {self._steps} actions", "/"
+                )
 
     def _check_observations(self) -> None:
         for name, (shape, dtype) in self._plan.rows.items():
             array = self._arrays.get(name)
             if array is None or (array.shape[1:], array.dtype) != (shape, dtype):
-                found = "is missing" if array is None else f"has rows {array.shape[1:]} of {array.dtype}"
+                found = (
+                    "is missing"
+                    if array is None
+                    else f"has rows {array.shape[1:]} of {array.dtype}"
+                )
                 raise InvalidInputError(
                     f"{self._plan.file}: {self._name}/{name} {found}; the first one has rows {shape} of {dtype}. "
                     f"{_ALIKE}"
@@ -168,7 +186,9 @@ class Trajectory:
         known = {*self._plan.rows, *self._plan.left_out, *FLAGS}
         for name in self._arrays:
             if name not in known and name.partition("/")[0] not in (ACTIONS, STATES, REWARDS):
-                raise InvalidInputError(f"{self._plan.file}: {self._name}/{name} is not in the first one. {_ALIKE}")
+                raise InvalidInputError(
+                    f"{self._plan.file}: {self._name}/{name} is not in the first one. {_ALIKE}"
+                )
 
     def _damaged(self, problem: str, join: str = " ") -> DamagedFileError:
         return DamagedFileError(self._plan.file, f"{self._name}{join}{problem}", _ADVICE)
@@ -186,7 +206,10 @@ class Trajectory:
         """
         where = f"{self._plan.file}: {self._name}"
         actions = np.concatenate(
-            [exact_float32(self._arrays[name].read(), f"{where}/{name}", cast) for name, _ in self._plan.actions],
+            [
+                exact_float32(self._arrays[name].read(), f"{where}/{name}", cast)
+                for name, _ in self._plan.actions
+            ],
             axis=1,
         )
         success = self._success()
@@ -220,7 +243,11 @@ class Trajectory:
 
     def _rewards(self, where: str, cast: bool) -> npt.NDArray[np.float32]:
         rewards = self._column(REWARDS)
-        return np.zeros(self._steps, np.float32) if rewards is None else exact_float32(rewards, where, cast)
+        return (
+            np.zeros(self._steps, np.float32)
+            if rewards is None
+            else exact_float32(rewards, where, cast)
+        )
 
     def _flag(self, name: str) -> bool | None:
         """Return a truth value after the last action, as the .h5 or else the .json says it; None if neither does."""

@@ -120,14 +120,20 @@ class Recording:
                 problem = f"entry {place} of its episodes has reset_kwargs of {size} bytes, more than {MAX_RESET_BYTES}"
                 raise UnsafeFileError(self.file, problem)
             seed = self._whole(episode, "episode_seed", place)
-            flags = {name: episode[name] for name in ("success", "fail") if isinstance(episode.get(name), bool)}
+            flags = {
+                name: episode[name]
+                for name in ("success", "fail")
+                if isinstance(episode.get(name), bool)
+            }
             steps = self._whole(episode, "elapsed_steps", place)
             yield Listed(number, number if seed is None else seed, steps, flags, kwargs)
 
     def _whole(self, episode: Mapping[str, Any], name: str, place: int) -> int | None:
         value = episode.get(name)
         if value is not None and (type(value) is not int or not 0 <= value <= MAX_SEED):
-            raise self.damaged(f"entry {place} of its episodes has {name} {value!r:.40}, expected a whole number")
+            raise self.damaged(
+                f"entry {place} of its episodes has {name} {value!r:.40}, expected a whole number"
+            )
         return value
 
     def _one_mode(self, listed: list[Any]) -> str:
@@ -154,20 +160,28 @@ def find_pair(path: Path) -> tuple[Path, Path]:
         halves = sorted(entry for entry in path.glob("*.h5") if _other(entry, ".json").exists())
         if len(halves) > 1:
             names = ", ".join(half.name for half in halves[:5])
-            raise InvalidInputError(f"{path} holds several recordings ({names}); name one .h5 file.")
+            raise InvalidInputError(
+                f"{path} holds several recordings ({names}); name one .h5 file."
+            )
         if not halves:
             raise NotADatasetError(
                 f"{path} holds no ManiSkill recording; expected an .h5 file with a .json of the same name beside it."
             )
         path = halves[0]
     elif path.suffix not in (".h5", ".json"):
-        raise NotADatasetError(f"{path} is no ManiSkill recording; expected an .h5 file, its .json, or their folder.")
+        raise NotADatasetError(
+            f"{path} is no ManiSkill recording; expected an .h5 file, its .json, or their folder."
+        )
     pair = _other(path, ".json"), _other(path, ".h5")
     for half in pair:
         if not half.exists():
-            raise NotADatasetError(f"{path} is half a ManiSkill recording: {half.name} is not beside it.")
+            raise NotADatasetError(
+                f"{path} is half a ManiSkill recording: {half.name} is not beside it."
+            )
     return pair
 
 
 def _other(path: Path, suffix: str) -> Path:
-    return path.parent / f"{path.stem}{suffix}"  # `with_suffix` would cut names such as trajectory.rgb.physx_cpu
+    return (
+        path.parent / f"{path.stem}{suffix}"
+    )  # `with_suffix` would cut names such as trajectory.rgb.physx_cpu

@@ -63,9 +63,13 @@ def export(dataset: Dataset, out: Path, options: ExportOptions) -> Exported:
                 episode = chosen_view(selection, selection.read(index))
                 split = ("valid" if index in selection.valid else "train") if options.valid else ""
                 with file.disk():
-                    _add(file.root, number, episode, given_actions(episode, options), split, dataset)
+                    _add(
+                        file.root, number, episode, given_actions(episode, options), split, dataset
+                    )
                 steps += episode.steps
-        metadata = _metadata(selection, options, out.name, steps, (folder / DATA / MAIN_FILE).stat().st_size)
+        metadata = _metadata(
+            selection, options, out.name, steps, (folder / DATA / MAIN_FILE).stat().st_size
+        )
         (folder / DATA / METADATA).write_text(json.dumps(metadata) + "\n", encoding="utf-8")
         write_extra(folder, dataset, options)
         files = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
@@ -73,7 +77,12 @@ def export(dataset: Dataset, out: Path, options: ExportOptions) -> Exported:
 
 
 def _add(
-    root: h5py.h5g.GroupID, number: int, episode: Episode, actions: npt.NDArray[Any], split: str, dataset: Dataset
+    root: h5py.h5g.GroupID,
+    number: int,
+    episode: Episode,
+    actions: npt.NDArray[Any],
+    split: str,
+    dataset: Dataset,
 ) -> None:
     T = episode.steps
     group = h5py.h5g.create(root, f"episode_{number}".encode())
@@ -101,7 +110,9 @@ def _dataset_id(name: str) -> str:
     return name if _ID.fullmatch(name) else f"{name}-v0"
 
 
-def _metadata(selection: Selection, options: ExportOptions, name: str, steps: int, size: int) -> dict[str, Any]:
+def _metadata(
+    selection: Selection, options: ExportOptions, name: str, steps: int, size: int
+) -> dict[str, Any]:
     raw, first = selection.dataset.identity.raw, selection.first
     ours = raw["action_convention"] == ACTION_CONVENTION
     spaces = {key: box_json(first.observations[key]) for key in selection.keys}
@@ -145,7 +156,11 @@ def import_(path: Path, out: Path, options: ImportOptions) -> Imported:
     extra = Extra.find(info)
     with info.open() as file, staged_folder(out) as folder:
         source = extra or TheirEpisodes(info, file, options)
-        incoming = extra.incoming(folder, options.codec) if extra else Incoming(folder, source.identity, options.codec)
+        incoming = (
+            extra.incoming(folder, options.codec)
+            if extra
+            else Incoming(folder, source.identity, options.codec)
+        )
         for episode in source.episodes(file):
             incoming.add(episode)
         incoming.finish()

@@ -21,10 +21,16 @@ from shopfloor.datasets.identity import DIGEST
 from shopfloor.datasets.jsonfile import json_digest, load_json
 from shopfloor.datasets.reader import Dataset
 
-EXTRA_FILE, EXTRA_GROUP, EXTRA_KIND, EXTRA_VERSION = "shopfloor.json", "shopfloor", "shopfloor-minari", 1
+EXTRA_FILE, EXTRA_GROUP, EXTRA_KIND, EXTRA_VERSION = (
+    "shopfloor.json",
+    "shopfloor",
+    "shopfloor-minari",
+    1,
+)
 _MAX_BYTES = 1 << 25
 _ADVICE = (
-    "Export the dataset again. If Minari's tools changed it, delete shopfloor.json: then it is imported as anybody's."
+    "Export the dataset again. If Minari's tools changed it, delete "
+    "shopfloor.json: then it is imported as anybody's."
 )
 
 
@@ -78,7 +84,9 @@ class Extra:
         try:
             return Incoming(folder, self.identity, codec)
         except (ShopfloorError, RecursionError) as error:
-            raise self._damaged(f"its identity is that of no dataset ({type(error).__name__})") from error
+            raise self._damaged(
+                f"its identity is that of no dataset ({type(error).__name__})"
+            ) from error
 
     def episodes(self, file: ForeignFile) -> Iterator[Episode]:
         """Yield the episodes that were exported.
@@ -89,13 +97,24 @@ class Extra:
         for number in range(self._info.episodes):
             group = f"episode_{number}"
             arrays = file.arrays(group)
-            observations = {leaf.path: arrays.get(f"observations/{leaf.path}") for leaf in self._info.observations}
-            if None in observations.values() or f"{EXTRA_GROUP}/actions" not in arrays or "actions" not in arrays:
+            observations = {
+                leaf.path: arrays.get(f"observations/{leaf.path}")
+                for leaf in self._info.observations
+            }
+            if (
+                None in observations.values()
+                or f"{EXTRA_GROUP}/actions" not in arrays
+                or "actions" not in arrays
+            ):
                 raise self._damaged(f"{file.path} has no episode {number} of this export")
             read = {key: array.read() for key, array in observations.items() if array is not None}
             episode = read_tree(file, f"{group}/{EXTRA_GROUP}", read)
-            if not np.array_equal(arrays["actions"].read(), given_actions(episode, self._options), equal_nan=True):
-                raise self._damaged(f"{group}/actions of {file.path} are not those that were exported")
+            if not np.array_equal(
+                arrays["actions"].read(), given_actions(episode, self._options), equal_nan=True
+            ):
+                raise self._damaged(
+                    f"{group}/actions of {file.path} are not those that were exported"
+                )
             yield episode
 
     def left_out(self) -> tuple[str, ...]:

@@ -14,7 +14,13 @@ from shopfloor.core import CONTROL_HZ, Episode, EpisodeSpec, InvalidInputError
 from shopfloor.datasets import layout
 from shopfloor.datasets.convert.foreign_arrays import ForeignArray
 from shopfloor.datasets.convert.foreign_hdf5 import ForeignFile
-from shopfloor.datasets.convert.foreign_rows import bare_episode, feature, no_place, observation_key, plain
+from shopfloor.datasets.convert.foreign_rows import (
+    bare_episode,
+    feature,
+    no_place,
+    observation_key,
+    plain,
+)
 from shopfloor.datasets.convert.formats import ImportOptions
 from shopfloor.datasets.convert.minari_info import Info
 from shopfloor.datasets.convert.minari_spaces import Leaf
@@ -46,7 +52,9 @@ class TheirEpisodes:
         self._cell = options.cell or f"minari/{info.name}"
         self._first = file.arrays("episode_0")
         if not info.actions or any(leaf.kind == "Text" for leaf in info.actions):
-            raise InvalidInputError(f"{info.file} has actions that are texts, or none; an episode needs numbers.")
+            raise InvalidInputError(
+                f"{info.file} has actions that are texts, or none; an episode needs numbers."
+            )
         self._keys = self._plan()
 
     def _plan(self) -> dict[str, tuple[str, Leaf]]:
@@ -73,7 +81,9 @@ class TheirEpisodes:
         for key, (path, leaf) in self._keys.items():
             array = self._first.get(path)
             coded = array is not None and _is_encoded(array, leaf)
-            features[key] = feature(leaf.shape, np.dtype(np.uint8) if coded or array is None else array.dtype)
+            features[key] = feature(
+                leaf.shape, np.dtype(np.uint8) if coded or array is None else array.dtype
+            )
         success = any(name in self._first for name in _SUCCESS)
         return {
             "cell": self._cell,
@@ -89,7 +99,9 @@ class TheirEpisodes:
                 "actions": [leaf.kind for leaf in self._info.actions],
             },
             "control_hz_from": "assumed: the source does not say",
-            "outcomes": "from infos" if success else "assumed to be successes: the source does not say",
+            "outcomes": "from infos"
+            if success
+            else "assumed to be successes: the source does not say",
         }
 
     def episodes(self, file: ForeignFile) -> Iterator[Episode]:
@@ -106,12 +118,20 @@ class TheirEpisodes:
                     name.startswith("infos/") and name not in (*_SUCCESS, _INSTRUCTION)
                 ):
                     self._counts[name] += 1
-            yield _Episode(file, group, arrays, self._info).read(self._spec(file, group, number), self._keys, self)
+            yield _Episode(file, group, arrays, self._info).read(
+                self._spec(file, group, number), self._keys, self
+            )
 
     def left_out(self) -> tuple[str, ...]:
         """Return what had no place, and why; whole once all episodes were read."""
         found = [f"{name}: {why}" for name, why in sorted(self._left_out.items())]
-        return (*found, *(f"{name}: no place for it ({count} of them)" for name, count in sorted(self._counts.items())))
+        return (
+            *found,
+            *(
+                f"{name}: no place for it ({count} of them)"
+                for name, count in sorted(self._counts.items())
+            ),
+        )
 
     def note(self, name: str, why: str) -> None:
         """Remember that something had no place."""
@@ -139,7 +159,9 @@ class _Episode:
         self._file, self._group, self._arrays, self._info = file, group, arrays, info
         self._steps = self._need("rewards").rows
 
-    def read(self, spec: EpisodeSpec, keys: Mapping[str, tuple[str, Leaf]], source: TheirEpisodes) -> Episode:
+    def read(
+        self, spec: EpisodeSpec, keys: Mapping[str, tuple[str, Leaf]], source: TheirEpisodes
+    ) -> Episode:
         """Read all of it."""
         cast, where = source.options.cast, f"{self._file.path}: {self._group}"
         parts = [self._action(leaf, cast) for leaf in self._info.actions]
@@ -170,14 +192,22 @@ class _Episode:
     def _column(self, name: str) -> npt.NDArray[Any]:
         array = self._need(name)
         if array.shape not in ((self._steps,), (self._steps, 1)):
-            raise self._file.damaged(f"{self._group}/{name}", f"has shape {array.shape}, expected ({self._steps},)")
+            raise self._file.damaged(
+                f"{self._group}/{name}", f"has shape {array.shape}, expected ({self._steps},)"
+            )
         return array.read().reshape(-1)
 
     def _checked(self, name: str, rows: int, leaf: Leaf) -> ForeignArray:
         array = self._need(name)
         if array.rows != rows:
-            raise self._file.damaged(f"{self._group}/{name}", f"has {array.rows} rows, expected {rows}")
-        if not _is_encoded(array, leaf) and array.kind == "numbers" and array.shape[1:] != leaf.shape:
+            raise self._file.damaged(
+                f"{self._group}/{name}", f"has {array.rows} rows, expected {rows}"
+            )
+        if (
+            not _is_encoded(array, leaf)
+            and array.kind == "numbers"
+            and array.shape[1:] != leaf.shape
+        ):
             found = f"has rows {array.shape[1:]}, but metadata.json says {leaf.shape}"
             raise self._file.damaged(f"{self._group}/{name}", found)
         return array
@@ -185,7 +215,11 @@ class _Episode:
     def _action(self, leaf: Leaf, cast: bool) -> npt.NDArray[np.float32]:
         name = f"actions/{leaf.path}" if leaf.path else "actions"
         rows = self._checked(name, self._steps, leaf).read()
-        return exact_float32(rows.reshape(self._steps, leaf.numbers), f"{self._file.path}: {self._group}/{name}", cast)
+        return exact_float32(
+            rows.reshape(self._steps, leaf.numbers),
+            f"{self._file.path}: {self._group}/{name}",
+            cast,
+        )
 
     def _observation(self, path: str, leaf: Leaf) -> npt.NDArray[Any]:
         array = self._checked(path, self._steps + 1, leaf)
@@ -193,25 +227,41 @@ class _Episode:
             return plain(array.read())
         height, width = leaf.shape[:2]
         if array.rows * height * width * 3 > layout.MAX_ARRAY_BYTES:
-            raise self._file.damaged(f"{self._group}/{path}", f"claims {array.rows} pictures of {height}x{width}")
+            raise self._file.damaged(
+                f"{self._group}/{path}", f"claims {array.rows} pictures of {height}x{width}"
+            )
         pictures = np.zeros((array.rows, height, width, 3), np.uint8)
-        for row, data in enumerate(array.encoded() if array.kind == "encoded" else map(bytes, array.read())):
+        for row, data in enumerate(
+            array.encoded() if array.kind == "encoded" else map(bytes, array.read())
+        ):
             try:
                 pictures[row] = decode_picture(data, height, width)
             except ValueError as error:  # noqa: PERF203  # says which one
-                raise self._file.damaged(f"{self._group}/{path}", f"row {row}: the picture {error}") from None
-        return pictures if leaf.shape[2:] == (3,) else pictures[..., 0].reshape(array.rows, *leaf.shape)
+                raise self._file.damaged(
+                    f"{self._group}/{path}", f"row {row}: the picture {error}"
+                ) from None
+        return (
+            pictures
+            if leaf.shape[2:] == (3,)
+            else pictures[..., 0].reshape(array.rows, *leaf.shape)
+        )
 
     def _instruction(self, source: TheirEpisodes) -> str:
         """Return the first text that is the same in all rows."""
-        names = [f"observations/{leaf.path}".rstrip("/") for leaf in self._info.observations if leaf.kind == "Text"]
+        names = [
+            f"observations/{leaf.path}".rstrip("/")
+            for leaf in self._info.observations
+            if leaf.kind == "Text"
+        ]
         names += [_INSTRUCTION] if _INSTRUCTION in self._arrays else []
         chosen = ""
         for name in names:
             array = self._need(name)
             texts = set() if array.problem or array.kind != "texts" else set(array.texts())
             if len(texts) != 1:
-                source.note(name, "it is a text that changes in an episode; an instruction does not")
+                source.note(
+                    name, "it is a text that changes in an episode; an instruction does not"
+                )
             elif chosen:
                 source.note(name, "an episode has one instruction")
             else:
@@ -221,7 +271,9 @@ class _Episode:
 
 def _is_encoded(array: ForeignArray, leaf: Leaf) -> bool:
     """Whether an array holds pictures as JPEG: bytes of any length, or of one that is not a picture's shape."""
-    picture = len(leaf.shape) in (2, 3) and leaf.shape[2:] in ((), (1,), (3,)) and leaf.dtype == "uint8"
+    picture = (
+        len(leaf.shape) in (2, 3) and leaf.shape[2:] in ((), (1,), (3,)) and leaf.dtype == "uint8"
+    )
     flat = array.dtype == np.uint8 and len(array.shape) == 2 and array.shape[1:] != leaf.shape
     return picture and (array.kind == "encoded" or flat)
 

@@ -52,7 +52,9 @@ class Info:
                 "(create_dataset_from_buffers with data_format='hdf5'), then import it."
             )
         self.episodes = self._episodes(raw)
-        self.observations: list[Leaf] = read_space(self.file, "observation_space", raw.get("observation_space"))
+        self.observations: list[Leaf] = read_space(
+            self.file, "observation_space", raw.get("observation_space")
+        )
         self.actions: list[Leaf] = read_space(self.file, "action_space", raw.get("action_space"))
         name = raw.get("dataset_id")
         self.name = name if isinstance(name, str) and name else self.root.resolve().name
@@ -62,7 +64,9 @@ class Info:
     def _episodes(self, raw: dict[str, Any]) -> int:
         count = raw.get("total_episodes")
         if not isinstance(count, int) or isinstance(count, bool) or not 0 < count <= MAX_STEPS:
-            raise DamagedFileError(self.file, f"its total_episodes is {count!r:.40}, expected a number above 0", ADVICE)
+            raise DamagedFileError(
+                self.file, f"its total_episodes is {count!r:.40}, expected a number above 0", ADVICE
+            )
         return count
 
     def open(self) -> ForeignFile:

@@ -60,7 +60,9 @@ def read_space(file: Path, name: str, text: object) -> list[Leaf]:
         # Bounds, a number for each pixel, are not looked at: all are one and the same object here.
         _collect(json.loads(text, parse_float=_bound, parse_constant=_bound), "", 0, leaves)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise DamagedFileError(file, f"its {name} cannot be used ({type(error).__name__}: {error})", ADVICE) from None
+        raise DamagedFileError(
+            file, f"its {name} cannot be used ({type(error).__name__}: {error})", ADVICE
+        ) from None
     return leaves
 
 
@@ -80,7 +82,9 @@ def _collect(space: Mapping[str, Any], path: str, depth: int, leaves: list[Leaf]
         leaves.append(Leaf(path, kind, _shape(space), str(space.get("dtype", ""))))
         return
     else:
-        raise ValueError(f"{path or 'it'} is a {kind!r:.40}; expected one of {', '.join(('Dict', 'Tuple', *_LEAVES))}")
+        raise ValueError(
+            f"{path or 'it'} is a {kind!r:.40}; expected one of {', '.join(('Dict', 'Tuple', *_LEAVES))}"
+        )
     for name, inside in inner:
         if not isinstance(name, str) or not name or "/" in name or name in (".", ".."):
             raise ValueError(f"a space has the name {name!r:.60}")
@@ -97,12 +101,16 @@ def _shape(space: Mapping[str, Any]) -> tuple[int, ...]:
         sides = space["n"] if isinstance(space["n"], list) else [space["n"]]
     else:
         return ()
-    if not all(isinstance(side, int) and not isinstance(side, bool) and side >= 0 for side in sides):
+    if not all(
+        isinstance(side, int) and not isinstance(side, bool) and side >= 0 for side in sides
+    ):
         raise ValueError(f"a {kind} has the shape {sides!r:.60}")
     return tuple(sides)
 
 
-def box_json(rows: npt.NDArray[Any], low: float | None = None, high: float | None = None) -> dict[str, Any]:
+def box_json(
+    rows: npt.NDArray[Any], low: float | None = None, high: float | None = None
+) -> dict[str, Any]:
     """Return a Box for the rows of an array; Minari's reader wants a bound for each number.
 
     Args:

@@ -31,7 +31,14 @@ from shopfloor.core import Episode, InvalidInputError, UnknownNameError, canonic
 from shopfloor.datasets import layout
 from shopfloor.datasets.convert.formats import Exported, ExportOptions
 from shopfloor.datasets.convert.npy_write import NpyFile
-from shopfloor.datasets.convert.parts import EPISODE, OBSERVATION, STEP, Part, episode_facts, episode_parts
+from shopfloor.datasets.convert.parts import (
+    EPISODE,
+    OBSERVATION,
+    STEP,
+    Part,
+    episode_facts,
+    episode_parts,
+)
 from shopfloor.datasets.convert.rows import name_episode, observed
 from shopfloor.datasets.convert.selection import Selection
 from shopfloor.datasets.reader import Dataset
@@ -62,15 +69,22 @@ def export(dataset: Dataset, out: Path, options: ExportOptions) -> Exported:
         raise UnknownNameError("kind of pictures", str(options.pictures), PICTURES)
     selection = Selection.of(dataset, options)
     with staged_folder(out) as folder:
-        with FlatArrays(folder) as arrays, (folder / INDEX_FILE).open("x", encoding="utf-8") as index:
+        with (
+            FlatArrays(folder) as arrays,
+            (folder / INDEX_FILE).open("x", encoding="utf-8") as index,
+        ):
             index.write('{"episodes": [')
             for count, position in enumerate(selection.indices):
                 episode = dataset.read(position)  # also without steps: flat arrays can hold that
                 split = "train" if count < len(selection.train) else "valid"
-                entry = _entry(episode, arrays.add(episode, _parts(episode, selection, options)), split)
+                entry = _entry(
+                    episode, arrays.add(episode, _parts(episode, selection, options)), split
+                )
                 index.write(f"{',' if count else ''}\n{canonical_json(entry)}")
             told = arrays.finish()
-            index.write(f"\n],\n{json.dumps(_about(selection, options, told), indent=1, sort_keys=True)[1:]}\n")
+            index.write(
+                f"\n],\n{json.dumps(_about(selection, options, told), indent=1, sort_keys=True)[1:]}\n"
+            )
         files = [path.stat().st_size for path in folder.iterdir()]
     return Exported(arrays.counts[EPISODE], arrays.counts[STEP], len(files), sum(files))
 
@@ -102,7 +116,11 @@ class FlatArrays:
         own = {name: Part(np.array([end], np.int64), EPISODE) for name, end in ends.items()}
         for name, part in {**parts, **own}.items():
             self._file(name, part, episode).put(part.rows, first[part.per])
-        return {"start": first[STEP], "stop": self.counts[STEP], "observation_start": first[OBSERVATION]}
+        return {
+            "start": first[STEP],
+            "stop": self.counts[STEP],
+            "observation_start": first[OBSERVATION],
+        }
 
     def _file(self, name: str, part: Part, episode: Episode) -> NpyFile:
         shape, dtype = part.rows.shape[1:], part.rows.dtype
@@ -126,7 +144,12 @@ class FlatArrays:
             count = self.counts[per]
             file.finish(count)
             shape = [count, *file.row_shape]
-            told[name] = {"file": file.path.name, "dtype": file.dtype.name, "shape": shape, "per": per}
+            told[name] = {
+                "file": file.path.name,
+                "dtype": file.dtype.name,
+                "shape": shape,
+                "per": per,
+            }
         return told
 
     def __enter__(self) -> FlatArrays:
@@ -160,7 +183,9 @@ def _entry(episode: Episode, place: Mapping[str, int], split: str) -> dict[str, 
     }
 
 
-def _about(selection: Selection, options: ExportOptions, arrays: Mapping[str, Any]) -> dict[str, Any]:
+def _about(
+    selection: Selection, options: ExportOptions, arrays: Mapping[str, Any]
+) -> dict[str, Any]:
     raw = selection.dataset.identity.raw
     return {
         "kind": KIND,

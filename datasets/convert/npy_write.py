@@ -14,7 +14,9 @@ _MAGIC = b"\x93NUMPY\x01\x00"
 
 def npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
     """Return what a .npy file of format 1.0 begins with; its length does not depend on the number of rows."""
-    text = repr({"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape})
+    text = repr(
+        {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    )
     room = _HEADER_BYTES - len(_MAGIC) - 2
     assert len(text) < room, text
     return _MAGIC + room.to_bytes(2, "little") + text.ljust(room - 1).encode("latin1") + b"\n"

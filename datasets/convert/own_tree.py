@@ -30,7 +30,9 @@ def chosen_view(selection: Selection, episode: Episode) -> Episode:
     for key in selection.keys:
         like = selection.first.observations[key]
         observed(episode, key, like.shape[1:], like.dtype)
-    return dataclasses.replace(episode, observations={key: episode.observations[key] for key in selection.keys})
+    return dataclasses.replace(
+        episode, observations={key: episode.observations[key] for key in selection.keys}
+    )
 
 
 def add_tree(
@@ -53,9 +55,13 @@ def add_tree(
         observations: whether to write them, too.
     """
     env_args = identity.raw["descriptions"].get(episode.spec.cell, {}).get("env_args")
-    written = dataclasses.replace(episode, actions=actions, observations=episode.observations if observations else {})
+    written = dataclasses.replace(
+        episode, actions=actions, observations=episode.observations if observations else {}
+    )
     # gzip opens anywhere, and each array keeps its checksum.
-    data = encode_episode(written, "gzip", env_args, identity.provenance, identity.raw["action_convention"])
+    data = encode_episode(
+        written, "gzip", env_args, identity.provenance, identity.raw["action_convention"]
+    )
     image = h5py.h5f.open_file_image(data[:-TRAILER_BYTES])
     try:
         h5py.h5o.copy(image, b"data/demo_0", where, name.encode())
@@ -67,7 +73,9 @@ def add_tree(
         write_array(group, EXECUTED, episode.actions, "gzip")
 
 
-def read_tree(file: ForeignFile, group: str, observations: Mapping[str, npt.NDArray[Any]] | None = None) -> Episode:
+def read_tree(
+    file: ForeignFile, group: str, observations: Mapping[str, npt.NDArray[Any]] | None = None
+) -> Episode:
     """Read an episode that `add_tree` wrote.
 
     Args:
@@ -81,10 +89,19 @@ def read_tree(file: ForeignFile, group: str, observations: Mapping[str, npt.NDAr
     try:
         episode = _episode(_Tree(file, group), observations)
         digest = episode_digest(episode)
-    except (TypeError, ValueError, AttributeError, RecursionError, InvalidInputError, UnknownNameError) as error:
+    except (
+        TypeError,
+        ValueError,
+        AttributeError,
+        RecursionError,
+        InvalidInputError,
+        UnknownNameError,
+    ) as error:
         raise file.damaged(group, f"is not an episode as it was exported ({error})") from None
     if digest != file.attribute(group, "digest"):
-        raise file.damaged(group, "was changed after it was exported: its content does not match its digest")
+        raise file.damaged(
+            group, "was changed after it was exported: its content does not match its digest"
+        )
     return episode
 
 
@@ -106,7 +123,9 @@ class _Tree:
     def names(self, *groups: str) -> Sequence[str]:
         """Return the names of the first level below one of its groups."""
         start = "/".join(groups) + "/"
-        return sorted({name[len(start) :].partition("/")[0] for name in self.arrays if name.startswith(start)})
+        return sorted(
+            {name[len(start) :].partition("/")[0] for name in self.arrays if name.startswith(start)}
+        )
 
     def fact(self, name: str) -> Value:
         """Return an attribute, which must be there."""
@@ -118,7 +137,9 @@ class _Tree:
 
 def _episode(tree: _Tree, observations: Mapping[str, npt.NDArray[Any]] | None) -> Episode:
     if observations is None:
-        observations = {key: tree.rows(f"obs/{key}", f"final/obs/{key}") for key in tree.names("obs")}
+        observations = {
+            key: tree.rows(f"obs/{key}", f"final/obs/{key}") for key in tree.names("obs")
+        }
     stages, names = parse_json(str(tree.fact("stages"))), parse_json(str(tree.fact("object_names")))
     return Episode(
         spec=EpisodeSpec.from_json(parse_json(str(tree.fact("spec")))),
@@ -138,7 +159,9 @@ def _episode(tree: _Tree, observations: Mapping[str, npt.NDArray[Any]] | None) -
         terminated=bool(tree.fact("terminated")),
         label_chunks=tree.rows("labels/chunks") if "labels/chunks" in tree.arrays else None,
         cameras={
-            name: CameraTrack(tree.rows(f"cameras/{name}/intrinsics"), tree.rows(f"cameras/{name}/extrinsics"))
+            name: CameraTrack(
+                tree.rows(f"cameras/{name}/intrinsics"), tree.rows(f"cameras/{name}/extrinsics")
+            )
             for name in tree.names("cameras")
         },
     )

@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-_LEVEL = 3  # measured on our renderer's pictures: as small as level 6 within 5 %, at 1.6 times the speed
+_LEVEL = (
+    3  # measured on our renderer's pictures: as small as level 6 within 5 %, at 1.6 times the speed
+)
 _FORMATS = ("PNG", "JPEG")
 
 

@@ -28,7 +28,9 @@ from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.staging import staged_folder
 
 
-def export(dataset: Dataset, out: Path, options: ExportOptions, shard_bytes: int = SHARD_BYTES) -> Exported:
+def export(
+    dataset: Dataset, out: Path, options: ExportOptions, shard_bytes: int = SHARD_BYTES
+) -> Exported:
     """Write a dataset as `OUT/1.0.0/`, a version folder of TensorFlow Datasets; only one episode is ever in memory.
 
     Args:
@@ -55,23 +57,32 @@ def export(dataset: Dataset, out: Path, options: ExportOptions, shard_bytes: int
             if indices:
                 splits[split] = SplitWriter(folder, f"{name}-{split}.tfrecord", shard_bytes)
                 steps += _write(splits[split], selection, indices, columns, options)
-        _write_json(folder / "features.json", features_json(columns, selection.first.actions.shape[1]))
+        _write_json(
+            folder / "features.json", features_json(columns, selection.first.actions.shape[1])
+        )
         told = {split: (writer.size, writer.lengths) for split, writer in splits.items()}
         _write_json(
-            folder / "dataset_info.json", dataset_info_json(name, _description(dataset, columns, options), told)
+            folder / "dataset_info.json",
+            dataset_info_json(name, _description(dataset, columns, options), told),
         )
         files = [path.stat().st_size for path in folder.iterdir()]
     return Exported(len(selection.indices), steps, len(files), sum(files))
 
 
 def _write(
-    writer: SplitWriter, selection: Selection, indices: Sequence[int], columns: Sequence[Column], options: ExportOptions
+    writer: SplitWriter,
+    selection: Selection,
+    indices: Sequence[int],
+    columns: Sequence[Column],
+    options: ExportOptions,
 ) -> int:
     steps = 0
     for index in indices:
         episode = selection.read(index)
         file = selection.dataset.records[index].file
-        writer.add(example(episode_features(episode, given_actions(episode, options), columns, file)))
+        writer.add(
+            example(episode_features(episode, given_actions(episode, options), columns, file))
+        )
         steps += episode.steps
     writer.finish()
     return steps
@@ -79,7 +90,9 @@ def _write(
 
 def _description(dataset: Dataset, columns: Sequence[Column], options: ExportOptions) -> str:
     raw = dataset.identity.raw
-    names = ", ".join(f"{column.name} is {column.key}" for column in columns if column.name != column.key)
+    names = ", ".join(
+        f"{column.name} is {column.key}" for column in columns if column.name != column.key
+    )
     return (
         f"Episodes of {', '.join(raw['cells'])} at {raw['control_hz']} Hz. Actions ({options.actions}): "
         f"{raw['action_convention']}. Observations: {names or 'under their own names'}. Licence: {raw['licence']}."

@@ -64,7 +64,9 @@ def plan_columns(episode: Episode, keys: Sequence[str]) -> tuple[Column, ...]:
     observations keep their keys.
     """
     pictures = [key for key in keys if is_picture(episode.observations[key])]
-    main = "front" if "front" in pictures else next((key for key in pictures if key != "wrist"), None)
+    main = (
+        "front" if "front" in pictures else next((key for key in pictures if key != "wrist"), None)
+    )
     columns = []
     for key in keys:
         rows = episode.observations[key]
@@ -90,7 +92,9 @@ def features_json(columns: Sequence[Column], action_size: int) -> dict[str, Any]
         **{name: _tensor((), "bool") for name in ("is_first", "is_last", "is_terminal")},
         "language_instruction": _text(),
     }
-    metadata = {name: _text() if kind == "text" else _tensor((), kind) for name, kind in METADATA.items()}
+    metadata = {
+        name: _text() if kind == "text" else _tensor((), kind) for name, kind in METADATA.items()
+    }
     return _dict(
         {
             "steps": {
@@ -103,7 +107,10 @@ def features_json(columns: Sequence[Column], action_size: int) -> dict[str, Any]
 
 
 def _dict(features: Mapping[str, Any]) -> dict[str, Any]:
-    return {"pythonClassName": f"{_CLASS}features_dict.FeaturesDict", "featuresDict": {"features": dict(features)}}
+    return {
+        "pythonClassName": f"{_CLASS}features_dict.FeaturesDict",
+        "featuresDict": {"features": dict(features)},
+    }
 
 
 def _text() -> dict[str, Any]:
@@ -151,7 +158,9 @@ def episode_features(
     """
     T = episode.steps
     steps = np.arange(T)
-    flat: dict[str, Feature] = {f"steps/observation/{column.name}": _observation(episode, column) for column in columns}
+    flat: dict[str, Feature] = {
+        f"steps/observation/{column.name}": _observation(episode, column) for column in columns
+    }
     flat |= {
         "steps/action": actions,
         "steps/reward": episode.rewards,
@@ -173,7 +182,9 @@ def episode_features(
         "success": int(episode.success),
     }
     for name, value in metadata.items():
-        flat[f"episode_metadata/{name}"] = [value.encode()] if isinstance(value, str) else np.array([value], np.int64)
+        flat[f"episode_metadata/{name}"] = (
+            [value.encode()] if isinstance(value, str) else np.array([value], np.int64)
+        )
     return flat
 
 
@@ -186,7 +197,9 @@ def _observation(episode: Episode, column: Column) -> Feature:
     return rows.astype(np.float32) if rows.dtype == np.float16 else rows
 
 
-def dataset_info_json(name: str, description: str, splits: Mapping[str, tuple[int, Sequence[int]]]) -> dict[str, Any]:
+def dataset_info_json(
+    name: str, description: str, splits: Mapping[str, tuple[int, Sequence[int]]]
+) -> dict[str, Any]:
     """Return `dataset_info.json`.
 
     Args:

@@ -66,7 +66,13 @@ def export(dataset: Dataset, out: Path, options: ExportOptions) -> Exported:
             for number, index in enumerate(selection.indices):
                 episode = chosen_view(selection, selection.read(index))
                 with file.disk():
-                    add_tree(data, f"demo_{number}", episode, given_actions(episode, options), dataset.identity)
+                    add_tree(
+                        data,
+                        f"demo_{number}",
+                        episode,
+                        given_actions(episode, options),
+                        dataset.identity,
+                    )
                 steps += episode.steps
             with file.disk():
                 write_attributes(data, _about(selection, options, steps))
@@ -145,16 +151,24 @@ def import_(path: Path, out: Path, options: ImportOptions) -> Imported:
 def _import_own(file: ForeignFile, folder: Path, options: ImportOptions) -> Imported:
     version = file.attribute(EXTRA, "schema_version")
     if version != EXTRA_VERSION:
-        raise file.damaged(EXTRA, f"has schema version {version!r:.40}, expected {EXTRA_VERSION}: a newer shopfloor's")
+        raise file.damaged(
+            EXTRA,
+            f"has schema version {version!r:.40}, expected {EXTRA_VERSION}: a newer shopfloor's",
+        )
     identity = _identity(file)
     try:
         incoming = Incoming(folder, identity, options.codec)
     except (ShopfloorError, RecursionError) as error:
-        raise file.damaged(f"{EXTRA}/identity", f"is that of no dataset ({type(error).__name__})") from error
+        raise file.damaged(
+            f"{EXTRA}/identity", f"is that of no dataset ({type(error).__name__})"
+        ) from error
     for _, name in demos(file):
         incoming.add(read_tree(file, f"data/{name}"))
     incoming.finish()
-    masks = [f"mask/{name}: a dataset has no masks; divide it with split" for name in file.children("mask")]
+    masks = [
+        f"mask/{name}: a dataset has no masks; divide it with split"
+        for name in file.children("mask")
+    ]
     return Imported(incoming.episodes, incoming.steps, tuple(masks))
 
 
@@ -193,7 +207,12 @@ def _described(container: Container, files: list[EpisodeFile]) -> dict[str, Any]
     features = {}
     for key in first.observation_keys:
         array = first.array(key)
-        features[key] = {"shape": list(array.row_shape), "dtype": array.dtype.name, "names": [], "units": []}
+        features[key] = {
+            "shape": list(array.row_shape),
+            "dtype": array.dtype.name,
+            "names": [],
+            "units": [],
+        }
     description = {
         "action_convention": str(about.get("action_convention", layout.UNSPECIFIED)),
         "features": features,
@@ -206,4 +225,8 @@ def _described(container: Container, files: list[EpisodeFile]) -> dict[str, Any]
     if isinstance(named, str) and named in descriptions:
         descriptions[named]["env_args"] = env_args
     provenance = Provenance(**{name: first.fact(name) for name in layout.PROVENANCE})
-    return {**identity_json(descriptions[cells[0]], provenance), "cells": cells, "descriptions": descriptions}
+    return {
+        **identity_json(descriptions[cells[0]], provenance),
+        "cells": cells,
+        "descriptions": descriptions,
+    }

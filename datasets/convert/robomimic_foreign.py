@@ -13,7 +13,13 @@ from shopfloor.core import CONTROL_HZ, Episode, EpisodeSpec, InvalidInputError
 from shopfloor.datasets import layout
 from shopfloor.datasets.convert.foreign_arrays import ForeignArray
 from shopfloor.datasets.convert.foreign_hdf5 import ForeignFile
-from shopfloor.datasets.convert.foreign_rows import bare_episode, feature, no_place, observation_key, plain
+from shopfloor.datasets.convert.foreign_rows import (
+    bare_episode,
+    feature,
+    no_place,
+    observation_key,
+    plain,
+)
 from shopfloor.datasets.convert.formats import ImportOptions
 from shopfloor.datasets.convert.rows import exact_float32
 from shopfloor.datasets.errors import NotADatasetError
@@ -24,14 +30,18 @@ Arrays = Mapping[str, ForeignArray]
 _READ = ("actions", "rewards", "dones", "states", "obs", "next_obs")
 _ATTRIBUTES = ("num_samples", "ep_meta")
 _SPARE_DEPTH = 64
-_REPEATED = "the last observation before an action stands for the one after it: the source has no next_obs"
+_REPEATED = (
+    "the last observation before an action stands for the one after it: the source has no next_obs"
+)
 
 
 def demos(file: ForeignFile) -> list[tuple[int, str]]:
     """Return number and name of the episodes in a file, in order; raises NotADatasetError if there are none."""
     names = [name for name in file.children("data") if layout.GROUP_NAME.fullmatch(name)]
     if not names:
-        raise NotADatasetError(f"{file.path} is not a robomimic file: it has no group data/demo_<number>.")
+        raise NotADatasetError(
+            f"{file.path} is not a robomimic file: it has no group data/demo_<number>."
+        )
     return sorted((int(name.removeprefix("demo_")), name) for name in names)
 
 
@@ -55,7 +65,10 @@ class TheirDemos:
         self._demos = demos(file)
         self._env_args = self._json("data", "env_args")
         name = self._env_args.get("env_name")
-        self._cell = options.cell or f"robomimic/{name if isinstance(name, str) and name else file.path.stem}"
+        self._cell = (
+            options.cell
+            or f"robomimic/{name if isinstance(name, str) and name else file.path.stem}"
+        )
         self._first = file.arrays(f"data/{self._demos[0][1]}")
         self._left_out: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
@@ -66,7 +79,10 @@ class TheirDemos:
         hz = kwargs.get("control_freq") if isinstance(kwargs, dict) else None
         known = isinstance(hz, int | float) and not isinstance(hz, bool) and 0 < hz <= MAX_HZ
         keys = self._keys(self._first)
-        features = {key: feature(self._first[path].shape[1:], self._first[path].dtype) for path, key in keys.items()}
+        features = {
+            key: feature(self._first[path].shape[1:], self._first[path].dtype)
+            for path, key in keys.items()
+        }
         rewards = "rewards" in self._first
         return {
             "cell": self._cell,
@@ -74,7 +90,10 @@ class TheirDemos:
             "action_convention": self._options.action_convention or layout.UNSPECIFIED,
             "features": features,
             "env_args": self._env_args,
-            "source": {"format": "robomimic", "features": {key: path for path, key in keys.items()}},
+            "source": {
+                "format": "robomimic",
+                "features": {key: path for path, key in keys.items()},
+            },
             "control_hz_from": "control_freq" if known else "assumed: the source does not say",
             "outcomes": "from rewards: a success where one is above 0"
             if rewards
@@ -94,16 +113,30 @@ class TheirDemos:
                 self._left_out[group] = "it has no steps"
                 continue
             yield self._episode(group, number, arrays)
-            names = (attribute for attribute in self._file.attribute_names(group) if attribute not in _ATTRIBUTES)
+            names = (
+                attribute
+                for attribute in self._file.attribute_names(group)
+                if attribute not in _ATTRIBUTES
+            )
             self._counts.update(f"attribute {attribute}" for attribute in names)
 
     def left_out(self) -> tuple[str, ...]:
         """Return what had no place, and why; whole once all episodes were read."""
         found = [f"{name}: {why}" for name, why in sorted(self._left_out.items())]
-        found += [f"{name}: no place for it ({count} of them)" for name, count in sorted(self._counts.items())]
-        found += [f"mask/{name}: a dataset has no masks; divide it with split" for name in self._file.children("mask")]
+        found += [
+            f"{name}: no place for it ({count} of them)"
+            for name, count in sorted(self._counts.items())
+        ]
+        found += [
+            f"mask/{name}: a dataset has no masks; divide it with split"
+            for name in self._file.children("mask")
+        ]
         others = [name for name in self._file.children() if name not in ("data", "mask")]
-        others += [f"data/{name}" for name in self._file.children("data") if not layout.GROUP_NAME.fullmatch(name)]
+        others += [
+            f"data/{name}"
+            for name in self._file.children("data")
+            if not layout.GROUP_NAME.fullmatch(name)
+        ]
         return (*found, *(f"{name}: no episode" for name in others))
 
     def _episode(self, group: str, number: int, arrays: Arrays) -> Episode:
@@ -117,15 +150,22 @@ class TheirDemos:
         where = f"{self._file.path}: {group}"
         executed = exact_float32(actions.read(), f"{where}/actions", self._options.cast)
         if executed.ndim != 2:
-            raise InvalidInputError(f"{where}/actions has shape {actions.shape}; expected (steps, numbers).")
+            raise InvalidInputError(
+                f"{where}/actions has shape {actions.shape}; expected (steps, numbers)."
+            )
         rewards = np.zeros(T, np.float32)
         if "rewards" in arrays:
-            rewards = exact_float32(arrays["rewards"].read().reshape(-1), f"{where}/rewards", self._options.cast)
+            rewards = exact_float32(
+                arrays["rewards"].read().reshape(-1), f"{where}/rewards", self._options.cast
+            )
         success = bool((rewards > 0).any()) if "rewards" in arrays else True
         return bare_episode(
             EpisodeSpec(self._cell, number, "import:robomimic", purpose="train"),
             self._instruction(group),
-            {key: self._observation(group, arrays, path) for path, key in self._keys(arrays).items()},
+            {
+                key: self._observation(group, arrays, path)
+                for path, key in self._keys(arrays).items()
+            },
             executed,
             rewards,
             success=success,
@@ -138,7 +178,12 @@ class TheirDemos:
         if said not in (None, T):
             raise self._file.damaged(f"{group}/actions", f"has {T} rows, but num_samples is {said}")
         for name, array in arrays.items():
-            if name.partition("/")[0] in _READ and not array.problem and array.kind == "numbers" and array.rows != T:
+            if (
+                name.partition("/")[0] in _READ
+                and not array.problem
+                and array.kind == "numbers"
+                and array.rows != T
+            ):
                 raise self._file.damaged(f"{group}/{name}", f"has {array.rows} rows, expected {T}")
 
     def _need(self, group: str, arrays: Arrays, name: str) -> ForeignArray:
@@ -177,7 +222,9 @@ class TheirDemos:
         if array is None:
             return None
         if no_place(array) or len(array.shape) != 2:
-            self._left_out["states"] = no_place(array) or f"has shape {array.shape}, expected (steps, numbers)"
+            self._left_out["states"] = (
+                no_place(array) or f"has shape {array.shape}, expected (steps, numbers)"
+            )
             return None
         rows = array.read().astype(np.float64)
         return np.concatenate([rows, rows[-1:]])

@@ -15,7 +15,9 @@ def name_episode(episode: Episode) -> str:
     return f"Episode {episode.spec.episode_id[:16]} (seed {episode.spec.seed})"
 
 
-def observed(episode: Episode, key: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+def observed(
+    episode: Episode, key: str, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> npt.NDArray[Any]:
     """Return an observation's rows before each action, shape (T, *shape).
 
     Args:

@@ -80,14 +80,25 @@ class Selection:
 
 def _validation(dataset: Dataset, chosen: list[int], options: ExportOptions) -> set[int]:
     if not 0 <= options.valid < 1:
-        raise InvalidInputError(f"The validation share is {options.valid}; expected 0 to less than 1.")
+        raise InvalidInputError(
+            f"The validation share is {options.valid}; expected 0 to less than 1."
+        )
     if not options.valid:
         return set()
     # Equal seeds of a cell begin alike, whoever acted: they stay on one side.
     records = [dataset.records[index] for index in chosen]
     groups = joined([[(record.cell, record.variation, record.seed)] for record in records])
-    parts = assign([len(group) for group in groups], {"train": 1 - options.valid, "valid": options.valid}, options.seed)
-    return {chosen[item] for group, part in zip(groups, parts, strict=True) if part == "valid" for item in group}
+    parts = assign(
+        [len(group) for group in groups],
+        {"train": 1 - options.valid, "valid": options.valid},
+        options.seed,
+    )
+    return {
+        chosen[item]
+        for group, part in zip(groups, parts, strict=True)
+        if part == "valid"
+        for item in group
+    }
 
 
 def given_actions(episode: Episode, options: ExportOptions) -> npt.NDArray[Any]:

@@ -57,7 +57,11 @@ class ShardWriter:
             key: of the sample, without a dot.
             files: what follows the key and a dot in a file's name -> the file's content.
         """
-        pieces = [piece for end, content in sorted(files.items()) for piece in tar_member(f"{key}.{end}", content)]
+        pieces = [
+            piece
+            for end, content in sorted(files.items())
+            for piece in tar_member(f"{key}.{end}", content)
+        ]
         size = sum(len(piece) for piece in pieces)
         if self._file is None or self._written + size > self.shard_bytes:
             self.finish()

@@ -42,7 +42,12 @@ def masked_crc32c(data: bytes) -> int:
 def record(data: bytes) -> bytes:
     """Return one record of a TFRecord file, `RECORD_OVERHEAD_BYTES` longer than `data`."""
     length = struct.pack("<Q", len(data))
-    parts = (length, struct.pack("<I", masked_crc32c(length)), data, struct.pack("<I", masked_crc32c(data)))
+    parts = (
+        length,
+        struct.pack("<I", masked_crc32c(length)),
+        data,
+        struct.pack("<I", masked_crc32c(data)),
+    )
     return b"".join(parts)
 
 
@@ -87,9 +92,13 @@ def _feature(values: Feature) -> bytes:
         return _field(_BYTES_LIST, b"".join(_field(1, value) for value in values))
     flat = np.ascontiguousarray(values).reshape(-1)
     if flat.dtype == np.float32:
-        return _field(_FLOAT_LIST, _field(1, flat.astype("<f4", copy=False).tobytes()) if flat.size else b"")
+        return _field(
+            _FLOAT_LIST, _field(1, flat.astype("<f4", copy=False).tobytes()) if flat.size else b""
+        )
     if flat.dtype.kind not in "biu":
-        raise InvalidInputError(f"A tf.train.Example holds float32, integers and bytes, not {flat.dtype}.")
+        raise InvalidInputError(
+            f"A tf.train.Example holds float32, integers and bytes, not {flat.dtype}."
+        )
     return _field(_INT64_LIST, _field(1, _varints(flat)) if flat.size else b"")
 
 
@@ -99,11 +108,17 @@ def _varints(values: npt.NDArray[Any]) -> bytes:
     blocks = []
     for start in range(0, len(values), _VARINT_BLOCK):
         # uint64 bits beyond int64's range stay as they are: TensorFlow Datasets reads them back as uint64.
-        bits = values[start : start + _VARINT_BLOCK].astype(np.int64 if values.dtype.kind != "u" else np.uint64)
+        bits = values[start : start + _VARINT_BLOCK].astype(
+            np.int64 if values.dtype.kind != "u" else np.uint64
+        )
         left = bits.view(np.uint64)[:, None] >> shifts
         more = np.zeros(left.shape, bool)
         more[:, :-1] = left[:, 1:] != 0
         used = np.ones(left.shape, bool)
         used[:, 1:] = more[:, :-1]
-        blocks.append(((left & 0x7F) | (more.astype(np.uint64) << np.uint64(7))).astype(np.uint8)[used].tobytes())
+        blocks.append(
+            ((left & 0x7F) | (more.astype(np.uint64) << np.uint64(7)))
+            .astype(np.uint8)[used]
+            .tobytes()
+        )
     return b"".join(blocks)

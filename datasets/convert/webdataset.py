@@ -40,7 +40,9 @@ PICTURES = ("raw", "png")
 SHARD_BYTES = 256 << 20
 
 
-def export(dataset: Dataset, out: Path, options: ExportOptions, shard_bytes: int = SHARD_BYTES) -> Exported:
+def export(
+    dataset: Dataset, out: Path, options: ExportOptions, shard_bytes: int = SHARD_BYTES
+) -> Exported:
     """Write a dataset as `train-000000.tar`, ... and `index.json`; only one episode is ever in memory.
 
     Args:
@@ -84,7 +86,9 @@ def export(dataset: Dataset, out: Path, options: ExportOptions, shard_bytes: int
     return Exported(number, steps, len(files), sum(files))
 
 
-def _files(episode: Episode, selection: Selection, options: ExportOptions, pictures: str) -> dict[str, Content]:
+def _files(
+    episode: Episode, selection: Selection, options: ExportOptions, pictures: str
+) -> dict[str, Content]:
     """Return a sample's files: what follows the key in their names -> content."""
     arrays = {
         name: part.rows[0] if part.per == EPISODE else part.rows
@@ -97,7 +101,9 @@ def _files(episode: Episode, selection: Selection, options: ExportOptions, pictu
         observed(episode, key, like.shape[1:], like.dtype)
         rows = episode.observations[key]
         if pictures == "png" and is_picture(rows):
-            files |= {f"{key}.{step:06d}.png": [encode_png(picture)] for step, picture in enumerate(rows)}
+            files |= {
+                f"{key}.{step:06d}.png": [encode_png(picture)] for step, picture in enumerate(rows)
+            }
         else:
             files[f"{key}.npy"] = _npy(rows)
     raw = selection.dataset.identity.raw
@@ -129,10 +135,15 @@ def _refuse_clashes(names: Sequence[str]) -> None:
         )
 
 
-def _index(selection: Selection, options: ExportOptions, writers: dict[str, ShardWriter]) -> dict[str, Any]:
+def _index(
+    selection: Selection, options: ExportOptions, writers: dict[str, ShardWriter]
+) -> dict[str, Any]:
     raw = selection.dataset.identity.raw
     shards = {
-        split: [{"file": name, "samples": samples} for name, samples in zip(writer.names, writer.lengths, strict=True)]
+        split: [
+            {"file": name, "samples": samples}
+            for name, samples in zip(writer.names, writer.lengths, strict=True)
+        ]
         for split, writer in writers.items()
     }
     return {

@@ -125,7 +125,9 @@ def _groups(dataset: Dataset, places: Sequence[int]) -> dict[str, list[int]]:
     found: dict[str, dict[str, list[int]]] = {}
     for index in places:
         file = dataset.open_episode(index)
-        kind = repr([(key, file.array(key).row_shape) for key in (*file.observation_keys, "actions")])
+        kind = repr(
+            [(key, file.array(key).row_shape) for key in (*file.observation_keys, "actions")]
+        )
         found.setdefault(dataset.records[index].cell, {}).setdefault(kind, []).append(index)
     named: dict[str, list[int]] = {}
     for cell, kinds in sorted(found.items()):
@@ -156,7 +158,9 @@ def _read(dataset: Dataset, index: int, about: Survey, generator: np.random.Gene
     if columns.cameras:
         episode = dataset.read(index)
         for name in columns.cameras:
-            seen = sensors.look(episode.observations[name], signals, about, episode.cameras.get(name))
+            seen = sensors.look(
+                episode.observations[name], signals, about, episode.cameras.get(name)
+            )
             cameras[name] = (seen.dark, seen.frozen)
     return _Read(
         record,
@@ -180,10 +184,16 @@ def _notes(dataset: Dataset, index: int) -> list[Finding]:
     record = dataset.records[index]
     if not record.instruction.strip():
         return [Finding("no_instruction", NOTE, None, None, "it has no instruction")]
-    templates = dataset.identity.raw["descriptions"].get(record.cell, {}).get("instruction_templates")
+    templates = (
+        dataset.identity.raw["descriptions"].get(record.cell, {}).get("instruction_templates")
+    )
     if not isinstance(templates, dict):
         return []
-    named = [part for part, texts in templates.items() if isinstance(texts, list) and record.instruction in texts]
+    named = [
+        part
+        for part, texts in templates.items()
+        if isinstance(texts, list) and record.instruction in texts
+    ]
     try:
         there = dataset.open_episode(index).json_fact("object_names")
     except DamagedFileError:
@@ -191,7 +201,13 @@ def _notes(dataset: Dataset, index: int) -> list[Finding]:
     if len(named) != 1 or not isinstance(there, list) or not there or named[0] in there:
         return []
     return [
-        Finding("wrong_instruction", DROP, None, None, f"its instruction asks for the {named[0]}, which is not there")
+        Finding(
+            "wrong_instruction",
+            DROP,
+            None,
+            None,
+            f"its instruction asks for the {named[0]}, which is not there",
+        )
     ]
 
 
@@ -201,7 +217,9 @@ def _notes(dataset: Dataset, index: int) -> list[Finding]:
 
 
 def _add_information(reads: Sequence[_Read], generator: np.random.Generator) -> None:
-    for one, score in zip(reads, information.scores([one.pairs for one in reads], generator), strict=True):
+    for one, score in zip(
+        reads, information.scores([one.pairs for one in reads], generator), strict=True
+    ):
         one.figures["mutual_information"] = float(score) if math.isfinite(score) else None
 
 
@@ -222,14 +240,18 @@ def _usual(reads: Sequence[_Read]) -> dict[str, Usual]:
     return {name: Usual.of(one.figures[name] for one in teachers) for name in COMPARED}
 
 
-def _judged(reads: Sequence[_Read], usual: Mapping[str, Usual], limits: Thresholds) -> list[Assessed]:
+def _judged(
+    reads: Sequence[_Read], usual: Mapping[str, Usual], limits: Thresholds
+) -> list[Assessed]:
     shares = {name: [one.stuck[name] for one in reads] for name in reads[0].stuck}
     usual_stuck = {name: float(np.quantile(values, 0.9)) for name, values in shares.items()}
     found = []
     for one in reads:
         findings = [
             *judge.recording_findings(one.figures, usual, limits),
-            *judge.stuck_findings(one.stuck, usual_stuck if len(reads) >= judge.FEW else {}, limits),
+            *judge.stuck_findings(
+                one.stuck, usual_stuck if len(reads) >= judge.FEW else {}, limits
+            ),
             *judge.picture_findings(one.cameras, limits),
             *judge.style_findings(one.figures, usual, limits, one.teaches),
             *one.notes,
@@ -238,21 +260,27 @@ def _judged(reads: Sequence[_Read], usual: Mapping[str, Usual], limits: Threshol
     return _with_copies(reads, found, limits)
 
 
-def _with_copies(reads: Sequence[_Read], found: Sequence[Assessed], limits: Thresholds) -> list[Assessed]:
+def _with_copies(
+    reads: Sequence[_Read], found: Sequence[Assessed], limits: Thresholds
+) -> list[Assessed]:
     if len(reads) < 2:
         return list(found)
     distances = np.array([one.figures["nearest"] for one in reads], dtype=np.float64)
     usual = float(np.median(distances)) if len(reads) >= judge.FEW else math.inf
     limit = min(limits.duplicate, limits.duplicate_usual * usual)
     pairs = [(at, reads[at].nearest) for at in np.flatnonzero(distances < limit).tolist()]
-    ranked = sorted(range(len(found)), key=lambda at: (found[at].weight == 0, found[at].record.index, at))
+    ranked = sorted(
+        range(len(found)), key=lambda at: (found[at].weight == 0, found[at].record.index, at)
+    )
     rank = {at: place for place, at in enumerate(ranked)}
     copies = neighbours.later_copies(pairs, [rank[at] for at in range(len(found))])
     out = list(found)
     for at, first in copies.items():
         how = "the same as" if reads[at].digest == reads[first].digest else "almost the same as"
         text = f"{how} episode {reads[first].record.index} ({reads[first].record.episode_id[:12]})"
-        out[at] = out[at].finding([Finding("near_duplicate", DROP, float(distances[at]), limit, text)], limits)
+        out[at] = out[at].finding(
+            [Finding("near_duplicate", DROP, float(distances[at]), limit, text)], limits
+        )
     return out
 
 
@@ -262,8 +290,12 @@ def _not_checked(cell: str, columns: Columns, about: Survey, reads: Sequence[_Re
     missing = {
         "clock": "no observation holds the time" if columns.clock is None else "",
         "cameras": "" if columns.cameras else "no pictures are stored (data render makes them)",
-        "gripper": "" if columns.gripper is not None else "no action is called a gripper or has just two values",
-        "tool path": "" if columns.tool else "no state is called the tool's x, y, z; all of the state stands for it",
+        "gripper": ""
+        if columns.gripper is not None
+        else "no action is called a gripper or has just two values",
+        "tool path": ""
+        if columns.tool
+        else "no state is called the tool's x, y, z; all of the state stands for it",
         "actions against motion": "" if about.pairs else "no action drives any of the state",
         "what is usual": f"{len(reads)} episodes are too few; 8 are needed" if few else "",
     }

@@ -15,7 +15,9 @@ import numpy.typing as npt
 from shopfloor.datasets.quality.signals import Array, Columns, Signals
 
 MAX_LAG = 6  # steps from action to motion, at the most: 0.3 s at 20 Hz
-SEARCH = 8  # steps by which an episode's actions are tried earlier and later than the dataset's own lag
+SEARCH = (
+    8  # steps by which an episode's actions are tried earlier and later than the dataset's own lag
+)
 FEW_STEPS = 12  # steps that must overlap, at the least, for a correlation to mean anything
 JUMPS = 2.0  # times the 90 % quantile of a column's steps: as far as a step counts
 LEAST = 0.5  # correlation that makes an action and a column a pair
@@ -70,7 +72,9 @@ def find_pairs(sample: Sequence[Signals], columns: Columns) -> tuple[Pair, ...]:
         best: tuple[float, Pair] | None = None
         for changes in (False, True):
             curves = [
-                correlations(_driver(one, action, changes), np.diff(one.numbers, axis=0), range(MAX_LAG + 1))
+                correlations(
+                    _driver(one, action, changes), np.diff(one.numbers, axis=0), range(MAX_LAG + 1)
+                )
                 for one in sample
                 if one.steps >= FEW_STEPS + MAX_LAG
             ]
@@ -81,10 +85,15 @@ def find_pairs(sample: Sequence[Signals], columns: Columns) -> tuple[Pair, ...]:
             usual = np.median(curves, axis=0)
             if not usual.size:
                 return ()
-            lag, column = (int(at) for at in np.unravel_index(int(np.argmax(np.abs(usual))), usual.shape))
+            lag, column = (
+                int(at) for at in np.unravel_index(int(np.argmax(np.abs(usual))), usual.shape)
+            )
             strength = float(abs(usual[lag, column]))
             if strength >= LEAST and (best is None or strength > best[0]):
-                best = strength, Pair(action, column, changes, float(np.sign(usual[lag, column])), lag)
+                best = (
+                    strength,
+                    Pair(action, column, changes, float(np.sign(usual[lag, column])), lag),
+                )
         if best is not None:
             found.append(best[1])
     return tuple(found)
@@ -160,11 +169,15 @@ def _curve(command: Array, motion: Array, steps: npt.NDArray[np.int64], lag: int
     if len(steps) < FEW_STEPS:
         return None
     moved = motion[steps]
-    far = JUMPS * np.quantile(np.abs(moved), 0.9)  # a single jump, of missing steps, would be all that counts
+    far = JUMPS * np.quantile(
+        np.abs(moved), 0.9
+    )  # a single jump, of missing steps, would be all that counts
     moved = moved.clip(-far, far)
     moved = moved - moved.mean()
     # Motion that follows r steps later than usual answers the action of r steps before the usual one.
     drivers = np.stack([command[steps - lag - late] for late in range(-SEARCH, SEARCH + 1)])
     drivers = drivers - drivers.mean(axis=1, keepdims=True)
     scale = np.sqrt((drivers * drivers).sum(axis=1) * (moved @ moved))
-    return np.asarray(np.where(scale > 1e-12, drivers @ moved / np.maximum(scale, 1e-12), 0.0), dtype=np.float64)
+    return np.asarray(
+        np.where(scale > 1e-12, drivers @ moved / np.maximum(scale, 1e-12), 0.0), dtype=np.float64
+    )

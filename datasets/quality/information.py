@@ -17,7 +17,10 @@ from shopfloor.datasets.quality.signals import Array, Signals
 
 STEPS = 24  # of each episode that are looked at
 CHUNK_S = (0.0, 0.1, 0.2, 0.3)  # actions that stand for what comes next, seconds ahead
-STATE_DIMENSIONS, CHUNK_DIMENSIONS = 4, 4  # k-NN estimates need few; measured on the tuning set of docs/quality.md
+STATE_DIMENSIONS, CHUNK_DIMENSIONS = (
+    4,
+    4,
+)  # k-NN estimates need few; measured on the tuning set of docs/quality.md
 NEIGHBOURS = (5, 6, 7)
 BATCH = 1536  # pairs compared with each other at a time
 ROUNDS = 2  # batches that each pair is in
@@ -25,14 +28,18 @@ EULER = 0.5772156649015329
 Pairs = npt.NDArray[np.float32]
 
 
-def sample_pairs(signals: Signals, hz: float, generator: np.random.Generator) -> tuple[Pairs, Pairs]:
+def sample_pairs(
+    signals: Signals, hz: float, generator: np.random.Generator
+) -> tuple[Pairs, Pairs]:
     """Return states and the chunks of commands that follow, at up to `STEPS` steps of an episode.
 
     Returns:
         Shapes (M, C + 3 N) and (M, len(CHUNK_S) * A), float32.
     """
     T = signals.steps
-    chosen = np.sort(generator.choice(T, min(STEPS, T), replace=False)) if T else np.zeros(0, np.int64)
+    chosen = (
+        np.sort(generator.choice(T, min(STEPS, T), replace=False)) if T else np.zeros(0, np.int64)
+    )
     ahead = [np.minimum(chosen + round(seconds * hz), max(T - 1, 0)) for seconds in CHUNK_S]
     chunks = np.concatenate([signals.commands[steps] for steps in ahead], axis=1)
     states = np.concatenate([signals.numbers[chosen], signals.scene[chosen]], axis=1)
@@ -95,7 +102,9 @@ def contributions(states: Array, chunks: Array) -> Array:
     np.fill_diagonal(joint, np.inf)
     nearest = np.partition(joint, max(NEIGHBOURS) - 1, axis=1)[:, : max(NEIGHBOURS)]
     nearest.sort(axis=1)
-    psi = np.concatenate([[np.nan], np.cumsum(np.concatenate([[-EULER], 1.0 / np.arange(1, M + 1)]))])
+    psi = np.concatenate(
+        [[np.nan], np.cumsum(np.concatenate([[-EULER], 1.0 / np.arange(1, M + 1)]))]
+    )
     out = np.zeros(M)
     for k in NEIGHBOURS:
         reach = nearest[:, k - 1, None]

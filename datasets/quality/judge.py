@@ -124,7 +124,10 @@ class Usual:
     @classmethod
     def of(cls, values: Iterable[float | None]) -> Usual:
         """Summarise the figures that there are."""
-        found = np.array([value for value in values if value is not None and math.isfinite(value)], dtype=np.float64)
+        found = np.array(
+            [value for value in values if value is not None and math.isfinite(value)],
+            dtype=np.float64,
+        )
         if not len(found):
             return cls(0, math.nan, math.nan, math.nan)
         median = float(np.median(found))
@@ -140,7 +143,9 @@ class Usual:
 Rule = Callable[[Metrics, Mapping[str, Usual], Thresholds], Finding | None]
 
 
-def style_findings(figures: Metrics, usual: Mapping[str, Usual], limits: Thresholds, teaches: bool) -> list[Finding]:
+def style_findings(
+    figures: Metrics, usual: Mapping[str, Usual], limits: Thresholds, teaches: bool
+) -> list[Finding]:
     """Return what a demonstrator did badly; notes only in an episode that training does not imitate.
 
     Args:
@@ -181,17 +186,33 @@ def _detour(figures: Metrics, usual: Mapping[str, Usual], limits: Thresholds) ->
     if value is None or length is None or normal.count < FEW or value < limits.path * normal.best:
         return None
     times = value / max(normal.best, 1e-9)
-    if length * (1.0 - 1.0 / times) < limits.path_extra or not normal.above(value, limits.deviations):
+    if length * (1.0 - 1.0 / times) < limits.path_extra or not normal.above(
+        value, limits.deviations
+    ):
         return None
-    return Finding("detour", DOWN_WEIGHT, times, limits.path, f"a path {times:.1f} times as long as the best ones")
+    return Finding(
+        "detour",
+        DOWN_WEIGHT,
+        times,
+        limits.path,
+        f"a path {times:.1f} times as long as the best ones",
+    )
 
 
 def _chatter(figures: Metrics, usual: Mapping[str, Usual], limits: Thresholds) -> Finding | None:
     value = figures["gripper_chatter"]
-    if value is None or value < limits.chatter or not usual["gripper_chatter"].above(value, limits.deviations):
+    if (
+        value is None
+        or value < limits.chatter
+        or not usual["gripper_chatter"].above(value, limits.deviations)
+    ):
         return None
     return Finding(
-        "chatter", DOWN_WEIGHT, value, limits.chatter, f"{value:.0f} gripper commands taken back within 0.25 s"
+        "chatter",
+        DOWN_WEIGHT,
+        value,
+        limits.chatter,
+        f"{value:.0f} gripper commands taken back within 0.25 s",
     )
 
 
@@ -200,15 +221,22 @@ def _saturated(figures: Metrics, usual: Mapping[str, Usual], limits: Thresholds)
     if value is None or value < limits.saturation:
         return None
     if normal.count >= FEW and (
-        value < limits.saturation_factor * normal.median or not normal.above(value, limits.deviations)
+        value < limits.saturation_factor * normal.median
+        or not normal.above(value, limits.deviations)
     ):
         return None
     return Finding(
-        "saturated", DOWN_WEIGHT, value, limits.saturation, f"{value:.0%} of the commands to move are at full scale"
+        "saturated",
+        DOWN_WEIGHT,
+        value,
+        limits.saturation,
+        f"{value:.0%} of the commands to move are at full scale",
     )
 
 
-def _information(figures: Metrics, usual: Mapping[str, Usual], limits: Thresholds) -> Finding | None:
+def _information(
+    figures: Metrics, usual: Mapping[str, Usual], limits: Thresholds
+) -> Finding | None:
     value, normal = figures["mutual_information"], usual["mutual_information"]
     if value is None or normal.count < 2 * FEW:
         return None
@@ -241,7 +269,9 @@ STYLE: Sequence[Rule] = (
 # --------------------------------------------------------------------------------------------------------------------
 
 
-def recording_findings(figures: Metrics, usual: Mapping[str, Usual], limits: Thresholds) -> list[Finding]:
+def recording_findings(
+    figures: Metrics, usual: Mapping[str, Usual], limits: Thresholds
+) -> list[Finding]:
     """Return what is wrong with how an episode was recorded, judged by its figures of numbers and time."""
     return [finding for rule in RECORDING if (finding := rule(figures, usual, limits))]
 
@@ -250,19 +280,31 @@ def _non_finite(figures: Metrics, usual: Mapping[str, Usual], limits: Thresholds
     count = figures["non_finite"]
     if not count:
         return None
-    return Finding("non_finite", DROP, count, 0.0, f"{count:.0f} numbers are infinite or not numbers")
+    return Finding(
+        "non_finite", DROP, count, 0.0, f"{count:.0f} numbers are infinite or not numbers"
+    )
 
 
 def _late(figures: Metrics, usual: Mapping[str, Usual], limits: Thresholds) -> Finding | None:
     late, best, fit = figures["action_late"], figures["action_fit_best"], figures["action_fit"]
     normal = usual["action_fit"]
-    if late is None or best is None or fit is None or abs(late) < limits.late_steps or best - fit < limits.late_gain:
+    if (
+        late is None
+        or best is None
+        or fit is None
+        or abs(late) < limits.late_steps
+        or best - fit < limits.late_gain
+    ):
         return None
     if normal.count >= FEW and best < limits.late_fit * normal.median:
         return None  # they fit nowhere
     steps = f"{abs(late):.0f} steps {'later' if late > 0 else 'earlier'}"
     return Finding(
-        "shifted_actions", DROP, late, float(limits.late_steps), f"motion follows the actions {steps} than usual"
+        "shifted_actions",
+        DROP,
+        late,
+        float(limits.late_steps),
+        f"motion follows the actions {steps} than usual",
     )
 
 
@@ -306,7 +348,9 @@ def _jump(figures: Metrics, usual: Mapping[str, Usual], limits: Thresholds) -> F
 RECORDING: Sequence[Rule] = (_non_finite, _late, _mismatch, _clock, _jump)
 
 
-def stuck_findings(shares: Mapping[str, float], usual: Mapping[str, float], limits: Thresholds) -> list[Finding]:
+def stuck_findings(
+    shares: Mapping[str, float], usual: Mapping[str, float], limits: Thresholds
+) -> list[Finding]:
     """Return the sensors that did not move with the robot.
 
     Args:
@@ -315,16 +359,22 @@ def stuck_findings(shares: Mapping[str, float], usual: Mapping[str, float], limi
         limits: thresholds.
     """
     dead = [
-        name for name, share in shares.items() if share >= limits.stuck and usual.get(name, 1.0) <= limits.stuck_usual
+        name
+        for name, share in shares.items()
+        if share >= limits.stuck and usual.get(name, 1.0) <= limits.stuck_usual
     ]
     if not dead:
         return []
     worst = max(shares[name] for name in dead)
-    text = f"{', '.join(dead[:4])} did not change in {worst:.0%} of the steps in which the robot moved"
+    text = (
+        f"{', '.join(dead[:4])} did not change in {worst:.0%} of the steps in which the robot moved"
+    )
     return [Finding("dead_sensor", DROP, worst, limits.stuck, text)]
 
 
-def picture_findings(cameras: Mapping[str, tuple[float, float]], limits: Thresholds) -> list[Finding]:
+def picture_findings(
+    cameras: Mapping[str, tuple[float, float]], limits: Thresholds
+) -> list[Finding]:
     """Return which cameras froze or went dark.
 
     Args:

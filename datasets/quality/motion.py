@@ -12,7 +12,9 @@ from shopfloor.datasets.quality.signals import Array, Signals
 from shopfloor.datasets.quality.survey import Survey
 
 Metrics = dict[str, float | None]
-CHATTER_S = 0.25  # a gripper command that is taken back sooner was not meant: fingers need 0.4 s to close
+CHATTER_S = (
+    0.25  # a gripper command that is taken back sooner was not meant: fingers need 0.4 s to close
+)
 NEAR_ZERO = 0.05  # of full scale: commands below it say "stay" and cannot saturate
 AT_LIMIT = 0.999  # of full scale
 FEW_COMMANDS = 30  # fewer say nothing of a share
@@ -46,7 +48,9 @@ def positions(signals: Signals, survey: Survey) -> Array | None:
 
 def moving(signals: Signals, survey: Survey) -> npt.NDArray[np.bool_]:
     """Return in which steps any column moves, shape (T,), bool."""
-    return np.asarray((np.abs(np.diff(signals.numbers, axis=0)) > survey.still).any(axis=1), dtype=np.bool_)
+    return np.asarray(
+        (np.abs(np.diff(signals.numbers, axis=0)) > survey.still).any(axis=1), dtype=np.bool_
+    )
 
 
 def _idle(signals: Signals, survey: Survey) -> Metrics:
@@ -75,8 +79,14 @@ def _jerk(signals: Signals, survey: Survey) -> Metrics:
     step = float((speed if survey.columns.tool else np.median(np.abs(velocity), axis=1)).max()) / hz
     peak, seconds = float(speed.max()), signals.steps / hz
     integral = float(square.sum()) / hz
-    smooth = -math.log(integral * seconds**3 / peak**2) if peak > 1e-9 and integral > 1e-12 else None
-    return {"jerk": math.sqrt(square.mean()), "log_dimensionless_jerk": smooth, "largest_step": step}
+    smooth = (
+        -math.log(integral * seconds**3 / peak**2) if peak > 1e-9 and integral > 1e-12 else None
+    )
+    return {
+        "jerk": math.sqrt(square.mean()),
+        "log_dimensionless_jerk": smooth,
+        "largest_step": step,
+    }
 
 
 def _path(signals: Signals, survey: Survey) -> Metrics:
@@ -147,7 +157,8 @@ def _saturation(signals: Signals, survey: Survey) -> Metrics:
     share = float(limit.sum() / active.sum()) if active.any() else 0.0
     return {
         "saturation": share,
-        "saturation_run_s": longest_run(np.asarray(limit.any(axis=1), dtype=np.bool_)) / survey.columns.hz,
+        "saturation_run_s": longest_run(np.asarray(limit.any(axis=1), dtype=np.bool_))
+        / survey.columns.hz,
     }
 
 

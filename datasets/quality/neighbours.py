@@ -24,7 +24,9 @@ def outline(signals: Signals) -> Outline:
     T = signals.steps
     rows = signals.numbers[np.rint(np.linspace(0, T, POINTS)).astype(int)]
     if not T:
-        return np.concatenate([rows, np.zeros((POINTS, signals.actions.shape[1]))], axis=1).astype(np.float32)
+        return np.concatenate([rows, np.zeros((POINTS, signals.actions.shape[1]))], axis=1).astype(
+            np.float32
+        )
     actions = signals.actions[np.rint(np.linspace(0, T - 1, POINTS)).astype(int)]
     return np.concatenate([rows, actions], axis=1).astype(np.float32)
 
@@ -43,7 +45,11 @@ def nearest(outlines: Sequence[Outline]) -> tuple[Array, npt.NDArray[np.int64]]:
     """
     stacked = np.stack(outlines)  # (N, POINTS, C + A)
     spread = stacked.std(axis=(0, 1), dtype=np.float64)
-    flat = (stacked / np.where(spread > 1e-9, spread, np.inf)).reshape(len(stacked), -1).astype(np.float32)
+    flat = (
+        (stacked / np.where(spread > 1e-9, spread, np.inf))
+        .reshape(len(stacked), -1)
+        .astype(np.float32)
+    )
     flat -= flat.mean(axis=0)
     squares = np.einsum("nd,nd->n", flat, flat)
     N = len(flat)

@@ -41,19 +41,27 @@ class Assessed:
 
     def finding(self, more: Iterable[Finding], limits: Thresholds) -> Assessed:
         """Return the same with more findings."""
-        findings = sorted([*self.findings, *more], key=lambda finding: judge.SEVERITIES.index(finding.severity))
+        findings = sorted(
+            [*self.findings, *more], key=lambda finding: judge.SEVERITIES.index(finding.severity)
+        )
         return replace(self, findings=tuple(findings), weight=judge.weight_for(findings, limits))
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON data."""
         record = self.record
         return {
-            **{name: getattr(record, name) for name in ("episode_id", "index", "file", "cell", "seed", "steps")},
+            **{
+                name: getattr(record, name)
+                for name in ("episode_id", "index", "file", "cell", "seed", "steps")
+            },
             **{name: getattr(record, name) for name in ("outcome", "reason", "instruction")},
             "verdict": self.verdict,
             "weight": self.weight,
             "figures": motion.report(self.figures),
-            "cameras": {name: {"dark": dark, "frozen": frozen} for name, (dark, frozen) in self.cameras.items()},
+            "cameras": {
+                name: {"dark": dark, "frozen": frozen}
+                for name, (dark, frozen) in self.cameras.items()
+            },
             "findings": [finding.to_json() for finding in self.findings],
         }
 
@@ -103,12 +111,23 @@ class Quality:
         """Return the operations of a view that follows the verdicts; see `overlays.write_view`."""
         found: list[dict[str, Any]] = []
         for one in self.episodes:
-            why = "; ".join(f"{finding.kind}: {finding.text}" for finding in one.findings if finding.severity != NOTE)
+            why = "; ".join(
+                f"{finding.kind}: {finding.text}"
+                for finding in one.findings
+                if finding.severity != NOTE
+            )
             named = {"episode_id": one.record.episode_id}
             if one.weight == 0:
                 found.append({"op": "tombstone", **named, "reason": why})
             elif one.weight < 1:
-                found.append({"op": "weight", **named, "weight": one.weight * one.record.weight, "reason": why})
+                found.append(
+                    {
+                        "op": "weight",
+                        **named,
+                        "weight": one.weight * one.record.weight,
+                        "reason": why,
+                    }
+                )
         return found
 
     def to_json(self) -> dict[str, Any]:
@@ -123,7 +142,8 @@ class Quality:
             "not_checked": list(self.not_checked),
             "labels": dict(self.labels) if self.labels is not None else None,
             "usual": {
-                cell: {name: _usual_json(one) for name, one in table.items()} for cell, table in self.usual.items()
+                cell: {name: _usual_json(one) for name, one in table.items()}
+                for cell, table in self.usual.items()
             },
             "thresholds": asdict(self.thresholds),
             "assessed": [one.to_json() for one in self.episodes],
@@ -132,4 +152,7 @@ class Quality:
 
 def _usual_json(usual: Usual) -> dict[str, float | int | None]:
     values = {"median": usual.median, "deviation": usual.deviation, "best": usual.best}
-    return {"count": usual.count, **motion.report({k: v if math.isfinite(v) else None for k, v in values.items()})}
+    return {
+        "count": usual.count,
+        **motion.report({k: v if math.isfinite(v) else None for k, v in values.items()}),
+    }

@@ -15,7 +15,9 @@ from shopfloor.datasets.quality.signals import Array, Signals
 from shopfloor.datasets.quality.survey import Survey
 
 OFF = 0.5  # an interval that differs from the usual one by more than this share of it is off
-FROZEN_FRAMES = 5  # equal pictures in a row, at the least: slow motion can be less than a pixel for a few
+FROZEN_FRAMES = (
+    5  # equal pictures in a row, at the least: slow motion can be less than a pixel for a few
+)
 FROZEN_M = 0.03  # that the tool gets away meanwhile
 ASKED = 1e-6  # smaller commands ask for nothing
 DARK_MEAN, FLAT_STD = 8.0, 3.0  # of 255: a picture whose mean or spread is below shows nothing
@@ -29,11 +31,21 @@ def clock_metrics(signals: Signals, hz: float) -> Metrics:
         hz: steps a second that the dataset promises.
     """
     if signals.clock is None or signals.steps < 2:
-        return {"clock_off": None, "clock_dropped": None, "clock_backwards": None, "clock_rate_hz": None}
+        return {
+            "clock_off": None,
+            "clock_dropped": None,
+            "clock_backwards": None,
+            "clock_rate_hz": None,
+        }
     intervals = np.diff(signals.clock)
     usual = float(np.median(intervals))
     if usual <= 0:
-        return {"clock_off": 1.0, "clock_dropped": 0.0, "clock_backwards": 1.0, "clock_rate_hz": 0.0}
+        return {
+            "clock_off": 1.0,
+            "clock_dropped": 0.0,
+            "clock_backwards": 1.0,
+            "clock_rate_hz": 0.0,
+        }
     off = np.abs(intervals - usual) > OFF * usual
     dropped = np.rint(intervals / usual - 1.0).clip(0.0)
     return {
@@ -84,7 +96,10 @@ class Pictures:
 
 
 def look(
-    pictures: npt.NDArray[np.uint8], signals: Signals, survey: Survey, track: CameraTrack | None = None
+    pictures: npt.NDArray[np.uint8],
+    signals: Signals,
+    survey: Survey,
+    track: CameraTrack | None = None,
 ) -> Pictures:
     """Look at an episode's pictures of one camera.
 
@@ -99,7 +114,9 @@ def look(
     # One picture after the other: the whole episode in floating point would take eight times its memory.
     spread = np.array([float(row.std()) for row in flat])
     dark = (mean < DARK_MEAN) | (spread < FLAT_STD)
-    same = np.array([bool(np.array_equal(one, other)) for one, other in itertools.pairwise(flat)], dtype=bool)
+    same = np.array(
+        [bool(np.array_equal(one, other)) for one, other in itertools.pairwise(flat)], dtype=bool
+    )
     steps = moving(signals, survey)
     if track is not None and survey.columns.tool:
         seen = in_view(signals.numbers[:, survey.columns.tool], track, pictures.shape[1:3])
@@ -121,7 +138,12 @@ def in_view(tool: Array, track: CameraTrack, size: tuple[int, ...]) -> npt.NDArr
     seen = np.einsum("tji,tj->ti", turned, tool - eye)  # world to camera
     depth = np.maximum(seen[:, 2], 1e-9)
     pixels = seen @ track.intrinsics.T / depth[:, None]
-    inside = (pixels[:, 0] >= 0) & (pixels[:, 0] < size[1]) & (pixels[:, 1] >= 0) & (pixels[:, 1] < size[0])
+    inside = (
+        (pixels[:, 0] >= 0)
+        & (pixels[:, 0] < size[1])
+        & (pixels[:, 1] >= 0)
+        & (pixels[:, 1] < size[0])
+    )
     found: npt.NDArray[np.bool_] = inside & (seen[:, 2] > 0)
     return found
 

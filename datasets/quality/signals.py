@@ -18,7 +18,17 @@ OBJECTS = "objects"
 PRESENT = "present"
 CLOCKS = ("timestamp", "timestamps", "time", "clock")
 # Names of the three coordinates of the tool, most telling first; "{}" stands for x, y and z.
-_TOOLS = ("tool_{}", "tcp_{}", "ee_{}", "eef_{}", "ee_pos_{}", "eef_pos_{}", "end_effector_{}", "hand_{}", "{}")
+_TOOLS = (
+    "tool_{}",
+    "tcp_{}",
+    "ee_{}",
+    "eef_{}",
+    "ee_pos_{}",
+    "eef_pos_{}",
+    "end_effector_{}",
+    "hand_{}",
+    "{}",
+)
 _GRIPPER = re.compile(r"grip|finger|jaw")
 LARGEST = 1e9  # larger numbers are garbage; their powers would overflow
 
@@ -92,10 +102,16 @@ def find_columns(dataset: Dataset, index: int) -> Columns:
     """
     file, raw = dataset.open_episode(index), dataset.identity.raw
     shapes = {key: file.array(key).row_shape for key in file.observation_keys}
-    cameras = [key for key in shapes if key in raw["cameras"] or (len(shapes[key]) == 3 and shapes[key][2] in (1, 3))]
+    cameras = [
+        key
+        for key in shapes
+        if key in raw["cameras"] or (len(shapes[key]) == 3 and shapes[key][2] in (1, 3))
+    ]
     clock = next((key for key in CLOCKS if key in shapes and np.prod(shapes[key]) == 1), None)
     keys = [
-        key for key, shape in shapes.items() if len(shape) == 1 and shape[0] and key != clock and key not in cameras
+        key
+        for key, shape in shapes.items()
+        if len(shape) == 1 and shape[0] and key != clock and key not in cameras
     ]
     names, units = [], []
     for key in keys:
@@ -116,7 +132,11 @@ def find_columns(dataset: Dataset, index: int) -> Columns:
         objects=_are_poses(raw["features"].get(OBJECTS), shapes.get(OBJECTS, ())),
         actions=actions,
         gripper=gripper,
-        motion=tuple(column for column, name in enumerate(actions) if column != gripper and name not in frozen),
+        motion=tuple(
+            column
+            for column, name in enumerate(actions)
+            if column != gripper and name not in frozen
+        ),
         unit_actions=raw["action_convention"] == ACTION_CONVENTION,
         hz=float(raw["control_hz"]),
     )
@@ -124,7 +144,12 @@ def find_columns(dataset: Dataset, index: int) -> Columns:
 
 def _are_poses(feature: Mapping[str, Any] | None, shape: Sequence[int]) -> bool:
     names = (feature or {}).get("names")
-    return len(shape) == 2 and isinstance(names, list) and names[:3] == ["x", "y", "z"] and len(names) == shape[1]
+    return (
+        len(shape) == 2
+        and isinstance(names, list)
+        and names[:3] == ["x", "y", "z"]
+        and len(names) == shape[1]
+    )
 
 
 def _labels(feature: Mapping[str, Any] | None, width: int) -> tuple[list[str], list[str]]:
@@ -132,15 +157,25 @@ def _labels(feature: Mapping[str, Any] | None, width: int) -> tuple[list[str], l
     found = []
     for what in ("names", "units"):
         said = (feature or {}).get(what)
-        fits = isinstance(said, list) and len(said) == width and all(isinstance(text, str) for text in said)
+        fits = (
+            isinstance(said, list)
+            and len(said) == width
+            and all(isinstance(text, str) for text in said)
+        )
         found.append([str(text) for text in said] if fits and said else [""] * width)
     return found[0], found[1]
 
 
-def _actions(description: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[tuple[str, ...], set[str]]:
+def _actions(
+    description: Mapping[str, Any], shape: tuple[int, ...]
+) -> tuple[tuple[str, ...], set[str]]:
     said, frozen = description.get("action_names"), description.get("frozen_actions", ())
     width = shape[0] if shape else 0
-    if isinstance(said, list) and len(said) == width and all(isinstance(name, str) for name in said):
+    if (
+        isinstance(said, list)
+        and len(said) == width
+        and all(isinstance(name, str) for name in said)
+    ):
         return tuple(said), {str(name) for name in frozen}
     return tuple(f"action_{column}" for column in range(width)), set()
 
@@ -156,13 +191,21 @@ def _tool(names: Sequence[str]) -> tuple[int, ...]:
 
 def read_signals(dataset: Dataset, index: int, columns: Columns) -> Signals:
     """Read an episode's numbers; raises DamagedFileError or UnknownNameError as `Dataset.read_arrays`."""
-    wanted = [*columns.keys, *([columns.clock] if columns.clock else []), "actions", "label_actions", "label_valid"]
+    wanted = [
+        *columns.keys,
+        *([columns.clock] if columns.clock else []),
+        "actions",
+        "label_actions",
+        "label_valid",
+    ]
     arrays = dataset.read_arrays(index, wanted)
     rows = len(arrays["actions"]) + 1
     parts = [arrays[key].astype(np.float64) for key in columns.keys]
     numbers = np.concatenate(parts, axis=1) if parts else np.zeros((rows, 0))
     actions = arrays["actions"].astype(np.float64)
-    labels = np.where(arrays["label_valid"][:, None], arrays["label_actions"].astype(np.float64), 0.0)
+    labels = np.where(
+        arrays["label_valid"][:, None], arrays["label_actions"].astype(np.float64), 0.0
+    )
     clock = arrays[columns.clock].astype(np.float64).reshape(rows) if columns.clock else np.zeros(0)
     bad = sum(int((~np.isfinite(array)).sum()) for array in (numbers, actions, labels, clock))
     numbers, actions = filled(numbers), filled(actions)

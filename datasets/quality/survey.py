@@ -64,7 +64,11 @@ def survey(columns: Columns, sample: Sequence[Signals]) -> Survey:
         low = high = np.zeros(width)
     columns = _with_gripper(columns, [one.commands for one in sample if one.steps], low, high)
     smooth = _smooth(sample, spread)
-    middle = 0.5 * float(low[columns.gripper] + high[columns.gripper]) if columns.gripper is not None else 0.0
+    middle = (
+        0.5 * float(low[columns.gripper] + high[columns.gripper])
+        if columns.gripper is not None
+        else 0.0
+    )
     still = _still(columns, spread, smooth)
     return Survey(columns, spread, smooth, still, low, high, middle, find_pairs(sample, columns))
 
@@ -77,7 +81,9 @@ def _with_gripper(columns: Columns, episodes: Sequence[Array], low: Array, high:
     opened = [(np.abs(commands - low) < near).mean(axis=0) for commands in episodes]
     # In most episodes: policies that draw actions at random are no reason to overlook a gripper.
     two_valued = np.median(np.add(closed, opened), axis=0) >= TWO_VALUED
-    found = np.flatnonzero(two_valued & (np.median(closed, axis=0) > 0) & (np.median(opened, axis=0) > 0))
+    found = np.flatnonzero(
+        two_valued & (np.median(closed, axis=0) > 0) & (np.median(opened, axis=0) > 0)
+    )
     if not len(found):
         return columns
     gripper = int(found[-1])  # by custom it comes last
@@ -86,7 +92,9 @@ def _with_gripper(columns: Columns, episodes: Sequence[Array], low: Array, high:
 
 
 def _smooth(sample: Sequence[Signals], spread: Array) -> tuple[int, ...]:
-    largest = [np.abs(np.diff(one.numbers, axis=0)).max(axis=0) / spread for one in sample if one.steps]
+    largest = [
+        np.abs(np.diff(one.numbers, axis=0)).max(axis=0) / spread for one in sample if one.steps
+    ]
     if not largest:
         return tuple(range(len(spread)))
     found = tuple(int(column) for column in np.flatnonzero(np.median(largest, axis=0) < SMOOTH))
@@ -96,7 +104,9 @@ def _smooth(sample: Sequence[Signals], spread: Array) -> tuple[int, ...]:
 def _still(columns: Columns, spread: Array, smooth: Sequence[int]) -> Array:
     known = np.array([STILL_PER_S.get(unit, np.nan) for unit in columns.units], dtype=np.float64)
     if np.isfinite(known).any():
-        return np.where(np.isfinite(known), known, np.inf) / columns.hz  # quaternions and flags move with the rest
+        return (
+            np.where(np.isfinite(known), known, np.inf) / columns.hz
+        )  # quaternions and flags move with the rest
     still = np.full(len(spread), np.inf)
     still[list(smooth)] = STILL_SPREADS_PER_S * spread[list(smooth)] / columns.hz
     return still

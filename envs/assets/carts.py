@@ -31,18 +31,27 @@ _SLIDE_M = 50.0
 _Parts = dict[str, list[Solid]]
 
 
-def _shell(size: Vector, front: float, rows: Profile, closed: bool = False, grow: float = 0.0) -> Solid:
+def _shell(
+    size: Vector, front: float, rows: Profile, closed: bool = False, grow: float = 0.0
+) -> Solid:
     """Return part of a chassis: rows of inset and height, m; `front` is the radius of the corners ahead."""
     x, y = 0.5 * size[0], 0.5 * size[1] - _WHEEL_M
-    return hull([(outline((-x, -y), (x, y), front, 0.05, inset - grow), height) for inset, height in rows], closed)
+    return hull(
+        [(outline((-x, -y), (x, y), front, 0.05, inset - grow), height) for inset, height in rows],
+        closed,
+    )
 
 
-def _plate(low: tuple[float, float], high: tuple[float, float], corner: float, heights: tuple[float, float]) -> Solid:
+def _plate(
+    low: tuple[float, float], high: tuple[float, float], corner: float, heights: tuple[float, float]
+) -> Solid:
     ring = outline(low, high, corner, corner)
     return hull([(ring, heights[0]), (ring, heights[1])], closed=True)
 
 
-def _arrow(tip: tuple[float, float], length: float, width: float, heights: tuple[float, float]) -> Solid:
+def _arrow(
+    tip: tuple[float, float], length: float, width: float, heights: tuple[float, float]
+) -> Solid:
     x, y = tip
     ring = np.array([(x, y), (x - length, y + 0.5 * width), (x - length, y - 0.5 * width)])
     return hull([(ring, heights[0]), (ring, heights[1])], closed=True)
@@ -53,10 +62,26 @@ def _wheels(size: Vector, radius: float, parts: _Parts) -> None:
     side = 0.5 * size[1]
     for sign, axis in ((1.0, "y"), (-1.0, "-y")):
         at = (0.0, sign * (side - 0.04), radius)
-        tyre = [(radius, 0.0), (radius, 0.034), (radius - 0.006, 0.04), (0.62 * radius, 0.04), (0.58 * radius, 0.034)]
+        tyre = [
+            (radius, 0.0),
+            (radius, 0.034),
+            (radius - 0.006, 0.04),
+            (0.62 * radius, 0.04),
+            (0.58 * radius, 0.034),
+        ]
         parts["dark"].append(lathe(tyre, axis, at, 20))
         parts["grey"].append(
-            lathe([(0.60 * radius, 0.033), (0.30 * radius, 0.036), (0.22 * radius, 0.04), (0.0, 0.04)], axis, at, 20)
+            lathe(
+                [
+                    (0.60 * radius, 0.033),
+                    (0.30 * radius, 0.036),
+                    (0.22 * radius, 0.04),
+                    (0.0, 0.04),
+                ],
+                axis,
+                at,
+                20,
+            )
         )
         for x in (-0.36 * size[0], 0.36 * size[0]):
             castor = [(0.0, 0.0), (0.03, 0.0), (0.03, 0.024), (0.0, 0.024)]
@@ -79,10 +104,19 @@ def amr_parts() -> _Parts:
             _visor(size, front, 0.095, 0.13),
             _plate((-0.285, -0.195), (0.12, 0.195), 0.03, (0.210, 0.220)),
         ],
-        "white": [_shell(size, front, [(0.02, 0.06), (0.003, 0.075), (0.003, 0.195), (0.022, 0.214)], closed=True)],
+        "white": [
+            _shell(
+                size,
+                front,
+                [(0.02, 0.06), (0.003, 0.075), (0.003, 0.195), (0.022, 0.214)],
+                closed=True,
+            )
+        ],
         "light": [_shell(size, front, [(0.0, 0.155), (0.0, 0.172)])],
         "orange": [_arrow((0.275, 0.0), 0.10, 0.17, (0.210, 0.218))],
-        "red": [lathe([(0.018, 0.0), (0.018, 0.010), (0.0, 0.010)], "-x", (-0.305, -0.12, 0.115), 12)],
+        "red": [
+            lathe([(0.018, 0.0), (0.018, 0.010), (0.0, 0.010)], "-x", (-0.305, -0.12, 0.115), 12)
+        ],
         "grey": [],
     }
     _wheels(size, 0.08, parts)
@@ -99,12 +133,24 @@ def carrier_parts() -> _Parts:
             _visor(size, front, 0.115, 0.155),
             _shell(size, front, [(0.020, deck - 0.012), (0.026, deck - 0.001)], closed=True),
         ],
-        "white": [_shell(size, front, [(0.02, 0.07), (0.003, 0.085), (0.003, 0.31), (0.022, 0.34)], closed=True)],
+        "white": [
+            _shell(
+                size,
+                front,
+                [(0.02, 0.07), (0.003, 0.085), (0.003, 0.31), (0.022, 0.34)],
+                closed=True,
+            )
+        ],
         "light": [_shell(size, front, [(0.0, 0.255), (0.0, 0.275)])],
         "orange": [_arrow((0.315, 0.10), 0.10, 0.16, (deck - 0.005, deck))],
         "red": [lathe([(0.02, 0.0), (0.02, 0.012), (0.0, 0.012)], "-x", (-0.345, -0.15, 0.20), 12)],
         "grey": [
-            _plate((arm_x - 0.17, arm_y - 0.11), (arm_x + 0.09, arm_y + 0.11), 0.02, (deck - 0.01, deck)),
+            _plate(
+                (arm_x - 0.17, arm_y - 0.11),
+                (arm_x + 0.09, arm_y + 0.11),
+                0.02,
+                (deck - 0.01, deck),
+            ),
             _plate((-0.30, -0.20), (-0.18, -0.06), 0.01, (deck - 0.01, deck + 0.012)),
         ],
     }
@@ -117,9 +163,13 @@ def tote_boxes() -> list[tuple[Vector, Vector]]:
     (x, y), (length, width), wall = TOTE_CENTRE, TOTE_INNER, TOTE_WALL_M
     deck, height = CARRIER_SIZE[2], TOTE_HEIGHT_M
     middle = deck + 0.5 * height
-    boxes: list[tuple[Vector, Vector]] = [((x, y, deck + 0.5 * TOTE_FLOOR_M), (length, width, TOTE_FLOOR_M))]
+    boxes: list[tuple[Vector, Vector]] = [
+        ((x, y, deck + 0.5 * TOTE_FLOOR_M), (length, width, TOTE_FLOOR_M))
+    ]
     for sign in (1.0, -1.0):
-        boxes.append(((x + sign * 0.5 * (length + wall), y, middle), (wall, width + 2 * wall, height)))
+        boxes.append(
+            ((x + sign * 0.5 * (length + wall), y, middle), (wall, width + 2 * wall, height))
+        )
         boxes.append(((x, y + sign * 0.5 * (width + wall), middle), (length, wall, height)))
     return boxes
 
@@ -133,8 +183,14 @@ def drive() -> str:
         ("base_y", "prismatic", (0.0, 1.0, 0.0), "base_y_slider"),
         ("base_yaw", "continuous", (0.0, 0.0, 1.0), "chassis"),
     ):
-        bounds = (0.0, -1.0, 200.0, math.tau) if kind == "continuous" else (-_SLIDE_M, _SLIDE_M, 600.0, 2.0)
-        text += urdf.joint(name, kind, parent, child, urdf.origin(), urdf.axis(axis), urdf.limit(*bounds))
+        bounds = (
+            (0.0, -1.0, 200.0, math.tau)
+            if kind == "continuous"
+            else (-_SLIDE_M, _SLIDE_M, 600.0, 2.0)
+        )
+        text += urdf.joint(
+            name, kind, parent, child, urdf.origin(), urdf.axis(axis), urdf.limit(*bounds)
+        )
         if child != "chassis":
             text += urdf.link(child, urdf.inertial(_SLIDER_MASS_KG, urdf.ORIGIN, (0.1, 0.1, 0.1)))
         parent = child

@@ -74,7 +74,9 @@ def cluster(points: Points, faces: Faces, grid: float) -> tuple[Points, Faces]:
         The new points, shape (K, 3), and faces, shape (G, 3), without degenerate or repeated ones.
     """
     used = np.unique(faces)
-    _, cell = np.unique(np.floor(points[used] / grid + 0.5).astype(int), axis=0, return_inverse=True)
+    _, cell = np.unique(
+        np.floor(points[used] / grid + 0.5).astype(int), axis=0, return_inverse=True
+    )
     label = np.full(len(points), -1)
     label[used] = cell.ravel()
     count = int(cell.max()) + 1
@@ -89,10 +91,16 @@ def cluster(points: Points, faces: Faces, grid: float) -> tuple[Points, Faces]:
     np.add.at(mean, label[used], points[used])
     mean /= np.bincount(label[used], minlength=count)[:, None]
     weight = 0.02 * np.trace(quadric, axis1=1, axis2=2)[:, None, None] + 1e-18
-    solved = np.linalg.solve(quadric + weight * np.eye(3), (weight[:, 0] * mean - linear)[..., None])[..., 0]
+    solved = np.linalg.solve(
+        quadric + weight * np.eye(3), (weight[:, 0] * mean - linear)[..., None]
+    )[..., 0]
     solved = np.clip(solved, mean - 0.6 * grid, mean + 0.6 * grid)
     merged = label[faces]
-    merged = merged[(merged[:, 0] != merged[:, 1]) & (merged[:, 1] != merged[:, 2]) & (merged[:, 2] != merged[:, 0])]
+    merged = merged[
+        (merged[:, 0] != merged[:, 1])
+        & (merged[:, 1] != merged[:, 2])
+        & (merged[:, 2] != merged[:, 0])
+    ]
     _, first = np.unique(np.sort(merged, axis=1), axis=0, return_index=True)
     return solved, merged[np.sort(first)]
 
@@ -109,22 +117,32 @@ def exact_normal(normal: Points) -> Points:
     offsets = offsets[np.argsort((offsets**2).sum(axis=1), kind="stable")]
     candidates = np.zeros((len(offsets), 3))
     candidates[:, small] = normal[small] + offsets
-    rest = 1.0 + 6e-8 - (candidates[:, small] ** 2).sum(axis=1)  # the middle of what rounds to 1 or the next float
+    rest = (
+        1.0 + 6e-8 - (candidates[:, small] ** 2).sum(axis=1)
+    )  # the middle of what rounds to 1 or the next float
     candidates[:, large] = np.copysign(np.minimum(np.sqrt(rest), 1.0), normal[large])
     candidates = np.round(candidates, DECIMALS)
     squares = candidates.astype(np.float32) ** 2
-    sums = [squares[:, a] + squares[:, b] + squares[:, c] for a, b, c in ((0, 1, 2), (1, 2, 0), (2, 0, 1))]
+    sums = [
+        squares[:, a] + squares[:, b] + squares[:, c]
+        for a, b, c in ((0, 1, 2), (1, 2, 0), (2, 0, 1))
+    ]
     one = np.float32(1.0)
-    exact = np.all([(total == one) | (total == np.nextafter(one, np.float32(2.0))) for total in sums], axis=0)
+    exact = np.all(
+        [(total == one) | (total == np.nextafter(one, np.float32(2.0))) for total in sums], axis=0
+    )
     if not exact.any():
-        raise ValueError(f"Near {normal} there is no normal that float32 arithmetic leaves as it is.")
+        raise ValueError(
+            f"Near {normal} there is no normal that float32 arithmetic leaves as it is."
+        )
     return np.asarray(candidates[np.argmax(exact)] + 0.0)
 
 
 def write_cylinder(path: Path) -> None:
     """Write an upright cylinder of radius 1 and height 1 with sharp rims; the renderer rounds its own."""
     corners = [
-        (math.cos(turn), math.sin(turn)) for turn in 2.0 * np.pi * np.arange(CYLINDER_SIDES + 1) / CYLINDER_SIDES
+        (math.cos(turn), math.sin(turn))
+        for turn in 2.0 * np.pi * np.arange(CYLINDER_SIDES + 1) / CYLINDER_SIDES
     ]
     points: list[tuple[float, float, float]] = []
     normals: list[Points] = []
@@ -138,9 +156,12 @@ def write_cylinder(path: Path) -> None:
     lines = [f"v {x:.9f} {y:.9f} {z:.1f}" for x, y, z in points]
     lines += [f"vn {x:.{DECIMALS}f} {y:.{DECIMALS}f} {z:.{DECIMALS}f}" for x, y, z in normals]
     lines += [
-        f"f {index}//{index} {index + 1}//{index + 1} {index + 2}//{index + 2}" for index in range(1, len(points), 3)
+        f"f {index}//{index} {index + 1}//{index + 1} {index + 2}//{index + 2}"
+        for index in range(1, len(points), 3)
     ]
-    path.write_text("# Made by shopfloor's decimate_panda.py: radius 1, height 1\n" + "\n".join(lines) + "\n")
+    path.write_text(
+        "# Made by shopfloor's decimate_panda.py: radius 1, height 1\n" + "\n".join(lines) + "\n"
+    )
 
 
 def write_obj(path: Path, points: Points, faces: Faces) -> None:
@@ -164,7 +185,9 @@ def write_obj(path: Path, points: Points, faces: Faces) -> None:
             words.append(f"{vertex + 1}//{3 * index + len(words) + 1}")
         rows.append("f " + " ".join(words))
     path.write_text(
-        "# Decimated by shopfloor from franka_panda, Apache-2.0, see LICENSE.txt\n" + "\n".join(lines + rows) + "\n"
+        "# Decimated by shopfloor from franka_panda, Apache-2.0, see LICENSE.txt\n"
+        + "\n".join(lines + rows)
+        + "\n"
     )
 
 
@@ -187,9 +210,22 @@ def main() -> None:
     TARGET.mkdir(parents=True)
     shutil.copy(SOURCE / "LICENSE.txt", TARGET / "LICENSE.txt")
     parts: dict[str, list[str]] = {}
-    for name in ("link0", "link1", "link2", "link3", "link4", "link5", "link6", "link7", "hand", "finger"):
+    for name in (
+        "link0",
+        "link1",
+        "link2",
+        "link3",
+        "link4",
+        "link5",
+        "link6",
+        "link7",
+        "hand",
+        "finger",
+    ):
         source = SOURCE / "meshes" / "visual" / f"{name}.obj"
-        points, colours = read_obj(source if source.exists() else SOURCE / "meshes" / "collision" / f"{name}.obj")
+        points, colours = read_obj(
+            source if source.exists() else SOURCE / "meshes" / "collision" / f"{name}.obj"
+        )
         for colour, faces in colours.items():
             if len(faces):
                 small, triangles = cluster(points, faces, GRID_M.get(name, DEFAULT_GRID_M))
@@ -226,7 +262,8 @@ def main() -> None:
     note = "<!-- Made by decimate_panda.py from franka_panda of pybullet_data, Apache-2.0, see LICENSE.txt -->\n"
     text = text.replace("<robot", note + "<robot", 1)
     (TARGET / "panda.urdf").write_text(
-        "\n".join(line.rstrip().replace("\t", "  ") for line in text.splitlines() if line.strip()) + "\n"
+        "\n".join(line.rstrip().replace("\t", "  ") for line in text.splitlines() if line.strip())
+        + "\n"
     )
 
 

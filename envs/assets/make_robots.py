@@ -32,7 +32,8 @@ UR5E_DH = (
 # The same chain as modified rows: move by a along x and turn by alpha about it, then move by d along z and turn by the
 # joint's angle. Frames of the URDF's links are these.
 UR5E_MODIFIED_DH = tuple(
-    (before[0], row[1], before[2]) for before, row in zip(((0.0, 0.0, 0.0), *UR5E_DH[:-1]), UR5E_DH, strict=True)
+    (before[0], row[1], before[2])
+    for before, row in zip(((0.0, 0.0, 0.0), *UR5E_DH[:-1]), UR5E_DH, strict=True)
 )
 UR5E_JOINTS = tuple(f"ur5e_joint{index}" for index in range(1, 7))
 UR5E_LOWER = (-math.tau, -math.tau, -math.pi, -math.tau, -math.tau, -math.tau)
@@ -96,7 +97,10 @@ def _trunk_parts() -> list[_Parts]:
     """Return the base, the shoulder, the upper arm and the forearm; a dark ring marks where the next link turns."""
     elbow, wrist = (UR5E_DH[1][0], 0.0, 0.0), (UR5E_DH[2][0], 0.0, 0.0)
     base: _Parts = {
-        "dark": [lathe([(0.076, 0.0), (0.076, 0.010), (0.062, 0.013)]), lathe(_ring(0.057, 0.072, 0.086))],
+        "dark": [
+            lathe([(0.076, 0.0), (0.076, 0.010), (0.062, 0.013)]),
+            lathe(_ring(0.057, 0.072, 0.086)),
+        ],
         "grey": [lathe([(0.066, 0.012), (0.060, 0.030), (0.060, 0.078), (0.056, 0.080)])],
     }
     shoulder: _Parts = {
@@ -111,7 +115,14 @@ def _trunk_parts() -> list[_Parts]:
         "grey": [
             lathe([(0.056, 0.074), (0.060, 0.077), (0.060, 0.178)]),
             lathe(
-                [(0.053, 0.040), (0.053, 0.070), (0.047, 0.085), (0.047, 0.335), (0.051, 0.350), (0.051, 0.385)],
+                [
+                    (0.053, 0.040),
+                    (0.053, 0.070),
+                    (0.047, 0.085),
+                    (0.047, 0.335),
+                    (0.051, 0.350),
+                    (0.051, 0.385),
+                ],
                 "-x",
                 (0.0, 0.0, 0.133),
             ),
@@ -124,14 +135,24 @@ def _trunk_parts() -> list[_Parts]:
         "grey": [
             lathe([(0.054, -0.042), (0.054, 0.062), (0.050, 0.065)]),
             lathe(
-                [(0.047, 0.036), (0.047, 0.060), (0.039, 0.075), (0.039, 0.32), (0.042, 0.335), (0.042, 0.37)],
+                [
+                    (0.047, 0.036),
+                    (0.047, 0.060),
+                    (0.039, 0.075),
+                    (0.039, 0.32),
+                    (0.042, 0.335),
+                    (0.042, 0.37),
+                ],
                 "-x",
                 (0.0, 0.0, 0.010),
             ),
             lathe([(0.044, -0.034), (0.044, 0.056), (0.040, 0.059)], at=wrist),
         ],
         "dark": [lathe(_ring(0.041, 0.054, 0.070), at=wrist)],
-        "cap": [lathe(_lid(0.053, 0.040, 0.062), "-z"), lathe(_lid(0.043, 0.032, 0.050), "-z", wrist)],
+        "cap": [
+            lathe(_lid(0.053, 0.040, 0.062), "-z"),
+            lathe(_lid(0.043, 0.032, 0.050), "-z", wrist),
+        ],
     }
     return [base, shoulder, upper_arm, forearm]
 
@@ -139,7 +160,10 @@ def _trunk_parts() -> list[_Parts]:
 def _bend_parts(low: float, side: str) -> _Parts:
     """Return the first or second link of the wrist: from `low` on its axis (m), with the next joint on a side."""
     return {
-        "grey": [lathe([(0.040, low), (0.044, low + 0.003), (0.044, 0.038)]), lathe(_ring(0.044, 0.0, 0.046), side)],
+        "grey": [
+            lathe([(0.040, low), (0.044, low + 0.003), (0.044, 0.038)]),
+            lathe(_ring(0.044, 0.0, 0.046), side),
+        ],
         "dark": [lathe(_ring(0.041, 0.044, 0.056), side)],
         "cap": [lathe(_lid(0.043, 0.036, 0.055))],
     }
@@ -153,7 +177,9 @@ def _flange_parts() -> list[_Parts]:
     }
     coupling: _Parts = {
         "dark": [lathe([(0.0, -0.107), (0.038, -0.107), (0.038, -0.086), (0.030, -0.082)])],
-        "grey": [lathe([(0.031, -0.084), (0.031, -0.042), (0.040, -0.026), (0.040, 0.0), (0.0, 0.0)])],
+        "grey": [
+            lathe([(0.031, -0.084), (0.031, -0.042), (0.040, -0.026), (0.040, 0.0), (0.0, 0.0)])
+        ],
     }
     return [flange, coupling]
 
@@ -163,7 +189,15 @@ def gripper_parts() -> _Parts:
     return {
         "grey": [
             lathe(
-                [(0.0, 0.0), (0.032, 0.0), (0.032, 0.009), (0.024, 0.012), (0.024, 0.050), (0.017, 0.056), (0.0, 0.056)]
+                [
+                    (0.0, 0.0),
+                    (0.032, 0.0),
+                    (0.032, 0.009),
+                    (0.024, 0.012),
+                    (0.024, 0.050),
+                    (0.017, 0.056),
+                    (0.0, 0.056),
+                ]
             )
         ],
         "cap": [lathe([(0.006, 0.018), (0.006, 0.034), (0.0, 0.034)], "-x", (0.0, 0.0, 0.032), 10)],
@@ -173,8 +207,19 @@ def gripper_parts() -> _Parts:
 
 def cup_parts() -> _Parts:
     """Return the bellows cup, in a frame in the middle of its lower face."""
-    bellows = [(0.0, -0.032), (0.012, -0.030), (0.018, -0.025), (0.013, -0.020), (0.020, -0.014), (0.015, -0.009)]
-    return {"dark": [lathe([*bellows, (0.022, -0.0015), (0.022, 0.0), (0.019, 0.0), (0.0, -0.005)], sides=20)]}
+    bellows = [
+        (0.0, -0.032),
+        (0.012, -0.030),
+        (0.018, -0.025),
+        (0.013, -0.020),
+        (0.020, -0.014),
+        (0.015, -0.009),
+    ]
+    return {
+        "dark": [
+            lathe([*bellows, (0.022, -0.0015), (0.022, 0.0), (0.019, 0.0), (0.0, -0.005)], sides=20)
+        ]
+    }
 
 
 def _standard_to_link(centre: Vector, a: float, alpha: float) -> Vector:
@@ -188,14 +233,18 @@ def _meshes(folder: str, name: str, parts: _Parts) -> tuple[str, dict[str, str]]
     """Return visual elements for these parts, and their files by path (of a URDF in a folder beside `folder`)."""
     colours = [colour for colour, solids in parts.items() if solids]
     elements = "".join(urdf.mesh(f"../{folder}/{name}_{colour}.obj", colour) for colour in colours)
-    return elements, {f"{folder}/{name}_{colour}.obj": obj_text(parts[colour]) for colour in colours}
+    return elements, {
+        f"{folder}/{name}_{colour}.obj": obj_text(parts[colour]) for colour in colours
+    }
 
 
 def ur5e_arm() -> tuple[str, dict[str, str]]:
     """Return the arm up to its coupling as URDF text, and its meshes by path."""
     parts = ur5e_parts()
     looks, files = _meshes("ur5e", "base", parts[0])
-    text = urdf.link("ur5e_base", urdf.inertial(UR5E_BASE_MASS_KG, (0.0, 0.0, 0.04), (0.14, 0.14, 0.08)), looks)
+    text = urdf.link(
+        "ur5e_base", urdf.inertial(UR5E_BASE_MASS_KG, (0.0, 0.0, 0.04), (0.14, 0.14, 0.08)), looks
+    )
     parent = "ur5e_base"
     for index, (a, d, alpha) in enumerate(UR5E_MODIFIED_DH):
         name = f"ur5e_link{index + 1}"
@@ -206,13 +255,17 @@ def ur5e_arm() -> tuple[str, dict[str, str]]:
         text += urdf.joint(UR5E_JOINTS[index], "revolute", parent, name, *frame)
         mass, centre = UR5E_MASSES[index]
         after_a, _, after_alpha = UR5E_DH[index]
-        weight = urdf.inertial(mass, _standard_to_link(centre, after_a, after_alpha), _UR5E_SIZES[index])
+        weight = urdf.inertial(
+            mass, _standard_to_link(centre, after_a, after_alpha), _UR5E_SIZES[index]
+        )
         looks, made = _meshes("ur5e", f"link{index + 1}", parts[index + 1])
         text, files, parent = text + urdf.link(name, weight, looks), files | made, name
     looks, made = _meshes("ur5e", "coupling", parts[7])
     mount = urdf.origin((0.0, 0.0, COUPLING_M), (0.0, 0.0, UR5E_FLANGE_TURN))
     text += urdf.joint("ur5e_coupling_joint", "fixed", parent, "ur5e_coupling", mount)
-    text += urdf.link("ur5e_coupling", urdf.inertial(0.2, (0.0, 0.0, -0.06), (0.07, 0.07, 0.1)), looks)
+    text += urdf.link(
+        "ur5e_coupling", urdf.inertial(0.2, (0.0, 0.0, -0.06), (0.07, 0.07, 0.1)), looks
+    )
     return text, files | made
 
 
@@ -221,8 +274,13 @@ def suction(parent: str, turn: float) -> tuple[str, dict[str, str]]:
     looks, files = _meshes("suction", "gripper", gripper_parts())
     cup_looks, made = _meshes("suction", "cup", cup_parts())
     # Boxes, not cylinders: what they touch is computed anew in each step, from nothing that must be remembered.
-    body, cup = (0.046, 0.046, 0.075), (0.039, 0.039, 0.030)  # the cup's face is as large as a disc of radius 22 mm
-    text = urdf.joint("suction_joint", "fixed", parent, "suction_gripper", urdf.origin(rpy=(0.0, 0.0, turn)))
+    body, cup = (
+        (0.046, 0.046, 0.075),
+        (0.039, 0.039, 0.030),
+    )  # the cup's face is as large as a disc of radius 22 mm
+    text = urdf.joint(
+        "suction_joint", "fixed", parent, "suction_gripper", urdf.origin(rpy=(0.0, 0.0, turn))
+    )
     text += urdf.link(
         "suction_gripper",
         urdf.inertial(0.36, (0.0, 0.0, 0.035), body),
@@ -261,14 +319,18 @@ def arms() -> dict[str, str]:
     hand = panda_text(hand=True, arm=False)
     hand = hand.replace('<parent link="panda_link8"/>', '<parent link="ur5e_coupling"/>', 1)
     hand = hand.replace(' <origin rpy="0 0 -0.785398163397" xyz="0 0 0"/>', f" {urdf.origin()}", 1)
-    figures = "Kinematics and masses are Universal Robots' published figures, the arm's shapes our own"
+    figures = (
+        "Kinematics and masses are Universal Robots' published figures, the arm's shapes our own"
+    )
     note = f"{figures}; hand and fingers: franka_panda, Apache-2.0, see ../panda/LICENSE.txt"
     files["ur5e/ur5e.urdf"] = urdf.robot("ur5e", note, arm, hand)
     cup, made = suction("ur5e_coupling", 0.0)
     files["ur5e/ur5e_suction.urdf"] = urdf.robot("ur5e_suction", figures, arm, cup)
     cup, _ = suction("panda_link8", -0.25 * math.pi)  # turned as the Panda's own hand is
     note = "Arm: panda.urdf, Apache-2.0, see LICENSE.txt; the gripper's shapes are our own"
-    files["panda/panda_suction.urdf"] = urdf.robot("panda_suction", note, panda_text(hand=False, folder=""), cup)
+    files["panda/panda_suction.urdf"] = urdf.robot(
+        "panda_suction", note, panda_text(hand=False, folder=""), cup
+    )
     return files | made
 
 
@@ -279,10 +341,13 @@ def mobile() -> dict[str, str]:
     files["mobile/amr.urdf"] = urdf.robot("amr", "All shapes are our own", carts.drive(), body)
     looks, made = _meshes("mobile", "carrier", carts.carrier_parts())
     tote = "".join(
-        urdf.visual_box(centre, size, "tote") + urdf.collision_box(centre, size) for centre, size in carts.tote_boxes()
+        urdf.visual_box(centre, size, "tote") + urdf.collision_box(centre, size)
+        for centre, size in carts.tote_boxes()
     )
     body = carts.chassis(carts.CARRIER_SIZE, carts.CARRIER_MASS_KG, looks, tote)
-    mount = urdf.joint("panda_mount", "fixed", "chassis", "panda_link0", urdf.origin(carts.ARM_ON_CARRIER))
+    mount = urdf.joint(
+        "panda_mount", "fixed", "chassis", "panda_link0", urdf.origin(carts.ARM_ON_CARRIER)
+    )
     note = "Arm and hand: panda.urdf, Apache-2.0, see ../panda/LICENSE.txt; the cart's shapes are our own"
     text = urdf.robot("mobile_panda", note, carts.drive(), body, mount, panda_text(hand=True))
     return files | made | {"mobile/mobile_panda.urdf": text}

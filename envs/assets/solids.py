@@ -62,7 +62,9 @@ def loft(rings: Sequence[Points]) -> Solid:
     return Solid(points, np.array(kept, dtype=np.int64))
 
 
-def lathe(profile: Profile, axis: str = "z", at: Vector = (0.0, 0.0, 0.0), sides: int = SIDES) -> Solid:
+def lathe(
+    profile: Profile, axis: str = "z", at: Vector = (0.0, 0.0, 0.0), sides: int = SIDES
+) -> Solid:
     """Return a profile turned about an axis.
 
     Args:
@@ -94,7 +96,11 @@ def hull(outlines: Sequence[tuple[Points, float]], closed: bool = False) -> Soli
 
 
 def outline(
-    low: tuple[float, float], high: tuple[float, float], front: float, rear: float, inset: float = 0.0
+    low: tuple[float, float],
+    high: tuple[float, float],
+    front: float,
+    rear: float,
+    inset: float = 0.0,
 ) -> Points:
     """Return a rectangle with round corners, shape (N, 2), m, counter-clockwise.
 
@@ -116,7 +122,12 @@ def outline(
         for step in range(5):
             angle = math.pi * (start + 0.125 * step)
             reach = radius - inset
-            points.append((x + right * radius + reach * math.cos(angle), y + up * radius + reach * math.sin(angle)))
+            points.append(
+                (
+                    x + right * radius + reach * math.cos(angle),
+                    y + up * radius + reach * math.sin(angle),
+                )
+            )
     return np.array(points)
 
 
@@ -152,7 +163,10 @@ def obj_text(solids: Sequence[Solid]) -> str:
         points += [f"v {x:.5f} {y:.5f} {z:.5f}" for x, y, z in np.round(solid.points, 5) + 0.0]
         turned = np.round(corner_normals(solid), 6) + 0.0
         for face, corners in zip(solid.faces.tolist(), turned.tolist(), strict=True):
-            pairs = [(first + vertex, _normal_text(*corner)) for vertex, corner in zip(face, corners, strict=True)]
+            pairs = [
+                (first + vertex, _normal_text(*corner))
+                for vertex, corner in zip(face, corners, strict=True)
+            ]
             words = [f"{pair[0]}//{normals.setdefault(pair, len(normals) + 1)}" for pair in pairs]
             faces.append("f " + " ".join(words))
     lines = [*points, *(f"vn {text}" for _, text in normals), *faces]

@@ -54,7 +54,11 @@ RACK_HEIGHT_M = 1.0
 SHELVES_M = (0.10, 0.55)
 PERSON_M = (0.50, 0.50, 1.70)
 LANE_X = 1.65  # of people's path, beyond the ends of the racks
-KEEP_M, APART_M, STACK_KEEP_M = 0.9, 0.6, 0.6  # how near people come to robots, to each other and to boxes
+KEEP_M, APART_M, STACK_KEEP_M = (
+    0.9,
+    0.6,
+    0.6,
+)  # how near people come to robots, to each other and to boxes
 PERSON_SPEED = (0.5, 0.7)
 START_ROOM_M = 0.2  # beyond that, at the start
 STACK_M = (0.60, 0.60, 0.60)
@@ -72,7 +76,12 @@ COLOURS: dict[str, Rgb] = {
 RACK_RGB: Rgb = (0.22, 0.32, 0.52)
 VEST_RGB: Rgb = (0.98, 0.45, 0.08)
 STACK_RGB: Rgb = (0.66, 0.49, 0.32)
-CARTON_RGB: tuple[Rgb, ...] = ((0.72, 0.55, 0.37), (0.60, 0.44, 0.28), (0.40, 0.58, 0.66), (0.80, 0.70, 0.52))
+CARTON_RGB: tuple[Rgb, ...] = (
+    (0.72, 0.55, 0.37),
+    (0.60, 0.44, 0.28),
+    (0.40, 0.58, 0.66),
+    (0.80, 0.70, 0.52),
+)
 TROUSERS_RGB, SKIN_RGB, HELMET_RGB = (0.16, 0.18, 0.26), (0.80, 0.62, 0.50), (0.95, 0.92, 0.85)
 WALL_RGB: Rgb = (0.86, 0.86, 0.84)
 
@@ -95,11 +104,28 @@ TEAM_PHRASES = (
     "Deliver the loads, {}.",
     "Loads are expected: {}.",
 )
-UNSEEN_TEAM_PHRASES = ("Park everybody, {}.", "Navigate through the warehouse: {}.", "Final stops are, {}.")
+UNSEEN_TEAM_PHRASES = (
+    "Park everybody, {}.",
+    "Navigate through the warehouse: {}.",
+    "Final stops are, {}.",
+)
 CAMERAS = (
-    Camera("front", eye=(-5.0, 0.0, 5.6), target=(-0.22, 0.0, 0.0), fov_deg=46.0, near_m=1.0, far_m=15.0),
     Camera(
-        "wrist", eye=(0.25, 0.0, 0.38), target=(1.25, 0.0, 0.20), fov_deg=75.0, on_tool=True, near_m=0.05, far_m=15.0
+        "front",
+        eye=(-5.0, 0.0, 5.6),
+        target=(-0.22, 0.0, 0.0),
+        fov_deg=46.0,
+        near_m=1.0,
+        far_m=15.0,
+    ),
+    Camera(
+        "wrist",
+        eye=(0.25, 0.0, 0.38),
+        target=(1.25, 0.0, 0.20),
+        fov_deg=75.0,
+        on_tool=True,
+        near_m=0.05,
+        far_m=15.0,
     ),
 )
 
@@ -209,7 +235,8 @@ class AisleDelivery(Task):
         places = rng.permutation(DOCKS)
         for base, place in zip(self._bases, places, strict=False):
             x, y, yaw = rng.uniform(
-                (START_X[0], -START_SPREAD, -self._given.start_yaw), (START_X[1], START_SPREAD, self._given.start_yaw)
+                (START_X[0], -START_SPREAD, -self._given.start_yaw),
+                (START_X[1], START_SPREAD, self._given.start_yaw),
             ).tolist()
             base.reset(x, PLACES_Y[place] + y, yaw)
 
@@ -233,7 +260,9 @@ class AisleDelivery(Task):
             x, y = rng.uniform(-DOCK_SPREAD, DOCK_SPREAD, 2)
             yaw = rng.uniform(-given.dock_yaw, given.dock_yaw)
             world.place(body, (DOCK_X + x, PLACES_Y[place] + y, 0.5 * PAD[2]), yaw_quaternion(yaw))
-        for side, (rack, cartons) in enumerate(zip(self.bodies[DOCKS:], self._cartons, strict=False)):
+        for side, (rack, cartons) in enumerate(
+            zip(self.bodies[DOCKS:], self._cartons, strict=False)
+        ):
             place = (0.0, (2 * side - 1) * given.rack_y, 0.5 * RACK_HEIGHT_M)
             world.place(rack, place)
             world.place(cartons, place)
@@ -261,7 +290,9 @@ class AisleDelivery(Task):
             way = rng.uniform(0.0, self._length)
             here, others = self._point(way), [self._point(other) for other in ways]
             apart = all(math.dist(here, other) > APART_M for other in others)
-            if apart and all(math.dist(here, spot) > least + START_ROOM_M for spot, least in self._kept_clear()):
+            if apart and all(
+                math.dist(here, spot) > least + START_ROOM_M for spot, least in self._kept_clear()
+            ):
                 ways.append(way)
         return ways
 
@@ -290,7 +321,9 @@ class AisleDelivery(Task):
         for index, (way, speed) in enumerate(zip(self._ways, self._speeds, strict=True)):
             here, there = spots[index], self._point(way + speed * SUBSTEP_S)
             near = keep + [(spot, APART_M) for other, spot in enumerate(spots) if other != index]
-            if any(math.dist(there, spot) < min(least, math.dist(here, spot)) for spot, least in near):
+            if any(
+                math.dist(there, spot) < min(least, math.dist(here, spot)) for spot, least in near
+            ):
                 self._speeds[index] = -speed
             else:
                 self._ways[index], spots[index] = (way + speed * SUBSTEP_S) % self._length, there
@@ -348,13 +381,18 @@ class AisleDelivery(Task):
         ways = [*self._ways, *([0.0] * (MOST_PEOPLE - count))]
         speeds = [*self._speeds, *([0.0] * (MOST_PEOPLE - count))]
         stack = self._stack or (0.0, 0.0)
-        return np.array([*docks, self._held_steps, self._wrong_steps, count, *ways, *speeds, *stack], dtype=float)
+        return np.array(
+            [*docks, self._held_steps, self._wrong_steps, count, *ways, *speeds, *stack],
+            dtype=float,
+        )
 
     def recall(self, memory: Array) -> None:
         """Come back to `memory`."""
         values = memory.tolist()
         self._docks = [int(dock) for dock in values[:DOCKS] if dock >= 0]
-        self._held_steps, self._wrong_steps, count = (int(value) for value in values[DOCKS : DOCKS + 3])
+        self._held_steps, self._wrong_steps, count = (
+            int(value) for value in values[DOCKS : DOCKS + 3]
+        )
         self._ways, self._speeds = values[DOCKS + 3 :][:count], values[DOCKS + 6 :][:count]
         self._stack = (values[-2], values[-1]) if self._given.blocked else None
         names = list(COLOURS)
@@ -366,7 +404,9 @@ class AisleDelivery(Task):
 
 def _touches(world: World, body: int) -> bool:
     """Return whether a robot touches anything; its wheels do not count, they are only drawn."""
-    return any(point[8] <= 0.0 for point in pybullet.getContactPoints(body, physicsClientId=world.client))
+    return any(
+        point[8] <= 0.0 for point in pybullet.getContactPoints(body, physicsClientId=world.client)
+    )
 
 
 def _add_dock(world: World, item: Item) -> int:
@@ -439,8 +479,12 @@ def _add_stack(world: World) -> int:
     x, y, z = STACK_M
     shapes = [Shape("box", (x, y, 0.10), (0.0, 0.0, 0.05 - 0.5 * z))]
     for side in (-1, 1):
-        shapes.append(Shape("box", (0.48 * x, 0.94 * y, 0.30), (side * 0.25 * x, 0.0, 0.25 - 0.5 * z)))
-        shapes.append(Shape("box", (0.90 * x, 0.44 * y, 0.20), (0.0, side * 0.24 * y, 0.50 - 0.5 * z)))
+        shapes.append(
+            Shape("box", (0.48 * x, 0.94 * y, 0.30), (side * 0.25 * x, 0.0, 0.25 - 0.5 * z))
+        )
+        shapes.append(
+            Shape("box", (0.90 * x, 0.44 * y, 0.20), (0.0, side * 0.24 * y, 0.50 - 0.5 * z))
+        )
     return world.add(shapes, [(*STACK_RGB, 1.0)] * len(shapes), 0.0)
 
 

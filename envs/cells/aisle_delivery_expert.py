@@ -25,7 +25,10 @@ BASE_STATE = 6
 HALF_LENGTH_M, HALF_WIDTH_M = 0.31, 0.23  # of a robot
 PERSON_RADIUS_M = 0.27
 BEFORE_RACK_M, BEHIND_RACK_M = 0.55, 0.35  # waypoints off the racks' ends
-AISLE_FUNNEL, BEFORE_FUNNEL_M = (0.10, 0.6), 0.30  # into an aisle; its narrow end is that far before the racks' ends
+AISLE_FUNNEL, BEFORE_FUNNEL_M = (
+    (0.10, 0.6),
+    0.30,
+)  # into an aisle; its narrow end is that far before the racks' ends
 CREEP_M_S = 0.30
 GAP_M, SIDE_M = 0.22, 0.12  # kept ahead and beside
 ROBOT_RADIUS_M = 0.30  # of others: they stand more or less along the aisles
@@ -61,7 +64,9 @@ class Floor:
 class AisleExpert:
     """Unpacks the observation and drives each robot to the dock that the instruction names for it."""
 
-    def __init__(self, cell_id: str, phrasings: Sequence[Mapping[str, tuple[str, ...]]], execute: int = 1) -> None:
+    def __init__(
+        self, cell_id: str, phrasings: Sequence[Mapping[str, tuple[str, ...]]], execute: int = 1
+    ) -> None:
         """Make an expert.
 
         Args:
@@ -84,7 +89,9 @@ class AisleExpert:
     def act(self, observation: Observation) -> ActionChunk:
         """Return one action for every robot."""
         state = np.asarray(observation["state"], dtype=np.float64).reshape(-1, BASE_STATE).tolist()
-        robots = [Pose(x, y, math.atan2(sine, cosine), speed) for x, y, cosine, sine, speed, _ in state]
+        robots = [
+            Pose(x, y, math.atan2(sine, cosine), speed) for x, y, cosine, sine, speed, _ in state
+        ]
         rows = np.asarray(observation["objects"], dtype=np.float64).tolist()
         floor = read_floor(observation["object_names"], rows)
         docks = [floor.docks[name] for name in self._named]
@@ -113,12 +120,18 @@ def read_floor(names: Sequence[str], rows: Sequence[Sequence[float]]) -> Floor:
     low, high = racks[0], racks[-1]
     aisle = high[1] - low[1] - high[8]
     step = 0.5 * (aisle + high[8]) + 0.5 * aisle + 0.5 * high[8]
-    aisles = (0.5 * (low[1] + high[1]) - step, 0.5 * (low[1] + high[1]), 0.5 * (low[1] + high[1]) + step)
+    aisles = (
+        0.5 * (low[1] + high[1]) - step,
+        0.5 * (low[1] + high[1]),
+        0.5 * (low[1] + high[1]) + step,
+    )
     free = tuple(all(abs(stack[1] - y) > 0.5 * aisle for stack in stacks) for y in aisles)
     return Floor(docks, tuple(people), aisles, free, 0.5 * high[7], 0.5 * aisle)
 
 
-def decide(index: int, robots: Sequence[Pose], docks: Sequence[Pose], floor: Floor) -> tuple[float, float]:
+def decide(
+    index: int, robots: Sequence[Pose], docks: Sequence[Pose], floor: Floor
+) -> tuple[float, float]:
     """Return the speed (m/s) and the rate of turn (rad/s) that a robot is told."""
     robot, dock = robots[index], docks[index]
     ahead, side = dock.sees(robot.point)
@@ -172,8 +185,13 @@ def _through(robot: Pose, line_up: Point, floor: Floor) -> list[Point]:
         enters = in_funnel(robot.y - y, mouth - robot.x, AISLE_FUNNEL) and robot.x > before - 0.5
         if free and enters and robot.x > before - 0.1:  # too late to think again
             return [*_along(robot, y, behind), line_up]
-        busy = any(abs(py - y) < floor.half_aisle_m and abs(px) < floor.half_m + 0.6 for px, py in floor.people)
-        length = math.dist(robot.point, (before, y)) + math.dist((behind, y), line_up) + BUSY_M * busy
+        busy = any(
+            abs(py - y) < floor.half_aisle_m and abs(px) < floor.half_m + 0.6
+            for px, py in floor.people
+        )
+        length = (
+            math.dist(robot.point, (before, y)) + math.dist((behind, y), line_up) + BUSY_M * busy
+        )
         if free and length < best[0]:
             start = _along(robot, y, behind) if enters else [(before, y), (behind, y)]
             best = length, [*start, line_up]

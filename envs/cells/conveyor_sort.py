@@ -38,7 +38,9 @@ BELT_END_M, BELT_Y_M, BELT_WIDTH_M, BELT_TOP_M = 0.28, -0.12, 0.17, 0.03
 BELT_RGB, FRAME_RGB = (0.20, 0.21, 0.23), (0.62, 0.64, 0.66)
 LOST_M = 0.30  # a part this far down the belt is past its end
 REACH_M, REACH_S = 0.70, 3.2
-AHEAD_M = 0.10  # the least range of places of the named part, where the belt is too fast for one in reach
+AHEAD_M = (
+    0.10  # the least range of places of the named part, where the belt is too fast for one in reach
+)
 FIRST_M = 0.33  # no part starts further down the belt
 SPACING_M = (0.11, 0.14)
 OFF_MIDDLE_M = 0.02
@@ -54,7 +56,9 @@ PARTS = (
     Item("red box", (0.05, 0.04, 0.05), RED, belongs_to="red bin"),
     Item("green can", (0.04, 0.04, 0.055), GREEN, belongs_to="green bin"),
     Item("blue block", (0.07, 0.04, 0.03), BLUE, belongs_to="blue bin"),
-    Item("green box", (0.05, 0.04, 0.05), GREEN, belongs_to="green bin"),  # this and the next at `hard` only
+    Item(
+        "green box", (0.05, 0.04, 0.05), GREEN, belongs_to="green bin"
+    ),  # this and the next at `hard` only
     Item("red can", (0.04, 0.04, 0.055), RED, belongs_to="red bin"),
 )
 BINS = (
@@ -106,8 +110,12 @@ UNSEEN_PHRASES = (
     "Separate the {} from the rest that comes along.",
     "The {1} is waiting for the {0}.",
 )
-INSTRUCTIONS = {part: tuple(text.format(part, bin_) for text in PHRASES) for part, bin_ in BIN_OF.items()}
-UNSEEN = {part: tuple(text.format(part, bin_) for text in UNSEEN_PHRASES) for part, bin_ in BIN_OF.items()}
+INSTRUCTIONS = {
+    part: tuple(text.format(part, bin_) for text in PHRASES) for part, bin_ in BIN_OF.items()
+}
+UNSEEN = {
+    part: tuple(text.format(part, bin_) for text in UNSEEN_PHRASES) for part, bin_ in BIN_OF.items()
+}
 CAMERAS = (
     Camera("front", eye=(0.98, 0.01, 0.64), target=(0.555, 0.01, 0.0), fov_deg=45.0),
     Camera("wrist", eye=(0.075, 0.0, 0.085), target=(0.025, 0.0, 0.0), fov_deg=80.0, on_tool=True),
@@ -154,9 +162,13 @@ class ConveyorSort(Task):
         sized = [item.scaled(scale) for item in given]
         self.items = (*sized, *BINS)
         self.grip_m = sized[0].size[1]
-        self.bodies = tuple(_add_bin(world, item) if item.is_goal else _add_part(world, item) for item in self.items)
+        self.bodies = tuple(
+            _add_bin(world, item) if item.is_goal else _add_part(world, item) for item in self.items
+        )
         length = self._job.start_m - BELT_END_M
-        self._belt = world.add([Shape("box", (length, BELT_WIDTH_M, BELT_TOP_M))], [(*BELT_RGB, 1.0)], 0.0)
+        self._belt = world.add(
+            [Shape("box", (length, BELT_WIDTH_M, BELT_TOP_M))], [(*BELT_RGB, 1.0)], 0.0
+        )
         rail, height = 0.01, BELT_TOP_M + 0.004
         side = 0.5 * (BELT_WIDTH_M + rail)
         rails = [Shape("box", (length, rail, height), (0.0, sign * side, 0.0)) for sign in (-1, 1)]
@@ -186,12 +198,16 @@ class ConveyorSort(Task):
             y = BELT_Y_M + rng.uniform(-OFF_MIDDLE_M, OFF_MIDDLE_M)
             z = BELT_TOP_M + 0.5 * self.items[index].size[2]
             turn = yaw_quaternion(yaw)
-            world.place(self.bodies[index], (along[index], y, z), turn, (-speed, 0.0, 0.0, 0.0, 0.0, 0.0))
+            world.place(
+                self.bodies[index], (along[index], y, z), turn, (-speed, 0.0, 0.0, 0.0, 0.0, 0.0)
+            )
         shift_x, shift_y = rng.uniform(-0.02, 0.02), rng.uniform(-0.03, 0.03)
         for body, x in zip(self.bodies[job.parts :], BIN_X_M, strict=True):
             world.place(body, (x + shift_x, BIN_Y_M + shift_y, 0.0))
 
-    def free_spots(self, world: World, low_m: float, high_m: float, rng: np.random.Generator) -> list[Array]:
+    def free_spots(
+        self, world: World, low_m: float, high_m: float, rng: np.random.Generator
+    ) -> list[Array]:
         """List places on the belt near the named part, clear of the other parts and of the belt's end."""
         named = self._named_index
         pose = world.poses[named].copy()
@@ -202,7 +218,9 @@ class ConveyorSort(Task):
             spot = pose.copy()
             spot[:2] += distance * np.array([math.cos(angle), math.sin(angle)])
             inside = LOST_M + 0.04 < spot[0] < REACH_M + 0.02 and abs(spot[1] - BELT_Y_M) < 0.04
-            if inside and all(float(np.hypot(*(spot[:2] - other))) > SPACING_M[0] - 0.02 for other in others):
+            if inside and all(
+                float(np.hypot(*(spot[:2] - other))) > SPACING_M[0] - 0.02 for other in others
+            ):
                 spots.append(spot)
         return spots
 
@@ -222,7 +240,11 @@ class ConveyorSort(Task):
         done = bins[named] == home and bins.count(home) == 1
         done = done and clear[named] and robot.opening_m > OPEN_M and speed < REST_M_S
         self._held_steps = self._held_steps + 1 if done else 0
-        astray = [index for index in range(count) if bins[index] >= 0 and not (index == named and bins[index] == home)]
+        astray = [
+            index
+            for index in range(count)
+            if bins[index] >= 0 and not (index == named and bins[index] == home)
+        ]
         wrong = any(clear[index] for index in astray)
         self._wrong_steps = self._wrong_steps + 1 if wrong else 0
         if self._held_steps >= HOLD_STEPS:
@@ -243,7 +265,9 @@ class ConveyorSort(Task):
     def _lost(self, part: Sequence[float], speed: float, robot: Arm) -> bool:
         """Return whether a part is past the belt's end, or at rest where the tool cannot come."""
         past = part[0] < LOST_M and part[2] < BELT_TOP_M + 0.04
-        return past or (part[2] < BELT_TOP_M and speed < SLOW_M_S and not robot.reaches(part[0], part[1]))
+        return past or (
+            part[2] < BELT_TOP_M and speed < SLOW_M_S and not robot.reaches(part[0], part[1])
+        )
 
     def grasp_pose(self, world: World) -> ToolPose:
         """Return the tool pose that grips the named part across the belt; only used where it stands upright."""
@@ -256,11 +280,15 @@ class ConveyorSort(Task):
 
     def memory(self) -> Array:
         """Return the named part's number, the two counters of steps and the belt's speed (m/s), shape (4,)."""
-        return np.array([self._named_index, self._held_steps, self._wrong_steps, self._speed_m_s], dtype=float)
+        return np.array(
+            [self._named_index, self._held_steps, self._wrong_steps, self._speed_m_s], dtype=float
+        )
 
     def recall(self, memory: Array) -> None:
         """Come back to `memory`."""
-        self._named_index, self._held_steps, self._wrong_steps = (int(value) for value in memory[:3])
+        self._named_index, self._held_steps, self._wrong_steps = (
+            int(value) for value in memory[:3]
+        )
         self._speed_m_s = float(memory[3])
         self.named = self.items[self._named_index].name
         self._home = BIN_NAMES.index(BIN_OF[self.named])
@@ -276,8 +304,14 @@ def _add_bin(world: World, item: Item) -> int:
     outer, _, height = item.size
     half = 0.5 * (BIN_INNER_M + BIN_WALL_M)
     shapes = [Shape("box", (outer, outer, BIN_FLOOR_M), (0.0, 0.0, BIN_FLOOR_M / 2))]
-    shapes += [Shape("box", (BIN_WALL_M, outer, height), (side * half, 0.0, height / 2)) for side in (-1, 1)]
-    shapes += [Shape("box", (BIN_INNER_M, BIN_WALL_M, height), (0.0, side * half, height / 2)) for side in (-1, 1)]
+    shapes += [
+        Shape("box", (BIN_WALL_M, outer, height), (side * half, 0.0, height / 2))
+        for side in (-1, 1)
+    ]
+    shapes += [
+        Shape("box", (BIN_INNER_M, BIN_WALL_M, height), (0.0, side * half, height / 2))
+        for side in (-1, 1)
+    ]
     return world.add(shapes, [(*item.rgb, 1.0)] * len(shapes), 0.0)
 
 
@@ -285,7 +319,11 @@ def _bin_of(pose: Sequence[float], bins: Sequence[Sequence[float]]) -> int:
     """Return the number of the bin that a part is in, or -1."""
     reach = 0.5 * BIN_INNER_M
     for number, middle in enumerate(bins):
-        if abs(pose[0] - middle[0]) < reach and abs(pose[1] - middle[1]) < reach and pose[2] < BIN_HEIGHT_M + 0.005:
+        if (
+            abs(pose[0] - middle[0]) < reach
+            and abs(pose[1] - middle[1]) < reach
+            and pose[2] < BIN_HEIGHT_M + 0.005
+        ):
             return number
     return -1
 

@@ -70,7 +70,12 @@ def _approach(scene: Scene, yaw: float) -> Decision:
     along, across = scene.tool[0] - x, scene.tool[1] - y
     turn = abs(yaw - scene.yaw)
     x -= LEAD_M
-    if abs(along) < 0.015 and abs(across) < 0.012 and abs(scene.tool[2] - grip_z) < 0.015 and turn < 0.15:
+    if (
+        abs(along) < 0.015
+        and abs(across) < 0.012
+        and abs(scene.tool[2] - grip_z) < 0.015
+        and turn < 0.15
+    ):
         return scene.servo((x, y, grip_z), yaw, close=True)
     astray = math.hypot(along, across) + 0.05 * turn + 0.5 * max(0.0, 0.07 - scene.opening)
     height = grip_z + min(HOVER_M, 3.0 * max(0.0, astray - 0.014))

@@ -50,7 +50,11 @@ UPRIGHT_COSINE = 0.96
 SLOW_M_S = 0.02  # slower than that a box is left
 STEPS = {"easy": 250, "nominal": 250, "hard": 400}
 
-RGB = {"red box": (0.80, 0.22, 0.18), "green box": (0.22, 0.60, 0.30), "blue box": (0.16, 0.36, 0.78)}
+RGB = {
+    "red box": (0.80, 0.22, 0.18),
+    "green box": (0.22, 0.60, 0.30),
+    "blue box": (0.16, 0.36, 0.78),
+}
 LARGE, LOW_LARGE = (0.105, 0.085, 0.045), (0.100, 0.080, 0.035)
 SMALL, LOW_SMALL = (0.080, 0.065, 0.035), (0.075, 0.060, 0.030)
 BOXES = {
@@ -72,7 +76,9 @@ BOXES = {
 }
 KINDS = {"easy": ("red box", "green box"), "nominal": tuple(RGB), "hard": ("red box", "green box")}
 MAT = Item("mat", MAT_M, (0.42, 0.36, 0.46), is_goal=True)
-CONVEYOR = Item("conveyor", (BELT_WIDTH_M, BELT_START_M - BELT_END_M, BELT_TOP_M), BELT_RGB, is_goal=True)
+CONVEYOR = Item(
+    "conveyor", (BELT_WIDTH_M, BELT_START_M - BELT_END_M, BELT_TOP_M), BELT_RGB, is_goal=True
+)
 PHRASES = (
     "Put all {}es from the pallet onto the conveyor.",
     "Unload the {}es onto the belt, from the top down.",
@@ -146,18 +152,31 @@ class DepalletizeMixed(Task):
         x, y, height = PALLET_M
         feet = height - PALLET_DECK_M
         shapes = [Shape("box", (x, y, PALLET_DECK_M), (0.0, 0.0, feet + PALLET_DECK_M / 2))]
-        shapes += [Shape("box", (x, 0.02, feet), (0.0, side * 0.095, feet / 2)) for side in (-1, 0, 1)]
+        shapes += [
+            Shape("box", (x, 0.02, feet), (0.0, side * 0.095, feet / 2)) for side in (-1, 0, 1)
+        ]
         self._pallet = world.add(shapes, [(*PALLET_RGB, 1.0)] * len(shapes), 0.0)
 
     def _add_frame(self, world: World) -> None:
         rail, height, length = 0.01, BELT_TOP_M + 0.004, BELT_START_M - BELT_END_M
         side = 0.5 * (BELT_WIDTH_M + rail)
-        shapes = [Shape("box", (rail, length, height), (sign * side, 0.0, height / 2)) for sign in (-1, 1)]
+        shapes = [
+            Shape("box", (rail, length, height), (sign * side, 0.0, height / 2)) for sign in (-1, 1)
+        ]
         stop = BELT_TOP_M + 0.05
-        shapes.append(Shape("box", (BELT_WIDTH_M + 2 * rail, rail, stop), (0.0, -0.5 * (length + rail), stop / 2)))
+        shapes.append(
+            Shape(
+                "box",
+                (BELT_WIDTH_M + 2 * rail, rail, stop),
+                (0.0, -0.5 * (length + rail), stop / 2),
+            )
+        )
         frame = world.add(shapes, [(*FRAME_RGB, 1.0)] * len(shapes), 0.0)
         world.place(frame, (BELT_X_M, 0.5 * (BELT_START_M + BELT_END_M), 0.0))
-        posts = [Shape("box", (0.012, 0.012, 0.06), (sign * (side + 0.014), 0.0, 0.03)) for sign in (-1, 1)]
+        posts = [
+            Shape("box", (0.012, 0.012, 0.06), (sign * (side + 0.014), 0.0, 0.03))
+            for sign in (-1, 1)
+        ]
         line = world.add(posts, [(*LINE_RGB, 1.0)] * 2, 0.0)
         world.place(line, (BELT_X_M, LINE_M, 0.0))
 
@@ -175,7 +194,11 @@ class DepalletizeMixed(Task):
         for index, column in self._stacking(rng):
             size = self.items[index].size
             dx, dy = rng.uniform(-JITTER_M, JITTER_M, 2).tolist()
-            place = (x + COLUMNS_M[column][0] + dx, y + COLUMNS_M[column][1] + dy, tops[column] + 0.5 * size[2])
+            place = (
+                x + COLUMNS_M[column][0] + dx,
+                y + COLUMNS_M[column][1] + dy,
+                tops[column] + 0.5 * size[2],
+            )
             yaw = rng.uniform(-JITTER_RAD, JITTER_RAD)
             world.place(self.bodies[index], place, yaw_quaternion(yaw))
             tops[column] += size[2]
@@ -189,9 +212,14 @@ class DepalletizeMixed(Task):
             order = rng.permutation(small).tolist()
             lower = rng.permutation(large + order[: len(COLUMNS_M) - len(large)]).tolist()
             upper = order[len(COLUMNS_M) - len(large) :]
-            under = rng.permutation([column for column in range(len(COLUMNS_M)) if lower[column] in large]).tolist()
+            under = rng.permutation(
+                [column for column in range(len(COLUMNS_M)) if lower[column] in large]
+            ).tolist()
             pairs = list(zip(upper, under, strict=False))
-            blocked = any(boxes[lower[column]].name == self.named != boxes[index].name for index, column in pairs)
+            blocked = any(
+                boxes[lower[column]].name == self.named != boxes[index].name
+                for index, column in pairs
+            )
             if blocked == (self.level == "hard"):
                 return [*((index, column) for column, index in enumerate(lower)), *pairs]
 
@@ -210,7 +238,9 @@ class DepalletizeMixed(Task):
         self._held_steps = self._held_steps + 1 if done and len(past) == len(named) else 0
         if self._held_steps >= HOLD_STEPS:
             return Verdict("done", success=True)
-        self._wrong_steps = self._wrong_steps + 1 if any(index not in named for index in past) else 0
+        self._wrong_steps = (
+            self._wrong_steps + 1 if any(index not in named for index in past) else 0
+        )
         lost = [_lost(rows[index], robot, index in named) for index in left if index not in past]
         reason = next((reason for reason in lost if reason), "")
         self._lost_steps = self._lost_steps + 1 if reason else 0
@@ -230,11 +260,15 @@ class DepalletizeMixed(Task):
 
     def recall(self, memory: Array) -> None:
         """Come back to `memory`."""
-        self._kind, self._held_steps, self._wrong_steps, self._lost_steps = (int(value) for value in memory[:4])
+        self._kind, self._held_steps, self._wrong_steps, self._lost_steps = (
+            int(value) for value in memory[:4]
+        )
         self._speed_m_s = float(memory[4])
         self.named = self._names()[self._kind]
         self.named_body = next(
-            body for body, item in zip(self.bodies, self.items, strict=True) if item.name == self.named
+            body
+            for body, item in zip(self.bodies, self.items, strict=True)
+            if item.name == self.named
         )
 
 

@@ -28,7 +28,9 @@ def decide(scene: Scene) -> tuple[Decision, float]:
         scene.part = carried
         if carried.name == name:
             place = _on_belt(belt, carried)
-            return put(scene, carried, place, 0.0, wait=_taken(place, carried, lying)), carried.size[1]
+            return put(
+                scene, carried, place, 0.0, wait=_taken(place, carried, lying)
+            ), carried.size[1]
         return put(scene, carried, _on_mat(mat, carried, lying), 0.0), carried.size[1]
     todo = [box for box in boxes if box.name == name and not rides(belt, box)]
     if not todo:
@@ -37,7 +39,9 @@ def decide(scene: Scene) -> tuple[Decision, float]:
     if free:
         scene.part = max(free, key=lambda box: (round(top(box)[2], 2), -box.position[1]))
     else:
-        scene.part = _highest_on(max(todo, key=lambda box: (round(top(box)[2], 2), -box.position[1])), boxes)
+        scene.part = _highest_on(
+            max(todo, key=lambda box: (round(top(box)[2], 2), -box.position[1])), boxes
+        )
     return pick(scene, scene.part), scene.part.size[1]
 
 
@@ -58,7 +62,8 @@ def _taken(place: Vector, box: Thing, others: list[Thing]) -> bool:
     """Return whether another box is still where this one is to be put down."""
     near = 0.5 * box.size[1] + ROOM_M
     return any(
-        math.hypot(other.position[0] - place[0], other.position[1] - place[1]) < near + 0.5 * max(other.size[:2])
+        math.hypot(other.position[0] - place[0], other.position[1] - place[1])
+        < near + 0.5 * max(other.size[:2])
         for other in others
     )
 
@@ -69,7 +74,10 @@ def _on_mat(mat: Thing, box: Thing, others: list[Thing]) -> Vector:
     z = top(mat)[2] + 0.5 * box.size[2]
 
     def room(spot: float) -> float:
-        return min((math.hypot(x - other.position[0], y + spot - other.position[1]) for other in others), default=1.0)
+        return min(
+            (math.hypot(x - other.position[0], y + spot - other.position[1]) for other in others),
+            default=1.0,
+        )
 
     # A spot with room enough stays the choice while others are no worse.
     return x, y + max(SPOTS_M, key=lambda spot: min(0.11, room(spot))), z

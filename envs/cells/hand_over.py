@@ -29,7 +29,14 @@ import numpy.typing as npt
 
 from shopfloor.envs.camera import Camera
 from shopfloor.envs.cell import WorkCell
-from shopfloor.envs.cells.hand_over_expert import ARM_STATE, FLOOR_M, GRIP_M, SECOND_M, VERSION, decide
+from shopfloor.envs.cells.hand_over_expert import (
+    ARM_STATE,
+    FLOOR_M,
+    GRIP_M,
+    SECOND_M,
+    VERSION,
+    decide,
+)
 from shopfloor.envs.experts import ScriptedExpert
 from shopfloor.envs.kinematics import yaw_of, yaw_quaternion
 from shopfloor.envs.mobile import Team
@@ -55,9 +62,15 @@ WORKSPACE: Array = np.array([[0.26, -0.34, 0.012], [0.56, 0.34, 0.40]])
 START_LOW, START_HIGH = np.array([0.34, -0.06, 0.24]), np.array([0.42, 0.06, 0.30])
 BARS_LOW, BARS_HIGH = (0.34, -0.26), (0.41, 0.26)
 TRAY_LOW, TRAY_HIGH = (0.70, -0.12), (0.76, 0.12)
-SPACING_M, HAND_M = 0.05, 0.08  # between the middle lines of bars, and from where a hand grips to other bars' lines
+SPACING_M, HAND_M = (
+    0.05,
+    0.08,
+)  # between the middle lines of bars, and from where a hand grips to other bars' lines
 AIR_M = 0.10
-GRIPPED_M, PLAY_M = 0.020, 0.006  # tool to a bar and between the fingers beyond its width, where it is gripped
+GRIPPED_M, PLAY_M = (
+    0.020,
+    0.006,
+)  # tool to a bar and between the fingers beyond its width, where it is gripped
 CLEAR_M, OPEN_M = 0.050, 0.060  # tool to a bar and between the fingers, once let go
 LAID_M, FLAT_SINE = 0.004, math.sin(math.radians(4.0))
 SLOW_M_S = 0.02
@@ -98,7 +111,14 @@ UNSEEN = {name: tuple(text.format(name) for text in UNSEEN_PHRASES) for name in 
 CAMERAS = (
     Camera("front", eye=(0.56, -0.75, 1.15), target=(0.56, 0.0, 0.04), fov_deg=38.0),
     Camera("wrist", eye=(0.085, 0.0, 0.085), target=(0.02, 0.0, 0.0), fov_deg=80.0, on_tool=True),
-    Camera("wrist_2", eye=(0.085, 0.0, 0.085), target=(0.02, 0.0, 0.0), fov_deg=80.0, on_tool=True, member=1),
+    Camera(
+        "wrist_2",
+        eye=(0.085, 0.0, 0.085),
+        target=(0.02, 0.0, 0.0),
+        fov_deg=80.0,
+        on_tool=True,
+        member=1,
+    ),
 )
 
 
@@ -140,19 +160,26 @@ class HandOver(Task):
         size = (scale * given.length, scale * BAR_M, scale * BAR_M)
         x, y = given.inside
         bars = [Item(name, size, rgb) for name, rgb in COLOURS.items()]
-        self.items = (*bars, Item("tray", (x + 2 * WALL_M, y + 2 * WALL_M, RIM_M), TRAY_RGB, is_goal=True))
+        self.items = (
+            *bars,
+            Item("tray", (x + 2 * WALL_M, y + 2 * WALL_M, RIM_M), TRAY_RGB, is_goal=True),
+        )
         self.grip_m = size[1]
 
     def make_robot(self, world: World, name: str) -> Team:
         """Make two arms that face each other."""
         first = Post(WORKSPACE, START_LOW, START_HIGH, self.frozen_axes)
-        second = Post(WORKSPACE, START_LOW, START_HIGH, self.frozen_axes, (SECOND_M, 0.0, 0.0), math.pi)
+        second = Post(
+            WORKSPACE, START_LOW, START_HIGH, self.frozen_axes, (SECOND_M, 0.0, 0.0), math.pi
+        )
         return Team([Arm(world, PANDA, first), Arm(world, PANDA, second)])
 
     def build(self, world: World) -> None:
         """Add three bars and the tray: a floor and four low walls."""
         self._list_items()
-        bars = [world.add_box(item.size, item.rgb, self._given.mass_kg) for item in self.items[:TRAY]]
+        bars = [
+            world.add_box(item.size, item.rgb, self._given.mass_kg) for item in self.items[:TRAY]
+        ]
         length, width, height = self.items[TRAY].size
         shapes = [Shape("box", (length, width, FLOOR_M), (0.0, 0.0, 0.5 * FLOOR_M))]
         shapes += walls_around(self._given.inside, (length, width), height, WALL_M)
@@ -176,7 +203,9 @@ class HandOver(Task):
             world.place(body, (x, y, 0.5 * self.items[0].size[2]), yaw_quaternion(yaw))
         x, y = rng.uniform(TRAY_LOW, TRAY_HIGH)
         world.place(
-            self.bodies[TRAY], (x, y, 0.0), yaw_quaternion(rng.uniform(-self._given.tray_yaw, self._given.tray_yaw))
+            self.bodies[TRAY],
+            (x, y, 0.0),
+            yaw_quaternion(rng.uniform(-self._given.tray_yaw, self._given.tray_yaw)),
         )
 
     def _apart(self, first: Sequence[float], second: Sequence[float]) -> bool:
@@ -193,14 +222,18 @@ class HandOver(Task):
         rows, named, tray = world.rows, self._named_index, world.rows[TRAY]
         bar, size = rows[named], self.items[named].size
         gaps = [_gap(arm, bar, size[0]) for arm in (first, second)]
-        grips = [self._grips(world, arm, gap) for arm, gap in zip((first, second), gaps, strict=True)]
+        grips = [
+            self._grips(world, arm, gap) for arm, gap in zip((first, second), gaps, strict=True)
+        ]
         if grips[0]:
             self._handed = grips[1] and (self._handed or bar[2] > AIR_M)
         laid = [self._lies_in(rows[index], tray) for index in range(TRAY)]
         others = [index for index in range(TRAY) if laid[index] and index != named]
         clear, speed = min(gaps) > CLEAR_M, math.hypot(*bar[7:10])
         is_open = min(first.opening_m, second.opening_m) > OPEN_M
-        done = laid[named] and self._handed and not others and clear and is_open and speed < REST_M_S
+        done = (
+            laid[named] and self._handed and not others and clear and is_open and speed < REST_M_S
+        )
         self._held_steps = self._held_steps + 1 if done else 0
         wrong = any(_gap(second, rows[index], size[0]) > CLEAR_M for index in others)
         self._wrong_steps = self._wrong_steps + 1 if wrong else 0
@@ -224,7 +257,10 @@ class HandOver(Task):
     def _lies_in(self, row: Sequence[float], tray: Sequence[float]) -> bool:
         """Return whether a bar lies flat on the tray's floor."""
         yaw, dx, dy = yaw_of(tray), row[0] - tray[0], row[1] - tray[1]
-        along, across = dx * math.cos(yaw) + dy * math.sin(yaw), dy * math.cos(yaw) - dx * math.sin(yaw)
+        along, across = (
+            dx * math.cos(yaw) + dy * math.sin(yaw),
+            dy * math.cos(yaw) - dx * math.sin(yaw),
+        )
         x, y = self._given.inside
         inside = abs(along) < 0.5 * x and abs(across) < 0.5 * y
         low = row[2] - tray[2] - FLOOR_M - 0.5 * self.grip_m < LAID_M
@@ -232,11 +268,15 @@ class HandOver(Task):
 
     def memory(self) -> Array:
         """Return the named bar's number, two counters of steps, and whether it was handed over, shape (4,)."""
-        return np.array([self._named_index, self._held_steps, self._wrong_steps, self._handed], dtype=float)
+        return np.array(
+            [self._named_index, self._held_steps, self._wrong_steps, self._handed], dtype=float
+        )
 
     def recall(self, memory: Array) -> None:
         """Come back to `memory`."""
-        self._named_index, self._held_steps, self._wrong_steps, handed = (int(value) for value in memory)
+        self._named_index, self._held_steps, self._wrong_steps, handed = (
+            int(value) for value in memory
+        )
         self._handed = bool(handed)
         self.named = self.items[self._named_index].name
         self.named_body = self.bodies[self._named_index]
@@ -296,4 +336,6 @@ def make(**options: object) -> WorkCell:
 
 def expert(execute: int = 1) -> ScriptedExpert:
     """Return the scripted expert; `execute` is how many actions of a chunk callers run."""
-    return ScriptedExpert(CELL_ID, VERSION, INSTRUCTIONS, decide, execute, unseen=UNSEEN, rest=ARM_STATE, chunk=1)
+    return ScriptedExpert(
+        CELL_ID, VERSION, INSTRUCTIONS, decide, execute, unseen=UNSEEN, rest=ARM_STATE, chunk=1
+    )

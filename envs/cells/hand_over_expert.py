@@ -27,8 +27,15 @@ CARRY_M = 0.12  # lower side of the bar on the way to the tray
 MET_M, MET_TURN = 0.010, 0.06  # off the meeting place, rad across it: the second hand may come
 NEAR_M = 0.060  # a hand this close to the bar is in the way of its being carried off
 IN_PLACE_M = 0.004  # off the grip to close
-LET_GO_M, OFF_TRAY_M, OFF_TURN = 0.006, 0.010, 0.12  # above the tray's floor; off its middle; rad across it
-FLAT_M, FLAT_SINE = 0.002, math.sin(math.radians(2.0))  # above the floor, and across it, of a bar that lies in the tray
+LET_GO_M, OFF_TRAY_M, OFF_TURN = (
+    0.006,
+    0.010,
+    0.12,
+)  # above the tray's floor; off its middle; rad across it
+FLAT_M, FLAT_SINE = (
+    0.002,
+    math.sin(math.radians(2.0)),
+)  # above the floor, and across it, of a bar that lies in the tray
 BEYOND_M = 0.60  # x of a bar that the first arm cannot take
 SLOW = 0.35  # speed into the tray and towards a bar in the air, in full scales
 
@@ -46,9 +53,14 @@ def decide(scene: Scene) -> tuple[Decision, float]:
         away = _beside(first) > NEAR_M
         return [*_leave(first), *(_carry(second) if away else _hold(second, close=True))], width
     if held_first:
-        met = math.dist(first.part.position, MEETING) < MET_M and abs(wrap(first.part.yaw, math.pi)) < MET_TURN
+        met = (
+            math.dist(first.part.position, MEETING) < MET_M
+            and abs(wrap(first.part.yaw, math.pi)) < MET_TURN
+        )
         return [*_present(first), *(_take(second) if met else _wait(second))], width
-    if scene.part.position[0] > BEYOND_M:  # lost on the second arm's side, most likely after it was handed over
+    if (
+        scene.part.position[0] > BEYOND_M
+    ):  # lost on the second arm's side, most likely after it was handed over
         return [*_wait(first), *_take(second)], width
     return [*_take(first), *_wait(second)], width
 
@@ -83,7 +95,9 @@ def _grip(scene: Scene) -> tuple[Vector, float]:
     sign = -1.0 if x > 0.0 else 1.0
     px, py, pz = scene.part.position
     reach = sign * GRIP_M
-    return (px + reach * x, py + reach * y, pz + reach * z + GRIP_ABOVE_M), wrap(scene.part.yaw, math.pi)
+    return (px + reach * x, py + reach * y, pz + reach * z + GRIP_ABOVE_M), wrap(
+        scene.part.yaw, math.pi
+    )
 
 
 def _beside(scene: Scene) -> float:
@@ -93,7 +107,10 @@ def _beside(scene: Scene) -> float:
     way = sum(a * b for a, b in zip(off, along, strict=True))
     half = 0.5 * scene.part.size[0]
     way -= min(max(way, -half), half)
-    across = [a - sum(o * b for o, b in zip(off, along, strict=True)) * b for a, b in zip(off, along, strict=True)]
+    across = [
+        a - sum(o * b for o, b in zip(off, along, strict=True)) * b
+        for a, b in zip(off, along, strict=True)
+    ]
     return math.hypot(*across, way)
 
 
@@ -110,7 +127,11 @@ def _laid(second: Scene) -> bool:
     """Return whether the bar is low enough over the tray, and enough in line with it, to be let go."""
     part, tray = second.part, second.goal()
     near = math.dist(part.position[:2], tray.position[:2]) < OFF_TRAY_M
-    return near and abs(wrap(tray.yaw - part.yaw, math.pi)) < OFF_TURN and _above_floor(second) < LET_GO_M
+    return (
+        near
+        and abs(wrap(tray.yaw - part.yaw, math.pi)) < OFF_TURN
+        and _above_floor(second) < LET_GO_M
+    )
 
 
 def _lies(second: Scene) -> bool:
@@ -166,8 +187,13 @@ def _bring(scene: Scene, goal: Vector, yaw: float, free: float, speed: float = 1
     c, s = math.cos(turn), math.sin(turn)
     dx, dy, dz = (tool - part for tool, part in zip(scene.tool, scene.part.position, strict=True))
     at = (goal[0] + c * dx - s * dy, goal[1] + s * dx + c * dy, goal[2] + dz)
-    x, y = (target + free * (goal - target) for target, goal in zip(scene.target[:2], at[:2], strict=True))
-    return scene.servo((x, y, at[2]), scene.yaw + free * (wanted - scene.yaw), close=True, speed=speed)
+    x, y = (
+        target + free * (goal - target)
+        for target, goal in zip(scene.target[:2], at[:2], strict=True)
+    )
+    return scene.servo(
+        (x, y, at[2]), scene.yaw + free * (wanted - scene.yaw), close=True, speed=speed
+    )
 
 
 def _present(scene: Scene) -> Decision:

@@ -41,7 +41,11 @@ CELL_ID = "shopfloor/Kitting-v0"
 FOOTPRINT_M = {"slot": (0.06, 0.04), "square slot": (0.046, 0.046), "narrow slot": (0.074, 0.030)}
 FIXTURE_HEIGHT_M = 0.03
 FIXTURE_LOW, FIXTURE_HIGH = (0.44, 0.14), (0.56, 0.22)
-ROW_M, ROW_LOW, ROW_HIGH = 0.14, (0.485, 0.15), (0.515, 0.20)  # between fixtures; where the middle one stands
+ROW_M, ROW_LOW, ROW_HIGH = (
+    0.14,
+    (0.485, 0.15),
+    (0.515, 0.20),
+)  # between fixtures; where the middle one stands
 PART_MASS_KG = 0.1
 CLEAR_M, OPEN_M = 0.045, 0.06  # tool to part and between the fingers, once let go
 SLOW_M_S = 0.02
@@ -92,13 +96,18 @@ class Level:
     def items(self) -> tuple[Item, ...]:
         """Parts and slots."""
         size = (*self.fixture_m, FIXTURE_HEIGHT_M)
-        return (*PARTS[: self.parts], *(Item(name, size, SLOT_RGB, is_goal=True) for name in self.slots))
+        return (
+            *PARTS[: self.parts],
+            *(Item(name, size, SLOT_RGB, is_goal=True) for name in self.slots),
+        )
 
 
 LEVEL = {
     "easy": Level(clearance_m=0.007, part_yaw=0.6, fixture_yaw=0.3),
     "nominal": Level(),
-    "hard": Level(5, tuple(FOOTPRINT_M), 0.0035, (0.34, -0.25), (0.66, -0.02), 0.105, 1.2, 0.3, (0.11, 0.10)),
+    "hard": Level(
+        5, tuple(FOOTPRINT_M), 0.0035, (0.34, -0.25), (0.66, -0.02), 0.105, 1.2, 0.3, (0.11, 0.10)
+    ),
 }
 PHRASES = (
     "Insert the {} into the {}.",
@@ -112,8 +121,13 @@ UNSEEN_PHRASES = (
     "Slide the {} down into the {} until it stands firm.",
     "What we need in the {1} is the {0}.",
 )
-INSTRUCTIONS = {part: tuple(text.format(part, slot) for text in PHRASES) for part, slot in SLOT_OF.items()}
-UNSEEN = {part: tuple(text.format(part, slot) for text in UNSEEN_PHRASES) for part, slot in SLOT_OF.items()}
+INSTRUCTIONS = {
+    part: tuple(text.format(part, slot) for text in PHRASES) for part, slot in SLOT_OF.items()
+}
+UNSEEN = {
+    part: tuple(text.format(part, slot) for text in UNSEEN_PHRASES)
+    for part, slot in SLOT_OF.items()
+}
 CAMERAS = (
     Camera("front", eye=(0.88, 0.0, 0.62), target=(0.445, 0.0, 0.02), fov_deg=43.0),
     Camera("wrist", eye=(0.075, 0.0, 0.085), target=(0.025, 0.0, 0.0), fov_deg=80.0, on_tool=True),
@@ -160,10 +174,16 @@ class Kitting(Task):
         self.items = (*sized, *given[count:])
         parts = [world.add_box(item.size, item.rgb, PART_MASS_KG) for item in sized]
         room = 2 * self._job.clearance_m
-        inners = [(length + room, width + room) for length, width in (FOOTPRINT_M[name] for name in self._job.slots)]
+        inners = [
+            (length + room, width + room)
+            for length, width in (FOOTPRINT_M[name] for name in self._job.slots)
+        ]
         blocks = [walls_around(inner, self._job.fixture_m, FIXTURE_HEIGHT_M) for inner in inners]
         fixtures = [world.add(shapes, [(*SLOT_RGB, 1.0)] * len(shapes), 0.0) for shapes in blocks]
-        self._floors = [world.add([Shape("box", (*inner, FLOOR_M))], [(*FLOOR_RGB, 1.0)], 0.0) for inner in inners]
+        self._floors = [
+            world.add([Shape("box", (*inner, FLOOR_M))], [(*FLOOR_RGB, 1.0)], 0.0)
+            for inner in inners
+        ]
         self.bodies = (*parts, *fixtures)
 
     def reset(self, world: World, rng: np.random.Generator) -> None:
@@ -171,8 +191,14 @@ class Kitting(Task):
         job = self._job
         self.recall(np.array([rng.integers(job.parts), 0, 0]))
         for body, item, (x, y) in zip(self.bodies, self.items, self._spots(rng), strict=False):
-            world.place(body, (x, y, item.size[2] / 2), yaw_quaternion(rng.uniform(-job.part_yaw, job.part_yaw)))
-        for body, floor, spot in zip(self.bodies[job.parts :], self._floors, self._fixture_spots(rng), strict=True):
+            world.place(
+                body,
+                (x, y, item.size[2] / 2),
+                yaw_quaternion(rng.uniform(-job.part_yaw, job.part_yaw)),
+            )
+        for body, floor, spot in zip(
+            self.bodies[job.parts :], self._floors, self._fixture_spots(rng), strict=True
+        ):
             turn = yaw_quaternion(rng.uniform(-job.fixture_yaw, job.fixture_yaw))
             world.place(body, (*spot, 0.0), turn)
             world.place(floor, (*spot, 0.5 * FLOOR_M), turn)
@@ -194,11 +220,15 @@ class Kitting(Task):
         places = rng.permutation(count) - 0.5 * (count - 1)
         return [middle + np.array([ROW_M * place, 0.0]) for place in places.tolist()]
 
-    def free_spots(self, world: World, low_m: float, high_m: float, rng: np.random.Generator) -> list[Array]:
+    def free_spots(
+        self, world: World, low_m: float, high_m: float, rng: np.random.Generator
+    ) -> list[Array]:
         """List places near the named part where it stands with room for the fingers."""
         named, job = self._named_index, self._job
         others = [world.poses[index, :2] for index in range(job.parts) if index != named]
-        return spots_near(world.poses[named], others, (job.low, job.high), (low_m, high_m), job.spacing_m, rng)
+        return spots_near(
+            world.poses[named], others, (job.low, job.high), (low_m, high_m), job.spacing_m, rng
+        )
 
     def judge(self, world: World, robot: Arm) -> Verdict:
         """Judge how the parts stand to their slots."""
@@ -227,7 +257,13 @@ class Kitting(Task):
             return Verdict("release", failure=failure)
         if math.dist(tool, part[:3]) < 0.035 and robot.gripper > 0.0:
             lifted = part[2] > 0.5 * height + 0.01
-            stage = "insert" if lifted and self._on_fixture(part, slot) else "carry" if lifted else "grasp"
+            stage = (
+                "insert"
+                if lifted and self._on_fixture(part, slot)
+                else "carry"
+                if lifted
+                else "grasp"
+            )
             return Verdict(stage, failure=failure)
         return Verdict("approach", failure=failure)
 
@@ -235,7 +271,10 @@ class Kitting(Task):
         """Return whether a part's centre is over a fixture and not far above it."""
         yaw, (length, width) = yaw_of(slot), self._job.fixture_m
         dx, dy = pose[0] - slot[0], pose[1] - slot[1]
-        along, across = dx * math.cos(yaw) + dy * math.sin(yaw), dy * math.cos(yaw) - dx * math.sin(yaw)
+        along, across = (
+            dx * math.cos(yaw) + dy * math.sin(yaw),
+            dy * math.cos(yaw) - dx * math.sin(yaw),
+        )
         return abs(along) < 0.5 * length and abs(across) < 0.5 * width and pose[2] < 0.09
 
     def _seated(self, pose: Sequence[float], slot: Sequence[float], height: float) -> bool:
@@ -246,7 +285,11 @@ class Kitting(Task):
         same = math.pi if length > width else 0.5 * math.pi
         upright = 1.0 - 2.0 * (pose[3] ** 2 + pose[4] ** 2)
         low = pose[2] - FLOOR_M - 0.5 * height < SEATED_HEIGHT_M
-        return low and upright > UPRIGHT_COSINE and abs(wrap(yaw_of(pose) - yaw_of(slot), same)) < SEATED_RAD
+        return (
+            low
+            and upright > UPRIGHT_COSINE
+            and abs(wrap(yaw_of(pose) - yaw_of(slot), same)) < SEATED_RAD
+        )
 
     def grasp_pose(self, world: World) -> ToolPose:
         """Return the tool pose that grips the named part above its centre; only used where it stands upright."""

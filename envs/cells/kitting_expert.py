@@ -20,7 +20,10 @@ CLEAR_M = 0.08  # crossing over starts here; the other part is up to 60 mm high
 RETREAT_M = 0.17
 LET_GO_M = 0.006  # above the slot's floor
 ALIGNED_M = 0.0045
-FUNNEL, ON_LINE_M = 8.0, 0.0035  # height above the seat per metre off the slot, and what counts as on it
+FUNNEL, ON_LINE_M = (
+    8.0,
+    0.0035,
+)  # height above the seat per metre off the slot, and what counts as on it
 SLOW = 0.3  # speed into the slot, in full scales
 SLOT_OF = {
     "orange gearbox": "slot",
@@ -67,7 +70,10 @@ def _carry(scene: Scene, to_slot: tuple[float, float]) -> Decision:
     height = seat + min(CARRY_M - seat, FUNNEL * max(0.0, astray - ON_LINE_M))
     free = min(1.0, max(0.0, (scene.tool[2] - CLEAR_M) / 0.03)) if distance > 0.03 else 1.0
     x, y = (scene.tool[axis] + to_slot[axis] for axis in range(2))
-    x, y = (target + free * (goal - target) for target, goal in zip(scene.target[:2], (x, y), strict=True))
+    x, y = (
+        target + free * (goal - target)
+        for target, goal in zip(scene.target[:2], (x, y), strict=True)
+    )
     speed = min(1.0, SLOW + 15.0 * astray)
     return scene.servo((x, y, height), scene.yaw + turn, close=True, speed=speed)
 

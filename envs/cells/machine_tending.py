@@ -175,12 +175,17 @@ class MachineTending(Task):
             *ITEMS[FIXTURE:MAT],
             replace(ITEMS[MAT], size=mat),
         )
-        blanks = [world.add_box(item.size, item.rgb, BLANK_MASS_KG) for item in self.items[:FIXTURE]]
+        blanks = [
+            world.add_box(item.size, item.rgb, BLANK_MASS_KG) for item in self.items[:FIXTURE]
+        ]
         hole = BLANK_M + 2.0 * level.room_m
         block = walls_around((hole, hole), (BLOCK_M, BLOCK_M), RIM_M)
         fixture = world.add(block, [(*ITEMS[FIXTURE].rgb, 1.0)] * len(block), 0.0)
         door, button = _add_door(world, level), _add_button(world)
-        lamps = [world.add([Shape("box", item.size)], [(*item.rgb, 1.0)], 0.0) for item in ITEMS[AMBER:MAT]]
+        lamps = [
+            world.add([Shape("box", item.size)], [(*item.rgb, 1.0)], 0.0)
+            for item in ITEMS[AMBER:MAT]
+        ]
         mat_body = world.add([Shape("box", mat)], [(*ITEMS[MAT].rgb, 1.0)], 0.0)
         housing = _add_housing(world)
         floor = world.add([Shape("box", (hole, hole, FLOOR_M))], [(*FLOOR_RGB, 1.0)], 0.0)
@@ -188,8 +193,13 @@ class MachineTending(Task):
         self.bodies = (*blanks, fixture, door, button, *lamps, mat_body)
         for lamp in lamps:  # light is not in the way of anything
             pybullet.setCollisionFilterGroupMask(lamp, -1, 0, 0, physicsClientId=world.client)
-        for sliding in (door, button):  # their slide guides them; without it they would rub on the housing
-            pybullet.setCollisionFilterPair(sliding, housing, 0, -1, 0, physicsClientId=world.client)
+        for sliding in (
+            door,
+            button,
+        ):  # their slide guides them; without it they would rub on the housing
+            pybullet.setCollisionFilterPair(
+                sliding, housing, 0, -1, 0, physicsClientId=world.client
+            )
 
     def reset(self, world: World, rng: np.random.Generator) -> None:
         """Scatter the blanks, place the machine with its door open, and the mat."""
@@ -200,7 +210,9 @@ class MachineTending(Task):
             if all(float(np.hypot(*(spot - other))) > SPACING_M for other in spots):
                 spots.append(spot)
         for body, item, (x, y) in zip(self.bodies, self.items, spots, strict=False):
-            world.place(body, (x, y, 0.5 * item.size[2]), yaw_quaternion(rng.uniform(-MAX_YAW, MAX_YAW)))
+            world.place(
+                body, (x, y, 0.5 * item.size[2]), yaw_quaternion(rng.uniform(-MAX_YAW, MAX_YAW))
+            )
         x, y = rng.uniform(NEST_LOW, NEST_HIGH).tolist()
         limit = LEVEL[self.level].yaw
         self._place_machine(world, x, y, 0.5 * math.pi + rng.uniform(-limit, limit))
@@ -220,10 +232,16 @@ class MachineTending(Task):
             (self.bodies[GREEN], LAMP_AT, _lamp_height(lit=False)),
         )
         for body, (along, across), height in places:
-            world.place(body, (x + c * along - s * across, y + s * along + c * across, height), yaw_quaternion(yaw))
+            world.place(
+                body,
+                (x + c * along - s * across, y + s * along + c * across, height),
+                yaw_quaternion(yaw),
+            )
         self._shown = IDLE
 
-    def free_spots(self, world: World, low_m: float, high_m: float, rng: np.random.Generator) -> list[Array]:
+    def free_spots(
+        self, world: World, low_m: float, high_m: float, rng: np.random.Generator
+    ) -> list[Array]:
         """List places near the named blank where it fits with room for the fingers."""
         named = self._named_index
         pose = world.poses[named].copy()
@@ -245,7 +263,11 @@ class MachineTending(Task):
         self._shown = self.phase
         for lamp, phase in ((AMBER, RUNNING), (GREEN, FINISHED)):
             x, y = world.rows[lamp][:2]
-            world.place(self.bodies[lamp], (x, y, _lamp_height(lit=self.phase == phase)), world.rows[lamp][3:7])
+            world.place(
+                self.bodies[lamp],
+                (x, y, _lamp_height(lit=self.phase == phase)),
+                world.rows[lamp][3:7],
+            )
 
     def judge(self, world: World, robot: Arm) -> Verdict:
         """Run the machine, then judge where the blanks are."""
@@ -271,7 +293,12 @@ class MachineTending(Task):
             failure = "dropped"
         elif started_wrong or self._wrong_steps >= HOLD_STEPS:
             failure = "wrong_part"
-        elif part[2] < LOW_M and clear[named] and speed < SLOW_M_S and not robot.reaches(part[0], part[1]):
+        elif (
+            part[2] < LOW_M
+            and clear[named]
+            and speed < SLOW_M_S
+            and not robot.reaches(part[0], part[1])
+        ):
             failure = "out_of_reach"
         if self.phase != IDLE:
             return Verdict("running" if self.phase == RUNNING else "unload", failure=failure)
@@ -282,7 +309,12 @@ class MachineTending(Task):
 
     def _run(self, world: World, seated: list[bool], *, shut: bool) -> bool:
         """Advance the machine by one control step; return whether it started on another blank than the named one."""
-        if self.phase == IDLE and shut and any(seated) and world.way_m(self.bodies[BUTTON]) > PRESSED_M:
+        if (
+            self.phase == IDLE
+            and shut
+            and any(seated)
+            and world.way_m(self.bodies[BUTTON]) > PRESSED_M
+        ):
             if not seated[self._named_index]:
                 return True
             self.phase, self._left_steps = RUNNING, RUN_STEPS
@@ -340,7 +372,9 @@ def _add_door(world: World, level: Level) -> int:
 
 def _add_button(world: World) -> int:
     slide = Slide((0.0, 0.0, -1.0), 0.0, BUTTON_WAY_M, spring_n=BUTTON_N)
-    return world.add_sliding([Shape("box", ITEMS[BUTTON].size)], [(*ITEMS[BUTTON].rgb, 1.0)], 0.05, slide)
+    return world.add_sliding(
+        [Shape("box", ITEMS[BUTTON].size)], [(*ITEMS[BUTTON].rgb, 1.0)], 0.05, slide
+    )
 
 
 def _add_housing(world: World) -> int:
@@ -350,7 +384,11 @@ def _add_housing(world: World) -> int:
     bottom = BUTTON_TOP_M - BUTTON_THICK_M - BUTTON_WAY_M
     shapes = [
         Shape("box", (end - start, DOOR_M, below), (0.5 * (start + end), 0.0, 0.5 * below)),
-        Shape("box", (end - rail, RAIL_M, RAIL_M), (0.5 * (rail + end), RAIL_Y_M, below - 0.5 * RAIL_M)),
+        Shape(
+            "box",
+            (end - rail, RAIL_M, RAIL_M),
+            (0.5 * (rail + end), RAIL_Y_M, below - 0.5 * RAIL_M),
+        ),
         Shape("box", (RAIL_M, RAIL_M, below), (rail + 0.5 * RAIL_M, RAIL_Y_M, 0.5 * below)),
         Shape("box", (RAIL_M, RAIL_M, below), (end - 0.5 * RAIL_M, RAIL_Y_M, 0.5 * below)),
         Shape("box", (0.044, 0.056, bottom), (BUTTON_AT[0], BUTTON_AT[1] + 0.006, 0.5 * bottom)),
@@ -378,4 +416,6 @@ def make(**options: object) -> WorkCell:
 def expert(execute: int = 1) -> ScriptedExpert:
     """Return the scripted expert; `execute` is how many actions of a chunk callers run."""
     task = MachineTending
-    return ScriptedExpert(CELL_ID, VERSION, task.instructions, decide, execute, unseen=task.unseen_instructions)
+    return ScriptedExpert(
+        CELL_ID, VERSION, task.instructions, decide, execute, unseen=task.unseen_instructions
+    )

@@ -36,7 +36,10 @@ SET_DOWN_M = 0.030  # slowly from that far above the mat: a part that is banged 
 AT_EDGE_M = 0.006  # how near a part has to come to its goal: what is left to go
 PUSH_Z_M = DOOR_Z_M + 0.016  # the fingers are wider 10 mm above the tool: the knob ends below that
 STANDOFF_M = 0.012  # between fingertips and knob when they come down beside it
-SHUT_M, OPEN_M = 0.005, DOOR_WAY_M - 0.010  # of the door's way to the nest: enough for closed, for open
+SHUT_M, OPEN_M = (
+    0.005,
+    DOOR_WAY_M - 0.010,
+)  # of the door's way to the nest: enough for closed, for open
 PRESS_M = 0.007  # how deep the button is pushed
 FAST, SLOW = 1.0, 0.3  # full scales
 
@@ -116,20 +119,27 @@ def _turn(scene: Scene, goal: Thing) -> float:
     return wrap(goal.yaw - scene.part.yaw + scene.yaw, SAME_TURN) - scene.yaw
 
 
-def _reach(scene: Scene, place: tuple[float, float], height: float, yaw: float, within: float) -> Decision:
+def _reach(
+    scene: Scene, place: tuple[float, float], height: float, yaw: float, within: float
+) -> Decision:
     """Go above a place and come down a funnel onto it, with closed fingers."""
     away = math.hypot(place[0] - scene.tool[0], place[1] - scene.tool[1])
     astray = max(0.0, away - within) + max(0.0, scene.opening - 0.012)
     z = height + min(OVER_M - height, 3.0 * astray) if height < OVER_M else height
     free = 1.0 if away < 0.02 else min(1.0, max(0.0, (scene.tool[2] - OVER_M + 0.012) / 0.01))
-    x, y = (target + free * (goal - target) for target, goal in zip(scene.target[:2], place, strict=True))
+    x, y = (
+        target + free * (goal - target)
+        for target, goal in zip(scene.target[:2], place, strict=True)
+    )
     return scene.servo((x, y, z), yaw, close=True)
 
 
 def _beside(scene: Scene, door: Thing) -> float:
     """Return how far the tool is from the middle of the knob while it pushes, m."""
     turn = door.yaw - scene.yaw
-    return 0.5 * KNOB_X_M + TIP_HALF_M[0] * abs(math.cos(turn)) + TIP_HALF_M[1] * abs(math.sin(turn))
+    return (
+        0.5 * KNOB_X_M + TIP_HALF_M[0] * abs(math.cos(turn)) + TIP_HALF_M[1] * abs(math.sin(turn))
+    )
 
 
 def _push(scene: Scene, side: float) -> Decision:
@@ -155,7 +165,9 @@ def _press(scene: Scene) -> Decision:
 
 def _wait(scene: Scene, door: Thing) -> Decision:
     """Wait above where the door is pushed open from."""
-    return _reach(scene, _world(door, -_beside(scene, door) - STANDOFF_M, 0.0), OVER_M, _square(door), 0.0)
+    return _reach(
+        scene, _world(door, -_beside(scene, door) - STANDOFF_M, 0.0), OVER_M, _square(door), 0.0
+    )
 
 
 def _load(scene: Scene) -> Decision:
@@ -185,7 +197,9 @@ def _to_mat(scene: Scene) -> Decision:
     return _bring(scene, off, _turn(scene, mat), height, SLOW if near else FAST)
 
 
-def _bring(scene: Scene, off: tuple[float, float], turn: float, height: float, speed: float) -> Decision:
+def _bring(
+    scene: Scene, off: tuple[float, float], turn: float, height: float, speed: float
+) -> Decision:
     """Move the held part: by how much sideways, by which turn, and to which height of its lower side."""
     part, away = scene.part, math.hypot(*off)
     low = part.position[2] - 0.5 * part.size[2]

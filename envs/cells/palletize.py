@@ -55,11 +55,18 @@ PALLET_M, PALLET_HEIGHT_M, DECK_M = 0.150, 0.024, 0.008
 PALLET_LOW, PALLET_HIGH = (0.42, 0.21), (0.58, 0.25)
 INFEED_M, INFEED_MIDDLE, INFEED_RGB = (0.45, 0.42), (0.505, -0.13), (0.42, 0.44, 0.47)
 JITTER_M, JITTER_RAD = 0.006, 0.2
-PLACE_M, PLACE_RAD, LEVEL_M = 0.008, math.radians(5.0), 0.004  # off a place: sideways, turned, up or down
+PLACE_M, PLACE_RAD, LEVEL_M = (
+    0.008,
+    math.radians(5.0),
+    0.004,
+)  # off a place: sideways, turned, up or down
 FLAT_COSINE = math.cos(math.radians(3.0))
 LEANING_COSINE = 0.96  # the cup seals within 16 degrees
 STABLE_STEPS = 2 * HOLD_STEPS
-CLEAR_M, SLOW_M_S = 0.03, 0.02  # the cup above the box it is nearest to; slower than that a box is left
+CLEAR_M, SLOW_M_S = (
+    0.03,
+    0.02,
+)  # the cup above the box it is nearest to; slower than that a box is left
 
 KINDS = {"red box": (0.80, 0.22, 0.18), "blue box": (0.16, 0.36, 0.78)}
 PALLET = Item("pallet", (PALLET_M, PALLET_M, PALLET_HEIGHT_M), (0.76, 0.60, 0.40), is_goal=True)
@@ -113,7 +120,9 @@ class Palletize(Task):
 
     def _list_items(self) -> None:
         x, y, z = (self.part_scale * edge for edge in BOX_M)
-        boxes = [Item(kind, (x, y, z), rgb) for kind, rgb in KINDS.items() for _ in range(self._of_kind)]
+        boxes = [
+            Item(kind, (x, y, z), rgb) for kind, rgb in KINDS.items() for _ in range(self._of_kind)
+        ]
         self.items = (*boxes, PALLET)
         self.named = self.items[self._kind * self._of_kind].name
 
@@ -123,7 +132,10 @@ class Palletize(Task):
         boxes = [add_carton(world, item, BOX_MASS_KG, anchored=True) for item in self.items[:-1]]
         feet = PALLET_HEIGHT_M - DECK_M
         shapes = [Shape("box", (PALLET_M, PALLET_M, DECK_M), (0.0, 0.0, feet + DECK_M / 2))]
-        shapes += [Shape("box", (PALLET_M, 0.02, feet), (0.0, side * 0.065, feet / 2)) for side in (-1, 0, 1)]
+        shapes += [
+            Shape("box", (PALLET_M, 0.02, feet), (0.0, side * 0.065, feet / 2))
+            for side in (-1, 0, 1)
+        ]
         pallet = world.add(shapes, [(*PALLET.rgb, 1.0)] * len(shapes), 0.0)
         self.bodies = (*boxes, pallet)
         self._infeed = world.add([Shape("box", (*INFEED_M, FIELD_Z_M))], [(*INFEED_RGB, 1.0)], 0.0)
@@ -140,7 +152,11 @@ class Palletize(Task):
             place = (x + dx, y + dy, FIELD_Z_M + 0.5 * item.size[2])
             world.place(body, place, yaw_quaternion(rng.uniform(-JITTER_RAD, JITTER_RAD)))
         x, y = rng.uniform(PALLET_LOW, PALLET_HIGH)
-        world.place(self.bodies[-1], (x, y, 0.0), yaw_quaternion(rng.uniform(-1.0, 1.0) * PALLET_YAW[self.level]))
+        world.place(
+            self.bodies[-1],
+            (x, y, 0.0),
+            yaw_quaternion(rng.uniform(-1.0, 1.0) * PALLET_YAW[self.level]),
+        )
 
     def slots(self, world: World) -> list[list[Slot]]:
         """Return the places on the pallet, layer by layer."""
@@ -156,13 +172,20 @@ class Palletize(Task):
         half = 0.5 * self.items[0].size[2]
         filled = self._filled(world, [rows[index] for index in named])
         still = all(math.hypot(*rows[index][7:10]) < REST_M_S for index in named)
-        clear = all(math.dist(tool, (*rows[index][:2], rows[index][2] + half)) > CLEAR_M for index in named)
+        clear = all(
+            math.dist(tool, (*rows[index][:2], rows[index][2] + half)) > CLEAR_M for index in named
+        )
         done = filled and still and clear and robot.holding < 0
         self._held_steps = self._held_steps + 1 if done else 0
         if self._held_steps >= STABLE_STEPS:
             return Verdict("done", success=True)
-        left = [index for index in range(len(self.items) - 1) if self.bodies[index] != robot.holding]
-        wrong = any(index not in named and self._on_pallet(rows[index], rows[len(self.items) - 1]) for index in left)
+        left = [
+            index for index in range(len(self.items) - 1) if self.bodies[index] != robot.holding
+        ]
+        wrong = any(
+            index not in named and self._on_pallet(rows[index], rows[len(self.items) - 1])
+            for index in left
+        )
         self._wrong_steps = self._wrong_steps + 1 if wrong else 0
         lost = [_lost(rows[index], robot) for index in named if index in left]
         reason = next((reason for reason in lost if reason), "")
@@ -185,15 +208,23 @@ class Palletize(Task):
         """Return whether a box's middle is over the pallet."""
         x, y, yaw = box[0] - pallet[0], box[1] - pallet[1], yaw_of(pallet)
         along, across = x * math.cos(yaw) + y * math.sin(yaw), y * math.cos(yaw) - x * math.sin(yaw)
-        return abs(along) < 0.5 * PALLET_M and abs(across) < 0.5 * PALLET_M and box[2] > PALLET_HEIGHT_M
+        return (
+            abs(along) < 0.5 * PALLET_M
+            and abs(across) < 0.5 * PALLET_M
+            and box[2] > PALLET_HEIGHT_M
+        )
 
     def memory(self) -> Array:
         """Return the named kind's number and the three counters of steps, shape (4,)."""
-        return np.array([self._kind, self._held_steps, self._wrong_steps, self._lost_steps], dtype=float)
+        return np.array(
+            [self._kind, self._held_steps, self._wrong_steps, self._lost_steps], dtype=float
+        )
 
     def recall(self, memory: Array) -> None:
         """Come back to `memory`."""
-        self._kind, self._held_steps, self._wrong_steps, self._lost_steps = (int(value) for value in memory)
+        self._kind, self._held_steps, self._wrong_steps, self._lost_steps = (
+            int(value) for value in memory
+        )
         first = self._kind * self._of_kind
         self.named, self.named_body = self.items[first].name, self.bodies[first]
 

@@ -46,7 +46,9 @@ def slots(pallet: Thing, size: list[float], layers: int) -> list[list[Slot]]:
         turned = yaw + 0.5 * math.pi * (layer % 2)
         height = z + pallet.size[2] + (layer + 0.5) * size[2]
         across = (-math.sin(turned) * shift, math.cos(turned) * shift)
-        found.append([Slot((x + side * across[0], y + side * across[1], height), turned) for side in (-1, 1)])
+        found.append(
+            [Slot((x + side * across[0], y + side * across[1], height), turned) for side in (-1, 1)]
+        )
     return found
 
 
@@ -62,7 +64,9 @@ def decide(scene: Scene) -> tuple[Decision, float]:
     if carried is not None:
         ours = carried.name == scene.part.name
         scene.part = carried
-        open_slots = [slot for slot in free if not any(_covers(slot, thing, size) for thing in lying)]
+        open_slots = [
+            slot for slot in free if not any(_covers(slot, thing, size) for thing in lying)
+        ]
         if ours and open_slots:
             slot = min(open_slots, key=lambda one: math.dist(one.position, carried.position))
             return put(scene, carried, slot.position, slot.yaw), width
@@ -106,12 +110,17 @@ def _fields(boxes: list[Thing], half_m: float) -> Iterator[Vector]:
     """List the middles of free fields of the infeed table at the height of a box's middle, the nearest ones last."""
     for x in FIELDS_X_M:
         for y in FIELDS_Y_M:
-            if all(math.hypot(x - box.position[0], y - box.position[1]) > LEFT_M + 0.04 for box in boxes):
+            if all(
+                math.hypot(x - box.position[0], y - box.position[1]) > LEFT_M + 0.04
+                for box in boxes
+            ):
                 yield x, y, FIELD_Z_M + half_m
 
 
 def _turn(box: Thing, pallet: Thing) -> tuple[float, float]:
     """Return when a box's turn is: what lies wrong on the pallet first, from the top; then those nearest to it."""
-    distance = math.hypot(box.position[0] - pallet.position[0], box.position[1] - pallet.position[1])
+    distance = math.hypot(
+        box.position[0] - pallet.position[0], box.position[1] - pallet.position[1]
+    )
     on_pallet = distance < 0.5 * math.hypot(*pallet.size[:2]) and box.position[2] > pallet.size[2]
     return (-box.position[2] if on_pallet else 0.0), distance

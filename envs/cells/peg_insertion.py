@@ -24,7 +24,13 @@ import numpy.typing as npt
 
 from shopfloor.envs.camera import Camera
 from shopfloor.envs.cell import WorkCell
-from shopfloor.envs.cells.peg_insertion_expert import FLOOR_M, GRIP_ABOVE_M, SAME_TURN, VERSION, decide
+from shopfloor.envs.cells.peg_insertion_expert import (
+    FLOOR_M,
+    GRIP_ABOVE_M,
+    SAME_TURN,
+    VERSION,
+    decide,
+)
 from shopfloor.envs.experts import ScriptedExpert
 from shopfloor.envs.kinematics import uprightness, yaw_of, yaw_quaternion
 from shopfloor.envs.robot import Arm
@@ -148,7 +154,9 @@ class PegInsertion(Task):
 
     def build(self, world: World) -> None:
         """Add three pegs and the block: four boxes around the hole, and its dark floor."""
-        sized = [replace(item, size=(PEG_M, PEG_M, PEG_HEIGHT_M * self.part_scale)) for item in PEGS]
+        sized = [
+            replace(item, size=(PEG_M, PEG_M, PEG_HEIGHT_M * self.part_scale)) for item in PEGS
+        ]
         self.items = (*sized, self._job.block)
         self.grip_m, _, self._long = sized[0].size
         pegs = [world.add_box(item.size, item.rgb, PEG_MASS_KG) for item in sized]
@@ -163,13 +171,17 @@ class PegInsertion(Task):
         self.recall(np.array([rng.integers(3), 0, 0]))
         spots = scatter(PEGS_LOW, PEGS_HIGH, 3, SPACING_M, rng)
         for body, (x, y) in zip(self.bodies, spots, strict=False):
-            world.place(body, (x, y, 0.5 * self._long), yaw_quaternion(rng.uniform(-0.5, 0.5) * SAME_TURN))
+            world.place(
+                body, (x, y, 0.5 * self._long), yaw_quaternion(rng.uniform(-0.5, 0.5) * SAME_TURN)
+            )
         x, y = rng.uniform(BLOCK_LOW, BLOCK_HIGH)
         turn = yaw_quaternion(rng.uniform(-self._job.block_yaw, self._job.block_yaw))
         world.place(self.bodies[3], (x, y, 0.0), turn)
         world.place(self._floor, (x, y, 0.5 * FLOOR_M), turn)
 
-    def free_spots(self, world: World, low_m: float, high_m: float, rng: np.random.Generator) -> list[Array]:
+    def free_spots(
+        self, world: World, low_m: float, high_m: float, rng: np.random.Generator
+    ) -> list[Array]:
         """List places near the named peg where it stands with room for the fingers."""
         named = self._named_index
         others = [world.poses[index, :2] for index in range(3) if index != named]
@@ -186,7 +198,13 @@ class PegInsertion(Task):
         others = [index for index in range(3) if index != named and depths[index] > 0.0]
         speed, upright = math.hypot(*peg[7:10]), abs(uprightness(peg))
         inserted = depths[named] >= INSERTED * self._job.depth_m and upright > UPRIGHT_COSINE
-        done = inserted and not others and clear[named] and robot.opening_m > OPEN_M and speed < REST_M_S
+        done = (
+            inserted
+            and not others
+            and clear[named]
+            and robot.opening_m > OPEN_M
+            and speed < REST_M_S
+        )
         self._held_steps = self._held_steps + 1 if done else 0
         self._wrong_steps = self._wrong_steps + 1 if any(clear[index] for index in others) else 0
         if self._held_steps >= HOLD_STEPS:
@@ -214,7 +232,10 @@ class PegInsertion(Task):
         half = math.copysign(0.5 * self._long, axis[2])
         dx, dy, low = (pose[index] - half * axis[index] - block[index] for index in range(3))
         yaw = yaw_of(block)
-        along, across = dx * math.cos(yaw) + dy * math.sin(yaw), dy * math.cos(yaw) - dx * math.sin(yaw)
+        along, across = (
+            dx * math.cos(yaw) + dy * math.sin(yaw),
+            dy * math.cos(yaw) - dx * math.sin(yaw),
+        )
         inside = abs(along) < 0.5 * self._job.hole_m and abs(across) < 0.5 * self._job.hole_m
         return max(0.0, self._job.height_m - low) if inside else 0.0
 

@@ -28,9 +28,15 @@ NEAR_BLOCK_M = 0.08  # from here on no other peg is in the way
 ABOVE_RIM_M = 0.006  # between the peg and the rim until they are in line
 RISE_M = 0.03  # more than that on the way
 IN_LINE_M, THREADED_M = 0.0008, 0.0025  # off the hole's middle: to start down, and on the way down
-IN_TURN, TURN_ARM_M = 0.03, 0.02  # rad off the hole's yaw to start down; length that makes a turn a distance
+IN_TURN, TURN_ARM_M = (
+    0.03,
+    0.02,
+)  # rad off the hole's yaw to start down; length that makes a turn a distance
 LET_GO_M, LET_GO_LEAN = 0.004, math.radians(2.0)  # above the floor; off the vertical
-SLID_M, SLID_LEAN = 0.003, math.radians(6.0)  # the hand slides down a peg that a wide hole lets lean: it is let go
+SLID_M, SLID_LEAN = (
+    0.003,
+    math.radians(6.0),
+)  # the hand slides down a peg that a wide hole lets lean: it is let go
 RETREAT_M = 0.20
 SLOW = 0.3  # speed into the hole, in full scales
 
@@ -86,12 +92,20 @@ def _carry(scene: Scene, tip: tuple[float, float, float], off: tuple[float, floa
         ahead = 1.0 if tip[2] > CROSS_M - 0.01 else STEP_M / distance
     low = rim if distance < BESIDE_M else START_M
     free = 1.0 if threaded else ahead * min(1.0, max(0.0, (tip[2] - low) / 0.01))
-    x, y = (scene.tool[axis] + move for axis, move in enumerate(_steer(scene, tip, off) if threaded else off))
-    x, y = (target + free * (goal - target) for target, goal in zip(scene.target[:2], (x, y), strict=True))
+    x, y = (
+        scene.tool[axis] + move
+        for axis, move in enumerate(_steer(scene, tip, off) if threaded else off)
+    )
+    x, y = (
+        target + free * (goal - target)
+        for target, goal in zip(scene.target[:2], (x, y), strict=True)
+    )
     return scene.servo((x, y, height), scene.yaw + turn, close=True, speed=speed)
 
 
-def _steer(scene: Scene, tip: tuple[float, float, float], off: tuple[float, float]) -> tuple[float, float]:
+def _steer(
+    scene: Scene, tip: tuple[float, float, float], off: tuple[float, float]
+) -> tuple[float, float]:
     """Return the way to go sideways in the hole: the deeper, the more for the gripped end instead of the lower one."""
     hole, axis = scene.goal(), scene.part.axis(2)
     share = min(1.0, (hole.size[2] - tip[2]) / (hole.size[2] - FLOOR_M))
@@ -109,7 +123,9 @@ def _approach(scene: Scene) -> Decision:
     if distance < 0.006 and abs(scene.tool[2] - grip_z) < 0.010 and abs(turn) < 0.1:
         return scene.servo((x, y, grip_z), yaw, close=True)
     astray = distance + 0.03 * abs(turn) + 0.5 * max(0.0, 0.075 - scene.opening)
-    height = grip_z + (HOVER_M if distance > UNDER_TOP_M else min(HOVER_M, 3.0 * max(0.0, astray - 0.006)))
+    height = grip_z + (
+        HOVER_M if distance > UNDER_TOP_M else min(HOVER_M, 3.0 * max(0.0, astray - 0.006))
+    )
     over = scene.part.size[2] + OVER_PEGS_M
     free = 1.0 if distance < UNDER_TOP_M else min(1.0, max(0.0, (scene.tool[2] - over) / 0.02))
     x, y = (tool + free * (goal - tool) for tool, goal in zip(scene.tool[:2], (x, y), strict=True))

@@ -46,7 +46,9 @@ PARTS = (
     Item("red cube", (0.04, 0.04, 0.04), (0.85, 0.15, 0.15)),
     Item("green cylinder", (0.04, 0.04, 0.04), (0.15, 0.65, 0.25)),
     Item("blue bar", (0.06, 0.04, 0.04), (0.15, 0.30, 0.85)),
-    Item("red cylinder", (0.04, 0.04, 0.04), (0.85, 0.15, 0.15)),  # this and the next at `hard` only
+    Item(
+        "red cylinder", (0.04, 0.04, 0.04), (0.85, 0.15, 0.15)
+    ),  # this and the next at `hard` only
     Item("green bar", (0.06, 0.04, 0.04), (0.15, 0.65, 0.25)),
 )
 TRAY_RGB = (0.90, 0.80, 0.45)
@@ -140,15 +142,21 @@ class PickToTray(Task):
         self.grip_m = sized[0].size[1]
         parts = [
             world.add(
-                [Shape("cylinder" if "cylinder" in item.name else "box", item.size)], [(*item.rgb, 1.0)], PART_MASS_KG
+                [Shape("cylinder" if "cylinder" in item.name else "box", item.size)],
+                [(*item.rgb, 1.0)],
+                PART_MASS_KG,
             )
             for item in sized
         ]
         inner, wall, height = self._job.tray_inner_m, TRAY_WALL_M, TRAY_HEIGHT_M
         half, outer = 0.5 * (inner + wall), inner + 2 * wall
         shapes = [Shape("box", (outer, outer, TRAY_FLOOR_M), (0.0, 0.0, TRAY_FLOOR_M / 2))]
-        shapes += [Shape("box", (wall, outer, height), (side * half, 0.0, height / 2)) for side in (-1, 1)]
-        shapes += [Shape("box", (inner, wall, height), (0.0, side * half, height / 2)) for side in (-1, 1)]
+        shapes += [
+            Shape("box", (wall, outer, height), (side * half, 0.0, height / 2)) for side in (-1, 1)
+        ]
+        shapes += [
+            Shape("box", (inner, wall, height), (0.0, side * half, height / 2)) for side in (-1, 1)
+        ]
         tray = world.add(shapes, [(*TRAY_RGB, 1.0)] * len(shapes), 0.0)
         self.bodies = (*parts, tray)
 
@@ -162,12 +170,16 @@ class PickToTray(Task):
             world.place(body, (x, y, item.size[2] / 2), yaw_quaternion(yaw))
         world.place(self.bodies[-1], (*rng.uniform(TRAY_LOW, TRAY_HIGH), 0.0))
 
-    def free_spots(self, world: World, low_m: float, high_m: float, rng: np.random.Generator) -> list[Array]:
+    def free_spots(
+        self, world: World, low_m: float, high_m: float, rng: np.random.Generator
+    ) -> list[Array]:
         """List places near the named part where it fits with room for the fingers."""
         named = self._named_index
         others = [world.poses[index, :2] for index in range(self._job.parts) if index != named]
         rectangle = (PARTS_LOW, PARTS_HIGH)
-        return spots_near(world.poses[named], others, rectangle, (low_m, high_m), self._job.spacing_m, rng)
+        return spots_near(
+            world.poses[named], others, rectangle, (low_m, high_m), self._job.spacing_m, rng
+        )
 
     def judge(self, world: World, robot: Arm) -> Verdict:
         """Judge where the parts lie."""

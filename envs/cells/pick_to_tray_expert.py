@@ -34,9 +34,14 @@ def _let_go(scene: Scene) -> Decision:
     """Open; rise once the fingers are clear of the part."""
     x, y, z = scene.target
     clear = min(1.0, max(0.0, (scene.opening - 0.05) / 0.02))
-    beside = math.hypot(scene.tool[0] - scene.part.position[0], scene.tool[1] - scene.part.position[1]) > 0.10
+    beside = (
+        math.hypot(scene.tool[0] - scene.part.position[0], scene.tool[1] - scene.part.position[1])
+        > 0.10
+    )
     top = RETREAT_M if beside or clear > 0.0 else z
-    return scene.servo((x, y, top if beside else z + clear * (RETREAT_M - z)), scene.target_yaw, close=False)
+    return scene.servo(
+        (x, y, top if beside else z + clear * (RETREAT_M - z)), scene.target_yaw, close=False
+    )
 
 
 def _carry(scene: Scene, to_tray: tuple[float, float]) -> Decision:

@@ -24,7 +24,13 @@ import numpy.typing as npt
 from shopfloor.envs import kinematics
 from shopfloor.envs.camera import Camera
 from shopfloor.envs.cell import WorkCell
-from shopfloor.envs.cells.ring_on_shaft_expert import GRIP_ABOVE_M, SAME_TURN, SIDES, VERSION, decide
+from shopfloor.envs.cells.ring_on_shaft_expert import (
+    GRIP_ABOVE_M,
+    SAME_TURN,
+    SIDES,
+    VERSION,
+    decide,
+)
 from shopfloor.envs.engine import pybullet
 from shopfloor.envs.experts import ScriptedExpert
 from shopfloor.envs.kinematics import uprightness
@@ -87,7 +93,9 @@ class Level:
     @property
     def shaft(self) -> Item:
         """The goal."""
-        return Item("shaft", (self.shaft_m, self.shaft_m, self.shaft_height_m), SHAFT_RGB, is_goal=True)
+        return Item(
+            "shaft", (self.shaft_m, self.shaft_m, self.shaft_height_m), SHAFT_RGB, is_goal=True
+        )
 
 
 LEVEL = {"easy": Level(0.024, 0.040), "nominal": Level(), "hard": Level(0.032, 0.056)}
@@ -137,7 +145,9 @@ class RingOnShaft(Task):
         self._hole = HOLE_M * scale
         rings = [_add_ring(world, item, self._hole) for item in sized]
         shaft = world.add([Shape("cylinder", goal.size)], [(*goal.rgb, 1.0)], 0.0)
-        self._base = world.add([Shape("box", (BASE_M, BASE_M, BASE_HEIGHT_M))], [(*BASE_RGB, 1.0)], 0.0)
+        self._base = world.add(
+            [Shape("box", (BASE_M, BASE_M, BASE_HEIGHT_M))], [(*BASE_RGB, 1.0)], 0.0
+        )
         self.bodies = (*rings, shaft)
 
     def reset(self, world: World, rng: np.random.Generator) -> None:
@@ -146,12 +156,16 @@ class RingOnShaft(Task):
         spots = scatter(RINGS_LOW, RINGS_HIGH, 3, SPACING_M, rng)
         for body, (x, y) in zip(self.bodies, spots, strict=False):
             half_yaw = 0.5 * rng.uniform(-0.5, 0.5) * SAME_TURN
-            world.place(body, (x, y, 0.5 * self._height), (0.0, 0.0, math.sin(half_yaw), math.cos(half_yaw)))
+            world.place(
+                body, (x, y, 0.5 * self._height), (0.0, 0.0, math.sin(half_yaw), math.cos(half_yaw))
+            )
         x, y = rng.uniform(SHAFT_LOW, SHAFT_HIGH)
         world.place(self.bodies[3], (x, y, BASE_HEIGHT_M + 0.5 * self._job.shaft_height_m))
         world.place(self._base, (x, y, 0.5 * BASE_HEIGHT_M))
 
-    def free_spots(self, world: World, low_m: float, high_m: float, rng: np.random.Generator) -> list[Array]:
+    def free_spots(
+        self, world: World, low_m: float, high_m: float, rng: np.random.Generator
+    ) -> list[Array]:
         """List places near the named ring where it lies with room for the fingers."""
         named = self._named_index
         others = [world.poses[index, :2] for index in range(3) if index != named]
@@ -164,9 +178,13 @@ class RingOnShaft(Task):
         ring, shaft = rows[named], rows[3]
         tool = robot.tool_position.tolist()
         clear = [math.dist(tool, row[:3]) > CLEAR_M for row in rows[:3]]
-        others = [index for index in range(3) if index != named and self._on_shaft(rows[index], shaft)]
+        others = [
+            index for index in range(3) if index != named and self._on_shaft(rows[index], shaft)
+        ]
         speed, seated = math.hypot(*ring[7:10]), self._seated(ring, shaft)
-        done = seated and not others and clear[named] and robot.opening_m > OPEN_M and speed < REST_M_S
+        done = (
+            seated and not others and clear[named] and robot.opening_m > OPEN_M and speed < REST_M_S
+        )
         self._held_steps = self._held_steps + 1 if done else 0
         self._wrong_steps = self._wrong_steps + 1 if any(clear[index] for index in others) else 0
         if self._held_steps >= HOLD_STEPS:
@@ -176,12 +194,23 @@ class RingOnShaft(Task):
             failure = "dropped"
         elif self._wrong_steps >= HOLD_STEPS:
             failure = "wrong_part"
-        elif ring[2] < 0.06 and clear[named] and speed < SLOW_M_S and not robot.reaches(ring[0], ring[1]):
+        elif (
+            ring[2] < 0.06
+            and clear[named]
+            and speed < SLOW_M_S
+            and not robot.reaches(ring[0], ring[1])
+        ):
             failure = "out_of_reach"
         if seated:
             return Verdict("release", failure=failure)
         if math.dist(tool, ring[:3]) < 0.03 and robot.gripper > 0.0:
-            stage = "lower" if self._on_shaft(ring, shaft) else "carry" if ring[2] > self._height else "grasp"
+            stage = (
+                "lower"
+                if self._on_shaft(ring, shaft)
+                else "carry"
+                if ring[2] > self._height
+                else "grasp"
+            )
             return Verdict(stage, failure=failure)
         return Verdict("approach", failure=failure)
 
@@ -192,7 +221,9 @@ class RingOnShaft(Task):
 
     def _seated(self, pose: Sequence[float], shaft: Sequence[float]) -> bool:
         """Return whether a ring lies flat on the base with the shaft in its hole."""
-        if math.hypot(pose[0] - shaft[0], pose[1] - shaft[1]) > around_m(self._hole, self._job.shaft_m):
+        if math.hypot(pose[0] - shaft[0], pose[1] - shaft[1]) > around_m(
+            self._hole, self._job.shaft_m
+        ):
             return False
         flat = abs(uprightness(pose))
         return pose[2] - BASE_HEIGHT_M - 0.5 * self._height < LOW_M and flat > FLAT_COSINE
@@ -240,7 +271,9 @@ def _add_ring(world: World, item: Item, hole_m: float) -> int:
     squares = 0.25 * (outer**2 + hole_m**2)
     about_z = 0.5 * RING_MASS_KG * squares * STEADY_INERTIA
     across = 0.5 * about_z + RING_MASS_KG * thick**2 / 12 * STEADY_INERTIA
-    pybullet.changeDynamics(body, -1, localInertiaDiagonal=[across, across, about_z], physicsClientId=world.client)
+    pybullet.changeDynamics(
+        body, -1, localInertiaDiagonal=[across, across, about_z], physicsClientId=world.client
+    )
     return body
 
 

@@ -50,7 +50,9 @@ def _carry(scene: Scene, to_shaft: tuple[float, float]) -> Decision:
     """Lift, cross over when high enough, come down over the shaft once in line with it."""
     shaft, ring = scene.goal(), scene.part
     distance = math.hypot(*to_shaft)
-    hangs = scene.tool[2] - ring.position[2] + 0.5 * ring.size[2]  # the tool above the ring's lower face
+    hangs = (
+        scene.tool[2] - ring.position[2] + 0.5 * ring.size[2]
+    )  # the tool above the ring's lower face
     top = shaft.position[2] + 0.5 * shaft.size[2]
     threaded = scene.tool[2] - hangs < top and distance < THREADED_M
     speed = 1.0
@@ -61,7 +63,10 @@ def _carry(scene: Scene, to_shaft: tuple[float, float]) -> Decision:
     high = CROSS_M if distance > 0.09 else top + hangs
     free = 1.0 if threaded else min(1.0, max(0.0, (scene.tool[2] - high) / 0.02))
     x, y = (scene.tool[axis] + to_shaft[axis] for axis in range(2))
-    x, y = (target + free * (goal - target) for target, goal in zip(scene.target[:2], (x, y), strict=True))
+    x, y = (
+        target + free * (goal - target)
+        for target, goal in zip(scene.target[:2], (x, y), strict=True)
+    )
     return scene.servo((x, y, height), scene.target_yaw, close=True, speed=speed)
 
 

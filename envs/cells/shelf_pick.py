@@ -29,7 +29,14 @@ import numpy.typing as npt
 
 from shopfloor.envs.camera import Camera
 from shopfloor.envs.cell import WorkCell
-from shopfloor.envs.cells.shelf_pick_expert import BASE_STATE, MOUNT, TOTE, TOTE_INNER_M, VERSION, decide
+from shopfloor.envs.cells.shelf_pick_expert import (
+    BASE_STATE,
+    MOUNT,
+    TOTE,
+    TOTE_INNER_M,
+    VERSION,
+    decide,
+)
 from shopfloor.envs.engine import pybullet
 from shopfloor.envs.experts import ScriptedExpert
 from shopfloor.envs.kinematics import yaw_quaternion
@@ -49,7 +56,10 @@ STEP_FRONTS_M = (0.0, 0.18, 0.36)
 ITEM_X_M = (0.06, 0.24, 0.42)  # behind the face
 BOARD_M = 0.02
 RACK_RGB: Rgb = (0.24, 0.36, 0.58)
-BACK_RGB, STOCK_RGB = (0.55, 0.58, 0.62), ((0.72, 0.55, 0.37), (0.60, 0.44, 0.28), (0.40, 0.58, 0.66))
+BACK_RGB, STOCK_RGB = (
+    (0.55, 0.58, 0.62),
+    ((0.72, 0.55, 0.37), (0.60, 0.44, 0.28), (0.40, 0.58, 0.66)),
+)
 ITEM_MASS_KG = 0.08
 SPACING_M, SPREAD_M = 0.20, 0.01  # of the places along a step
 TOTE_RIM_M = 0.10  # above the deck
@@ -91,8 +101,22 @@ UNSEEN_PHRASES = (
 INSTRUCTIONS = {name: tuple(text.format(name) for text in PHRASES) for name in SIZES_M}
 UNSEEN = {name: tuple(text.format(name) for text in UNSEEN_PHRASES) for name in SIZES_M}
 CAMERAS = (
-    Camera("front", eye=(-2.80, 2.40, 3.40), target=(-0.82, 0.06, 0.29), fov_deg=39.0, near_m=0.2, far_m=12.0),
-    Camera("wrist", eye=(0.085, 0.0, 0.085), target=(0.02, 0.0, 0.0), fov_deg=80.0, on_tool=True, far_m=12.0),
+    Camera(
+        "front",
+        eye=(-2.80, 2.40, 3.40),
+        target=(-0.82, 0.06, 0.29),
+        fov_deg=39.0,
+        near_m=0.2,
+        far_m=12.0,
+    ),
+    Camera(
+        "wrist",
+        eye=(0.085, 0.0, 0.085),
+        target=(0.02, 0.0, 0.0),
+        fov_deg=80.0,
+        on_tool=True,
+        far_m=12.0,
+    ),
     Camera(
         "mast",
         eye=(-0.33, -0.16, 1.15),
@@ -158,13 +182,21 @@ class ShelfPick(Task):
         self.present = np.ones(len(self.items), dtype=bool)
 
     def _list_items(self) -> None:
-        parts = [Item(name, SIZES_M[name], COLOURS[name]).scaled(self.part_scale) for name in self.instructions]
+        parts = [
+            Item(name, SIZES_M[name], COLOURS[name]).scaled(self.part_scale)
+            for name in self.instructions
+        ]
         self.items = (*parts, Item("rack", RACK_M, RACK_RGB))
 
     def make_robot(self, world: World, name: str) -> Team:
         """Make an arm that rides on a base."""
         base = Base(world, Start((0.0, 0.0, 0.0), (0.0, 0.0, 0.0)), MOBILE_PANDA.urdf)
-        arm = Arm(world, MOBILE_PANDA, Post(WORKSPACE, START_LOW, START_HIGH, self.frozen_axes), carrier=base)
+        arm = Arm(
+            world,
+            MOBILE_PANDA,
+            Post(WORKSPACE, START_LOW, START_HIGH, self.frozen_axes),
+            carrier=base,
+        )
         self._chassis = indices(base.body, world.client)["chassis"]
         return Team([arm, base])
 
@@ -173,7 +205,9 @@ class ShelfPick(Task):
         given = self._given
         arm, base = _members(robot)
         far, near = given.distance[1], given.distance[0]
-        base.reset(*rng.uniform((-far, -given.side, -given.yaw), (-near, given.side, given.yaw)).tolist())
+        base.reset(
+            *rng.uniform((-far, -given.side, -given.yaw), (-near, given.side, given.yaw)).tolist()
+        )
         arm.start(rng)
 
     def build(self, world: World) -> None:
@@ -194,7 +228,10 @@ class ShelfPick(Task):
         chosen = rng.permutation(len(places))[: given.items]
         for body, item, place in zip(self.bodies, self.items, chosen, strict=False):
             step, y = places[place]
-            x, y = ITEM_X_M[step] + rng.uniform(-SPREAD_M, SPREAD_M), y + rng.uniform(-SPREAD_M, SPREAD_M)
+            x, y = (
+                ITEM_X_M[step] + rng.uniform(-SPREAD_M, SPREAD_M),
+                y + rng.uniform(-SPREAD_M, SPREAD_M),
+            )
             turn = yaw_quaternion(rng.uniform(-given.item_yaw, given.item_yaw))
             world.place(body, (x, y, STEP_TOPS_M[step] + 0.5 * item.size[2]), turn)
 
@@ -206,7 +243,11 @@ class ShelfPick(Task):
         inside = [_in_tote(base, row) for row in rows[:count]]
         clear = [math.dist(tool, row[:3]) > CLEAR_M for row in rows[:count]]
         speed, turn = base.state()[4:].tolist()
-        rest = abs(speed) < REST_M_S and abs(turn) < REST_RAD_S and math.hypot(*rows[named][7:10]) < REST_M_S
+        rest = (
+            abs(speed) < REST_M_S
+            and abs(turn) < REST_RAD_S
+            and math.hypot(*rows[named][7:10]) < REST_M_S
+        )
         others = [index for index in range(count) if inside[index] and index != named]
         done = inside[named] and rest and clear[named] and arm.opening_m > OPEN_M and not others
         self._held_steps = self._held_steps + 1 if done else 0
@@ -223,7 +264,9 @@ class ShelfPick(Task):
             return Verdict("done", success=True)
         return Verdict(stage, failure=failure)
 
-    def _stage(self, part: Sequence[float], tool: Sequence[float], arm: Arm, base: Base, inside: bool) -> str:
+    def _stage(
+        self, part: Sequence[float], tool: Sequence[float], arm: Arm, base: Base, inside: bool
+    ) -> str:
         if inside:
             return "release"
         if math.dist(tool, part[:3]) < 0.04 and arm.gripper > 0.0:
@@ -245,7 +288,11 @@ class ShelfPick(Task):
         """Come back to `memory`."""
         self._named_index, self._held_steps, self._wrong_steps = (int(value) for value in memory)
         item = self.items[self._named_index]
-        self.named, self.named_body, self.grip_m = item.name, self.bodies[self._named_index], item.size[0]
+        self.named, self.named_body, self.grip_m = (
+            item.name,
+            self.bodies[self._named_index],
+            item.size[0],
+        )
 
 
 def _members(robot: Team) -> tuple[Arm, Base]:
@@ -288,9 +335,14 @@ def _add_rack(world: World, steps: int) -> int:
     shapes = []
     for front, top in list(zip(STEP_FRONTS_M, STEP_TOPS_M, strict=True))[: max(2, steps)]:
         middle = 0.5 * front  # each board goes to the back
-        shapes.append(Shape("box", (depth - front, width - 0.1, BOARD_M), (middle, 0.0, top - 0.5 * BOARD_M)))
+        shapes.append(
+            Shape("box", (depth - front, width - 0.1, BOARD_M), (middle, 0.0, top - 0.5 * BOARD_M))
+        )
     shapes.append(Shape("box", (depth, width - 0.1, 0.04), (0.0, 0.0, 0.10)))
-    for x, tall in ((-1, STEP_TOPS_M[0]), (1, height)):  # nothing in front that an arm could be caught by
+    for x, tall in (
+        (-1, STEP_TOPS_M[0]),
+        (1, height),
+    ):  # nothing in front that an arm could be caught by
         for y in (-1, 1):
             place = (x * 0.5 * (depth - 0.05), y * 0.5 * (width - 0.05), 0.5 * tall)
             shapes.append(Shape("box", (0.05, 0.05, tall), place))
@@ -300,11 +352,17 @@ def _add_rack(world: World, steps: int) -> int:
 def _add_stock(world: World) -> int:
     """Add a back wall, and cartons on the bottom board that nobody asks for."""
     depth, width, height = RACK_M
-    shapes = [Shape("box", (0.02, width - 0.1, height - 0.1), (0.5 * depth - 0.03, 0.0, 0.5 * height + 0.05))]
+    shapes = [
+        Shape(
+            "box", (0.02, width - 0.1, height - 0.1), (0.5 * depth - 0.03, 0.0, 0.5 * height + 0.05)
+        )
+    ]
     colours = [(*BACK_RGB, 1.0)]
     for index in range(3):
         tall = 0.13 + 0.03 * (index * 2 % 3)
-        shapes.append(Shape("box", (0.40, 0.29, tall), (-0.03, 0.34 * (index - 1), 0.12 + 0.5 * tall)))
+        shapes.append(
+            Shape("box", (0.40, 0.29, tall), (-0.03, 0.34 * (index - 1), 0.12 + 0.5 * tall))
+        )
         colours.append((*STOCK_RGB[index % len(STOCK_RGB)], 1.0))
     return world.add(shapes, colours, 0.0)
 
@@ -316,4 +374,6 @@ def make(**options: object) -> WorkCell:
 
 def expert(execute: int = 1) -> ScriptedExpert:
     """Return the scripted expert; `execute` is how many actions of a chunk callers run."""
-    return ScriptedExpert(CELL_ID, VERSION, INSTRUCTIONS, decide, execute, unseen=UNSEEN, rest=BASE_STATE, chunk=1)
+    return ScriptedExpert(
+        CELL_ID, VERSION, INSTRUCTIONS, decide, execute, unseen=UNSEEN, rest=BASE_STATE, chunk=1
+    )

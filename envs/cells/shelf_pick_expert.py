@@ -22,17 +22,31 @@ MOUNT: Vector = (0.22, -0.12, 0.35)  # of the arm on the chassis
 TOTE, TOTE_INNER_M, TOTE_FLOOR_M = (-0.33, 0.24), (0.26, 0.22), 0.004
 RACK_DEPTH_M = 0.56
 PARKED_M = 0.45  # from the middle of the chassis to the rack's face: 10 cm of room
-AHEAD_LOW_M, AHEAD_HIGH_M, ASIDE_M, ASKEW = 0.24, 0.71, 0.10, 0.12  # where the item must be to be picked
+AHEAD_LOW_M, AHEAD_HIGH_M, ASIDE_M, ASKEW = (
+    0.24,
+    0.71,
+    0.10,
+    0.12,
+)  # where the item must be to be picked
 ROOM_M = 0.05  # between rack and chassis, at least
 STANDS_M_S, STANDS_RAD_S = 0.03, 0.05
 TUCKED: Vector = (0.30, 0.0, 0.42)
 HIGH_M = 0.35  # of the tool before the base drives
-WIDEST_M, PLAY_M = 0.058, 0.006  # of an item between the fingers; and of the opening, where they grip it
+WIDEST_M, PLAY_M = (
+    0.058,
+    0.006,
+)  # of an item between the fingers; and of the opening, where they grip it
 HOVER_M = 0.075  # above the item on the way to it
 IN_PLACE_M, GRIP_REACH_M = 0.006, 0.035
 CARRY_M, UPPER_CARRY_M, UPPER_X_M = 0.38, 0.46, 0.56  # of the tool; and from the uppermost step
-SWING_M, OVER_M = 0.40, 0.20  # from the arm's axis; of the tool above the deck on the way into the tote
-SET_DOWN_M, ON_TOTE_M = 0.030, 0.050  # from the item to the floor, and off the tote's middle, to let go
+SWING_M, OVER_M = (
+    0.40,
+    0.20,
+)  # from the arm's axis; of the tool above the deck on the way into the tote
+SET_DOWN_M, ON_TOTE_M = (
+    0.030,
+    0.050,
+)  # from the item to the floor, and off the tote's middle, to let go
 IN_RACK_M = 0.24  # a tool further ahead than that may be between the steps
 
 
@@ -60,7 +74,11 @@ def in_arm_frame(base: Pose, thing: Thing) -> Thing:
     s, c = math.sin(-0.5 * base.yaw), math.cos(0.5 * base.yaw)
     qx, qy, qz, qw = thing.quaternion
     turned = [c * qx - s * qy, c * qy + s * qx, c * qz + s * qw, c * qw - s * qz]
-    return replace(thing, position=[x - MOUNT[0], y - MOUNT[1], thing.position[2] - MOUNT[2]], quaternion=turned)
+    return replace(
+        thing,
+        position=[x - MOUNT[0], y - MOUNT[1], thing.position[2] - MOUNT[2]],
+        quaternion=turned,
+    )
 
 
 def _near_zero(yaw: float) -> float:
@@ -77,7 +95,12 @@ def _in_reach(part: Thing, base: Pose, scene: Scene) -> bool:
     x, y, _ = part.position
     corner = base.x + 0.35 * math.cos(base.yaw) + 0.25 * abs(math.sin(base.yaw))
     room = _face(scene) - corner
-    return AHEAD_LOW_M < x < AHEAD_HIGH_M and abs(y) < ASIDE_M and abs(base.yaw) < ASKEW and ROOM_M < room < 0.14
+    return (
+        AHEAD_LOW_M < x < AHEAD_HIGH_M
+        and abs(y) < ASIDE_M
+        and abs(base.yaw) < ASKEW
+        and ROOM_M < room < 0.14
+    )
 
 
 def _drive(base: Pose, scene: Scene) -> Decision:
@@ -143,15 +166,25 @@ def _carry(scene: Scene) -> Decision:
     high = UPPER_CARRY_M if x > UPPER_X_M else CARRY_M
     angle = math.atan2(y, x)
     if x > IN_RACK_M and z < high - 0.05:
-        return scene.servo((scene.target[0], scene.target[1], high + 0.03), scene.target_yaw, close=True)
+        return scene.servo(
+            (scene.target[0], scene.target[1], high + 0.03), scene.target_yaw, close=True
+        )
     off = math.dist((x, y), TOTE)
     if off < 0.06:
-        height = scene.part.height * 0.5 + TOTE_FLOOR_M + 0.5 * SET_DOWN_M + scene.tool[2] - scene.part.position[2]
+        height = (
+            scene.part.height * 0.5
+            + TOTE_FLOOR_M
+            + 0.5 * SET_DOWN_M
+            + scene.tool[2]
+            - scene.part.position[2]
+        )
         height += min(OVER_M, 5.0 * max(0.0, off - 0.012))
         return scene.servo((*TOTE, height), math.atan2(TOTE[1], TOTE[0]), close=True)
     near = abs(angle - math.atan2(TOTE[1], TOTE[0])) < 0.4
     radius = math.hypot(*TOTE) if near or x < 0.3 else SWING_M
-    return _swing(scene, radius, math.atan2(TOTE[1], TOTE[0]), OVER_M + 0.05 if near else high, close=True)
+    return _swing(
+        scene, radius, math.atan2(TOTE[1], TOTE[0]), OVER_M + 0.05 if near else high, close=True
+    )
 
 
 def _leave(scene: Scene) -> Decision:

@@ -49,7 +49,11 @@ Array = npt.NDArray[np.float64]
 
 CELL_ID = "shopfloor/ToteInspection-v0"
 PART_M, PART_HEIGHT_M, PART_MASS_KG = 0.040, 0.050, 0.1
-MARK_M, MARK_THICK_M, MARK_OUT_M = 0.026, 0.0012, 0.0009  # how far it stands out of the part: it touches nothing
+MARK_M, MARK_THICK_M, MARK_OUT_M = (
+    0.026,
+    0.0012,
+    0.0009,
+)  # how far it stands out of the part: it touches nothing
 TOTE_M, BIN_M, SIDE_M = (0.320, 0.240), 0.110, 0.005  # inside; thickness of walls
 WALL_GAP_M, SPACING_M, REACH_M = 0.035, 0.100, 0.700
 TOTE_LOW, TOTE_HIGH = (0.48, -0.185), (0.52, -0.155)
@@ -78,7 +82,12 @@ FIXED = (
     Item("reject lamp", _LAMP_SIZE, RED, is_goal=True),
     Item("accept mark", _MARK_SIZE, GREEN, is_goal=True),
     Item("reject mark", _MARK_SIZE, RED, is_goal=True),
-    Item("tote", (TOTE_M[0] + 2 * SIDE_M, TOTE_M[1] + 2 * SIDE_M, WALL_M), (0.45, 0.50, 0.58), is_goal=True),
+    Item(
+        "tote",
+        (TOTE_M[0] + 2 * SIDE_M, TOTE_M[1] + 2 * SIDE_M, WALL_M),
+        (0.45, 0.50, 0.58),
+        is_goal=True,
+    ),
 )
 PHRASES = (
     "Inspect the {} and sort it by its mark.",
@@ -176,8 +185,12 @@ class ToteInspection(Task):
         super().set_level(level)
         self._parts = LEVEL[level].parts
         names = NAMES[: self._parts]
-        self.instructions: Mapping[str, tuple[str, ...]] = {name: INSTRUCTIONS[name] for name in names}
-        self.unseen_instructions: Mapping[str, tuple[str, ...]] = {name: UNSEEN_INSTRUCTIONS[name] for name in names}
+        self.instructions: Mapping[str, tuple[str, ...]] = {
+            name: INSTRUCTIONS[name] for name in names
+        }
+        self.unseen_instructions: Mapping[str, tuple[str, ...]] = {
+            name: UNSEEN_INSTRUCTIONS[name] for name in names
+        }
         self._measure()
 
     def _measure(self) -> None:
@@ -193,7 +206,9 @@ class ToteInspection(Task):
         """Add parts with their marks, tote, bins and station."""
         self._measure()
         self._world = world
-        parts = [world.add_box(item.size, item.rgb, PART_MASS_KG) for item in self.items[: self._parts]]
+        parts = [
+            world.add_box(item.size, item.rgb, PART_MASS_KG) for item in self.items[: self._parts]
+        ]
         fixed = [self._add_fixed(world, index, item) for index, item in enumerate(FIXED)]
         self._marks = tuple(_add_plate(world, FIXED[ACCEPT_MARK]) for _ in parts)
         self._station = _add_station(world)
@@ -219,11 +234,17 @@ class ToteInspection(Task):
         world.place(self._fixed(TOTE), (*centre, 0.0), yaw_quaternion(yaw))
         for body, (x, y) in zip(self.bodies, _spots(centre, yaw, count, rng), strict=False):
             world.place(
-                body, (x, y, FLOOR_M + 0.5 * self._height), yaw_quaternion(yaw + rng.uniform(-MAX_YAW, MAX_YAW))
+                body,
+                (x, y, FLOOR_M + 0.5 * self._height),
+                yaw_quaternion(yaw + rng.uniform(-MAX_YAW, MAX_YAW)),
             )
         swapped = bool(rng.integers(2)) and level.swaps
-        for index, place in zip((ACCEPT_BIN, REJECT_BIN), BIN_AT[::-1] if swapped else BIN_AT, strict=True):
-            world.place(self._fixed(index), (*(rng.uniform(-BIN_SHIFT_M, BIN_SHIFT_M, 2) + place), 0.0))
+        for index, place in zip(
+            (ACCEPT_BIN, REJECT_BIN), BIN_AT[::-1] if swapped else BIN_AT, strict=True
+        ):
+            world.place(
+                self._fixed(index), (*(rng.uniform(-BIN_SHIFT_M, BIN_SHIFT_M, 2) + place), 0.0)
+            )
         world.place(self._station, (0.0, 0.0, 0.0))
         world.place(self._fixed(WINDOW), (*WINDOW_AT, STATION_HEIGHT_M + 0.001))
         self._light(world)
@@ -235,11 +256,18 @@ class ToteInspection(Task):
         """Put the lamps where they belong: on its post while lit, else inside it."""
         self._lit = self.shown
         accepted = self.accepts[self._named_index]
-        for index, place, mine in zip((ACCEPT_LAMP, REJECT_LAMP), LAMP_AT, (accepted, not accepted), strict=True):
+        for index, place, mine in zip(
+            (ACCEPT_LAMP, REJECT_LAMP), LAMP_AT, (accepted, not accepted), strict=True
+        ):
             lit = self.shown and mine
-            world.place(self._fixed(index), (*place, POST_HEIGHT_M + (0.5 if lit else -0.75) * LAMP_HEIGHT_M))
+            world.place(
+                self._fixed(index),
+                (*place, POST_HEIGHT_M + (0.5 if lit else -0.75) * LAMP_HEIGHT_M),
+            )
 
-    def free_spots(self, world: World, low_m: float, high_m: float, rng: np.random.Generator) -> list[Array]:
+    def free_spots(
+        self, world: World, low_m: float, high_m: float, rng: np.random.Generator
+    ) -> list[Array]:
         """List places in the tote near the named part where it stands with room for the fingers."""
         named, tote = self._named_index, world.poses[self._parts + TOTE]
         pose = world.poses[named].copy()
@@ -250,9 +278,16 @@ class ToteInspection(Task):
             spot = pose.copy()
             spot[:2] += distance * np.array([math.cos(angle), math.sin(angle)])
             along, across = _local(spot.tolist(), tote.tolist())
-            inside = abs(along) < 0.5 * TOTE_M[0] - WALL_GAP_M and abs(across) < 0.5 * TOTE_M[1] - WALL_GAP_M
+            inside = (
+                abs(along) < 0.5 * TOTE_M[0] - WALL_GAP_M
+                and abs(across) < 0.5 * TOTE_M[1] - WALL_GAP_M
+            )
             near = float(np.hypot(*spot[:2])) < REACH_M
-            if inside and near and all(float(np.hypot(*(spot[:2] - other))) > SPACING_M for other in others):
+            if (
+                inside
+                and near
+                and all(float(np.hypot(*(spot[:2] - other))) > SPACING_M for other in others)
+            ):
                 spots.append(spot)
         return spots
 
@@ -276,7 +311,8 @@ class ToteInspection(Task):
         strays = [
             index
             for index in range(count)
-            if index != named and (self._in_bin(rows[index], right) or self._in_bin(rows[index], wrong))
+            if index != named
+            and (self._in_bin(rows[index], right) or self._in_bin(rows[index], wrong))
         ]
         speed, upright = math.hypot(*part[7:10]), uprightness(part)
         let_go = clear[named] and robot.opening_m > RELEASED_M
@@ -362,7 +398,10 @@ class ToteInspection(Task):
         self.named = NAMES[self._named_index]
         self.named_body = self.bodies[self._named_index]
         accepted = self.accepts[self._named_index]
-        self.present[self._parts + ACCEPT_MARK], self.present[self._parts + REJECT_MARK] = accepted, not accepted
+        self.present[self._parts + ACCEPT_MARK], self.present[self._parts + REJECT_MARK] = (
+            accepted,
+            not accepted,
+        )
         if self._world is not None:
             for mark, green in zip(self._marks, self.accepts, strict=False):
                 self._world.colour(mark, (*(GREEN if green else RED), 1.0))
@@ -375,7 +414,11 @@ def _spots(centre: Array, yaw: float, count: int, rng: np.random.Generator) -> l
     while True:
         local = rng.uniform(-half, half, (count, 2))
         spots = [centre + np.array([c * x - s * y, s * x + c * y]) for x, y in local.tolist()]
-        apart = all(float(np.hypot(*(one - two))) > SPACING_M for at, one in enumerate(spots) for two in spots[:at])
+        apart = all(
+            float(np.hypot(*(one - two))) > SPACING_M
+            for at, one in enumerate(spots)
+            for two in spots[:at]
+        )
         if apart and all(float(np.hypot(*spot)) < REACH_M for spot in spots):
             return spots
 
@@ -399,8 +442,13 @@ def _add_box(world: World, item: Item, length: float, width: float) -> int:
 def _add_station(world: World) -> int:
     """Add what carries window and lamps, in the world's frame."""
     shapes = [
-        Shape("box", (STATION_M, STATION_M, STATION_HEIGHT_M), (*WINDOW_AT, 0.5 * STATION_HEIGHT_M)),
-        *(Shape("box", (POST_M, POST_M, POST_HEIGHT_M), (*place, 0.5 * POST_HEIGHT_M)) for place in LAMP_AT),
+        Shape(
+            "box", (STATION_M, STATION_M, STATION_HEIGHT_M), (*WINDOW_AT, 0.5 * STATION_HEIGHT_M)
+        ),
+        *(
+            Shape("box", (POST_M, POST_M, POST_HEIGHT_M), (*place, 0.5 * POST_HEIGHT_M))
+            for place in LAMP_AT
+        ),
     ]
     return world.add(shapes, [(0.30, 0.33, 0.38, 1.0)] * len(shapes), 0.0)
 
@@ -418,4 +466,6 @@ def make(**options: object) -> WorkCell:
 
 def expert(execute: int = 1) -> ScriptedExpert:
     """Return the scripted expert; `execute` is how many actions of a chunk callers run."""
-    return ScriptedExpert(CELL_ID, VERSION, INSTRUCTIONS, decide, execute, unseen=UNSEEN_INSTRUCTIONS)
+    return ScriptedExpert(
+        CELL_ID, VERSION, INSTRUCTIONS, decide, execute, unseen=UNSEEN_INSTRUCTIONS
+    )

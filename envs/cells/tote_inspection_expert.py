@@ -70,11 +70,15 @@ def _sort(scene: Scene, goal: Thing, low: float) -> Decision:
     return _bring(scene, off, 0.0, scene.tool[2] + height - low, low)
 
 
-def _bring(scene: Scene, off: tuple[float, float], turn: float, height: float, low: float) -> Decision:
+def _bring(
+    scene: Scene, off: tuple[float, float], turn: float, height: float, low: float
+) -> Decision:
     """Move the held part: by how much sideways, by which turn, with the tool at which height at the end."""
     free = min(1.0, max(0.0, (low - FREE_M + 0.015) / 0.015)) if math.hypot(*off) > 0.04 else 1.0
     x, y = (
         target + free * (tool + move - target)
         for target, tool, move in zip(scene.target[:2], scene.tool[:2], off, strict=True)
     )
-    return scene.servo((x, y, height), scene.yaw + free * turn if turn else scene.target_yaw, close=True)
+    return scene.servo(
+        (x, y, height), scene.yaw + free * turn if turn else scene.target_yaw, close=True
+    )

@@ -28,7 +28,14 @@ import numpy.typing as npt
 from shopfloor.envs import kinematics
 from shopfloor.envs.camera import Camera
 from shopfloor.envs.cell import WorkCell
-from shopfloor.envs.cells.tote_pack_expert import FLOOR_M, UNDER_TOP_M, VERSION, WALL_M, decide, pack
+from shopfloor.envs.cells.tote_pack_expert import (
+    FLOOR_M,
+    UNDER_TOP_M,
+    VERSION,
+    WALL_M,
+    decide,
+    pack,
+)
 from shopfloor.envs.experts import ScriptedExpert
 from shopfloor.envs.kinematics import uprightness, yaw_of, yaw_quaternion
 from shopfloor.envs.robot import Arm
@@ -41,7 +48,10 @@ Array = npt.NDArray[np.float64]
 Size = tuple[float, float, float]
 
 CELL_ID = "shopfloor/TotePack-v0"
-ORDERS: dict[str, tuple[float, float, float]] = {"red": (0.82, 0.20, 0.18), "blue": (0.16, 0.34, 0.80)}
+ORDERS: dict[str, tuple[float, float, float]] = {
+    "red": (0.82, 0.20, 0.18),
+    "blue": (0.16, 0.34, 0.80),
+}
 SMALL: dict[str, Size] = {
     "carton": (0.090, 0.064, 0.046),
     "case": (0.080, 0.062, 0.047),
@@ -92,7 +102,14 @@ class Level:
 
 ALL = ("carton", "case", "block", "tub")
 CELL_LEVELS = {
-    "easy": Level({"red": ALL[:2], "blue": ALL[:2]}, SMALL, (0.260, 0.130, 0.0495), (0.33, -0.34), (0.69, 0.04), 200),
+    "easy": Level(
+        {"red": ALL[:2], "blue": ALL[:2]},
+        SMALL,
+        (0.260, 0.130, 0.0495),
+        (0.33, -0.34),
+        (0.69, 0.04),
+        200,
+    ),
     "nominal": Level(
         {"red": ("carton", "case", "block"), "blue": ("carton", "case", "tub")},
         SMALL,
@@ -101,7 +118,9 @@ CELL_LEVELS = {
         (0.69, 0.04),
         280,
     ),
-    "hard": Level({"red": ALL, "blue": ALL}, LARGE, (0.179, 0.205, 0.0492), (0.33, -0.38), (0.69, 0.04), 360),
+    "hard": Level(
+        {"red": ALL, "blue": ALL}, LARGE, (0.179, 0.205, 0.0492), (0.33, -0.38), (0.69, 0.04), 360
+    ),
 }
 PHRASES = (
     "Pack the {} order into the tote.",
@@ -116,8 +135,12 @@ UNSEEN_PHRASES = (
     "Stow the {} packages in the crate, nothing above its edge.",
 )
 # Every order has a carton: it stands for the order, and is packed first.
-INSTRUCTIONS = {f"{order} carton": tuple(text.format(order) for text in PHRASES) for order in ORDERS}
-UNSEEN = {f"{order} carton": tuple(text.format(order) for text in UNSEEN_PHRASES) for order in ORDERS}
+INSTRUCTIONS = {
+    f"{order} carton": tuple(text.format(order) for text in PHRASES) for order in ORDERS
+}
+UNSEEN = {
+    f"{order} carton": tuple(text.format(order) for text in UNSEEN_PHRASES) for order in ORDERS
+}
 CAMERAS = (
     Camera("front", eye=(0.90, -0.02, 0.84), target=(0.47, -0.02, 0.0), fov_deg=52.0),
     Camera("wrist", eye=(0.085, 0.0, 0.085), target=(0.02, 0.0, 0.0), fov_deg=80.0, on_tool=True),
@@ -209,18 +232,24 @@ class TotePack(Task):
         return spots
 
     def _fits(
-        self, spot: Sequence[float], size: Sequence[float], placed: Sequence[tuple[Sequence[float], Sequence[float]]]
+        self,
+        spot: Sequence[float],
+        size: Sequence[float],
+        placed: Sequence[tuple[Sequence[float], Sequence[float]]],
     ) -> bool:
         """Return whether a box can stand at x, y, yaw among others, with room for the fingers beside each."""
         if math.hypot(spot[0], spot[1]) > 0.70:
             return False
         own, hand = _grown(size, GAP_M), _with_hand(size)
         return all(
-            not _overlap(spot, hand, other, other_size) and not _overlap(other, _with_hand(other_size), spot, own)
+            not _overlap(spot, hand, other, other_size)
+            and not _overlap(other, _with_hand(other_size), spot, own)
             for other, other_size in placed
         )
 
-    def free_spots(self, world: World, low_m: float, high_m: float, rng: np.random.Generator) -> list[Array]:
+    def free_spots(
+        self, world: World, low_m: float, high_m: float, rng: np.random.Generator
+    ) -> list[Array]:
         """List places near the named carton where it stands with room for the fingers."""
         named, sizes = self._named_index, [item.size[:2] for item in self.items]
         pose = world.poses[named].copy()
@@ -250,7 +279,9 @@ class TotePack(Task):
         still = all(math.hypot(*rows[index][7:10]) < REST_M_S for index in self._order)
         done = all(packed) and not wrong and clear and still
         self._held_steps = self._held_steps + 1 if done else 0
-        self._wrong_steps = self._wrong_steps + 1 if any(gaps[index] > CLEAR_M for index in wrong) else 0
+        self._wrong_steps = (
+            self._wrong_steps + 1 if any(gaps[index] > CLEAR_M for index in wrong) else 0
+        )
         if self._held_steps >= HOLD_STEPS:
             return Verdict("done", success=True)
         failure = "wrong_part" if self._wrong_steps >= HOLD_STEPS else ""
@@ -267,7 +298,9 @@ class TotePack(Task):
             return "dropped"
         return "out_of_reach" if left and not robot.reaches(row[0], row[1]) else ""
 
-    def _stage(self, world: World, robot: Arm, packed: Sequence[bool], gaps: Mapping[int, float]) -> str:
+    def _stage(
+        self, world: World, robot: Arm, packed: Sequence[bool], gaps: Mapping[int, float]
+    ) -> str:
         if all(packed):
             return "release"
         near = min(self._order, key=lambda index: gaps[index])
@@ -289,11 +322,15 @@ class TotePack(Task):
         """Return whether all of a box is inside the tote and below its rim."""
         if not self._inside(row, tote):
             return False
-        turned = kinematics.yaw_matrix(-yaw_of(tote)) @ kinematics.matrix((row[3], row[4], row[5], row[6]))
+        turned = kinematics.yaw_matrix(-yaw_of(tote)) @ kinematics.matrix(
+            (row[3], row[4], row[5], row[6])
+        )
         half_x, half_y, half_z = (0.5 * np.abs(turned) @ size).tolist()
         along, across = _in_frame(row, tote)
         x, y, z = self._given.inside
-        beside = abs(along) + half_x < 0.5 * x + ENTRY_M and abs(across) + half_y < 0.5 * y + ENTRY_M
+        beside = (
+            abs(along) + half_x < 0.5 * x + ENTRY_M and abs(across) + half_y < 0.5 * y + ENTRY_M
+        )
         return bool(beside and row[2] + half_z < tote[2] + z + FLOOR_M)
 
     def grasp_pose(self, world: World) -> ToolPose:
@@ -314,12 +351,16 @@ class TotePack(Task):
 
     def _thing(self, index: int) -> Thing:
         item = self.items[index]
-        return Thing(item.name, [0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0], list(item.size), item.is_goal)
+        return Thing(
+            item.name, [0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0], list(item.size), item.is_goal
+        )
 
     def memory(self) -> Array:
         """Return the named order's number and the two counters of steps, shape (3,)."""
         colours = list(ORDERS)
-        return np.array([colours.index(self.named.split()[0]), self._held_steps, self._wrong_steps], dtype=float)
+        return np.array(
+            [colours.index(self.named.split()[0]), self._held_steps, self._wrong_steps], dtype=float
+        )
 
     def recall(self, memory: Array) -> None:
         """Come back to `memory`."""
@@ -349,7 +390,10 @@ def _with_hand(size: Sequence[float]) -> tuple[float, float]:
 
 
 def _overlap(
-    first: Sequence[float], first_size: Sequence[float], second: Sequence[float], second_size: Sequence[float]
+    first: Sequence[float],
+    first_size: Sequence[float],
+    second: Sequence[float],
+    second_size: Sequence[float],
 ) -> bool:
     """Return whether two rectangles (x, y, yaw and extents, m) overlap: no side of either parts them."""
     dx, dy = second[0] - first[0], second[1] - first[1]
@@ -357,10 +401,16 @@ def _overlap(
         return False
     turn = second[2] - first[2]
     c, s = abs(math.cos(turn)), abs(math.sin(turn))
-    for yaw, own, other in ((first[2], first_size, second_size), (second[2], second_size, first_size)):
+    for yaw, own, other in (
+        (first[2], first_size, second_size),
+        (second[2], second_size, first_size),
+    ):
         along = abs(dx * math.cos(yaw) + dy * math.sin(yaw))
         across = abs(dy * math.cos(yaw) - dx * math.sin(yaw))
-        if 2 * along > own[0] + c * other[0] + s * other[1] or 2 * across > own[1] + s * other[0] + c * other[1]:
+        if (
+            2 * along > own[0] + c * other[0] + s * other[1]
+            or 2 * across > own[1] + s * other[0] + c * other[1]
+        ):
             return False
     return True
 

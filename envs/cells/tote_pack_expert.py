@@ -21,9 +21,15 @@ PLAY_M = 0.002  # between items in a row
 IN_PLACE_M = 0.0025  # off the grip to close
 HOVER_M = 0.06  # above the grip on the way to it
 OVER_M = 0.085  # height of the tool above everything that stands about
-ABOVE_RIM_M, RISE_M = 0.008, 0.03  # lower end of a held item above the rim until it is in line; more on the way
+ABOVE_RIM_M, RISE_M = (
+    0.008,
+    0.03,
+)  # lower end of a held item above the rim until it is in line; more on the way
 IN_LINE_M, STRAY_M = 0.0012, 0.006  # off the slot's middle: to start down, and on the way down
-IN_TURN, TURN_ARM_M = 0.025, 0.04  # rad off the tote's yaw to start down; length that makes a turn a distance
+IN_TURN, TURN_ARM_M = (
+    0.025,
+    0.04,
+)  # rad off the tote's yaw to start down; length that makes a turn a distance
 LET_GO_M, SEATED_M = 0.0025, 0.004  # above the floor
 UPRIGHT_COSINE = math.cos(math.radians(4.0))
 SLOW = 0.35  # speed into the tote, in full scales
@@ -51,7 +57,9 @@ def decide(scene: Scene) -> tuple[Decision, float]:
         return _rise(scene, near), near.size[1]
     if item is None:
         scene.part = near
-        return scene.servo((scene.tool[0], scene.tool[1], RETREAT_M), scene.target_yaw, close=False), near.size[1]
+        return scene.servo(
+            (scene.tool[0], scene.tool[1], RETREAT_M), scene.target_yaw, close=False
+        ), near.size[1]
     scene.part = item
     return _approach(scene, item), item.size[1]
 
@@ -59,7 +67,9 @@ def decide(scene: Scene) -> tuple[Decision, float]:
 def order_of(scene: Scene) -> list[Thing]:
     """Return the items of the order, longest first: those of the named one's colour."""
     colour = scene.part.name.split()[0]
-    items = [thing for thing in scene.things if not thing.is_goal and thing.name.split()[0] == colour]
+    items = [
+        thing for thing in scene.things if not thing.is_goal and thing.name.split()[0] == colour
+    ]
     return sorted(items, key=lambda thing: (-thing.size[0], thing.name))
 
 
@@ -90,7 +100,11 @@ def _free_slot(item: Thing, order: list[Thing], tote: Thing, slots: dict[str, Sl
     along, across = slots[item.name]
     low, high = -0.5 * tote.size[0] + WALL_M, 0.5 * tote.size[0] - WALL_M
     for other in order:
-        if other is item or not _seated(other, tote) or abs(slots[other.name][1] - across) > 0.5 * item.size[1]:
+        if (
+            other is item
+            or not _seated(other, tote)
+            or abs(slots[other.name][1] - across) > 0.5 * item.size[1]
+        ):
             continue
         at = in_tote(other.position, tote)[0]
         if slots[other.name][0] < along:
@@ -132,7 +146,10 @@ def _above_floor(item: Thing, tote: Thing) -> float:
 
 def _may_let_go(item: Thing, tote: Thing, slot: Slot) -> bool:
     along, across = in_tote(item.position, tote)
-    return _above_floor(item, tote) < LET_GO_M and math.hypot(along - slot[0], across - slot[1]) < STRAY_M
+    return (
+        _above_floor(item, tote) < LET_GO_M
+        and math.hypot(along - slot[0], across - slot[1]) < STRAY_M
+    )
 
 
 def _seated(item: Thing, tote: Thing) -> bool:
@@ -149,7 +166,10 @@ def _next(scene: Scene, order: list[Thing], tote: Thing, slots: dict[str, Slot])
     for item in order:
         if item not in missing:
             along, across = in_tote(item.position, tote)
-            astray = abs(along - slots[item.name][0]) > AWAY_M or abs(across - slots[item.name][1]) > AWAY_M
+            astray = (
+                abs(along - slots[item.name][0]) > AWAY_M
+                or abs(across - slots[item.name][1]) > AWAY_M
+            )
             room = 0.5 * (tote.size[1] - item.size[1]) - WALL_M - abs(across)
             if astray and room > FINGER_M:
                 return item
@@ -167,7 +187,10 @@ def _carry(scene: Scene, tote: Thing, slot: Slot) -> Decision:
     """Lift, cross over above everything while turning, come down into the slot once in line with it."""
     item = scene.part
     c, s = math.cos(tote.yaw), math.sin(tote.yaw)
-    goal = (tote.position[0] + c * slot[0] - s * slot[1], tote.position[1] + s * slot[0] + c * slot[1])
+    goal = (
+        tote.position[0] + c * slot[0] - s * slot[1],
+        tote.position[1] + s * slot[0] + c * slot[1],
+    )
     off = (goal[0] - item.position[0], goal[1] - item.position[1])
     held_turn = wrap(item.yaw - scene.yaw, math.pi)
     turn = wrap(tote.yaw, math.pi) - held_turn - scene.yaw

@@ -49,7 +49,9 @@ _LAZY = {
 
 for _id, _entry in _CELLS.items():
     if _id not in gymnasium.registry:
-        gymnasium.register(id=_id, entry_point=_entry, vector_entry_point=f"shopfloor.envs.vector:{_id}")
+        gymnasium.register(
+            id=_id, entry_point=_entry, vector_entry_point=f"shopfloor.envs.vector:{_id}"
+        )
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  # whatever the named module holds

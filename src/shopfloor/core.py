@@ -59,7 +59,9 @@ class UnknownNameError(ShopfloorError):
     def __init__(self, kind: str, name: str, known: Iterable[str], advice: str = "") -> None:
         """Say which `kind` of thing `name` was meant to be, what is `known`, and what else can be done."""
         choices = sorted(known)
-        near = difflib.get_close_matches(name.lower(), [choice.lower() for choice in choices], n=1, cutoff=0.5)
+        near = difflib.get_close_matches(
+            name.lower(), [choice.lower() for choice in choices], n=1, cutoff=0.5
+        )
         nearest = next((choice for choice in choices if near and choice.lower() == near[0]), None)
         hint = f" Did you mean {nearest!r}?" if nearest else ""
         super().__init__(
@@ -162,7 +164,9 @@ class EpisodeSpec:
         if self.intervention not in INTERVENTIONS:
             raise UnknownNameError("intervention", self.intervention, INTERVENTIONS)
         if self.seed < 0:
-            raise InvalidInputError(f"Episode seed is {self.seed}; expected an integer of at least 0.")
+            raise InvalidInputError(
+                f"Episode seed is {self.seed}; expected an integer of at least 0."
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as plain JSON data."""

@@ -62,7 +62,12 @@ class FakeCell:
         if self.steps == 3:
             self._fail()
         success = bool(np.linalg.norm(self.position - self.goal) < 0.01)
-        return float(success), success or bool(self.failure), self.steps >= self.max_episode_steps, self._info(success)
+        return (
+            float(success),
+            success or bool(self.failure),
+            self.steps >= self.max_episode_steps,
+            self._info(success),
+        )
 
     def _fail(self):
         if self.fault == "crash":
@@ -91,7 +96,10 @@ class FakeCell:
         cameras = self.cameras if cameras is None else cameras
         objects = np.zeros((2, 12), np.float32)
         objects[0, :3], objects[1, :3] = self.position, self.goal
-        observation = {"state": np.concatenate([self.position, self.goal]).astype(np.float32), "objects": objects}
+        observation = {
+            "state": np.concatenate([self.position, self.goal]).astype(np.float32),
+            "objects": objects,
+        }
         for name in cameras:
             self.rendered.append((self.steps, name))
             observation[name] = self._picture(name)
@@ -121,7 +129,12 @@ class FakeCell:
             "frozen_actions": ["rx", "ry"],
             "max_episode_steps": self.max_episode_steps,
             "features": {
-                "state": {"shape": [6], "dtype": "float32", "names": [f"s{i}" for i in range(6)], "units": ["m"] * 6},
+                "state": {
+                    "shape": [6],
+                    "dtype": "float32",
+                    "names": [f"s{i}" for i in range(6)],
+                    "units": ["m"] * 6,
+                },
                 "objects": {"shape": [2, 12], "dtype": "float32", "names": [], "units": []},
                 "front": camera,
                 "wrist": camera,
@@ -156,8 +169,16 @@ class FakePolicy:
         image_size=None,
     ):
         digest = f"{name}-{speed}-{execute}-{sign}-{keys}"
-        self.info = PolicyInfo(name, digest, tuple(cells), tuple(keys), image_size=image_size, expert=expert)
-        self.speed, self.execute, self.horizon, self.answer, self.sign = speed, execute, horizon, answer, sign
+        self.info = PolicyInfo(
+            name, digest, tuple(cells), tuple(keys), image_size=image_size, expert=expert
+        )
+        self.speed, self.execute, self.horizon, self.answer, self.sign = (
+            speed,
+            execute,
+            horizon,
+            answer,
+            sign,
+        )
         self.seen, self.resets = [], []
 
     def reset(self, seed, instruction):
@@ -180,11 +201,18 @@ class FakePolicy:
 
 def make_policy(cell, **arguments):
     assert cell == CELL_ID
-    return FakePolicy(**{key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()})
+    return FakePolicy(
+        **{
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in arguments.items()
+        }
+    )
 
 
 def spec_parts(policy, teacher=None):
-    return SimpleNamespace(policy_digest=policy.info.digest, teacher_digest=teacher.info.digest if teacher else "")
+    return SimpleNamespace(
+        policy_digest=policy.info.digest, teacher_digest=teacher.info.digest if teacher else ""
+    )
 
 
 def _first_time(seed):

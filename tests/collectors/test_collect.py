@@ -50,15 +50,35 @@ def files(folder):
 
 def config(out, **options):
     return CollectConfig(
-        **{"cell": "FakeReach", "policy": POLICY, "episodes": 6, "out": out, "codec": "gzip", **options}
+        **{
+            "cell": "FakeReach",
+            "policy": POLICY,
+            "episodes": 6,
+            "out": out,
+            "codec": "gzip",
+            **options,
+        }
     )
 
 
 def test_the_same_bytes_for_one_and_two_workers_and_any_order(tmp_path, two):
-    options = {"policy": BACKWARDS, "teacher": EXPERT, "intervention": "expert", "noise": 0.2, "cameras": ("front",)}
+    options = {
+        "policy": BACKWARDS,
+        "teacher": EXPERT,
+        "intervention": "expert",
+        "noise": 0.2,
+        "cameras": ("front",),
+    }
     collect(config(tmp_path / "one", **options))
     collect(config(tmp_path / "two", **options), executor=two)
-    for seed in (3, 0, 5, 1, 4, 2):  # any order, one at a time: index is counted from the first seed
+    for seed in (
+        3,
+        0,
+        5,
+        1,
+        4,
+        2,
+    ):  # any order, one at a time: index is counted from the first seed
         collect(config(tmp_path / f"s{seed}", **options, seed_first=seed, episodes=1))
     one = files(tmp_path / "one")
     assert len(one) == 6
@@ -70,16 +90,29 @@ def test_the_same_bytes_for_one_and_two_workers_and_any_order(tmp_path, two):
 
 def test_the_result_tells_all(tmp_path, two):
     seen = []
-    result = collect(config(tmp_path / "d", policy=BACKWARDS, episodes=4), executor=two, on_receipt=seen.append)
+    result = collect(
+        config(tmp_path / "d", policy=BACKWARDS, episodes=4), executor=two, on_receipt=seen.append
+    )
     assert [receipt.index for receipt in result.receipts] == [0, 1, 2, 3]
     assert [receipt.seed for receipt in result.receipts] == [0, 1, 2, 3]
     assert {receipt.reason for receipt in result.receipts} == {"timeout"}
-    assert (result.resumed, result.infrastructure, result.successes, result.exit_code) == (0, 0, 0, 0)
+    assert (result.resumed, result.infrastructure, result.successes, result.exit_code) == (
+        0,
+        0,
+        0,
+        0,
+    )
     assert sorted(seen, key=lambda receipt: receipt.index) == list(result.receipts)
-    assert sorted(read_receipts(tmp_path / "d"), key=lambda receipt: receipt.index) == list(result.receipts)
+    assert sorted(read_receipts(tmp_path / "d"), key=lambda receipt: receipt.index) == list(
+        result.receipts
+    )
     dataset = Dataset(tmp_path / "d")
     for receipt, record in zip(result.receipts, dataset.records, strict=True):
-        assert (receipt.path, receipt.sha256, receipt.bytes) == (record.file, record.sha256, record.bytes)
+        assert (receipt.path, receipt.sha256, receipt.bytes) == (
+            record.file,
+            record.sha256,
+            record.bytes,
+        )
         assert (receipt.episode_id, receipt.steps) == (record.episode_id, record.steps)
         assert receipt.cpu_seconds > 0
     assert dataset.verify() == []
@@ -110,7 +143,9 @@ def test_resuming_runs_only_what_is_missing_and_gives_the_same(tmp_path):
 
 def test_several_policies_share_a_dataset(tmp_path):
     collect(config(tmp_path / "d", episodes=2))
-    collect(config(tmp_path / "d", policy=BACKWARDS, teacher=EXPERT, intervention="label", episodes=2))
+    collect(
+        config(tmp_path / "d", policy=BACKWARDS, teacher=EXPERT, intervention="label", episodes=2)
+    )
     dataset = Dataset(tmp_path / "d")
     assert [record.index for record in dataset.records] == [0, 0, 1, 1]
     assert len({record.policy_digest for record in dataset.records}) == 2
@@ -201,28 +236,37 @@ def test_options_may_be_given_as_keywords(tmp_path):
 # -- faults -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("fault", "reason"), [("crash", "env_crash"), ("nan", "nonfinite_obs"), ("odd", "env_crash")])
+@pytest.mark.parametrize(
+    ("fault", "reason"), [("crash", "env_crash"), ("nan", "nonfinite_obs"), ("odd", "env_crash")]
+)
 def test_a_fault_of_the_cell_is_counted_apart(tmp_path, fault, reason):
     result = collect(config(tmp_path / "d", variation=fault, episodes=2, policy=BACKWARDS))
-    assert [(r.outcome, r.reason, r.attempt) for r in result.receipts] == [("infrastructure", reason, 3)] * 2
+    assert [(r.outcome, r.reason, r.attempt) for r in result.receipts] == [
+        ("infrastructure", reason, 3)
+    ] * 2
     assert (result.infrastructure, result.exit_code) == (2, 3)
     assert len(Dataset(tmp_path / "d")) == 0
     assert all("seed" in receipt.message for receipt in result.receipts)
 
 
 def test_a_worker_killed_once_loses_nothing(tmp_path, two):
-    result = collect(config(tmp_path / "d", variation="kill_once", policy=BACKWARDS, episodes=4), executor=two)
+    result = collect(
+        config(tmp_path / "d", variation="kill_once", policy=BACKWARDS, episodes=4), executor=two
+    )
     assert [(r.outcome, r.attempt) for r in result.receipts] == [("failure", 2)] * 4
     assert Dataset(tmp_path / "d").verify() == []
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason"), [("kill", "env_crash"), pytest.param("hang", "env_hang", marks=pytest.mark.slow)]
+    ("fault", "reason"),
+    [("kill", "env_crash"), pytest.param("hang", "env_hang", marks=pytest.mark.slow)],
 )
 def test_a_cell_that_always_kills_or_hangs_its_worker_is_quarantined(tmp_path, two, fault, reason):
     options = {"variation": fault, "policy": BACKWARDS, "episodes": 1, "timeout_s": 3.0}
     result = collect(config(tmp_path / fault, **options), executor=two)
-    assert [(r.outcome, r.reason, r.attempt) for r in result.receipts] == [("infrastructure", reason, 3)]
+    assert [(r.outcome, r.reason, r.attempt) for r in result.receipts] == [
+        ("infrastructure", reason, 3)
+    ]
 
 
 def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path, monkeypatch):
@@ -276,8 +320,13 @@ DRIVER = """
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_within_ten_seconds_and_the_run_can_go_on(tmp_path, child_environment, plugin, workers, signum):
-    environment = {**child_environment, "PYTHONPATH": f"{plugin}{os.pathsep}{child_environment['PYTHONPATH']}"}
+def test_a_signal_stops_within_ten_seconds_and_the_run_can_go_on(
+    tmp_path, child_environment, plugin, workers, signum
+):
+    environment = {
+        **child_environment,
+        "PYTHONPATH": f"{plugin}{os.pathsep}{child_environment['PYTHONPATH']}",
+    }
     code = textwrap.dedent(DRIVER).format(cell=CELL_ID)
     out = tmp_path / "d"
     with subprocess.Popen(
@@ -301,8 +350,13 @@ def test_a_signal_stops_within_ten_seconds_and_the_run_can_go_on(tmp_path, child
     assert len(list((out / "manifests").iterdir())) == 1
 
 
-def test_a_limit_of_the_file_system_reaches_the_user_as_a_disk_error(tmp_path, child_environment, plugin):
-    environment = {**child_environment, "PYTHONPATH": f"{plugin}{os.pathsep}{child_environment['PYTHONPATH']}"}
+def test_a_limit_of_the_file_system_reaches_the_user_as_a_disk_error(
+    tmp_path, child_environment, plugin
+):
+    environment = {
+        **child_environment,
+        "PYTHONPATH": f"{plugin}{os.pathsep}{child_environment['PYTHONPATH']}",
+    }
     code = """
         import resource, sys
         from shopfloor.collectors.collect import collect
@@ -318,7 +372,11 @@ def test_a_limit_of_the_file_system_reaches_the_user_as_a_disk_error(tmp_path, c
     """
     code = textwrap.dedent(code).replace("CELL", CELL_ID)
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "d")], capture_output=True, text=True, env=environment, timeout=60
+        [sys.executable, "-c", code, str(tmp_path / "d")],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=60,
     )
     assert done.returncode == 3, done.stderr
     assert "Everything reported as saved is whole" in done.stdout
@@ -345,7 +403,9 @@ def test_policy_references():
 def test_another_packages_policy_that_cannot_be_loaded_is_named(monkeypatch):
     gone = importlib.metadata.EntryPoint("gone", "no_such_module:make", "shopfloor.policies")
     monkeypatch.setattr(policies, "_entry_points", lambda: [gone])
-    with pytest.raises(MissingDependencyError, match=r"'gone' .* no_such_module:make, which cannot be loaded"):
+    with pytest.raises(
+        MissingDependencyError, match=r"'gone' .* no_such_module:make, which cannot be loaded"
+    ):
         resolve_policy(PolicyRef("gone", CELL_ID))
 
 
@@ -369,15 +429,22 @@ def test_an_episode_is_known_by_its_spec_not_by_its_index(tmp_path):
     collect(config(tmp_path / "d", episodes=4))
     again = collect(config(tmp_path / "d", seed_first=2, episodes=2))
     assert (again.resumed, [receipt.index for receipt in again.receipts]) == (2, [0, 1])
-    assert [receipt.path[:20] for receipt in again.receipts] == ["episodes/ep-00000002", "episodes/ep-00000003"]
+    assert [receipt.path[:20] for receipt in again.receipts] == [
+        "episodes/ep-00000002",
+        "episodes/ep-00000003",
+    ]
 
 
 def test_a_folder_is_a_checkpoint(tmp_path):
-    assert policy_ref(str(tmp_path), CELL_ID) == PolicyRef("checkpoint", CELL_ID, {"path": str(tmp_path)})
+    assert policy_ref(str(tmp_path), CELL_ID) == PolicyRef(
+        "checkpoint", CELL_ID, {"path": str(tmp_path)}
+    )
 
 
 def test_evaluation_counts(tmp_path, two):
-    good = evaluate(POLICY, CELL_ID, 6, seed_first=800_000, purpose="report", out=tmp_path / "e", executor=two)
+    good = evaluate(
+        POLICY, CELL_ID, 6, seed_first=800_000, purpose="report", out=tmp_path / "e", executor=two
+    )
     assert (good.episodes, good.successes, good.success) == (6, 6, 1.0)
     assert good.per_seed == (True,) * 6
     assert good.interval == pytest.approx((0.6097, 1.0), abs=1e-4)
@@ -427,7 +494,11 @@ def test_purged_episodes_are_not_made_again(tmp_path, told):
     ran = []
     again = collect(config(tmp_path / "d"), on_receipt=ran.append)
     assert [receipt.index for receipt in ran] == [4, 5]
-    assert [receipt.index for receipt in again.receipts] == [0, 1, 2, 3, 4, 5] if told else [0, 2, 4, 5]
+    assert (
+        [receipt.index for receipt in again.receipts] == [0, 1, 2, 3, 4, 5]
+        if told
+        else [0, 2, 4, 5]
+    )
     assert {record.seed for record in Dataset(tmp_path / "d").records} == {0, 2, 4, 5}
     assert Dataset(tmp_path / "d").verify() == []
     restore(tmp_path / "d", ids=[one])  # who wants one back gets it from the next run

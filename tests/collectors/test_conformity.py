@@ -25,7 +25,15 @@ def test_the_same_bytes_for_any_number_of_workers(cell, executors, tmp_path):
     found = []
     for number, executor in enumerate(executors):
         out = tmp_path / str(number)
-        result = collect(cell=cell, policy="expert", episodes=4, seed_first=40, noise=0.1, out=out, executor=executor)
+        result = collect(
+            cell=cell,
+            policy="expert",
+            episodes=4,
+            seed_first=40,
+            noise=0.1,
+            out=out,
+            executor=executor,
+        )
         assert result.exit_code == 0
         found.append({path.name: path.read_bytes() for path in (out / "episodes").iterdir()})
     assert len(found[0]) == 4

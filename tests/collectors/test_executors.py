@@ -34,7 +34,9 @@ def results(executor, function, given, **options):
 def test_workers_and_order_do_not_change_results(pool):
     expected = {index: 2 * index for index in range(20)}
     for executor in (serial(), pool):
-        assert {index: r["value"] for index, r in results(executor, "double", payloads(20)).items()} == expected
+        assert {
+            index: r["value"] for index, r in results(executor, "double", payloads(20)).items()
+        } == expected
 
 
 def test_pool_keeps_its_processes_between_runs_and_uses_all(pool):
@@ -75,7 +77,13 @@ def test_payloads_are_drawn_only_when_needed(pool):
 @pytest.mark.parametrize("how", HOWS)
 def test_a_failed_try_is_repeated_and_other_jobs_are_not_affected(pool, tmp_path, how):
     given = [
-        {"marks": str(tmp_path), "name": f"job{i}", "times": 2 if i == 1 else 0, "how": how, "attempt": 1}
+        {
+            "marks": str(tmp_path),
+            "name": f"job{i}",
+            "times": 2 if i == 1 else 0,
+            "how": how,
+            "attempt": 1,
+        }
         for i in range(4)
     ]
     got = results(pool, "fail", given, timeout_s=3.0)
@@ -83,7 +91,9 @@ def test_a_failed_try_is_repeated_and_other_jobs_are_not_affected(pool, tmp_path
     assert [got[i]["attempt"] for i in range(4)] == [1, 3, 1, 1]
 
 
-@pytest.mark.parametrize(("how", "reason"), [("kill", "env_crash"), ("hang", "env_hang"), ("raise", "env_crash")])
+@pytest.mark.parametrize(
+    ("how", "reason"), [("kill", "env_crash"), ("hang", "env_hang"), ("raise", "env_crash")]
+)
 def test_three_failed_tries_are_quarantined_or_raised(pool, tmp_path, how, reason):
     given = [{"marks": str(tmp_path), "name": "bad", "times": 9, "how": how}, {**ok(tmp_path)}]
     got = results(pool, "fail", given, timeout_s=2.0, keep_going=True)
@@ -130,7 +140,15 @@ def test_a_result_that_is_not_json_is_a_failure(pool):
 
 @pytest.mark.parametrize(
     "name",
-    ["os:system", "fault_jobs", "shopfloor", "shopfloor.core", "subprocess:run", "fault_jobs_:x", "shopfloorx.a:b"],
+    [
+        "os:system",
+        "fault_jobs",
+        "shopfloor",
+        "shopfloor.core",
+        "subprocess:run",
+        "fault_jobs_:x",
+        "shopfloorx.a:b",
+    ],
 )
 def test_only_the_packages_functions_are_run(name):
     for executor in (SerialExecutor(), serial(), LocalExecutor(1, allowed=ALLOWED)):
@@ -166,7 +184,9 @@ def test_an_idle_worker_that_dies_is_replaced_without_blaming_a_job(pool):
 
 def test_close_ends_the_workers():
     executor = LocalExecutor(2, allowed=ALLOWED)
-    pids = {r["pid"] for r in results(executor, "double", [{"value": 1, "sleep": 0.1}] * 2).values()}
+    pids = {
+        r["pid"] for r in results(executor, "double", [{"value": 1, "sleep": 0.1}] * 2).values()
+    }
     executor.close()
     executor.close()
     assert not any(alive(pid) for pid in pids)
@@ -266,7 +286,12 @@ def test_the_drivers_death_kills_the_workers(child_environment):
 @pytest.mark.parametrize("parts", [LOCAL, SERIAL], ids=["local", "serial"])
 @pytest.mark.parametrize(
     ("signum", "group"),
-    [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGTERM, True), (signal.SIGHUP, False)],
+    [
+        (signal.SIGINT, True),
+        (signal.SIGTERM, False),
+        (signal.SIGTERM, True),
+        (signal.SIGHUP, False),
+    ],
 )
 def test_a_signal_stops_the_run(child_environment, parts, signum, group):
     process = driver(child_environment, parts, sleep=0.2)

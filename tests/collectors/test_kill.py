@@ -107,10 +107,16 @@ def check(out, reported):
 
 
 def episodes(folder):
-    return {path.name: path.read_bytes() for path in (folder / "episodes").iterdir() if path.suffix == ".h5"}
+    return {
+        path.name: path.read_bytes()
+        for path in (folder / "episodes").iterdir()
+        if path.suffix == ".h5"
+    }
 
 
-def test_no_kill_loses_a_reported_episode_and_the_resumed_dataset_is_equal(tmp_path, child_environment):
+def test_no_kill_loses_a_reported_episode_and_the_resumed_dataset_is_equal(
+    tmp_path, child_environment
+):
     generator = np.random.default_rng(20)
     out, reported, kills = tmp_path / "killed", {}, {True: 0, False: 0}
     began = time.monotonic()

@@ -25,7 +25,15 @@ CELL = "PickToTray"
 @pytest.fixture(scope="module")
 def demonstrations(tmp_path_factory):
     out = tmp_path_factory.mktemp("demonstrations") / "d"
-    collect(cell=CELL, policy="expert", episodes=4, noise=0.2, seed_first=645_000, purpose="other", out=out)
+    collect(
+        cell=CELL,
+        policy="expert",
+        episodes=4,
+        noise=0.2,
+        seed_first=645_000,
+        purpose="other",
+        out=out,
+    )
     return out
 
 
@@ -56,12 +64,22 @@ def test_labels_that_hold_are_no_finding(demonstrations):
     assert ("read", 4, 4) in calls
 
 
-def test_a_failure_called_a_success_is_found_and_a_success_called_a_failure(rewritten, demonstrations):
+def test_a_failure_called_a_success_is_found_and_a_success_called_a_failure(
+    rewritten, demonstrations
+):
     def cut(index, episode):  # stops before the part is in the tray, and says that it succeeded
         if index != 1:
             return episode
         half = episode.steps // 2
-        names = ("actions", "rewards", "actor", "label_actions", "label_valid", "decisions", "label_chunks")
+        names = (
+            "actions",
+            "rewards",
+            "actor",
+            "label_actions",
+            "label_valid",
+            "decisions",
+            "label_chunks",
+        )
         return dataclasses.replace(
             episode,
             observations={key: rows[: half + 1] for key, rows in episode.observations.items()},
@@ -102,12 +120,19 @@ def test_another_machine_blames_nobody(rewritten):
     found = quality(rewritten(elsewhere))
     assert kinds(found) == [[], [], [], []]
     assert found.labels["states_equal"] == 0
-    assert any("most episodes do not replay to the same states here" in reason for reason in found.not_checked)
+    assert any(
+        "most episodes do not replay to the same states here" in reason
+        for reason in found.not_checked
+    )
 
 
 def test_episodes_that_cannot_be_simulated_are_passed_over(rewritten):
     def stateless(index, episode):
-        return dataclasses.replace(episode, sim_states=np.zeros((episode.steps + 1, 0))) if index < 2 else episode
+        return (
+            dataclasses.replace(episode, sim_states=np.zeros((episode.steps + 1, 0)))
+            if index < 2
+            else episode
+        )
 
     def shorter(index, episode):  # actions that the cell does not take
         names = ("actions", "label_actions")
@@ -116,7 +141,10 @@ def test_episodes_that_cannot_be_simulated_are_passed_over(rewritten):
 
     found = quality(rewritten(stateless))
     assert (found.labels["replayed"], found.labels["passed_over"]) == (2, 2)
-    assert any(reason.startswith("success labels: 2 episodes: no simulator states") for reason in found.not_checked)
+    assert any(
+        reason.startswith("success labels: 2 episodes: no simulator states")
+        for reason in found.not_checked
+    )
     found = quality(rewritten(shorter, "shorter"))
     assert (found.labels["replayed"], found.labels["passed_over"]) == (0, 4)
     assert any("the cell cannot take it" in reason for reason in found.not_checked)
@@ -144,17 +172,35 @@ def test_pictures_are_the_recorded_ones_or_rendered(demonstrations, tmp_path):
     records = Dataset(demonstrations).records[:2]
     for shown, record in zip(strips(demonstrations, records), records, strict=True):
         (strip,) = shown
-        assert (strip.camera, strip.rendered, strip.pictures.shape) == ("front", True, (5, 120, 160, 3))
+        assert (strip.camera, strip.rendered, strip.pictures.shape) == (
+            "front",
+            True,
+            (5, 120, 160, 3),
+        )
         assert (strip.steps[0], strip.steps[-1]) == (0, record.steps)
         assert len({picture.tobytes() for picture in strip.pictures}) == 5
     out = tmp_path / "pictures"
     options = {"cameras": ("front", "wrist"), "image_size": (16, 20)}
-    collect(cell=CELL, policy="expert", episodes=1, seed_first=645_000, purpose="other", out=out, **options)
+    collect(
+        cell=CELL,
+        policy="expert",
+        episodes=1,
+        seed_first=645_000,
+        purpose="other",
+        out=out,
+        **options,
+    )
     data = Dataset(out)
     (shown,) = strips(out, data.records)
-    assert [(strip.camera, strip.rendered) for strip in shown] == [("front", False), ("wrist", False)]
+    assert [(strip.camera, strip.rendered) for strip in shown] == [
+        ("front", False),
+        ("wrist", False),
+    ]
     seen = data.read(0).observations["wrist"]
-    assert all(np.array_equal(seen[step], one) for step, one in zip(shown[1].steps, shown[1].pictures, strict=True))
+    assert all(
+        np.array_equal(seen[step], one)
+        for step, one in zip(shown[1].steps, shown[1].pictures, strict=True)
+    )
 
 
 @pytest.fixture
@@ -175,7 +221,10 @@ def test_planted_defects_are_found_and_sound_episodes_are_not_blamed(benchmark):
     tallies = benchmark.measure(640_000, 1, clean=24, failures=6, each=1)
     counts = benchmark.rates(tallies)
     assert counts["planted"] == 3 * len(benchmark.KINDS) == 51
-    assert sum(tally.planted for kind, tally in tallies.items() if kind not in benchmark.KINDS) == 3 * 40
+    assert (
+        sum(tally.planted for kind, tally in tallies.items() if kind not in benchmark.KINDS)
+        == 3 * 40
+    )
     assert counts["found"] / counts["planted"] >= 0.9, benchmark.report(tallies)
     flagged = counts["flagged_bad"] + counts["flagged_good"]
     assert counts["flagged_bad"] / flagged >= 0.9, benchmark.report(tallies)

@@ -14,7 +14,12 @@ CELL = "PickToTray"
 KINDS = {
     "demonstrations": {"policy": "expert", "noise": 0.2},
     "expert intervenes": {"policy": "random", "teacher": "expert", "intervention": "expert"},
-    "expert labels": {"policy": "random", "teacher": "expert", "intervention": "label", "noise": 0.1},
+    "expert labels": {
+        "policy": "random",
+        "teacher": "expert",
+        "intervention": "label",
+        "noise": 0.1,
+    },
     "displaced": {"policy": "expert", "variation": "displaced"},
 }
 
@@ -92,7 +97,13 @@ def test_one_and_two_workers_and_any_order_give_the_same_files(tmp_path, kind):
 
 @pytest.mark.slow
 def test_pictures_do_not_depend_on_workers_and_can_be_rendered_again(tmp_path):
-    options = {"cell": CELL, "policy": "expert", "noise": 0.2, "cameras": ("front", "wrist"), "episodes": 12}
+    options = {
+        "cell": CELL,
+        "policy": "expert",
+        "noise": 0.2,
+        "cameras": ("front", "wrist"),
+        "episodes": 12,
+    }
     collect(**options, out=tmp_path / "one", workers=1)
     collect(**options, out=tmp_path / "two", workers=2)
     assert episodes(tmp_path / "one") == episodes(tmp_path / "two")

@@ -21,7 +21,12 @@ SIZE = (24, 32)
 LIVE = {"cameras": ("front", "wrist"), "image_size": SIZE}
 KINDS = {
     "demonstrations": {"policy": "expert", "noise": 0.2},
-    "expert labels": {"policy": "random", "teacher": "expert", "intervention": "label", "noise": 0.1},
+    "expert labels": {
+        "policy": "random",
+        "teacher": "expert",
+        "intervention": "label",
+        "noise": 0.1,
+    },
     "expert intervenes": {"policy": "random", "teacher": "expert", "intervention": "expert"},
     "displaced": {"policy": "expert", "variation": "displaced"},
     "mid task": {"policy": "expert", "variation": "mid_task"},
@@ -43,7 +48,9 @@ def parts(tmp_path_factory):
     root = tmp_path_factory.mktemp("parts")
     for cell in CELLS:
         collect(cell=cell, policy="expert", episodes=2, noise=0.2, out=root / cell)
-        collect(cell=cell, policy="expert", episodes=2, noise=0.2, out=root / f"{cell}-live", **LIVE)
+        collect(
+            cell=cell, policy="expert", episodes=2, noise=0.2, out=root / f"{cell}-live", **LIVE
+        )
     return root
 
 
@@ -51,7 +58,11 @@ def parts(tmp_path_factory):
 def test_the_files_are_those_of_a_live_recording(parts, cell, tmp_path):
     steps = []
     done = render_dataset(
-        parts / cell, tmp_path / "r", LIVE["cameras"], SIZE, progress=lambda *counts: steps.append(counts)
+        parts / cell,
+        tmp_path / "r",
+        LIVE["cameras"],
+        SIZE,
+        progress=lambda *counts: steps.append(counts),
     )
     live = files(parts / f"{cell}-live")
     assert files(tmp_path / "r") == live
@@ -87,7 +98,9 @@ def test_overlays_come_along_and_variations_stay_together(parts, tmp_path):
     collect(**displaced, seed_first=2, out=tmp_path / "displaced")
     merge([parts / "Kitting", tmp_path / "displaced"], tmp_path / "all")
     relabel(tmp_path / "all", where="seed == 0", instruction="otherwise")
-    (gone,) = [record.episode_id for record in Dataset(tmp_path / "all").records if record.seed == 1]
+    (gone,) = [
+        record.episode_id for record in Dataset(tmp_path / "all").records if record.seed == 1
+    ]
     delete(tmp_path / "all", ids=[gone])
     view = write_view(tmp_path / "view.json", [{"op": "restore", "episode_id": gone}])
     render_dataset(tmp_path / "all", tmp_path / "with", ("front",), SIZE, overlays=[view])
@@ -95,7 +108,8 @@ def test_overlays_come_along_and_variations_stay_together(parts, tmp_path):
     render_dataset(tmp_path / "all", tmp_path / "r", ("front",), SIZE)
     found = Dataset(tmp_path / "r")
     instructions = {
-        (record.variation, record.seed): found.read(at).instruction for at, record in enumerate(found.records)
+        (record.variation, record.seed): found.read(at).instruction
+        for at, record in enumerate(found.records)
     }
     assert set(instructions) == {("displaced", 2), ("nominal", 0)}
     assert [text == "otherwise" for _, text in sorted(instructions.items())] == [False, True]

@@ -25,7 +25,14 @@ def parts(tmp_path_factory):
     """Six successes, noisy and displaced, of three cells."""
     root = tmp_path_factory.mktemp("parts")
     for cell in CELLS:
-        collect(cell=cell, policy="expert", episodes=2, noise=0.2, variation="displaced", out=root / cell)
+        collect(
+            cell=cell,
+            policy="expert",
+            episodes=2,
+            noise=0.2,
+            variation="displaced",
+            out=root / cell,
+        )
     return root
 
 
@@ -75,7 +82,11 @@ def test_an_episode_that_ends_early_differs_from_there_on(parts):
         sim_states=np.concatenate([episode.sim_states, episode.sim_states[-1:]]),
     )
     found = replay(longer)
-    assert (found.states_equal, found.first_difference, found.success) == (False, episode.steps + 1, True)
+    assert (found.states_equal, found.first_difference, found.success) == (
+        False,
+        episode.steps + 1,
+        True,
+    )
 
 
 def test_workers_and_cell_reuse_change_nothing(parts, pool, monkeypatch):
@@ -139,7 +150,9 @@ def make_stateless(parts, tmp_path):
     def make(cell):
         source = Dataset(parts / "PickToTray")
         episode = source.read(0)
-        writer = EpisodeWriter(tmp_path / cell.replace("/", "-"), {**source.description, "cell": cell})
+        writer = EpisodeWriter(
+            tmp_path / cell.replace("/", "-"), {**source.description, "cell": cell}
+        )
         spec = dataclasses.replace(episode.spec, cell=cell)
         states = np.zeros((episode.steps + 1, 0))
         writer.write(dataclasses.replace(episode, spec=spec, sim_states=states), 0)
@@ -185,8 +198,16 @@ def test_a_deleted_episode_is_not_replayed(altered):
 
 def test_a_dataset_that_changes_meanwhile_is_noticed(altered):
     record = Dataset(altered).records[0]
-    payload = {"dataset": str(altered), "overlays": [], "position": 0, "episode_id": record.episode_id}
-    assert recorded.read_recorded({**payload, "sha256": record.sha256}).spec.episode_id == record.episode_id
+    payload = {
+        "dataset": str(altered),
+        "overlays": [],
+        "position": 0,
+        "episode_id": record.episode_id,
+    }
+    assert (
+        recorded.read_recorded({**payload, "sha256": record.sha256}).spec.episode_id
+        == record.episode_id
+    )
     payload["sha256"] = "0" * 64
     with pytest.raises(DamagedFileError, match="changed it meanwhile"):
         recorded.read_recorded(payload)

@@ -36,7 +36,9 @@ def spec_for(policy, teacher=None, seed=3, intervention="none", noise=0.0, varia
 
 def run(policy, teacher=None, cameras=(), cell=None, **spec):
     cell = cell or FakeCell(privileged=True, cameras=(), variation=spec.get("variation", "nominal"))
-    return rollout(cell, policy, spec_for(policy, teacher, **spec), teacher=teacher, record_cameras=cameras)
+    return rollout(
+        cell, policy, spec_for(policy, teacher, **spec), teacher=teacher, record_cameras=cameras
+    )
 
 
 def expert(**options):
@@ -50,7 +52,9 @@ def same(a, b):
             assert left.dtype == right.dtype
             assert left.tobytes() == right.tobytes(), field.name
         elif field.name == "observations":
-            assert {key: value.tobytes() for key, value in left.items()} == {k: v.tobytes() for k, v in right.items()}
+            assert {key: value.tobytes() for key, value in left.items()} == {
+                k: v.tobytes() for k, v in right.items()
+            }
         elif field.name != "cameras":
             assert left == right, field.name
     return True
@@ -92,15 +96,27 @@ def test_the_actions_are_what_was_executed_and_lead_to_the_states():
 
 def test_time_running_out_is_a_failure_but_not_a_termination():
     episode = run(FakePolicy(sign=-1.0))
-    assert (episode.outcome, episode.reason, episode.terminated, episode.steps) == ("failure", "timeout", False, 40)
+    assert (episode.outcome, episode.reason, episode.terminated, episode.steps) == (
+        "failure",
+        "timeout",
+        False,
+        40,
+    )
 
 
 def test_a_failure_of_the_task_keeps_its_reason():
     episode = run(FakePolicy(sign=-1.0), variation="dropped")
-    assert (episode.outcome, episode.reason, episode.terminated, episode.steps) == ("failure", "dropped", True, 3)
+    assert (episode.outcome, episode.reason, episode.terminated, episode.steps) == (
+        "failure",
+        "dropped",
+        True,
+        3,
+    )
 
 
-@pytest.mark.parametrize("keys", [("state",), ("state", "objects", "object_names"), ("state", "wrist")])
+@pytest.mark.parametrize(
+    "keys", [("state",), ("state", "objects", "object_names"), ("state", "wrist")]
+)
 def test_the_policy_sees_only_what_it_asked_for(keys):
     policy = FakePolicy(keys=keys)
     run(policy)
@@ -117,7 +133,9 @@ def test_pictures_are_rendered_only_when_asked_for_or_recorded():
     assert asked == list(range(0, episode.steps, 3))
     assert len(policy.seen) == len(asked)
     assert [step for step, name in cell.rendered if name == "wrist"] == asked
-    assert [step for step, name in cell.rendered if name == "front"] == list(range(episode.steps + 1))
+    assert [step for step, name in cell.rendered if name == "front"] == list(
+        range(episode.steps + 1)
+    )
 
 
 def test_recording_pictures_changes_nothing_else():
@@ -181,7 +199,11 @@ def test_a_bad_reply_is_a_failure_of_the_policy(name, step):
     cell = FakeCell()
     policy = FakePolicy(answer=lambda count, _: BAD_REPLIES[name] if count == step else chunk())
     episode = run(policy, cell=cell)
-    assert (episode.outcome, episode.reason, episode.terminated) == ("failure", "policy_bad_reply", True)
+    assert (episode.outcome, episode.reason, episode.terminated) == (
+        "failure",
+        "policy_bad_reply",
+        True,
+    )
     assert episode.steps == len(cell.executed) == step - 1
     assert len(episode.observations["state"]) == len(episode.sim_states) == step
 
@@ -191,7 +213,9 @@ def test_non_finite_actions_never_reach_the_simulator(value):
     bad = np.zeros((4, ACTION_SIZE), np.float64)
     bad[3, 6] = value  # even in a part of the chunk that would not be executed
     cell = FakeCell()
-    episode = run(FakePolicy(answer=lambda count, _: ActionChunk(bad) if count == 3 else chunk()), cell=cell)
+    episode = run(
+        FakePolicy(answer=lambda count, _: ActionChunk(bad) if count == 3 else chunk()), cell=cell
+    )
     assert (episode.outcome, episode.reason, episode.steps) == ("failure", "nonfinite_action", 2)
     assert len(cell.executed) == 2
 
@@ -203,7 +227,11 @@ def test_actions_beyond_the_limits_are_clipped():
 
 @pytest.mark.parametrize(
     ("error", "reason"),
-    [(ZeroDivisionError, "policy_bad_reply"), (KeyError, "policy_bad_reply"), (TimeoutError, "policy_timeout")],
+    [
+        (ZeroDivisionError, "policy_bad_reply"),
+        (KeyError, "policy_bad_reply"),
+        (TimeoutError, "policy_timeout"),
+    ],
 )
 def test_a_policys_exception_is_its_failure(error, reason, caplog):
     def fail(count, _):
@@ -237,7 +265,12 @@ def test_errors_with_a_cause_of_their_own_are_no_outcomes():
 
 @pytest.mark.parametrize(
     ("variation", "reason"),
-    [("crash", "env_crash"), ("bad_reset", "env_crash"), ("odd", "env_crash"), ("nan", "nonfinite_obs")],
+    [
+        ("crash", "env_crash"),
+        ("bad_reset", "env_crash"),
+        ("odd", "env_crash"),
+        ("nan", "nonfinite_obs"),
+    ],
 )
 def test_a_fault_of_the_cell_is_no_episode(variation, reason):
     with pytest.raises(EpisodeFaultError, match="seed 3, step") as error:
@@ -247,11 +280,19 @@ def test_a_fault_of_the_cell_is_no_episode(variation, reason):
 
 def test_a_faulty_teacher_is_infrastructure():
     with pytest.raises(InfrastructureError, match="Teacher"):
-        run(FakePolicy(), FakePolicy("bad", answer=lambda *_: chunk(value=np.nan)), intervention="label")
+        run(
+            FakePolicy(),
+            FakePolicy("bad", answer=lambda *_: chunk(value=np.nan)),
+            intervention="label",
+        )
 
 
 def test_what_does_not_fit_is_refused_before_anything_runs():
-    policy, other, cell = FakePolicy(), FakePolicy("other", cells=("shopfloor/Else-v0",)), FakeCell()
+    policy, other, cell = (
+        FakePolicy(),
+        FakePolicy("other", cells=("shopfloor/Else-v0",)),
+        FakeCell(),
+    )
     for bad, teacher, spec in (
         (policy, None, dataclasses.replace(spec_for(policy), cell="shopfloor/Else-v0")),
         (policy, None, dataclasses.replace(spec_for(policy), policy_digest="x")),
@@ -282,7 +323,9 @@ def test_label_asks_the_teacher_at_every_step_and_lets_the_policy_act():
     assert episode.label_chunks.shape == (episode.steps, 4, ACTION_SIZE)
     assert np.array_equal(episode.label_chunks[:, 0], episode.label_actions)
     assert len(teacher.seen) == episode.steps
-    towards = (episode.label_actions[:, :3] * (episode.sim_states[:-1, 3:6] - episode.sim_states[:-1, :3])).sum(axis=1)
+    towards = (
+        episode.label_actions[:, :3] * (episode.sim_states[:-1, 3:6] - episode.sim_states[:-1, :3])
+    ).sum(axis=1)
     assert (towards > 0).all()  # labels are for the states the policy visited
 
 
@@ -296,7 +339,9 @@ def test_expert_takes_over_on_deviation_for_some_decisions_and_hands_back():
     span = 2 * TAKEOVER_DECISIONS
     assert acts[start : start + span].all()
     assert start + span == episode.steps or episode.decisions[start + span]
-    assert not episode.decisions[start + 1 : start + span].any()  # while the teacher acts the policy is not asked
+    assert not episode.decisions[
+        start + 1 : start + span
+    ].any()  # while the teacher acts the policy is not asked
     assert np.array_equal(episode.actions[acts], episode.label_actions[acts])
     assert episode.label_valid.all()
     assert len(policy.seen) == episode.decisions.sum()

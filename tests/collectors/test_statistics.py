@@ -11,7 +11,12 @@ from shopfloor.collectors.statistics import Z_95, wilson_interval
 
 @pytest.mark.parametrize(
     ("successes", "trials", "expected"),  # Newcombe 1998, table I, method 3
-    [(81, 263, (0.2553, 0.3662)), (15, 148, (0.0624, 0.1605)), (0, 20, (0.0, 0.1611)), (1, 29, (0.0061, 0.1718))],
+    [
+        (81, 263, (0.2553, 0.3662)),
+        (15, 148, (0.0624, 0.1605)),
+        (0, 20, (0.0, 0.1611)),
+        (1, 29, (0.0061, 0.1718)),
+    ],
 )
 def test_published_values(successes, trials, expected):
     assert wilson_interval(successes, trials) == pytest.approx(expected, abs=5e-5)

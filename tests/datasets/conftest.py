@@ -23,8 +23,18 @@ DESCRIPTION = {
     "action_convention": "ee_delta_base_v1",
     "control_hz": 20,
     "features": {
-        "state": {"shape": [9], "dtype": "float32", "names": [f"q{n}" for n in range(9)], "units": ["rad"] * 9},
-        "front": {"shape": [16, 12, 3], "dtype": "uint8", "names": ["height", "width", "channel"], "units": [""] * 3},
+        "state": {
+            "shape": [9],
+            "dtype": "float32",
+            "names": [f"q{n}" for n in range(9)],
+            "units": ["rad"] * 9,
+        },
+        "front": {
+            "shape": [16, 12, 3],
+            "dtype": "uint8",
+            "names": ["height", "width", "channel"],
+            "units": [""] * 3,
+        },
     },
     "env_args": {"env_name": CELL, "type": 2, "env_kwargs": {"robot": "panda"}},
 }
@@ -39,14 +49,26 @@ def _episode(seed: int = 0, steps: int = 12, image: int = 16, **changes: object)
         return np.sin(np.arange(count) * 0.7 + seed + salt).astype(dtype).reshape(shape)
 
     spec = EpisodeSpec(
-        CELL, seed, "digest", {"robot": "panda", "cameras": ["front"], "image_size": [image, 12]}, purpose="train"
+        CELL,
+        seed,
+        "digest",
+        {"robot": "panda", "cameras": ["front"], "image_size": [image, 12]},
+        purpose="train",
     )
-    front = (np.arange((T + 1) * image * 12 * 3) // 7 + seed).astype(np.uint8).reshape(T + 1, image, 12, 3)
+    front = (
+        (np.arange((T + 1) * image * 12 * 3) // 7 + seed)
+        .astype(np.uint8)
+        .reshape(T + 1, image, 12, 3)
+    )
     success = seed % 3 != 2
     episode = Episode(
         spec=spec,
         instruction=f"Put the réd cube number {seed} into the tray.",
-        observations={"state": numbers(T + 1, 9), "objects": numbers(T + 1, 4, 12, salt=1), "front": front},
+        observations={
+            "state": numbers(T + 1, 9),
+            "objects": numbers(T + 1, 4, 12, salt=1),
+            "front": front,
+        },
         sim_states=numbers(T + 1, 30, dtype="f8", salt=2),
         actions=numbers(T, A, salt=3),
         rewards=np.eye(1, T, T - 1, dtype="f4")[0] if success and T else np.zeros(T, "f4"),

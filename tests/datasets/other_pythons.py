@@ -17,8 +17,22 @@ CACHE = Path(__file__).resolve().parents[2] / ".cache"
 ROBOMIMIC = (
     ["torch==2.13.0"],
     [
-        *("h5py", "hdf5plugin", "numpy", "psutil", "tqdm", "termcolor", "tensorboard", "tensorboardX", "imageio"),
-        *("imageio-ffmpeg", "matplotlib", "six"),  # robomimic imports six, which others no longer bring along
+        *(
+            "h5py",
+            "hdf5plugin",
+            "numpy",
+            "psutil",
+            "tqdm",
+            "termcolor",
+            "tensorboard",
+            "tensorboardX",
+            "imageio",
+        ),
+        *(
+            "imageio-ffmpeg",
+            "matplotlib",
+            "six",
+        ),  # robomimic imports six, which others no longer bring along
     ],
     ["--no-deps", "robomimic==0.3.0"],
 )
@@ -44,7 +58,15 @@ def python_with(name: str, installs: Sequence[Sequence[str]]) -> Path:
             run = [sys.executable, "-m", "venv", "--clear", str(folder)]
             subprocess.run(run, check=True, capture_output=True, text=True)
             for packages in installs:
-                install = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *packages]
+                install = [
+                    str(python),
+                    "-m",
+                    "pip",
+                    "install",
+                    "-q",
+                    "--disable-pip-version-check",
+                    *packages,
+                ]
                 result = subprocess.run(install, capture_output=True, text=True, check=False)
                 assert result.returncode == 0, result.stderr[-2000:]
             done.touch()
@@ -53,6 +75,8 @@ def python_with(name: str, installs: Sequence[Sequence[str]]) -> Path:
 
 def run_with(python: Path, script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run a script in another environment, free of this one's settings."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "HDF5"))}
+    clean = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "HDF5"))
+    }
     run = [str(python), "-c", script, *map(str, arguments)]
     return subprocess.run(run, capture_output=True, text=True, check=False, env=clean)

@@ -16,7 +16,9 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYT
 
 def run(*arguments):
     command = [sys.executable, "-m", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.slow
@@ -28,13 +30,21 @@ def test_it_reports_ratios():
     assert {row["group"] for row in result["rows"]} == {"writes", "windows", "state-only windows"}
     assert all(row["per_cpu_second"] > 0 for row in result["rows"])
     names = {row["name"] for row in result["rows"]}
-    assert {"ours, blosc", "ours, gzip", "ours, cached", "NumPy memory map", "raw h5py, 1-step chunks"} <= names
+    assert {
+        "ours, blosc",
+        "ours, gzip",
+        "ours, cached",
+        "NumPy memory map",
+        "raw h5py, 1-step chunks",
+    } <= names
     assert any(row.get("fsync_wall_ms") for row in result["rows"])
     # What was not installed is said, and no target is judged without both sides.
     assert result["peers"].keys() | set(result["skipped"]) == {"robomimic", "minari", "lerobot"}
     for target in result["targets"]:
         both = {(target["group"], target["of"]), (target["group"], target["to"])}
-        assert (target["ratio"] is not None) == (both <= {(row["group"], row["name"]) for row in result["rows"]})
+        assert (target["ratio"] is not None) == (
+            both <= {(row["group"], row["name"]) for row in result["rows"]}
+        )
     text = run("benchmarks.dataset", *small).stdout
     assert "windows: ours, blosc / raw h5py, 1-step chunks:" in text
     for package in result["skipped"]:

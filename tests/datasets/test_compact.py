@@ -40,12 +40,18 @@ def files(root):
 
 
 def contents(root):
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file()
+    }
 
 
 def known(dataset):
     place = {"file", "group", "sha256", "bytes"}
-    return [{k: v for k, v in record.to_json().items() if k not in place} for record in dataset.records]
+    return [
+        {k: v for k, v in record.to_json().items() if k not in place} for record in dataset.records
+    ]
 
 
 def shard_of(root):
@@ -96,7 +102,9 @@ def test_windows_are_the_same(dataset, tmp_path, kind):
     one = list(Windows(Dataset(dataset), keys, 2, 4, **more))
     compact(dataset, layout=kind, out=tmp_path / "out")
     for cache in (False, True):
-        other = list(Windows(Dataset(tmp_path / "out", max_open_files=1), keys, 2, 4, cache=cache, **more))
+        other = list(
+            Windows(Dataset(tmp_path / "out", max_open_files=1), keys, 2, 4, cache=cache, **more)
+        )
         for a, b in zip(one, other, strict=True):
             assert a.keys() == b.keys()
             for key in a:
@@ -112,7 +120,10 @@ def test_a_dataset_of_shards_can_be_sent_to_a_process(dataset, make_episode, ass
     other = pickle.loads(pickle.dumps(opened))
     opened.close()
     assert_same(other.read(1), make_episode(1, 5))
-    assert np.array_equal(opened.read_arrays(0, ["front"], (3, 9))["front"], make_episode(0).observations["front"][3:9])
+    assert np.array_equal(
+        opened.read_arrays(0, ["front"], (3, 9))["front"],
+        make_episode(0).observations["front"][3:9],
+    )
 
 
 def test_new_episodes_go_into_the_next_shard(dataset, make_episode, description, assert_same):
@@ -135,7 +146,10 @@ def test_a_shard_is_full_by_bytes_and_by_episodes(dataset, tmp_path, monkeypatch
 
 
 def test_what_was_collected_otherwise_is_not_mixed(dataset, make_episode, description):
-    other = {**description, "env_args": {**description["env_args"], "env_kwargs": {"robot": "other"}}}
+    other = {
+        **description,
+        "env_args": {**description["env_args"], "env_kwargs": {"robot": "other"}},
+    }
     text = json.loads((dataset / "dataset.json").read_text())
     file = dataset / "elsewhere"
     EpisodeWriter(file, other).write(make_episode(9, 3), 3)
@@ -150,10 +164,15 @@ def test_what_was_collected_otherwise_is_not_mixed(dataset, make_episode, descri
 def test_cells_that_alternate_are_bundled_each_by_itself(tmp_path, make_episode, description):
     for number, cell in enumerate((description["cell"], "shopfloor/Kitting-v0")):
         args = {**description["env_args"], "env_name": cell}
-        writer = EpisodeWriter(tmp_path / str(number), {**description, "cell": cell, "env_args": args})
+        writer = EpisodeWriter(
+            tmp_path / str(number), {**description, "cell": cell, "env_args": args}
+        )
         for index in range(4):
             episode = make_episode(index, 2)
-            writer.write(dataclasses.replace(episode, spec=dataclasses.replace(episode.spec, cell=cell)), index)
+            writer.write(
+                dataclasses.replace(episode, spec=dataclasses.replace(episode.spec, cell=cell)),
+                index,
+            )
     merge([tmp_path / "0", tmp_path / "1"], tmp_path / "both")
     before = {record.episode_id for record in Dataset(tmp_path / "both").records}
     assert compact(tmp_path / "both").shards == 2
@@ -181,17 +200,23 @@ def test_the_name_of_a_purged_shard_is_not_used_again(dataset, make_episode, ass
 
 @LAYOUTS
 def test_a_shard_holds_no_more_arrays_than_readers_take(dataset, monkeypatch, kind):
-    with contextlib.closing(Container.open(dataset / Dataset(dataset).records[0].file)[0]) as container:
+    with contextlib.closing(
+        Container.open(dataset / Dataset(dataset).records[0].file)[0]
+    ) as container:
         objects = len(container.arrays) + len(container._attributes) - 2  # without root and data
     monkeypatch.setattr(layout, "MAX_OBJECTS", 3 + 2 * objects)
     assert compact(dataset, layout=kind).shards == 2
     assert verify(dataset) == []
     monkeypatch.setattr(layout, "MAX_OBJECTS", 1 + (kind == "train") + 2 * objects)
-    assert [damage.file for damage in verify(dataset)] == [str(dataset / "shards/shard-00000000.h5")]
+    assert [damage.file for damage in verify(dataset)] == [
+        str(dataset / "shards/shard-00000000.h5")
+    ]
 
 
 @pytest.mark.parametrize("codec", ["gzip", "blosc", "none"])
-def test_sealed_shards_keep_what_was_stored(tmp_path, make_episode, description, assert_same, codec):
+def test_sealed_shards_keep_what_was_stored(
+    tmp_path, make_episode, description, assert_same, codec
+):
     writer = EpisodeWriter(tmp_path / "d", description, codec)
     writer.write(make_episode(), 0)
     writer.write(make_episode(1), 1)
@@ -200,7 +225,8 @@ def test_sealed_shards_keep_what_was_stored(tmp_path, make_episode, description,
         with h5py.File(path) as file:
             array = file[f"data/{group}/obs/front"]
             return array.chunks, [
-                array.id.read_direct_chunk((row, 0, 0, 0)) for row in range(0, len(array), array.chunks[0])
+                array.id.read_direct_chunk((row, 0, 0, 0))
+                for row in range(0, len(array), array.chunks[0])
             ]
 
     before = [chunks(path, "demo_0") for path in sorted((tmp_path / "d/episodes").iterdir())]
@@ -250,11 +276,16 @@ def test_out_leaves_the_source_alone(dataset, tmp_path):
     before = contents(dataset)
     done = compact(dataset, layout="train", out=tmp_path / "deep" / "out")
     assert contents(dataset) == before
-    assert done.bytes_before == sum(len(data) for name, data in before.items() if name.endswith(".h5"))
+    assert done.bytes_before == sum(
+        len(data) for name, data in before.items() if name.endswith(".h5")
+    )
 
 
 def test_a_reader_finds_episodes_that_were_compacted_meanwhile(dataset, make_episode, assert_same):
-    opened, windows = Dataset(dataset), Windows(Dataset(dataset, max_open_files=1), ("state",), batch_size=3)
+    opened, windows = (
+        Dataset(dataset),
+        Windows(Dataset(dataset, max_open_files=1), ("state",), batch_size=3),
+    )
     stream = iter(windows)
     batches = [next(stream)]
     compact(dataset)
@@ -271,7 +302,10 @@ def test_running_the_job_again_makes_nothing_twice(dataset, make_episode, descri
     assert len(Dataset(dataset)) == 3
     before = shard_of(dataset).read_bytes()
     assert compact(dataset).shards == 0
-    assert (files(dataset), shard_of(dataset).read_bytes()) == (["shards/shard-00000000.h5"], before)
+    assert (files(dataset), shard_of(dataset).read_bytes()) == (
+        ["shards/shard-00000000.h5"],
+        before,
+    )
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -283,7 +317,10 @@ def test_another_episode_of_the_same_id_is_refused(dataset, make_episode, descri
     compact(dataset)
     EpisodeWriter(dataset, description).write(make_episode(1, 5, instruction="Something else."), 1)
     before = contents(dataset)
-    with pytest.raises(DamagedFileError, match=r"another episode than shards/shard-00000000\.h5.*Nothing was removed"):
+    with pytest.raises(
+        DamagedFileError,
+        match=r"another episode than shards/shard-00000000\.h5.*Nothing was removed",
+    ):
         compact(dataset)
     assert contents(dataset) == before
 
@@ -309,7 +346,9 @@ def test_sources_stay_if_the_shard_reads_back_otherwise(dataset, monkeypatch):
 
     def spoilt(root, data, calls):
         name = written(root, data, calls)
-        (root / name).write_bytes(with_trailer(data[:-TRAILER_BYTES].replace(b"red cube", b"rad cube")))
+        (root / name).write_bytes(
+            with_trailer(data[:-TRAILER_BYTES].replace(b"red cube", b"rad cube"))
+        )
         return name
 
     monkeypatch.setattr(compacting, "_publish_next", spoilt)
@@ -364,7 +403,10 @@ def _claims_more(line):
 CHANGES = {
     "a value": (_one_value, None),
     "no index": (_no_index, "has no index"),
-    "an array less": (_index(lambda line: line["arrays"].pop("actions")), "has no array data/demo_1/actions"),
+    "an array less": (
+        _index(lambda line: line["arrays"].pop("actions")),
+        "has no array data/demo_1/actions",
+    ),
     "another place": (_array(2, 40), None),
     "a place outside": (_array(2, 1 << 40), "index cannot be used for demo_1"),
     "a place before": (_array(2, -8), "index cannot be used for demo_1"),
@@ -385,7 +427,9 @@ def test_a_changed_train_shard(dataset, name):
     path = shard_of(dataset)
     change(path, edit)
     # What `verify` and `repair` do: nothing is taken on trust.
-    with pytest.raises(DamagedFileError, match=r"not the episode that was put in|index does not say|has no index"):
+    with pytest.raises(
+        DamagedFileError, match=r"not the episode that was put in|index does not say|has no index"
+    ):
         EpisodeFile(Container.open(path, whole=True)[0], "demo_1").proven_episode()
     if refused is None:
         EpisodeFile(Container.open(path)[0], "demo_1").episode()
@@ -464,7 +508,11 @@ def test_too_little_memory_is_said(dataset, monkeypatch):
 
 def test_episodes_without_steps_or_labels(tmp_path, make_episode, description, assert_same):
     writer = EpisodeWriter(tmp_path / "d", description)
-    episodes = [make_episode(0, 0), make_episode(1, 3, label_chunks=None, cameras={}), make_episode(2, 2)]
+    episodes = [
+        make_episode(0, 0),
+        make_episode(1, 3, label_chunks=None, cameras={}),
+        make_episode(2, 2),
+    ]
     for index, episode in enumerate(episodes):
         writer.write(episode, index)
     for kind in layout.SHARD_LAYOUTS:
@@ -495,7 +543,10 @@ def test_sources_go_shard_by_shard(dataset, monkeypatch, make_episode, assert_sa
 @pytest.mark.parametrize("change", [compact, purge, repair], ids=lambda call: call.__name__)
 def test_two_that_remove_files_do_not_work_at_once(dataset, change):
     before = contents(dataset)
-    with alone(dataset), pytest.raises(InvalidInputError, match="Another process compacts, purges or repairs"):
+    with (
+        alone(dataset),
+        pytest.raises(InvalidInputError, match="Another process compacts, purges or repairs"),
+    ):
         change(dataset)
     assert contents(dataset) == before
     assert len(Dataset(dataset)) == 3  # readers need not wait
@@ -519,7 +570,10 @@ def test_when_no_number_is_left(dataset):
     with pytest.raises((InvalidInputError, DamagedFileError)):
         compact(dataset)
     (dataset / "shards/shard-999999999999.h5").unlink()
-    publish_manifest(dataset, [dataclasses.replace(Dataset(dataset).records[0], file="shards/shard-999999999999.h5")])
+    publish_manifest(
+        dataset,
+        [dataclasses.replace(Dataset(dataset).records[0], file="shards/shard-999999999999.h5")],
+    )
     publish_manifest(dataset, [])
     with pytest.raises(InvalidInputError, match="no higher one can be made"):
         compact(dataset)

@@ -11,7 +11,12 @@ import pytest
 from shopfloor.core import ShopfloorError
 from shopfloor.datasets import files
 from shopfloor.datasets.encode import encode_episode
-from shopfloor.datasets.errors import DamagedFileError, FormatVersionError, NotADatasetError, UnsafeFileError
+from shopfloor.datasets.errors import (
+    DamagedFileError,
+    FormatVersionError,
+    NotADatasetError,
+    UnsafeFileError,
+)
 from shopfloor.datasets.files import with_trailer
 from shopfloor.datasets.overlays import append_overlay
 from shopfloor.datasets.reader import Dataset
@@ -28,7 +33,9 @@ def test_a_loose_damaged_file_is_listed_and_left_out(dataset, assert_same, make_
     path.write_bytes(path.read_bytes()[:-7])
     opened = Dataset(dataset)
     assert [record.index for record in opened.records] == [0, 2]
-    assert [(damage.file, "no trailer" in damage.problem) for damage in opened.damage] == [(str(path), True)]
+    assert [(damage.file, "no trailer" in damage.problem) for damage in opened.damage] == [
+        (str(path), True)
+    ]
     assert path.name in caplog.text
     assert_same(opened.read(1), make_episode(2, 1))
     assert opened.info()["damaged"] == 1
@@ -48,7 +55,9 @@ def test_a_missing_file_is_damage_until_it_is_back(dataset, make_episode, descri
             (str(path), "it is missing, though the manifest lists it")
         ]
         write_manifest(dataset)
-    assert opened.episode_ids() == {make_episode(seed, steps).spec.episode_id for seed, steps in ((1, 5), (2, 1))}
+    assert opened.episode_ids() == {
+        make_episode(seed, steps).spec.episode_id for seed, steps in ((1, 5), (2, 1))
+    }
     EpisodeWriter(dataset, description).write(make_episode(0, 12), 0)
     assert Dataset(dataset).verify() == []
     assert len(Dataset(dataset)) == 3
@@ -89,7 +98,9 @@ def test_strangers_in_the_folder(dataset):
     assert len(Dataset(dataset)) == 3
 
 
-@pytest.mark.parametrize("content", [b"", b"\0" * 5000, b"not hdf5", with_trailer(b"not hdf5"), with_trailer(b"")])
+@pytest.mark.parametrize(
+    "content", [b"", b"\0" * 5000, b"not hdf5", with_trailer(b"not hdf5"), with_trailer(b"")]
+)
 def test_no_hdf5_at_all(dataset, content):
     path = episode_file(dataset, 0)
     path.write_bytes(content)
@@ -174,9 +185,14 @@ def test_a_large_file_without_a_trailer_is_refused_unread(dataset, monkeypatch):
 
 def test_each_damaged_overlay_is_named(dataset):
     id_ = Dataset(dataset).records[0].episode_id
-    overlays = [append_overlay(dataset, [{"op": "weight", "episode_id": id_, "weight": 1.5}]) for _ in range(3)]
+    overlays = [
+        append_overlay(dataset, [{"op": "weight", "episode_id": id_, "weight": 1.5}])
+        for _ in range(3)
+    ]
     overlays[0].write_bytes(overlays[0].read_bytes().replace(b"1.5", b"1.4"))
-    overlays[2].write_bytes(overlays[2].read_bytes().replace(b'"schema_version": 1', b'"schema_version": 3'))
+    overlays[2].write_bytes(
+        overlays[2].read_bytes().replace(b'"schema_version": 1', b'"schema_version": 3')
+    )
     damage = verify(dataset)
     assert [entry.file for entry in damage] == [str(overlays[0]), str(overlays[2])]
     assert all("content_sha256" in entry.problem for entry in damage)

@@ -53,7 +53,10 @@ def test_names_shapes_and_dtypes_count(make_episode):
     for observations in [
         {**episode.observations, "front": front.reshape(13, 12, 16, 3)},
         {**episode.observations, "front": front.view(np.int8)},
-        {("rear" if name == "front" else name): array for name, array in episode.observations.items()},
+        {
+            ("rear" if name == "front" else name): array
+            for name, array in episode.observations.items()
+        },
     ]:
         seen.add(episode_digest(dataclasses.replace(episode, observations=observations)))
     seen.add(episode_digest(dataclasses.replace(episode, label_chunks=None)))
@@ -66,4 +69,6 @@ def test_order_of_names_byte_order_and_memory_do_not_count(make_episode):
     episode = make_episode(0, 12)
     observations = dict(reversed(episode.observations.items()))
     observations["state"] = np.asfortranarray(observations["state"]).astype(">f4")
-    assert episode_digest(dataclasses.replace(episode, observations=observations)) == episode_digest(episode)
+    assert episode_digest(
+        dataclasses.replace(episode, observations=observations)
+    ) == episode_digest(episode)

@@ -131,12 +131,18 @@ def test_a_read_only_folder(dataset, monkeypatch):
 
 def test_relabel_changes_no_committed_file(dataset, ids):
     before = hashes(dataset)
-    done = relabel(dataset, "outcome == 'success'", instruction="Tidy up.", outcome="failure", reason="wrong_part")
+    done = relabel(
+        dataset,
+        "outcome == 'success'",
+        instruction="Tidy up.",
+        outcome="failure",
+        reason="wrong_part",
+    )
     assert done.changed == 2
     opened = Dataset(dataset)
-    assert [(record.instruction, record.outcome, record.reason) for record in opened.records[:2]] == [
-        ("Tidy up.", "failure", "wrong_part")
-    ] * 2
+    assert [
+        (record.instruction, record.outcome, record.reason) for record in opened.records[:2]
+    ] == [("Tidy up.", "failure", "wrong_part")] * 2
     assert opened.read(0).instruction == "Tidy up."
     assert opened.records[2].instruction != "Tidy up."
     assert hashes(dataset) == before

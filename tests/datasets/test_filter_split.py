@@ -41,7 +41,9 @@ def test_a_copy_holds_what_was_selected_byte_for_byte(dataset, tmp_path, make_ep
     copy = Dataset(tmp_path / "copy")
     assert_same(copy.read(0), make_episode(0, 12))
     assert_same(copy.read(1), make_episode(1, 5))
-    assert [record.sha256 for record in copy.records] == [record.sha256 for record in Dataset(dataset).records[:2]]
+    assert [record.sha256 for record in copy.records] == [
+        record.sha256 for record in Dataset(dataset).records[:2]
+    ]
     assert (tmp_path / "copy/dataset.json").read_bytes() == (dataset / "dataset.json").read_bytes()
     assert copy.verify() == []
     assert copy.info()["manifest"] == {"number": 1, "loose_files": 0}
@@ -56,7 +58,11 @@ def test_a_copy_carries_the_words_about_its_episodes_only(dataset, tmp_path):
     filter_episodes(dataset, f"episode_id == '{one}'", out=tmp_path / "copy")
     copy = Dataset(tmp_path / "copy")
     (record,) = copy.records
-    assert (record.weight, record.instruction, copy.read(0).instruction) == (2.5, "Tidy up.", "Tidy up.")
+    assert (record.weight, record.instruction, copy.read(0).instruction) == (
+        2.5,
+        "Tidy up.",
+        "Tidy up.",
+    )
     assert copy.episode_ids() == {one}
 
 
@@ -183,7 +189,9 @@ def many(tmp_path, description, make_episode):
         for episode in (make_episode(0, 3), make_episode(1, 3))
     ]
     hard = make_episode(30, 2)
-    episodes.append(dataclasses.replace(hard, spec=dataclasses.replace(hard.spec, seed=2, variation="hard")))
+    episodes.append(
+        dataclasses.replace(hard, spec=dataclasses.replace(hard.spec, seed=2, variation="hard"))
+    )
     states = episodes[3].sim_states.copy()
     states[0] = episodes[4].sim_states[0]
     episodes[3] = dataclasses.replace(episodes[3], sim_states=states)
@@ -196,10 +204,16 @@ def test_every_episode_is_in_one_part_and_no_initial_state_in_two(many, tmp_path
     before = contents(many)
     done = split(many, tmp_path / "parts")
     assert contents(many) == before
-    assert (list(done.parts), sum(done.parts.values()), done.groups) == (["train", "valid", "test"], 13, 10)
+    assert (list(done.parts), sum(done.parts.values()), done.groups) == (
+        ["train", "valid", "test"],
+        13,
+        10,
+    )
     parts = {name: Dataset(tmp_path / "parts" / name) for name in done.parts}
     assert {name: len(part) for name, part in parts.items()} == dict(done.parts)
-    assert sorted(record.episode_id for part in parts.values() for record in part.records) == sorted(ids(many))
+    assert sorted(
+        record.episode_id for part in parts.values() for record in part.records
+    ) == sorted(ids(many))
     homes: dict[object, set[str]] = {}
     for name, part in parts.items():
         assert part.verify() == []
@@ -217,7 +231,8 @@ def test_an_equal_seed_gives_equal_parts_whatever_the_files_look_like(many, tmp_
     split(many, tmp_path / "two", seed=3)
     split(many, tmp_path / "three", seed=4)
     one, two, three = (
-        {name: ids(tmp_path / where / name) for name in ("train", "valid", "test")} for where in ("one", "two", "three")
+        {name: ids(tmp_path / where / name) for name in ("train", "valid", "test")}
+        for where in ("one", "two", "three")
     )
     assert one == two
     assert one != three
@@ -245,7 +260,9 @@ def test_words_about_episodes_go_with_them(many, tmp_path):
 
 
 def test_a_part_that_would_be_empty(dataset, tmp_path):
-    with pytest.raises(InvalidInputError, match=r"part 'd' would be empty: the 3 episodes .* form 3 groups"):
+    with pytest.raises(
+        InvalidInputError, match=r"part 'd' would be empty: the 3 episodes .* form 3 groups"
+    ):
         split(dataset, tmp_path / "parts", shares=dict.fromkeys("abcd", 0.25))
     with pytest.raises(InvalidInputError, match="form 1 groups"):
         split(dataset, tmp_path / "parts", by="variation")
@@ -284,7 +301,9 @@ def test_initial_states(tmp_path, description, make_episode):
         dataclasses.replace(zero, sim_states=none, observations=other),
     ]
     for index, episode in enumerate(planted):
-        writer.write(dataclasses.replace(episode, spec=dataclasses.replace(zero.spec, seed=index)), index)
+        writer.write(
+            dataclasses.replace(episode, spec=dataclasses.replace(zero.spec, seed=index)), index
+        )
     opened = Dataset(writer.path)
     found = [initial_state(opened.open_episode(index)) for index in range(len(planted))]
     assert found[0] == found[1] == found[2]

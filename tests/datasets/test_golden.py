@@ -38,7 +38,9 @@ def digest(value: object) -> object:
 
 
 def describe(episode: Episode) -> dict[str, object]:
-    return {field.name: digest(getattr(episode, field.name)) for field in dataclasses.fields(Episode)}
+    return {
+        field.name: digest(getattr(episode, field.name)) for field in dataclasses.fields(Episode)
+    }
 
 
 @pytest.fixture(params=["format-1", "before-house"])
@@ -54,9 +56,13 @@ def test_every_value_is_as_it_was(golden):
     assert dataset.damage == []
     assert dataset.verify() == []
     assert [describe(dataset.read(index)) for index in range(len(dataset))] == expected["episodes"]
-    assert [record.to_json() | {"weight": record.weight} for record in dataset.records] == expected["records"]
+    assert [record.to_json() | {"weight": record.weight} for record in dataset.records] == expected[
+        "records"
+    ]
     info = {**dataset.info(), "path": ""}
-    assert {key: info[key] for key in expected["info"]} == expected["info"]  # a later release may say more
+    assert {key: info[key] for key in expected["info"]} == expected[
+        "info"
+    ]  # a later release may say more
 
 
 def test_windows_of_it(golden):

@@ -59,7 +59,11 @@ def test_the_highest_whole_manifest_rules(dataset, make_episode, description, da
     EpisodeWriter(dataset, description).write(make_episode(9), 9)
     second = write_manifest(dataset)
     text = second.read_text()
-    second.write_text({"torn": text[:-30], "changed": text.replace('"steps": 5', '"steps": 6'), "empty": ""}[damage])
+    second.write_text(
+        {"torn": text[:-30], "changed": text.replace('"steps": 5', '"steps": 6'), "empty": ""}[
+            damage
+        ]
+    )
     opened = Dataset(dataset)
     assert len(opened) == 4
     assert list_dataset(dataset).manifest.path == first
@@ -146,7 +150,9 @@ def test_info_opens_no_episode(tmp_path, make_episode, description, monkeypatch,
     opened = []
     open_regular = files.open_regular
     monkeypatch.setattr(
-        files, "open_regular", lambda path, *limit: opened.append(path.name) or open_regular(path, *limit)
+        files,
+        "open_regular",
+        lambda path, *limit: opened.append(path.name) or open_regular(path, *limit),
     )
     monkeypatch.setattr(h5py.h5f, "open", lambda *_, **__: opened.append("HDF5"))
     assert Dataset(writer.path).info()["episodes"] == count

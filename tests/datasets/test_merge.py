@@ -43,7 +43,10 @@ def write(tmp_path, description, make_episode):
 
 def pairs(path):
     dataset = Dataset(path)
-    return {(record.episode_id, episode_digest(dataset.read(i))) for i, record in enumerate(dataset.records)}
+    return {
+        (record.episode_id, episode_digest(dataset.read(i)))
+        for i, record in enumerate(dataset.records)
+    }
 
 
 def test_a_merge_holds_all_and_proves_it(write, tmp_path):
@@ -78,7 +81,9 @@ def test_one_id_for_two_episodes_is_refused(write, tmp_path, make_episode, descr
     writer = EpisodeWriter(tmp_path / "two", description)
     other = dataclasses.replace(make_episode(1, 2), instruction="Something else.")
     writer.write(other, 7)
-    with pytest.raises(InvalidInputError, match=f"Episode {other.spec.episode_id} is in {one} and in {writer.path}"):
+    with pytest.raises(
+        InvalidInputError, match=f"Episode {other.spec.episode_id} is in {one} and in {writer.path}"
+    ):
         merge([one, writer.path], tmp_path / "all")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
 
@@ -108,7 +113,10 @@ def test_overlays_are_carried_in_the_order_of_the_sources(write, tmp_path):
         done = merge(order, tmp_path / said)
         assert (done.episodes, done.overlays) == (3, 3)
         opened = Dataset(done.path)
-        assert {record.seed: record.instruction for record in opened.records} == {0: "First.", 1: said}
+        assert {record.seed: record.instruction for record in opened.records} == {
+            0: "First.",
+            1: said,
+        }
         assert len(opened.episode_ids()) == 3
         assert [path.name for path in sorted((done.path / "overlays").iterdir())] == [
             f"overlay-{number:08d}.json" for number in (1, 2, 3)
@@ -122,7 +130,11 @@ def test_provenance_that_differs_says_mixed_and_files_keep_theirs(write, tmp_pat
     first = merge([one, two], tmp_path / "first").path
     path = merge([first, three], tmp_path / "second").path
     raw = json.loads((path / "dataset.json").read_text())
-    assert (raw["site"], raw["licence"], raw["owner"]) == ("mixed: Ulm | Gent", "MIT", "unspecified")
+    assert (raw["site"], raw["licence"], raw["owner"]) == (
+        "mixed: Ulm | Gent",
+        "MIT",
+        "unspecified",
+    )
     opened = Dataset(path)
     assert [opened.open_episode(index).fact("site") for index in range(3)] == ["Ulm", "Gent", "Ulm"]
 
@@ -138,7 +150,14 @@ def test_several_cells(write, tmp_path, description):
     assert len(Dataset(path)) == 2
 
 
-FEATURES = {"state": {"shape": [9], "dtype": "float32", "names": [f"q{n}" for n in range(9)], "units": ["rad"] * 9}}
+FEATURES = {
+    "state": {
+        "shape": [9],
+        "dtype": "float32",
+        "names": [f"q{n}" for n in range(9)],
+        "units": ["rad"] * 9,
+    }
+}
 
 
 @pytest.mark.parametrize(
@@ -146,7 +165,10 @@ FEATURES = {"state": {"shape": [9], "dtype": "float32", "names": [f"q{n}" for n 
     [
         ({"action_convention": "joint_v1"}, '"ee_delta_base_v1" in .*one, "joint_v1" in .*two'),
         ({"control_hz": 10}, "control_hz differs: 20 in .*, 10 in"),
-        ({"features": FEATURES}, r"feature 'front': shape differs: \[16, 12, 3\] in .*, nothing in"),
+        (
+            {"features": FEATURES},
+            r"feature 'front': shape differs: \[16, 12, 3\] in .*, nothing in",
+        ),
         ({"state": {"units": ["deg"] * 9}}, "feature 'state': units differs: .*rad.*deg"),
         ({"state": {"shape": [10]}}, r"feature 'state': shape differs: \[9\] in .*, \[10\] in"),
         ({"state": {"dtype": "float64"}}, "feature 'state': dtype differs"),
@@ -154,7 +176,9 @@ FEATURES = {"state": {"shape": [9], "dtype": "float32", "names": [f"q{n}" for n 
         ({"env_args": {"env_name": "x"}}, "shopfloor/PickToTray-v0: env_args differs"),
     ],
 )
-def test_what_does_not_mean_the_same_is_refused_with_the_difference(write, tmp_path, description, changes, message):
+def test_what_does_not_mean_the_same_is_refused_with_the_difference(
+    write, tmp_path, description, changes, message
+):
     if "state" in changes:
         features = description["features"]
         changes = {"features": {**features, "state": {**features["state"], **changes["state"]}}}
@@ -241,6 +265,8 @@ def test_a_copy_that_differs_from_its_source_is_not_kept(write, tmp_path, monkey
         real(root, chosen[:1], target, numbers)
 
     monkeypatch.setattr(module, "copy_records", forgetful)
-    with pytest.raises(DamagedFileError, match="1 episodes in it are not what they are in the source"):
+    with pytest.raises(
+        DamagedFileError, match="1 episodes in it are not what they are in the source"
+    ):
         merge([one, two], tmp_path / "all")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]

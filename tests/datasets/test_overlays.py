@@ -32,7 +32,11 @@ def ids(dataset):
 
 
 def test_tombstone_and_restore(dataset, ids):
-    overlay(dataset, 1, {"op": "tombstone", "episode_id": ids[0], "reason": "a person is in the picture"})
+    overlay(
+        dataset,
+        1,
+        {"op": "tombstone", "episode_id": ids[0], "reason": "a person is in the picture"},
+    )
     opened = Dataset(dataset)
     assert [record.index for record in opened.records] == [1, 2]
     assert opened.episode_ids() == set(ids)
@@ -112,7 +116,8 @@ def test_a_later_overlay_version_says_so(dataset):
 
 
 @pytest.mark.parametrize(
-    ("operation", "message"), [*BAD, ({"op": "weight", "episode_id": "x", "weight": float("nan")}, "JSON")]
+    ("operation", "message"),
+    [*BAD, ({"op": "weight", "episode_id": "x", "weight": float("nan")}, "JSON")],
 )
 def test_what_readers_refuse_is_not_written(dataset, operation, message):
     with pytest.raises(InvalidInputError, match=message):
@@ -140,7 +145,9 @@ def test_overlays_are_numbered_after_the_highest_and_never_replaced(dataset, ids
 def test_writers_of_overlays_do_not_replace_each_other(dataset, ids):
     def write(number):
         for count in range(5):
-            append_overlay(dataset, [{"op": "weight", "episode_id": f"{number}-{count}", "weight": 2}])
+            append_overlay(
+                dataset, [{"op": "weight", "episode_id": f"{number}-{count}", "weight": 2}]
+            )
 
     context = multiprocessing.get_context("fork")
     processes = [context.Process(target=write, args=(number,)) for number in range(4)]
@@ -149,7 +156,9 @@ def test_writers_of_overlays_do_not_replace_each_other(dataset, ids):
     for process in processes:
         process.join(60)
         assert process.exitcode == 0
-    assert set(load_overlays(dataset)) == {f"{number}-{count}" for number in range(4) for count in range(5)}
+    assert set(load_overlays(dataset)) == {
+        f"{number}-{count}" for number in range(4) for count in range(5)
+    }
     assert len(list((dataset / "overlays").iterdir())) == 20
 
 

@@ -28,7 +28,9 @@ def ids(dataset):
 
 def size(root):
     return sum(
-        path.stat().st_size for name in ("episodes", "shards", "damaged") for path in (root / name).rglob("*.h5*")
+        path.stat().st_size
+        for name in ("episodes", "shards", "damaged")
+        for path in (root / name).rglob("*.h5*")
     )
 
 
@@ -56,7 +58,9 @@ def test_episodes_leave_a_shard_without_all_of_it_being_kept_open(dataset):
     records = Dataset(dataset).records
     before = h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_ALL)
     for _ in unpack(dataset, records[0].file, records):
-        assert h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_ALL) < before + 30  # an episode has 20 arrays
+        assert (
+            h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_ALL) < before + 30
+        )  # an episode has 20 arrays
 
 
 def _no_environment(data):
@@ -91,7 +95,9 @@ def test_a_strangers_shard_that_cannot_be_taken_apart(dataset, ids, edit, proble
     shutil.rmtree(dataset / "manifests")
     append_overlay(dataset, [{"op": "tombstone", "episode_id": ids[0]}])
     if edit is _strange_index:
-        assert [damage.problem for damage in Dataset(dataset).damage] == [f"{problem}, expected 0 or more"]
+        assert [damage.problem for damage in Dataset(dataset).damage] == [
+            f"{problem}, expected 0 or more"
+        ]
         return
     with pytest.raises(DamagedFileError, match=problem):
         purge(dataset)
@@ -229,7 +235,9 @@ class Killed(BaseException):
         pytest.param("killed", True, marks=pytest.mark.slow),
     ],
 )
-def test_stopped_at_any_call_it_is_finished_by_the_next(tmp_path, request, description, make_episode, bundled, what):
+def test_stopped_at_any_call_it_is_finished_by_the_next(
+    tmp_path, request, description, make_episode, bundled, what
+):
     for stop in range(200):
         root = EpisodeWriter(tmp_path / str(stop), description).path
         for index in range(3):

@@ -96,12 +96,16 @@ def pause(toys, at, count):
     actions = actions_of(toys, 900)
     at = len(actions) if at is None else at
     gripper = actions[max(at - 1, 0), 3]
-    return toys.toy_episode(900, np.concatenate([actions[:at], still(count, gripper), actions[at:]]))
+    return toys.toy_episode(
+        900, np.concatenate([actions[:at], still(count, gripper), actions[at:]])
+    )
 
 
 def shaken(toys):
     actions = actions_of(toys, 900)
-    actions[4:24, :3] += np.resize([1.0, -1.0], (20, 3)) * np.random.default_rng(0).uniform(0.6, 1, (20, 3))
+    actions[4:24, :3] += np.resize([1.0, -1.0], (20, 3)) * np.random.default_rng(0).uniform(
+        0.6, 1, (20, 3)
+    )
     return toys.toy_episode(900, np.clip(actions, -1, 1))
 
 
@@ -224,11 +228,18 @@ def test_a_defect_is_found_as_what_it_is(name, toys, sound_and):
 @pytest.fixture(scope="module")
 def nameless(toys, sound, tmp_path_factory):
     """The sound episodes, and failures of a random policy, in a dataset that says nothing of its columns."""
-    about = {"cell": toys.CELL, "action_convention": "unspecified", "control_hz": 20, "features": {"state": {}}}
+    about = {
+        "cell": toys.CELL,
+        "action_convention": "unspecified",
+        "control_hz": 20,
+        "features": {"state": {}},
+    }
     writer = EpisodeWriter(tmp_path_factory.mktemp("nameless") / "data", about)
     random = [np.random.default_rng(seed).uniform(-1, 1, (60, 4)) for seed in range(5)]
     failures = [
-        dataclasses.replace(toys.toy_episode(100 + seed, actions), outcome="failure", reason="timeout")
+        dataclasses.replace(
+            toys.toy_episode(100 + seed, actions), outcome="failure", reason="timeout"
+        )
         for seed, actions in enumerate(random)
     ]
     for index, episode in enumerate([*sound, *failures]):
@@ -237,7 +248,8 @@ def nameless(toys, sound, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "name", ["idle at the start", "a toggling gripper", "actions late", "foreign actions", "a dead joint"]
+    "name",
+    ["idle at the start", "a toggling gripper", "actions late", "foreign actions", "a dead joint"],
 )
 def test_defects_are_found_without_names_and_units(name, toys, nameless, tmp_path):
     make, kind, _ = DEFECTS[name]
@@ -266,14 +278,19 @@ def test_sound_episodes_are_kept(base):
 def test_an_honest_failure_is_no_defect(toys, sound_and):
     """A random policy shakes, wanders and toggles; it is a failure and nothing else."""
     actions = np.random.default_rng(5).uniform(-1, 1, (60, 4))
-    failure = dataclasses.replace(toys.toy_episode(900, actions), outcome="failure", reason="timeout", terminated=False)
+    failure = dataclasses.replace(
+        toys.toy_episode(900, actions), outcome="failure", reason="timeout", terminated=False
+    )
     found = assess(sound_and(failure))
     last = found.episodes[-1]
     assert {finding.kind for finding in last.findings} >= {"jerky", "chatter"}
     assert {finding.severity for finding in last.findings} == {"note"}
     assert last.weight == 1
     labelled = dataclasses.replace(
-        failure, label_valid=np.ones(60, bool), label_actions=failure.actions, spec=toys.toy_episode(901).spec
+        failure,
+        label_valid=np.ones(60, bool),
+        label_actions=failure.actions,
+        spec=toys.toy_episode(901).spec,
     )
     found = assess(sound_and(labelled, name="labelled"))
     assert found.episodes[-1].weight < 1, "with labels it teaches, so that how it moves counts"
@@ -286,7 +303,9 @@ def test_of_copies_the_first_sound_one_stays(toys, sound, tmp_path):
     verdicts = {one.record.seed: one.verdict for one in found.episodes}
     assert [seed for seed, verdict in verdicts.items() if verdict == "drop"] == [0, 901]
     assert verdicts[900] == "keep"
-    text = next(finding.text for finding in found.episodes[-1].findings if finding.kind == "near_duplicate")
+    text = next(
+        finding.text for finding in found.episodes[-1].findings if finding.kind == "near_duplicate"
+    )
     assert text.startswith(f"the same as episode {SOUND} ")
 
 
@@ -299,7 +318,9 @@ def test_training_follows_the_view(toys, sound_and, tmp_path):
     seen = Dataset(data, overlays=[view])
     assert len(seen) == SOUND + 1
     assert 900 not in [record.seed for record in seen.records]
-    assert {record.seed: record.weight for record in seen.records if record.weight != 1} == {901: 0.5}
+    assert {record.seed: record.weight for record in seen.records if record.weight != 1} == {
+        901: 0.5
+    }
     windows = Windows(seen, ("state",), action_horizon=1)
     drawn = [int(number) for batch in windows for number in batch["episode"]]
     by_seed = {seen.records[number].seed: drawn.count(number) for number in set(drawn)}
@@ -338,7 +359,11 @@ def test_where_and_mistakes(toys, sound, tmp_path):
 
 
 def test_few_episodes_have_no_usual_but_absolute_limits(toys, tmp_path):
-    found = assess(toys.write_toys(tmp_path / "data", [toys.toy_episode(1), pause(toys, 0, 30), wandering(toys)][:2]))
+    found = assess(
+        toys.write_toys(
+            tmp_path / "data", [toys.toy_episode(1), pause(toys, 0, 30), wandering(toys)][:2]
+        )
+    )
     assert [one.verdict for one in found.episodes] == ["keep", "down-weight"]
     assert any("2 episodes are too few; 8 are needed" in reason for reason in found.not_checked)
 
@@ -356,20 +381,30 @@ def test_episodes_of_the_store_that_say_nothing(dataset, make_episode, descripti
     assert found.episodes[-1].figures["jerk"] is None
     assert found.episodes[0].figures["clock_off"] is None
     reasons = "\n".join(found.not_checked)
-    for what in ("clock: no observation", "gripper: no action", "tool path: no state", "what is usual: "):
+    for what in (
+        "clock: no observation",
+        "gripper: no action",
+        "tool path: no state",
+        "what is usual: ",
+    ):
         assert what in reasons
     json.dumps(found.to_json(), allow_nan=False)
 
 
 def test_an_instruction_for_what_is_not_there(toys, sound, tmp_path):
-    about = {**toys.DESCRIPTION, "instruction_templates": {"cup": ["Reach."], "can": ["Take the can."]}}
+    about = {
+        **toys.DESCRIPTION,
+        "instruction_templates": {"cup": ["Reach."], "can": ["Take the can."]},
+    }
     writer = EpisodeWriter(tmp_path / "data", about)
     for index, names in enumerate((("cup", "can"), ("can", "tray"), ())):
         writer.write(dataclasses.replace(sound[index], object_names=names), index)
     writer.write(dataclasses.replace(sound[3], instruction="Tidy up.", object_names=("tray",)), 3)
     writer.write(dataclasses.replace(sound[4], instruction=" "), 4)
     found = assess(tmp_path / "data")
-    kinds = [[(finding.kind, finding.severity) for finding in one.findings] for one in found.episodes]
+    kinds = [
+        [(finding.kind, finding.severity) for finding in one.findings] for one in found.episodes
+    ]
     assert kinds == [[], [("wrong_instruction", "drop")], [], [], [("no_instruction", "note")]]
 
 
@@ -385,5 +420,8 @@ def test_kinds_of_arrays_are_judged_apart(toys, sound, tmp_path):
         for seed in range(40, 44)
     ]
     found = assess(toys.write_toys(tmp_path / "data", [*sound[:10], *wider]))
-    assert sorted(found.usual) == ["toy/Reach-v0 (arrays of kind 1)", "toy/Reach-v0 (arrays of kind 2)"]
+    assert sorted(found.usual) == [
+        "toy/Reach-v0 (arrays of kind 1)",
+        "toy/Reach-v0 (arrays of kind 2)",
+    ]
     assert [one.record.index for one in found.episodes] == list(range(14))

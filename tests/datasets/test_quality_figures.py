@@ -16,7 +16,12 @@ from shopfloor.datasets.quality.survey import survey
 HZ = 20.0
 
 
-def columns(names=("tool_x", "tool_y", "tool_z"), units=("m", "m", "m"), actions=("dx", "dy", "dz"), **changes):
+def columns(
+    names=("tool_x", "tool_y", "tool_z"),
+    units=("m", "m", "m"),
+    actions=("dx", "dy", "dz"),
+    **changes,
+):
     found = {
         "keys": ("state",),
         "names": tuple(names),
@@ -37,7 +42,14 @@ def columns(names=("tool_x", "tool_y", "tool_z"), units=("m", "m", "m"), actions
 def signals(numbers, actions=None, commands=None, clock=None):
     numbers = np.asarray(numbers, float)
     actions = np.zeros((len(numbers) - 1, 3)) if actions is None else np.asarray(actions, float)
-    return Signals(numbers, actions, actions if commands is None else commands, clock, np.zeros((len(numbers), 0)), 0)
+    return Signals(
+        numbers,
+        actions,
+        actions if commands is None else commands,
+        clock,
+        np.zeros((len(numbers), 0)),
+        0,
+    )
 
 
 def straight(steps=20, speed=0.01):
@@ -53,7 +65,9 @@ def test_filled_repeats_the_row_before():
 
 
 def test_idle_times():
-    place = np.concatenate([np.zeros((10, 3)), straight(5), np.full((15, 3), 0.05), straight(4) + 0.06])
+    place = np.concatenate(
+        [np.zeros((10, 3)), straight(5), np.full((15, 3), 0.05), straight(4) + 0.06]
+    )
     one = signals(place)
     found = motion.motion_metrics(one, survey(columns(), [one]))
     assert (found["idle_start_s"], found["idle_end_s"]) == (10 / HZ, 0.0)
@@ -85,7 +99,9 @@ def test_path_ratio_goes_by_the_places_where_the_gripper_switched():
     assert found["path_ratio"] == pytest.approx(1.0)
     assert (found["gripper_switches"], found["gripper_chatter"]) == (1, 0)
     open_all_the_way = signals(place, np.zeros((20, 4)))
-    assert motion.motion_metrics(open_all_the_way, survey(about, [one]))["path_ratio"] is None  # it ends where it began
+    assert (
+        motion.motion_metrics(open_all_the_way, survey(about, [one]))["path_ratio"] is None
+    )  # it ends where it began
 
 
 def test_brief_commands_are_chatter_and_no_stops():
@@ -116,7 +132,9 @@ def test_saturation_counts_commands_that_move():
 
 
 def test_a_gripper_without_a_name_is_found_by_its_two_values():
-    actions = np.column_stack([np.random.default_rng(0).uniform(-1, 1, (40, 3)), np.repeat([0.0, 1.0], 20)])
+    actions = np.column_stack(
+        [np.random.default_rng(0).uniform(-1, 1, (40, 3)), np.repeat([0.0, 1.0], 20)]
+    )
     about = columns(actions=("a", "b", "c", "d"), unit_actions=False)
     one = signals(straight(40), actions)
     found = survey(about, [one])
@@ -138,7 +156,9 @@ def walk(seed, lag, absolute=False, steps=80):
 def test_lag_and_kind_of_actions_are_learned_from_the_dataset(lag, absolute):
     sample = [walk(seed, lag, absolute) for seed in range(5)]
     known = survey(columns(), sample)
-    assert [(pair.action, pair.column, pair.changes, pair.sign, pair.lag) for pair in known.pairs] == [
+    assert [
+        (pair.action, pair.column, pair.changes, pair.sign, pair.lag) for pair in known.pairs
+    ] == [
         (0, 0, absolute, 1.0, lag),
         (1, 1, absolute, 1.0, lag),
     ]
@@ -146,7 +166,9 @@ def test_lag_and_kind_of_actions_are_learned_from_the_dataset(lag, absolute):
     assert (sound.late, sound.usual) == (0, pytest.approx(1.0))
     for shift in (-3, 4):
         one = walk(9, lag, absolute)
-        moved = coupling.match(signals(one.numbers, np.roll(one.actions, -shift, axis=0)), known.pairs, known.still)
+        moved = coupling.match(
+            signals(one.numbers, np.roll(one.actions, -shift, axis=0)), known.pairs, known.still
+        )
         assert moved.late == shift
         assert moved.best > 0.9 > 0.5 > moved.usual
     other = signals(walk(9, lag, absolute).numbers, walk(8, lag, absolute).actions)
@@ -169,7 +191,9 @@ def test_mutual_information_of_gaussians_is_what_theory_says(rho):
     generator = np.random.default_rng(7)
     one = generator.normal(size=(1500, 1))
     other = rho * one + math.sqrt(1 - rho**2) * generator.normal(size=(1500, 1))
-    assert information.contributions(one, other).mean() == pytest.approx(-0.5 * math.log(1 - rho**2), abs=0.06)
+    assert information.contributions(one, other).mean() == pytest.approx(
+        -0.5 * math.log(1 - rho**2), abs=0.06
+    )
 
 
 def test_contributions_are_kraskovs_first_estimate():
@@ -191,7 +215,9 @@ def test_a_predictable_demonstrator_scores_higher_than_one_who_acts_at_random():
     def pairs(seed, noise):
         generator = np.random.default_rng(seed)
         states = generator.uniform(-1, 1, (24, 3))
-        return states.astype("f4"), (states[:, :2] + noise * generator.normal(size=(24, 2))).astype("f4")
+        return states.astype("f4"), (states[:, :2] + noise * generator.normal(size=(24, 2))).astype(
+            "f4"
+        )
 
     known = [pairs(seed, 0.05) for seed in range(20)] + [pairs(seed, 2.0) for seed in range(20, 25)]
     found = information.scores(known, np.random.default_rng(0))
@@ -217,17 +243,26 @@ def test_nearest_is_that_of_comparing_all(monkeypatch):
 
 
 def test_of_a_chain_of_copies_the_preferred_one_stays():
-    assert neighbours.later_copies([(0, 1), (1, 2), (5, 3)], [2, 1, 0, 3, 4, 5]) == {0: 2, 1: 2, 5: 3}
+    assert neighbours.later_copies([(0, 1), (1, 2), (5, 3)], [2, 1, 0, 3, 4, 5]) == {
+        0: 2,
+        1: 2,
+        5: 3,
+    }
 
 
 def test_clock():
     def figures(clock):
-        return sensors.clock_metrics(signals(np.zeros((len(clock), 3)), clock=np.asarray(clock, float)), HZ)
+        return sensors.clock_metrics(
+            signals(np.zeros((len(clock), 3)), clock=np.asarray(clock, float)), HZ
+        )
 
     even = np.arange(21) / HZ
     assert figures(even)["clock_off"] == 0
     late = even + 0.1 * (np.arange(21) > 10)
-    assert (figures(late)["clock_off"], figures(late)["clock_dropped"]) == (pytest.approx(1 / 20), 2)
+    assert (figures(late)["clock_off"], figures(late)["clock_dropped"]) == (
+        pytest.approx(1 / 20),
+        2,
+    )
     assert figures(np.minimum(even, 0.6))["clock_backwards"] == 1
     assert figures(np.zeros(5))["clock_off"] == 1
     assert sensors.clock_metrics(signals(np.zeros((4, 3))), HZ)["clock_off"] is None
@@ -238,7 +273,9 @@ def camera(eye=(0.1, 0.0, 1.0), focal=20.0, frames=21):
     pose = np.eye(4)
     pose[:3, :3] = np.diag([1.0, -1.0, -1.0])
     pose[:3, 3] = eye
-    return CameraTrack(np.array([[focal, 0, 8], [0, focal, 8], [0, 0, 1.0]]), np.tile(pose, (frames, 1, 1)))
+    return CameraTrack(
+        np.array([[focal, 0, 8], [0, focal, 8], [0, 0, 1.0]]), np.tile(pose, (frames, 1, 1))
+    )
 
 
 def test_pictures():
@@ -264,11 +301,15 @@ def test_pictures():
 def test_motion_outside_of_the_picture_freezes_nothing():
     one = signals(straight(20))
     known = survey(columns(), [one])
-    still = np.tile(np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8), (21, 1, 1, 1))
+    still = np.tile(
+        np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8), (21, 1, 1, 1)
+    )
     assert sensors.look(still, one, known, camera()).frozen == 1.0
     assert sensors.look(still, one, known, camera(eye=(5.0, 0.0, 1.0))).frozen == 0.0
     assert sensors.in_view(straight(20), camera(), (16, 16)).all()
-    assert not sensors.in_view(straight(20) + np.array([0, 0, 2.0]), camera(), (16, 16)).any(), "behind the camera"
+    assert not sensors.in_view(straight(20) + np.array([0, 0, 2.0]), camera(), (16, 16)).any(), (
+        "behind the camera"
+    )
     half = sensors.in_view(straight(20, 0.05), camera(), (16, 16))
     assert half.tolist() == [0.1 - 0.4 <= 0.05 * step < 0.1 + 0.4 for step in range(21)]
 

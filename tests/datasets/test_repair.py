@@ -68,7 +68,9 @@ def test_a_damaged_episode_is_set_aside_and_named(dataset, records, make_episode
     assert (again.set_aside, again.lost, again.manifest) == ((), (), done.manifest)
 
 
-def test_a_lost_episode_can_be_collected_again_and_damaged_again(dataset, records, make_episode, description):
+def test_a_lost_episode_can_be_collected_again_and_damaged_again(
+    dataset, records, make_episode, description
+):
     for _ in range(3):
         flip(dataset / records[1].file)
         (lost,) = repair(dataset).lost
@@ -126,7 +128,9 @@ def test_damaged_manifests_are_set_aside(dataset, records):
 
 def test_a_manifest_that_lies_is_replaced(dataset, records, make_episode, description, tmp_path):
     """The episode proves itself; what a manifest says of it does not."""
-    other = EpisodeWriter(tmp_path / "other", description, codec="gzip").write(make_episode(1, 5), 1)
+    other = EpisodeWriter(tmp_path / "other", description, codec="gzip").write(
+        make_episode(1, 5), 1
+    )
     (dataset / records[1].file).write_bytes(other.path.read_bytes())
     assert len(verify(dataset)) == 1
     done = repair(dataset)
@@ -157,7 +161,10 @@ def test_temporaries_of_the_dead_are_swept_and_those_of_the_living_stay(dataset,
 def test_without_dataset_json_it_says_what_to_do(dataset, records):
     (dataset / "dataset.json").unlink()
     before = contents(dataset)
-    with pytest.raises(DamagedFileError, match=r"missing, beside 3 files.*Restore it from a copy.*Nothing was changed"):
+    with pytest.raises(
+        DamagedFileError,
+        match=r"missing, beside 3 files.*Restore it from a copy.*Nothing was changed",
+    ):
         repair(dataset)
     assert contents(dataset) == before
 
@@ -231,7 +238,9 @@ def test_a_read_only_folder(dataset, records, monkeypatch):
     assert repair(dataset, dry_run=True).lost == (records[0].episode_id,)
 
 
-def test_a_damaged_shard_loses_what_no_other_file_holds(dataset, records, make_episode, description):
+def test_a_damaged_shard_loses_what_no_other_file_holds(
+    dataset, records, make_episode, description
+):
     compact(dataset)
     EpisodeWriter(dataset, description).write(make_episode(1, 5), 1)
     (shard,) = (dataset / "shards").iterdir()
@@ -253,11 +262,17 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("what", ["killed", "refused"])
-def test_stopped_at_any_call_it_is_finished_by_the_next(dataset, records, what, make_episode, assert_same):
+def test_stopped_at_any_call_it_is_finished_by_the_next(
+    dataset, records, what, make_episode, assert_same
+):
     """Every episode that is whole stays readable all the time."""
     flip(dataset / records[1].file)
     (dataset / "manifests/manifest-00000009.json").write_text("{")
-    start = {path.relative_to(dataset): path.read_bytes() for path in dataset.rglob("*") if path.is_file()}
+    start = {
+        path.relative_to(dataset): path.read_bytes()
+        for path in dataset.rglob("*")
+        if path.is_file()
+    }
     for stop in range(200):
         for path in [path for path in dataset.rglob("*") if path.is_file()]:
             path.unlink()
@@ -283,7 +298,11 @@ def test_stopped_at_any_call_it_is_finished_by_the_next(dataset, records, what, 
         else:
             break
         opened = Dataset(dataset)
-        assert [record.episode_id for record in opened.records if record.episode_id != records[1].episode_id] == [
+        assert [
+            record.episode_id
+            for record in opened.records
+            if record.episode_id != records[1].episode_id
+        ] == [
             records[0].episode_id,
             records[2].episode_id,
         ]

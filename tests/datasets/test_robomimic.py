@@ -39,7 +39,9 @@ np.savez(out, env=json.dumps(env), **arrays)
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("codec", "plugin"), [("gzip", "bare"), ("blosc", "plugin")])
-def test_sequence_dataset_reads_our_files(robomimic_python, tmp_path, make_episode, description, codec, plugin):
+def test_sequence_dataset_reads_our_files(
+    robomimic_python, tmp_path, make_episode, description, codec, plugin
+):
     horizon, stack, T = 4, 2, 12
     episode = make_episode(3, T)
     path = EpisodeWriter(tmp_path / "d", description, codec).write(episode, 0).path
@@ -53,7 +55,10 @@ def test_sequence_dataset_reads_our_files(robomimic_python, tmp_path, make_episo
         # With frames stacked, robomimic hands out every array from the first stacked frame on.
         rows = np.clip(np.arange(step - stack + 1, step + horizon), 0, T - 1)
         for key in ("state", "objects", "front"):
-            assert np.array_equal(found[f"{step}/{key}"], episode.observations[key][rows]), (step, key)
+            assert np.array_equal(found[f"{step}/{key}"], episode.observations[key][rows]), (
+                step,
+                key,
+            )
         assert np.array_equal(found[f"{step}/actions"], episode.actions[rows]), step
         assert np.array_equal(found[f"{step}/rewards"], episode.rewards[rows]), step
         assert np.array_equal(found[f"{step}/states"], episode.sim_states[rows]), step
@@ -61,7 +66,9 @@ def test_sequence_dataset_reads_our_files(robomimic_python, tmp_path, make_episo
 
 
 @pytest.mark.slow
-def test_a_blosc_file_without_the_plugin_is_an_error_there(robomimic_python, tmp_path, make_episode, description):
+def test_a_blosc_file_without_the_plugin_is_an_error_there(
+    robomimic_python, tmp_path, make_episode, description
+):
     path = EpisodeWriter(tmp_path / "d", description, "blosc").write(make_episode(), 0).path
     result = run_with(robomimic_python, READER, path, tmp_path / "out.npz", "bare", 1, 1)
     assert result.returncode != 0

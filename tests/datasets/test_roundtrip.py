@@ -15,13 +15,31 @@ from shopfloor.core import FAILURE_REASONS, PURPOSES, CameraTrack, Episode, Epis
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.store import EpisodeWriter
 
-OBSERVATION_DTYPES = ("u1", "i1", "<u2", "<i2", "<i4", "<u4", "<i8", "<u8", "<f2", "<f4", "<f8", ">f4", ">i2")
+OBSERVATION_DTYPES = (
+    "u1",
+    "i1",
+    "<u2",
+    "<i2",
+    "<i4",
+    "<u4",
+    "<i8",
+    "<u8",
+    "<f2",
+    "<f4",
+    "<f8",
+    ">f4",
+    ">i2",
+)
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,10}", fullmatch=True).filter(
     lambda name: name not in ("actions", "rewards", "dones", "actor", "decisions")
 )
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=6,
 )
@@ -35,7 +53,11 @@ def episodes(draw):
         return draw(nps.arrays(np.dtype(dtype), shape))
 
     observations = {
-        name: array(draw(st.sampled_from(OBSERVATION_DTYPES)), T + 1, *draw(st.lists(st.integers(0, 5), max_size=3)))
+        name: array(
+            draw(st.sampled_from(OBSERVATION_DTYPES)),
+            T + 1,
+            *draw(st.lists(st.integers(0, 5), max_size=3)),
+        )
         for name in draw(st.lists(names, max_size=3, unique=True))
     }
     success = draw(st.booleans())
@@ -76,12 +98,19 @@ def episodes(draw):
 
 
 @settings(max_examples=50, deadline=None)
-@given(episode=episodes(), codec=st.sampled_from(["blosc", "gzip", "none"]), index=st.integers(0, 10**9))
+@given(
+    episode=episodes(),
+    codec=st.sampled_from(["blosc", "gzip", "none"]),
+    index=st.integers(0, 10**9),
+)
 def test_written_is_read(assert_same, description, episode, codec, index):
     with tempfile.TemporaryDirectory() as folder:
         commit = EpisodeWriter(folder, description, codec).write(episode, index)
         dataset = Dataset(folder)
-        native = {key: rows.astype(rows.dtype.newbyteorder("=")) for key, rows in episode.observations.items()}
+        native = {
+            key: rows.astype(rows.dtype.newbyteorder("="))
+            for key, rows in episode.observations.items()
+        }
         assert_same(dataset.read(0), dataclasses.replace(episode, observations=native))
         assert Path(commit.path).exists()
         assert dataset.records[0].index == index

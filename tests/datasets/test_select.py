@@ -150,7 +150,24 @@ def test_every_field_of_a_record_can_be_asked_for():
     st.text(max_size=200)
     | st.lists(
         st.sampled_from(
-            ["steps", "cell", "==", "<", "in", "not", "and", "or", "(", ")", "[", ",", "'a'", "3", "True", "-"]
+            [
+                "steps",
+                "cell",
+                "==",
+                "<",
+                "in",
+                "not",
+                "and",
+                "or",
+                "(",
+                ")",
+                "[",
+                ",",
+                "'a'",
+                "3",
+                "True",
+                "-",
+            ]
         ),
         max_size=12,
     ).map(" ".join)

@@ -51,14 +51,19 @@ def test_an_error_inside_leaves_nothing(tmp_path, kind):
 
 @BOTH
 def test_nothing_is_replaced(tmp_path, kind):
-    for name, make in [("file", lambda path: path.write_text("mine")), ("folder", lambda path: path.mkdir())]:
+    for name, make in [
+        ("file", lambda path: path.write_text("mine")),
+        ("folder", lambda path: path.mkdir()),
+    ]:
         make(tmp_path / name)
         with pytest.raises(InvalidInputError, match="exists"):
             write(tmp_path / name, kind)
     (tmp_path / "link").symlink_to("nowhere")
     with pytest.raises(InvalidInputError, match="exists"):
         write(tmp_path / "link", kind)
-    with pytest.raises(InvalidInputError, match="exists"):  # made by another meanwhile, even if empty
+    with pytest.raises(
+        InvalidInputError, match="exists"
+    ):  # made by another meanwhile, even if empty
         write(tmp_path / "late", kind, then=(tmp_path / "late").mkdir)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "late", "link"]
     assert list((tmp_path / "late").iterdir()) == []
@@ -107,7 +112,11 @@ def test_refused_at_any_call_nothing_is_left(tmp_path, kind):
 
             return failing
 
-        names = [field.name for field in dataclasses.fields(POSIX) if field.name not in ("close", "unlink")]
+        names = [
+            field.name
+            for field in dataclasses.fields(POSIX)
+            if field.name not in ("close", "unlink")
+        ]
         calls = dataclasses.replace(POSIX, **{name: call(getattr(POSIX, name)) for name in names})
         try:
             write(tmp_path / "new", kind, calls)

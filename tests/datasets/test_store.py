@@ -32,13 +32,18 @@ def test_what_is_written_is_read(tmp_path, make_episode, assert_same, descriptio
     record = dataset.records[0]
     assert record.file == f"episodes/ep-00000017-{episode.spec.episode_id[:16]}.h5"
     assert (record.index, record.steps, record.seed, record.sha256) == (17, steps, 4, commit.sha256)
-    assert (record.expert_steps, record.label_steps) == (episode.actor.sum(), episode.label_valid.sum())
+    assert (record.expert_steps, record.label_steps) == (
+        episode.actor.sum(),
+        episode.label_valid.sum(),
+    )
     assert dataset.episode_ids() == {episode.spec.episode_id}
     assert dataset.verify() == []
 
 
 def test_without_optional_parts(tmp_path, make_episode, assert_same, description):
-    episode = make_episode(1, 5, label_chunks=None, cameras={}, observations={}, object_names=(), stages=())
+    episode = make_episode(
+        1, 5, label_chunks=None, cameras={}, observations={}, object_names=(), stages=()
+    )
     EpisodeWriter(tmp_path, description).write(episode, 0)
     assert_same(Dataset(tmp_path).read(0), episode)
 
@@ -84,7 +89,11 @@ def test_identity_is_published_first_and_kept(tmp_path, make_episode, descriptio
     writer = EpisodeWriter(tmp_path / "d", description, provenance=provenance)
     raw = json.loads((tmp_path / "d/dataset.json").read_text())
     assert not list((tmp_path / "d").rglob("*.h5"))
-    assert (raw["format_version"], raw["cells"], raw["cameras"]) == (1, [description["cell"]], ["front"])
+    assert (raw["format_version"], raw["cells"], raw["cameras"]) == (
+        1,
+        [description["cell"]],
+        ["front"],
+    )
     assert (raw["site"], raw["licence"], raw["owner"]) == ("plant 7", "CC-BY-4.0", "unspecified")
     assert raw["features"]["state"]["units"] == ["rad"] * 9
     writer.write(make_episode(), 0)
@@ -92,7 +101,9 @@ def test_identity_is_published_first_and_kept(tmp_path, make_episode, descriptio
         assert file["data/demo_0"].attrs["site"] == b"plant 7"
     EpisodeWriter(tmp_path / "d", description, provenance=provenance)
     assert EpisodeWriter(tmp_path / "d", description).identity.provenance == provenance
-    with pytest.raises(InvalidInputError, match="whose site is 'plant 7'; this run would write 'plant 8'"):
+    with pytest.raises(
+        InvalidInputError, match="whose site is 'plant 7'; this run would write 'plant 8'"
+    ):
         EpisodeWriter(tmp_path / "d", description, provenance=Provenance("plant 8"))
     with pytest.raises(InvalidInputError, match="whose features differ"):
         EpisodeWriter(tmp_path / "d", {**description, "features": {}})
@@ -147,7 +158,9 @@ def test_wrong_arguments(tmp_path, make_episode, description):
         ({"instruction": "a" * 70_000}, "at most 60000 bytes"),
     ],
 )
-def test_what_the_format_cannot_hold_is_refused(tmp_path, make_episode, description, changes, message):
+def test_what_the_format_cannot_hold_is_refused(
+    tmp_path, make_episode, description, changes, message
+):
     writer = EpisodeWriter(tmp_path, description)
     with pytest.raises(InvalidInputError, match=message):
         writer.write(make_episode(0, 12, **changes), 0)
@@ -159,9 +172,18 @@ def test_writing_a_spec_again_is_harmless(tmp_path, make_episode, description):
     first = writer.write(make_episode(1), 0)
     state = first.path.stat()
     again = EpisodeWriter(tmp_path, description).write(make_episode(1), 0)
-    assert (again.path, again.sha256, again.bytes, again.new) == (first.path, first.sha256, first.bytes, False)
+    assert (again.path, again.sha256, again.bytes, again.new) == (
+        first.path,
+        first.sha256,
+        first.bytes,
+        False,
+    )
     after = first.path.stat()
-    assert (after.st_ino, after.st_size, after.st_mtime_ns) == (state.st_ino, state.st_size, state.st_mtime_ns)
+    assert (after.st_ino, after.st_size, after.st_mtime_ns) == (
+        state.st_ino,
+        state.st_size,
+        state.st_mtime_ns,
+    )
     assert len(list((tmp_path / "episodes").iterdir())) == 1
 
 
@@ -241,13 +263,15 @@ def test_leftovers_of_killed_writers_are_swept(tmp_path, make_episode, descripti
     os.utime(old, (0, 0))
     assert Dataset(tmp_path).verify() == []
     EpisodeWriter(tmp_path, description)
-    assert sorted(path.name for path in (tmp_path / "episodes").iterdir()) == sorted([alive.name, elsewhere.name])
+    assert sorted(path.name for path in (tmp_path / "episodes").iterdir()) == sorted(
+        [alive.name, elsewhere.name]
+    )
     assert writer.write(make_episode(), 0).new
 
 
 def test_canonical_json_of_records_survives_a_manifest(dataset):
     before = Dataset(dataset).records
     write_manifest(dataset)
-    assert canonical_json([record.to_json() for record in Dataset(dataset).records]) == canonical_json(
-        [record.to_json() for record in before]
-    )
+    assert canonical_json(
+        [record.to_json() for record in Dataset(dataset).records]
+    ) == canonical_json([record.to_json() for record in before])

@@ -33,10 +33,16 @@ def folder(tmp_path_factory, make_episode, description) -> Path:
 
 
 def places(batches):
-    return [place for batch in batches for place in zip(batch["episode"].tolist(), batch["step"].tolist(), strict=True)]
+    return [
+        place
+        for batch in batches
+        for place in zip(batch["episode"].tolist(), batch["step"].tolist(), strict=True)
+    ]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     observation_horizon=st.integers(1, 6),
     action_horizon=st.integers(1, 40),
@@ -60,7 +66,9 @@ def test_windows_stay_inside_and_cover_each_step_once(
     batches = list(windows)
     assert len(windows) == sum(LENGTHS)
     assert len(batches) == windows.batches
-    expected = [(e, s) for e, source in enumerate(windows.sources) for s in range(source.record.steps)]
+    expected = [
+        (e, s) for e, source in enumerate(windows.sources) for s in range(source.record.steps)
+    ]
     assert sorted(places(batches)) == expected
     for batch in batches:
         for row, (position, step) in enumerate(places([batch])):
@@ -72,17 +80,23 @@ def test_windows_stay_inside_and_cover_each_step_once(
             assert (batch["observation_mask"][row] == (before >= 0)).all()
             assert (batch["action_mask"][row] == (after < T)).all()
             for key in ("state", "front"):
-                assert np.array_equal(batch[key][row], episode.observations[key][np.maximum(before, 0)])
+                assert np.array_equal(
+                    batch[key][row], episode.observations[key][np.maximum(before, 0)]
+                )
             after = np.minimum(after, T - 1)
             wanted = episode.actions[after]
             if actions == "label":
-                wanted = np.where(episode.label_valid[after][:, None], episode.label_actions[after], wanted)
+                wanted = np.where(
+                    episode.label_valid[after][:, None], episode.label_actions[after], wanted
+                )
             assert np.array_equal(batch["actions"][row], wanted)
             assert np.array_equal(batch["label_chunks"][row], episode.label_chunks[step])
             assert batch["actor"][row] == episode.actor[step]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     observation_horizon=st.integers(1, 6),
     action_horizon=st.integers(1, 40),
@@ -90,7 +104,9 @@ def test_windows_stay_inside_and_cover_each_step_once(
     keys=st.sampled_from([("state",), ("state", "front", "objects"), ("front",), ()]),
     actions=st.sampled_from(["label", "executed"]),
 )
-def test_a_cache_changes_nothing(folder, observation_horizon, action_horizon, batch_size, keys, actions):
+def test_a_cache_changes_nothing(
+    folder, observation_horizon, action_horizon, batch_size, keys, actions
+):
     plain, cached = (
         Windows(
             Dataset(folder),
@@ -115,13 +131,19 @@ def test_a_cache_changes_nothing(folder, observation_horizon, action_horizon, ba
 def test_cached_windows_open_no_file_again(folder, monkeypatch):
     windows = Windows(Dataset(folder), ("state",), 2, 3, cache=True, batch_size=7)
     wanted = [batch["state"] for batch in windows]
-    windows = pickle.loads(pickle.dumps(Windows(Dataset(folder), ("state",), 2, 3, cache=True, batch_size=7)))
+    windows = pickle.loads(
+        pickle.dumps(Windows(Dataset(folder), ("state",), 2, 3, cache=True, batch_size=7))
+    )
     monkeypatch.setattr(Dataset, "open_episode", None)
     assert all(np.array_equal(a, batch["state"]) for a, batch in zip(wanted, windows, strict=True))
 
 
 def test_pictures_and_large_rows_are_not_cached(tmp_path, make_episode, description):
-    observations = {"depth": np.zeros((6, 64, 64), "u2"), "front": np.zeros((6, 8, 8, 3), "u1"), "q": np.zeros((6, 4))}
+    observations = {
+        "depth": np.zeros((6, 64, 64), "u2"),
+        "front": np.zeros((6, 8, 8, 3), "u1"),
+        "q": np.zeros((6, 4)),
+    }
     EpisodeWriter(tmp_path, description).write(make_episode(0, 5, observations=observations), 0)
     windows = Windows(Dataset(tmp_path), ("depth", "front", "q"), cache=True)
     assert sorted(windows._cache.arrays) == ["actions", "q"]
@@ -138,7 +160,9 @@ def test_order_depends_on_seed_and_epoch_alone(folder):
     first, second = places(windows), places(windows)
     assert first != second
     assert sorted(first) == sorted(second)
-    assert [place for place in first if place[0] == 0] != sorted(place for place in first if place[0] == 0)
+    assert [place for place in first if place[0] == 0] != sorted(
+        place for place in first if place[0] == 0
+    )
 
 
 @pytest.mark.parametrize("block", [1, 10, 64, 8192])
@@ -200,7 +224,9 @@ def test_a_position_of_other_windows_is_refused(folder):
     epoch=st.integers(0, 5),
 )
 def test_weights_are_kept_to_a_window(steps, data, seed, epoch):
-    weight = data.draw(st.lists(st.floats(0.01, 100.0), min_size=len(steps), max_size=len(steps)), label="weights")
+    weight = data.draw(
+        st.lists(st.floats(0.01, 100.0), min_size=len(steps), max_size=len(steps)), label="weights"
+    )
     slots = Slots(np.array(steps), np.array(weight))
     episode, step = slots.window(np.arange(slots.count, dtype=np.uint64), seed, epoch)
     assert ((step >= 0) & (step < np.array(steps)[episode])).all()
@@ -222,7 +248,9 @@ def test_weights_and_mixture(folder, tmp_path, make_episode, description):
     owner = Counter(both.sources[position].dataset for position, _ in places(both))
     assert owner == {0: 13, 1: 39}
     plain = Windows([Dataset(folder), Dataset(tmp_path / "other")])
-    assert sorted(places(plain)) == [(e, s) for e, t in enumerate((12, 5, 1, 30, 4)) for s in range(t)]
+    assert sorted(places(plain)) == [
+        (e, s) for e, t in enumerate((12, 5, 1, 30, 4)) for s in range(t)
+    ]
     only = Windows([Dataset(folder), Dataset(tmp_path / "other")], mixture=(0, 1))
     assert {both.sources[position].dataset for position, _ in places(only)} <= {0, 1}
 
@@ -231,7 +259,12 @@ def test_overlay_weights_are_the_default(folder, dataset):
     ids = [record.episode_id for record in Dataset(dataset).records]
     (dataset / "overlays").mkdir()
     (dataset / "overlays/overlay-1.json").write_text(
-        json.dumps({"schema_version": 1, "operations": [{"op": "weight", "episode_id": ids[0], "weight": 0}]})
+        json.dumps(
+            {
+                "schema_version": 1,
+                "operations": [{"op": "weight", "episode_id": ids[0], "weight": 0}],
+            }
+        )
     )
     assert [source.record.index for source in Windows(Dataset(dataset)).sources] == [1, 2]
 
@@ -281,7 +314,9 @@ def test_wrong_arguments(folder, tmp_path, make_episode, description):
         next(iter(Windows([dataset, Dataset(tmp_path / "o")], ("front",))))
     other = {"state": np.zeros((4, 5), "f4"), "front": np.zeros((4, 8, 8, 3), "u1")}
     EpisodeWriter(tmp_path / "p", description).write(make_episode(1, 3, observations=other), 0)
-    with pytest.raises(InvalidInputError, match=r"'state' has rows of shape.* episodes of one kind"):
+    with pytest.raises(
+        InvalidInputError, match=r"'state' has rows of shape.* episodes of one kind"
+    ):
         Windows([dataset, Dataset(tmp_path / "p")], cache=True)
 
 

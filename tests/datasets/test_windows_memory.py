@@ -54,7 +54,9 @@ def make_many(path: Path, count: int, make_episode, description) -> None:
     """Publish `count` episodes that differ in their seed, by exchanging text of equal length in one file's bytes."""
     front = np.arange(13 * 40 * 40 * 3, dtype=np.uint8).reshape(13, 40, 40, 3)
     first = make_episode(100_000, 12)
-    first = dataclasses.replace(first, observations={**first.observations, "front": front}, cameras={})
+    first = dataclasses.replace(
+        first, observations={**first.observations, "front": front}, cameras={}
+    )
     body = encode_episode(first)[:-TRAILER_BYTES]
     EpisodeWriter(path, description)  # dataset.json
     (path / layout.EPISODES).mkdir(exist_ok=True)
@@ -62,7 +64,9 @@ def make_many(path: Path, count: int, make_episode, description) -> None:
     for index in range(count):
         spec = dataclasses.replace(first.spec, seed=100_000 + index)
         image = body.replace(old.encode(), canonical_json(spec.to_json()).encode())
-        image = with_trailer(image.replace(first.spec.episode_id.encode(), spec.episode_id.encode()))
+        image = with_trailer(
+            image.replace(first.spec.episode_id.encode(), spec.episode_id.encode())
+        )
         file = layout.episode_file(index, spec.episode_id)
         (path / file).write_bytes(image)
         record = record or read_record(path, file)
@@ -76,7 +80,14 @@ def test_memory_is_flat_from_100_to_10000_episodes(tmp_path, make_episode, descr
     found = {}
     for count in (100, 10_000):
         make_many(tmp_path / str(count), count, make_episode, description)
-        run = [sys.executable, "-c", READER, str(tmp_path / str(count)), str(OPEN_FILES), str(BATCHES)]
+        run = [
+            sys.executable,
+            "-c",
+            READER,
+            str(tmp_path / str(count)),
+            str(OPEN_FILES),
+            str(BATCHES),
+        ]
         out = subprocess.run(run, capture_output=True, text=True, check=True)
         found[count] = json.loads(out.stdout)
     small, large = found[100], found[10_000]

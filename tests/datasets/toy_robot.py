@@ -19,8 +19,18 @@ DESCRIPTION = {
     "control_hz": HZ,
     "action_names": ["dx", "dy", "dz", "gripper"],
     "features": {
-        "state": {"shape": [5], "dtype": "float32", "names": NAMES, "units": ["m", "m", "m", "rad", "m"]},
-        "front": {"shape": [12, 12, 3], "dtype": "uint8", "names": ["height", "width", "channel"], "units": [""] * 3},
+        "state": {
+            "shape": [5],
+            "dtype": "float32",
+            "names": NAMES,
+            "units": ["m", "m", "m", "rad", "m"],
+        },
+        "front": {
+            "shape": [12, 12, 3],
+            "dtype": "uint8",
+            "names": ["height", "width", "channel"],
+            "units": [""] * 3,
+        },
         "timestamp": {"shape": [], "dtype": "float64", "names": ["timestamp"], "units": ["s"]},
     },
 }

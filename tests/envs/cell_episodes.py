@@ -63,7 +63,9 @@ def play(
             digest.update(run.states[-1].tobytes())
             digest.update(action.tobytes())
             reward, terminated, truncated, info = cell.advance(action)
-            digest.update(json.dumps([reward, terminated, truncated, info["stage"], info["failure"]]).encode())
+            digest.update(
+                json.dumps([reward, terminated, truncated, info["stage"], info["failure"]]).encode()
+            )
             run.steps += 1
             done = terminated or truncated
             if done or run.steps >= limit:
@@ -89,7 +91,9 @@ def built_at(cell_id: str, levels: Iterable[str]) -> Iterator[dict[str, WorkCell
             cell.close()
 
 
-def wait(cell: WorkCell, steps: int = 60, action: np.ndarray = WAIT) -> tuple[int, float, bool, dict]:
+def wait(
+    cell: WorkCell, steps: int = 60, action: np.ndarray = WAIT
+) -> tuple[int, float, bool, dict]:
     """Let each arm do the same until the episode ends or time is up.
 
     Returns:
@@ -145,7 +149,9 @@ def count(
     cell = build(cell_id, variation=variation)
     policy = make_expert(cell_id) if expert else make_random(cell_id)
     try:
-        return [play(cell, policy, seed, variation=variation, execute=execute).outcome for seed in seeds]
+        return [
+            play(cell, policy, seed, variation=variation, execute=execute).outcome for seed in seeds
+        ]
     finally:
         cell.close()
 

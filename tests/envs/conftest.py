@@ -23,7 +23,9 @@ def cell(request: pytest.FixtureRequest) -> Iterator[WorkCell]:
     built.close()
 
 
-@pytest.fixture(scope="module", params=cell_episodes.cells_with_arms(), ids=lambda name: name.split("/")[-1])
+@pytest.fixture(
+    scope="module", params=cell_episodes.cells_with_arms(), ids=lambda name: name.split("/")[-1]
+)
 def arm_cell(request: pytest.FixtureRequest) -> Iterator[WorkCell]:
     """The same of the cells in which an arm works."""
     built = cell_episodes.build(request.param)

@@ -29,19 +29,29 @@ def play_messy(cell: WorkCell, seed: int) -> tuple[str, int]:
     variations = having(cell, *VARIATIONS)
     _, info = cell.reset(seed=seed, options={"variation": variations[seed % len(variations)]})
     expert.reset(seed, info["instruction"])
-    goals = [body for body, item in zip(cell.task.bodies, cell.task.items, strict=True) if item.is_goal]
+    goals = [
+        body for body, item in zip(cell.task.bodies, cell.task.items, strict=True) if item.is_goal
+    ]
     parts = [body for body in cell.task.bodies if body not in goals]
-    wild, patience, walk = int(rng.integers(0, 12)), int(rng.integers(2, 16)), np.zeros(cell.action_size)
+    wild, patience, walk = (
+        int(rng.integers(0, 12)),
+        int(rng.integers(2, 16)),
+        np.zeros(cell.action_size),
+    )
     done = False
     while not done:
         digest.update(cell.sim_state().tobytes())
         if wild:
             wild -= 1
             walk = 0.7 * walk + rng.normal(0.0, 0.6, cell.action_size)
-            walk[6::7] = -1.0 if info["stage"] in ("carry", "grasp", "release") else rng.uniform(-1.0, 1.0)
+            walk[6::7] = (
+                -1.0 if info["stage"] in ("carry", "grasp", "release") else rng.uniform(-1.0, 1.0)
+            )
             action = np.clip(walk, -1.0, 1.0).astype(np.float32)
         else:
-            action = expert.act({**cell.observe(()), "object_names": info["object_names"]}).actions[0]
+            action = expert.act({**cell.observe(()), "object_names": info["object_names"]}).actions[
+                0
+            ]
             patience -= info["stage"] == "carry" or rng.uniform() < 0.02
             if patience < 0:
                 wild, patience = int(rng.integers(1, 9)), int(rng.integers(2, 16))

@@ -106,7 +106,13 @@ def test_docked_after_half_a_second_in_the_named_dock(cell, row):
 
 
 @pytest.mark.parametrize(
-    "place", [{"along": 0.033}, {"across": -0.033}, {"turn": math.radians(5.5)}, {"turn": -math.radians(5.5)}]
+    "place",
+    [
+        {"along": 0.033},
+        {"across": -0.033},
+        {"turn": math.radians(5.5)},
+        {"turn": -math.radians(5.5)},
+    ],
 )
 def test_near_misses_are_not_docked(cell, place):
     cell.reset(seed=3)
@@ -138,7 +144,9 @@ def test_any_touch_is_a_collision(cell, pose):
     """A rack, the wall behind, a sign: wherever a base drives on and on."""
     cell.reset(seed=5)
     rack = cell.world.poses[DOCKS]
-    cell.robot.reset(pose[0], float(rack[1]) if pose[0] == -1.6 else float(cell.world.poses[0, 1]), 0.0)
+    cell.robot.reset(
+        pose[0], float(rack[1]) if pose[0] == -1.6 else float(cell.world.poses[0, 1]), 0.0
+    )
     info = drive(cell, -1.0 if pose[0] == -2.75 else 1.0)
     assert (info["success"], info["failure"]) == (False, "collision")
 
@@ -192,7 +200,10 @@ def test_several_robots_each_have_a_dock():
         _, info = cell.reset(seed=2)
         docks = cell.task.named.split(", ")
         assert len(set(docks)) == count
-        assert all(f"obot {number} to the {dock}" in info["instruction"] for number, dock in enumerate(docks, 1))
+        assert all(
+            f"obot {number} to the {dock}" in info["instruction"]
+            for number, dock in enumerate(docks, 1)
+        )
         for base, row in enumerate(cell.task._docks[:-1]):
             park(cell, row, base=base)
         assert wait(cell, 2 * HOLD_STEPS)[1]["success"] is False

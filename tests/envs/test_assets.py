@@ -42,7 +42,9 @@ class Model:
     def __init__(self, path, looks=False):
         self.client = pybullet.connect(pybullet.DIRECT)
         flags = 0 if looks else pybullet.URDF_IGNORE_VISUAL_SHAPES
-        self.body = pybullet.loadURDF(str(ASSETS / path), useFixedBase=True, flags=flags, physicsClientId=self.client)
+        self.body = pybullet.loadURDF(
+            str(ASSETS / path), useFixedBase=True, flags=flags, physicsClientId=self.client
+        )
         self.info = [
             pybullet.getJointInfo(self.body, index, self.client)
             for index in range(pybullet.getNumJoints(self.body, self.client))
@@ -156,7 +158,10 @@ def test_ur5e_has_the_published_limits_and_weight(load):
     np.testing.assert_allclose([info[8] for info in model.moving], make_robots.UR5E_LOWER)
     np.testing.assert_allclose([info[9] for info in model.moving], make_robots.UR5E_UPPER)
     assert tuple(info[10] for info in model.moving) == make_robots.UR5E_EFFORT_NM
-    masses = {name: pybullet.getDynamicsInfo(model.body, index, model.client)[0] for name, index in model.links.items()}
+    masses = {
+        name: pybullet.getDynamicsInfo(model.body, index, model.client)[0]
+        for name, index in model.links.items()
+    }
     arm = sum(masses[f"ur5e_link{index}"] for index in range(1, 7))
     assert arm + make_robots.UR5E_BASE_MASS_KG == pytest.approx(20.6)
     assert masses["suction_gripper"] + masses["suction_cup"] == pytest.approx(0.4)
@@ -204,7 +209,9 @@ def test_carts_drive_and_carry(load, path):
     np.testing.assert_allclose(rotation, kinematics.yaw_matrix(0.5 * math.pi), atol=1e-6)
     wanted = carts.AMR_SIZE if "amr" in path else carts.CARRIER_SIZE
     centre, size = model.boxes("chassis")[0]
-    np.testing.assert_allclose(centre + 0.5 * size, [0.5 * wanted[0], 0.5 * wanted[1], wanted[2]], atol=1e-9)
+    np.testing.assert_allclose(
+        centre + 0.5 * size, [0.5 * wanted[0], 0.5 * wanted[1], wanted[2]], atol=1e-9
+    )
     assert centre[2] - 0.5 * size[2] == pytest.approx(carts.CLEARANCE_M)
     np.testing.assert_allclose(size[:2], wanted[:2])
     if "panda" in path:
@@ -225,7 +232,9 @@ def test_tote_is_open_above_and_lies_on_the_deck(load):
         for y in np.linspace(-0.10, 0.10, 7):
             point = np.array([carts.TOTE_CENTRE[0] + x, carts.TOTE_CENTRE[1] + y])
             over = [
-                centre[2] + 0.5 * size[2] for centre, size in boxes if (abs(point - centre[:2]) < 0.5 * size[:2]).all()
+                centre[2] + 0.5 * size[2]
+                for centre, size in boxes
+                if (abs(point - centre[:2]) < 0.5 * size[:2]).all()
             ]
             assert over == [pytest.approx(deck + carts.TOTE_FLOOR_M)]
 
@@ -258,7 +267,9 @@ def test_faces_look_outwards():
             assert np.einsum("fi,fci->fc", flat, corner_normals(solid)).min() > 0.6
 
 
-@pytest.mark.parametrize(("axis", "along"), [(name, np.eye(3)["xyz".index(name[-1])]) for name in ("x", "-y", "z")])
+@pytest.mark.parametrize(
+    ("axis", "along"), [(name, np.eye(3)["xyz".index(name[-1])]) for name in ("x", "-y", "z")]
+)
 def test_a_lathe_turns_about_its_axis(axis, along):
     sign = -1.0 if axis.startswith("-") else 1.0
     solid = lathe([(0.0, 0.0), (0.5, 0.0), (0.5, 2.0), (0.0, 2.0)], axis, (1.0, 2.0, 3.0))
@@ -267,5 +278,7 @@ def test_a_lathe_turns_about_its_axis(axis, along):
     assert len(solid.faces) == 4 * SIDES
     corners = solid.points[solid.faces]
     volume = np.einsum("fi,fi->", np.cross(corners[:, 0], corners[:, 1]), corners[:, 2]) / 6.0
-    assert volume == pytest.approx(2.0 * 0.5 * SIDES * 0.25 * math.sin(2.0 * math.pi / SIDES), abs=1e-5)
+    assert volume == pytest.approx(
+        2.0 * 0.5 * SIDES * 0.25 * math.sin(2.0 * math.pi / SIDES), abs=1e-5
+    )
     assert obj_text([solid]).count("\nf ") == len(solid.faces)

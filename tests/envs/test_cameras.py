@@ -30,7 +30,9 @@ def links_seen(cell, camera):
 
 def work_area(cell):
     """Return the bodies that make up the work area: those of the task, and robots that drive."""
-    bodies = [body for body, there in zip(cell.task.bodies, cell.task.present, strict=True) if there]
+    bodies = [
+        body for body, there in zip(cell.task.bodies, cell.task.present, strict=True) if there
+    ]
     members = getattr(cell.robot, "members", (cell.robot,))
     return bodies + [member.body for member in members if isinstance(member, Base)]
 
@@ -71,7 +73,9 @@ def test_wrist_view_shows_both_fingertips_and_the_part_at_the_grasp_point(arm_ce
         assert part.sum() > 350, seed
         _rows, columns = np.nonzero(part)
         assert abs(columns.mean() - SIZE / 2) < SIZE / 6
-        left, right = (np.nonzero(links == finger)[1].mean() for finger in arms(cell)[0].hand.joints)
+        left, right = (
+            np.nonzero(links == finger)[1].mean() for finger in arms(cell)[0].hand.joints
+        )
         assert min(left, right) < columns.mean() < max(left, right)
 
 
@@ -117,9 +121,16 @@ def test_tracks_project_bodies_where_they_are_drawn(arm_cell):
     for body, item, there in zip(cell.task.bodies, cell.task.items, cell.task.present, strict=True):
         rows, columns = np.nonzero(bodies == body)
         # The middle of a rack is not that of its picture.
-        if not there or item.is_goal or item.name == "rack" or len(rows) < LEAST_PX.get(cell.cell_id, 15):
+        if (
+            not there
+            or item.is_goal
+            or item.name == "rack"
+            or len(rows) < LEAST_PX.get(cell.cell_id, 15)
+        ):
             continue
-        position, _ = pybullet.getBasePositionAndOrientation(body, physicsClientId=cell.world.client)
+        position, _ = pybullet.getBasePositionAndOrientation(
+            body, physicsClientId=cell.world.client
+        )
         point = intrinsics @ (pose[:3, :3].T @ (np.array(position) - pose[:3, 3]))
         assert abs(point[0] / point[2] - columns.mean() - 0.5) < 3
         assert abs(point[1] / point[2] - rows.mean() - 0.5) < 3

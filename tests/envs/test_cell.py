@@ -59,7 +59,9 @@ def test_state_entries_mean_what_they_say(arm_cell):
     action = each_arm(cell, [0.5, -0.3, -0.4, 0.0, 0.0, 0.3, 1.0])
     for _ in range(3):
         cell.advance(action)
-    row = dict(zip(cell.describe()["features"]["state"]["names"], cell.observe(())["state"], strict=True))
+    row = dict(
+        zip(cell.describe()["features"]["state"]["names"], cell.observe(())["state"], strict=True)
+    )
     assert row["last_gripper"] == 1.0
     opening = cell.describe()["features"]["state"]["names"].index("finger_opening")
     closed = 0.0 if arms(cell)[0].model.suction else 0.02  # a cup that finds nothing stays open
@@ -89,7 +91,9 @@ def test_actions_integrate_the_target(cell):
     before = [(arm.target_position.copy(), arm.target_rotation.copy()) for arm in arms(cell)]
     cell.advance(each_arm(cell, [0.4, -0.2, 0.2, 0.0, 0.0, 0.5, 0.0]).astype(np.float32))
     for arm, (position, yaw) in zip(arms(cell), before, strict=True):
-        np.testing.assert_allclose(arm.target_position - position, [0.010, -0.005, 0.005], atol=1e-8)
+        np.testing.assert_allclose(
+            arm.target_position - position, [0.010, -0.005, 0.005], atol=1e-8
+        )
         turn = arm.target_rotation @ yaw.T
         assert math.atan2(turn[1, 0], turn[0, 0]) == pytest.approx(0.1, abs=1e-7)
         assert arm.gripper == -1.0  # 0 opens
@@ -125,11 +129,15 @@ def test_object_rows_are_shuffled_and_named(cell):
         observation, info = cell.reset(seed=seed)
         table = observation["objects"]
         orders.add(info["object_names"])
-        goals = {name for name, row in zip(info["object_names"], table, strict=True) if row[10] and row[11]}
+        goals = {
+            name
+            for name, row in zip(info["object_names"], table, strict=True)
+            if row[10] and row[11]
+        }
         assert goals <= set(cell.vocabulary["goals"])
-        assert {name for name, row in zip(info["object_names"], table, strict=True) if not row[11]} <= set(
-            cell.vocabulary["parts"]
-        ) | set(cell.vocabulary["goals"])
+        assert {
+            name for name, row in zip(info["object_names"], table, strict=True) if not row[11]
+        } <= set(cell.vocabulary["parts"]) | set(cell.vocabulary["goals"])
         assert (table[table[:, 10] > 0, 6] >= 0).all()  # w of the quaternions
         assert (table[table[:, 10] == 0] == 0).all()
         tables.append(table)
@@ -169,7 +177,12 @@ def test_nonfinite_actions_end_the_episode_before_the_engine(cell, bad):
     action = np.zeros(cell.action_size, dtype=np.float32)
     action[min(5, cell.action_size - 1)] = bad
     reward, terminated, truncated, info = cell.advance(action)
-    assert (reward, terminated, truncated, info["failure"]) == (0.0, True, False, "nonfinite_action")
+    assert (reward, terminated, truncated, info["failure"]) == (
+        0.0,
+        True,
+        False,
+        "nonfinite_action",
+    )
     after = cell.world.poses, cell.robot.sim_state()
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
     observation, _ = cell.reset(seed=9)
@@ -181,7 +194,9 @@ def test_actions_of_the_wrong_shape_are_refused(cell, more):
     cell.reset(seed=10)
     size = cell.action_size
     shape = {(-1,): (size - 1,), (1,): (size + 1,), (1, 0): (1, size), (): ()}[more]
-    expected = rf"action has shape .*; expected \({size},\): {', '.join(cell.robot.action_names[:2])}"
+    expected = (
+        rf"action has shape .*; expected \({size},\): {', '.join(cell.robot.action_names[:2])}"
+    )
     with pytest.raises(InvalidInputError, match=expected):
         cell.advance(np.zeros(shape))
 
@@ -226,7 +241,9 @@ def test_unknown_names_suggest_the_nearest(options, message):
         make_cell("PickToTray", **options)
 
 
-@pytest.mark.parametrize("size", [(0, 96), (96, 20_000), (96,), "big", None, (math.nan, 96), (96, 96, 3)])
+@pytest.mark.parametrize(
+    "size", [(0, 96), (96, 20_000), (96,), "big", None, (math.nan, 96), (96, 96, 3)]
+)
 def test_picture_sizes_out_of_range_are_refused(size):
     with pytest.raises(InvalidInputError, match="image_size is"):
         make_cell(cell_episodes.CELLS[0], image_size=size)
@@ -234,7 +251,9 @@ def test_picture_sizes_out_of_range_are_refused(size):
 
 def test_bad_resets_are_refused(cell):
     cell.reset(seed=1)
-    with pytest.raises(UnknownNameError, match=r"reset option 'variatoin'. Did you mean 'variation'"):
+    with pytest.raises(
+        UnknownNameError, match=r"reset option 'variatoin'. Did you mean 'variation'"
+    ):
         cell.reset(seed=1, options={"variatoin": "nominal"})
     with pytest.raises(UnknownNameError, match=r"variation 'nominl'. Did you mean 'nominal'"):
         cell.reset(seed=1, options={"variation": "nominl"})
@@ -290,9 +309,13 @@ def test_what_is_read_is_where_the_engine_has_it(name):
                 world.read()
             for body, pose in zip(world.bodies, world.poses, strict=True):
                 if world.built[body].slide:
-                    position, quaternion = pybullet.getLinkState(body, 0, physicsClientId=world.client)[4:6]
+                    position, quaternion = pybullet.getLinkState(
+                        body, 0, physicsClientId=world.client
+                    )[4:6]
                 else:
-                    position, quaternion = pybullet.getBasePositionAndOrientation(body, world.client)
+                    position, quaternion = pybullet.getBasePositionAndOrientation(
+                        body, world.client
+                    )
                 np.testing.assert_allclose(pose, [*position, *quaternion], rtol=0.0, atol=1e-12)
     cell.close()
 

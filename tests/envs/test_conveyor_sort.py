@@ -108,7 +108,9 @@ def test_observations_hold_no_speed(cell):
     cell.reset(seed=7)
     first, speeds = cell.observe(("front",)), cell.world.velocities.copy()
     cell.task.recall(cell.task.memory() * [1, 1, 1, 2])
-    for body, pose, speed in zip(cell.task.bodies[:3], cell.world.poses.tolist(), speeds.tolist(), strict=False):
+    for body, pose, speed in zip(
+        cell.task.bodies[:3], cell.world.poses.tolist(), speeds.tolist(), strict=False
+    ):
         cell.world.place(body, pose[:3], pose[3:], [2 * value for value in speed])
     cell.world.read()
     assert not np.array_equal(speeds, cell.world.velocities)
@@ -123,7 +125,13 @@ def test_done_after_half_a_second_in_its_bin(cell):
         row = named_row(cell)
         drop_into(cell, row, row + 3)
         step, reward, terminated, info = wait(cell)
-        assert (reward, terminated, info["success"], info["failure"], info["stage"]) == (1.0, True, True, "", "done")
+        assert (reward, terminated, info["success"], info["failure"], info["stage"]) == (
+            1.0,
+            True,
+            True,
+            "",
+            "done",
+        )
         assert HOLD_STEPS <= step <= HOLD_STEPS + 8
 
 
@@ -136,7 +144,9 @@ def test_not_done_while_the_gripper_is_closed(cell):
     assert info["stage"] == "release"
 
 
-@pytest.mark.parametrize("case", ["named in another bin", "other in the named bin", "other in its own bin", "both"])
+@pytest.mark.parametrize(
+    "case", ["named in another bin", "other in the named bin", "other in its own bin", "both"]
+)
 def test_wrong_parts_and_wrong_bins(cell, case):
     cell.reset(seed=4)
     row = named_row(cell)
@@ -151,7 +161,12 @@ def test_wrong_parts_and_wrong_bins(cell, case):
         drop_into(cell, row, row + 3, -0.025)
         drop_into(cell, other, row + 3, 0.025)
     step, reward, terminated, info = wait(cell)
-    assert (reward, terminated, info["success"], info["failure"]) == (0.0, True, False, "wrong_part")
+    assert (reward, terminated, info["success"], info["failure"]) == (
+        0.0,
+        True,
+        False,
+        "wrong_part",
+    )
     assert step >= HOLD_STEPS
 
 
@@ -161,7 +176,12 @@ def test_past_the_end_is_never_done(cell):
     cell.max_episode_steps, limit = 400, cell.max_episode_steps
     step, reward, terminated, info = wait(cell, 400)
     cell.max_episode_steps = limit
-    assert (reward, terminated, info["success"], info["failure"]) == (0.0, True, False, "out_of_reach")
+    assert (reward, terminated, info["success"], info["failure"]) == (
+        0.0,
+        True,
+        False,
+        "out_of_reach",
+    )
     assert cell.world.poses[row, 0] < LOST_M
     assert step >= 3.2 * 20
 

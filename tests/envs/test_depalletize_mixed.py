@@ -53,7 +53,9 @@ def under(cell, row):
     """Return the box below one, -1 for none."""
     pose = cell.world.poses
     found = [
-        low for low in boxes(cell) if math.dist(pose[low, :2], pose[row, :2]) < 0.03 and pose[low, 2] < pose[row, 2]
+        low
+        for low in boxes(cell)
+        if math.dist(pose[low, :2], pose[row, :2]) < 0.03 and pose[low, 2] < pose[row, 2]
     ]
     return found[0] if found else -1
 
@@ -89,8 +91,12 @@ def test_scenes_are_as_the_module_says(cells, level):
         pallets.append(cell.world.poses[cell.world.bodies.index(cell.task._pallet), :2])
         names.add(cell.task.named)
     assert (min(speeds), max(speeds)) == pytest.approx(BELT_SPEED_M_S, abs=0.003)
-    np.testing.assert_allclose([np.min(pallets, axis=0), np.max(pallets, axis=0)], [PALLET_LOW, PALLET_HIGH], atol=5e-3)
-    assert names == {"red box", "green box", "blue box"} - ({"blue box"} if level != "nominal" else set())
+    np.testing.assert_allclose(
+        [np.min(pallets, axis=0), np.max(pallets, axis=0)], [PALLET_LOW, PALLET_HIGH], atol=5e-3
+    )
+    assert names == {"red box", "green box", "blue box"} - (
+        {"blue box"} if level != "nominal" else set()
+    )
     assert cell.max_episode_steps == STEPS[level]
 
 
@@ -123,7 +129,13 @@ def test_done_half_a_second_after_the_last_one_is_past_the_line(cells, level):
     cell.reset(seed=3)
     deliver(cell, named_rows(cell))
     step, reward, terminated, info = wait(cell)
-    assert (reward, terminated, info["success"], info["failure"], info["stage"]) == (1.0, True, True, "", "done")
+    assert (reward, terminated, info["success"], info["failure"], info["stage"]) == (
+        1.0,
+        True,
+        True,
+        "",
+        "done",
+    )
     assert step == HOLD_STEPS
 
 
@@ -143,7 +155,11 @@ def test_the_end_stop_holds_what_is_delivered(cells):
 def test_not_done_before_the_line_or_beside_the_belt(cell):
     cell.reset(seed=5)
     deliver(cell, named_rows(cell)[:1])
-    for place in ({"y": LINE_M + 0.002}, {"y": LINE_M - 0.05, "lift": 0.012}, {"y": LINE_M - 0.05, "x": 0.60}):
+    for place in (
+        {"y": LINE_M + 0.002},
+        {"y": LINE_M - 0.05, "lift": 0.012},
+        {"y": LINE_M - 0.05, "x": 0.60},
+    ):
         put(cell, named_rows(cell)[1], **place)
         assert cell.task.judge(cell.world, cell.robot).stage == "approach", place
     put(cell, named_rows(cell)[1], LINE_M - 0.002)
@@ -153,7 +169,9 @@ def test_not_done_before_the_line_or_beside_the_belt(cell):
 def test_not_done_while_the_cup_holds_a_box(cell):
     cell.reset(seed=6)
     deliver(cell, named_rows(cell))
-    free = next(row for row in other_rows(cell) if all(under(cell, above) != row for above in boxes(cell)))
+    free = next(
+        row for row in other_rows(cell) if all(under(cell, above) != row for above in boxes(cell))
+    )
     top = cell.world.poses[free, :3] + [0.0, 0.0, 0.5 * cell.task.items[free].size[2] + 0.001]
     cell.robot.reset(top, 0.0)
     for _ in range(2 * HOLD_STEPS):
@@ -203,6 +221,9 @@ def test_boxes_in_the_way_are_set_aside(cells):
 
 
 def test_smaller_boxes_and_unseen_words(cell):
-    assert play(cell, make_expert("DepalletizeMixed"), 610_301, variation="objects").outcome == "success"
+    assert (
+        play(cell, make_expert("DepalletizeMixed"), 610_301, variation="objects").outcome
+        == "success"
+    )
     _, info = cell.reset(seed=3, options={"variation": "instruction"})
     assert info["instruction"] in UNSEEN[cell.task.named]

@@ -38,7 +38,10 @@ def test_used_world_equals_fresh_world(fresh):
     for variation in having(cell, "displaced", "mid_task", "nominal"):
         play(cell, make_expert(name), 600_004, variation=variation)
     for seed in (*SEEDS, *reversed(SEEDS)):
-        assert play(cell, make_expert(name), seed, cameras=CAMERAS, every=10).digest == runs[seed].digest
+        assert (
+            play(cell, make_expert(name), seed, cameras=CAMERAS, every=10).digest
+            == runs[seed].digest
+        )
     cell.close()
 
 
@@ -70,7 +73,10 @@ def test_other_cells_beside_it_change_nothing(fresh):
         other.reset(seed=5)
         for _ in range(5):
             other.advance(np.ones(other.action_size))
-    assert play(cell, make_expert(name), SEEDS[0], cameras=CAMERAS, every=10).digest == runs[SEEDS[0]].digest
+    assert (
+        play(cell, make_expert(name), SEEDS[0], cameras=CAMERAS, every=10).digest
+        == runs[SEEDS[0]].digest
+    )
     for each in (cell, *others):
         each.close()
 

@@ -15,7 +15,9 @@ from messy_episodes import fresh, play_messy
 ASSETS = Path(messy_episodes.__file__).parents[2] / "envs" / "assets"
 QUICK = (4, 6)
 MANY = range(18)
-GRIPPING = [name for name in cells_with_arms() if name != "shopfloor/ShelfPick-v0"]  # its goal is on the robot itself
+GRIPPING = [
+    name for name in cells_with_arms() if name != "shopfloor/ShelfPick-v0"
+]  # its goal is on the robot itself
 
 
 @pytest.fixture(params=CELLS, ids=lambda name: name.split("/")[-1])
@@ -53,7 +55,9 @@ def test_used_cells_equal_new_ones_after_messy_episodes(name):
 @pytest.mark.slow
 def test_used_cells_equal_new_ones_after_many_messy_episodes(name):
     runs = {seed: fresh(name, seed) for seed in MANY}
-    assert name not in GRIPPING or sum(meetings > 0 for _, meetings in runs.values()) > len(MANY) // 2
+    assert (
+        name not in GRIPPING or sum(meetings > 0 for _, meetings in runs.values()) > len(MANY) // 2
+    )
     check(name, MANY, {seed: digest for seed, (digest, _) in runs.items()})
 
 
@@ -80,7 +84,9 @@ def pictures(cell, found):
     drawn = []
     for state in found:
         cell.set_sim_state(state)
-        drawn += [picture.tobytes() for key, picture in cell.observe(CAMERAS).items() if key in CAMERAS]
+        drawn += [
+            picture.tobytes() for key, picture in cell.observe(CAMERAS).items() if key in CAMERAS
+        ]
     return drawn
 
 

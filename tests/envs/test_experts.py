@@ -27,7 +27,9 @@ def test_experts_are_policies(name):
     assert make_random(name).info.digest != expert.info.digest
     with pytest.raises(InvalidInputError, match=r"cannot read the instruction .Dance\.."):
         expert.reset(0, "Dance.")
-    with pytest.raises(UnknownNameError, match=r"Unknown cell .PickToTry.\. Did you mean .PickToTray."):
+    with pytest.raises(
+        UnknownNameError, match=r"Unknown cell .PickToTry.\. Did you mean .PickToTray."
+    ):
         make_expert("PickToTry")
 
 
@@ -35,13 +37,20 @@ def test_experts_are_policies(name):
     ("name", "variation", "execute"),
     [
         (name, variation, execute)
-        for variation, execute in (("nominal", 1), ("nominal", 2), ("displaced", 1), ("mid_task", 1))
+        for variation, execute in (
+            ("nominal", 1),
+            ("nominal", 2),
+            ("displaced", 1),
+            ("mid_task", 1),
+        )
         for name in {"displaced": DISPLACING, "mid_task": TELEPORTING}.get(variation, CELLS)
     ],
 )
 def test_expert_succeeds(name, variation, execute):
     outcomes = count(name, QUICK, variation=variation, execute=execute)
-    assert outcomes.count("success") >= len(QUICK) - (2 if variation == "displaced" else 1), outcomes
+    assert outcomes.count("success") >= len(QUICK) - (2 if variation == "displaced" else 1), (
+        outcomes
+    )
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -118,7 +127,9 @@ def test_the_named_part_is_moved_once_on_the_way(name):
         for before, after in zip(run.states, run.states[1:], strict=False):
             if len(jumps) and jumps[-1][0] == seed:
                 break
-            shift = np.linalg.norm((after - before)[-13 * len(cell.world.bodies) :].reshape(-1, 13)[row, :2])
+            shift = np.linalg.norm(
+                (after - before)[-13 * len(cell.world.bodies) :].reshape(-1, 13)[row, :2]
+            )
             if shift > 0.028:
                 jumps.append((seed, shift))
     assert len(jumps) >= 8
@@ -135,7 +146,11 @@ def test_mid_task_starts_cover_the_task_and_are_sound(name):
         part = cell.world.poses[cell.world.bodies.index(cell.task.named_body), :3]
         gap = float(np.linalg.norm(part - cell.robot.tool_position))
         near += gap < 0.10
-        if cell.robot.gripper > 0 and cell.robot.opening_m < cell.task.grip_m + 0.006 and gap < 0.03:
+        if (
+            cell.robot.gripper > 0
+            and cell.robot.opening_m < cell.task.grip_m + 0.006
+            and gap < 0.03
+        ):
             held += 1
             before = part - cell.robot.tool_position
             for _ in range(4):

@@ -55,10 +55,15 @@ def furnish() -> int:
     shape, mesh = pybullet.createVisualShape, pybullet.GEOM_MESH
     body = pybullet.createMultiBody
     table = shape(
-        pybullet.GEOM_BOX, halfExtents=[0.8, 0.8, 0.025], rgbaColor=[0.55, 0.57, 0.6, 1], physicsClientId=client
+        pybullet.GEOM_BOX,
+        halfExtents=[0.8, 0.8, 0.025],
+        rgbaColor=[0.55, 0.57, 0.6, 1],
+        physicsClientId=client,
     )
     body(0, -1, table, [0.4, 0.0, -0.025], physicsClientId=client)
-    arm = pybullet.loadURDF(str(PANDA), [-0.1, 0.1, 0.0], [0, 0, 0.1, 0.995], useFixedBase=True, physicsClientId=client)
+    arm = pybullet.loadURDF(
+        str(PANDA), [-0.1, 0.1, 0.0], [0, 0, 0.1, 0.995], useFixedBase=True, physicsClientId=client
+    )
     for joint, angle in enumerate(MOVED):
         pybullet.resetJointState(arm, joint, angle, physicsClientId=client)
     ring = shape(
@@ -130,7 +135,9 @@ def test_cells_look_as_with_tiny(renderer, cell, variation):
     drawing, expert = Drawing(), make_expert(cell.cell_id)
     known = variations_of(cell.task)
     for seed in (600_001, 600_002):
-        _, info = cell.reset(seed=seed, options={"variation": variation if variation in known else "nominal"})
+        _, info = cell.reset(
+            seed=seed, options={"variation": variation if variation in known else "nominal"}
+        )
         expert.reset(seed, info["instruction"])
         for step in range(21):
             if step % 20 == 0:
@@ -150,14 +157,25 @@ def compare(renderer, cell, drawing):
         for body in range(pybullet.getNumBodies(client)):
             name = cell.world.textures.get(body)
             renderer.set_texture(
-                client, body, np.asarray(Image.open(texture_file(name)).convert("RGB")) if name else None
+                client,
+                body,
+                np.asarray(Image.open(texture_file(name)).convert("RGB")) if name else None,
             )
         near, far = camera.near_m, camera.far_m
-        mine = renderer.draw(client, pose, camera.fov_deg, SIZE, cell._light, near_m=near, far_m=far)
+        mine = renderer.draw(
+            client, pose, camera.fov_deg, SIZE, cell._light, near_m=near, far_m=far
+        )
         assert_alike(mine, theirs)
         assert len(np.unique(mine.ids)) > 2  # there was something to compare
         direct = renderer.draw(
-            client, pose, camera.fov_deg, SIZE, cell._light, near_m=near, far_m=far, poses=cell.world.client
+            client,
+            pose,
+            camera.fov_deg,
+            SIZE,
+            cell._light,
+            near_m=near,
+            far_m=far,
+            poses=cell.world.client,
         )
         assert (direct.ids == mine.ids).mean() > 0.999
 
@@ -210,7 +228,9 @@ def test_nothing_is_seen_where_nothing_is(renderer):
 
 
 def test_depth_is_along_the_optical_axis_in_metres(renderer, client):
-    down = Camera("down", eye=(0.5, -0.6, 1.0), target=(0.5, -0.6, 0.0), up=(0.0, 1.0, 0.0), fov_deg=20.0)
+    down = Camera(
+        "down", eye=(0.5, -0.6, 1.0), target=(0.5, -0.6, 0.0), up=(0.0, 1.0, 0.0), fov_deg=20.0
+    )
     view = draw(renderer, client, down)
     np.testing.assert_allclose(view.depth, 1.0, atol=1e-5)
 
@@ -218,8 +238,12 @@ def test_depth_is_along_the_optical_axis_in_metres(renderer, client):
 def test_spheres_and_capsules_are_as_large_as_they_are(renderer):
     client = pybullet.connect(pybullet.DIRECT)
     ball = pybullet.createVisualShape(pybullet.GEOM_SPHERE, radius=0.1, physicsClientId=client)
-    pill = pybullet.createVisualShape(pybullet.GEOM_CAPSULE, radius=0.05, length=0.2, physicsClientId=client)
-    rod = pybullet.createVisualShape(pybullet.GEOM_CYLINDER, radius=0.05, length=0.3, physicsClientId=client)
+    pill = pybullet.createVisualShape(
+        pybullet.GEOM_CAPSULE, radius=0.05, length=0.2, physicsClientId=client
+    )
+    rod = pybullet.createVisualShape(
+        pybullet.GEOM_CYLINDER, radius=0.05, length=0.3, physicsClientId=client
+    )
     for place, visual in ((-0.3, ball), (0.0, pill), (0.3, rod)):
         pybullet.createMultiBody(0, -1, visual, [place, 0, 0], physicsClientId=client)
     side = Camera("side", eye=(0.0, -20.0, 0.0), target=(0.0, 0.0, 0.0), fov_deg=2.4)
@@ -237,7 +261,10 @@ def test_spheres_and_capsules_are_as_large_as_they_are(renderer):
 
 def test_shadows_darken_what_the_lamp_does_not_reach(renderer, client):
     lamp = Light((-0.6, 0.0, 0.8), ambient=0.5, diffuse=0.4)
-    lit, shaded = draw(renderer, client, light=lamp), draw(renderer, client, light=lamp, shadows=True)
+    lit, shaded = (
+        draw(renderer, client, light=lamp),
+        draw(renderer, client, light=lamp, shadows=True),
+    )
     np.testing.assert_array_equal(lit.ids, shaded.ids)
     np.testing.assert_array_equal(lit.depth, shaded.depth)
     assert (shaded.rgb <= lit.rgb).all()
@@ -323,10 +350,14 @@ def test_another_thread_draws_the_same(renderer, client):
 
 
 def test_a_new_process_draws_the_same(renderer, client):
-    code = "import test_gl as t; print(t.digest(t.draw(t.gl.GlRenderer(), t.furnish(), shadows=True)))"
+    code = (
+        "import test_gl as t; print(t.digest(t.draw(t.gl.GlRenderer(), t.furnish(), shadows=True)))"
+    )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     environment.pop("PYTHONSAFEPATH", None)
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
+    )
     assert run.stdout.split()[-1] == digest(draw(renderer, client, shadows=True))
 
 
@@ -345,7 +376,9 @@ def test_many_sizes_and_clients_leave_nothing_behind(renderer, client):
 def test_without_moderngl_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setattr(gl, "_devices", {})
     monkeypatch.setitem(sys.modules, "moderngl", None)
-    with pytest.raises(MissingDependencyError, match=r'pip install "shopfloor\[gl\]"; or use renderer="tiny"'):
+    with pytest.raises(
+        MissingDependencyError, match=r'pip install "shopfloor\[gl\]"; or use renderer="tiny"'
+    ):
         gl.GlRenderer()
 
 
@@ -367,7 +400,8 @@ def test_importing_the_module_needs_no_moderngl():
 
 
 @pytest.mark.parametrize(
-    "picture", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8)]
+    "picture",
+    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8)],
 )
 def test_textures_of_other_kinds_are_refused(renderer, picture):
     with pytest.raises(InvalidInputError, match="Texture of body 0"):

@@ -67,7 +67,9 @@ def test_rollouts_equal_the_golden_ones(name):
     states = replay(name, golden["actions"])
     assert len(states) == len(golden["states"]) > 2
     for step, (found, wanted) in enumerate(zip(states, golden["states"], strict=True)):
-        np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCE, err_msg=f"{name} at step {EVERY * step}")
+        np.testing.assert_allclose(
+            found, wanted, rtol=0, atol=TOLERANCE, err_msg=f"{name} at step {EVERY * step}"
+        )
 
 
 def main() -> None:
@@ -86,7 +88,11 @@ def main() -> None:
         play(cell, expert, SEED, limit=STEPS)
         cell.close()
         lines = [json.dumps(row) for row in replay(name, actions)]
-        text = f'{{"seed": {SEED}, "actions": {json.dumps(actions)},\n"states": [\n' + ",\n".join(lines) + "\n]}\n"
+        text = (
+            f'{{"seed": {SEED}, "actions": {json.dumps(actions)},\n"states": [\n'
+            + ",\n".join(lines)
+            + "\n]}\n"
+        )
         path(name).write_text(text)
 
 

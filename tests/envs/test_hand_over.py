@@ -78,13 +78,17 @@ def test_starts_are_free_and_neither_arm_can_do_it_alone(cells, level):
         for bar in bars:
             axis = matrix(bar[3:])[:, 0]
             ends = [bar[:3] + sign * 0.5 * given.length * axis for sign in (-1, 1)]
-            assert max(end[0] for end in ends) < SECOND_M - WORKSPACE[1, 0]  # the second arm's tool ends there
+            assert (
+                max(end[0] for end in ends) < SECOND_M - WORKSPACE[1, 0]
+            )  # the second arm's tool ends there
             grip = bar[:3] - GRIP_M * axis
             assert cell.robot.members[0].reaches(*grip[:2])
             bar_yaws.append(yaw_of(bar))
         tray_yaws.append(yaw_of(tray))
         assert not cell.robot.members[0].reaches(*tray[:2])
-        gaps = [np.linalg.norm(bars[one][:2] - bars[two][:2]) for one, two in ((0, 1), (0, 2), (1, 2))]
+        gaps = [
+            np.linalg.norm(bars[one][:2] - bars[two][:2]) for one, two in ((0, 1), (0, 2), (1, 2))
+        ]
         assert min(gaps) > SPACING_M - 1e-6
     assert named == set(COLOURS)
     assert max(np.abs(bar_yaws)) == pytest.approx(given.bar_yaw, abs=0.02)
@@ -141,7 +145,9 @@ def test_not_done_while_a_hand_is_closed_or_near(cell):
     say_handed(cell)
     second = cell.robot.members[1]
     origin, rotation = second.mount
-    second.reset(rotation.T @ (cell.world.poses[named_row(cell), :3] + [0.05, 0.0, 0.01] - origin), 0.0)
+    second.reset(
+        rotation.T @ (cell.world.poses[named_row(cell), :3] + [0.05, 0.0, 0.01] - origin), 0.0
+    )
     assert not wait(cell, 2 * HOLD_STEPS)[2]
     assert wait(cell, 30, np.array([0, 0, 0, 0, 0, 0, -1, 0, 0, 1.0, 0, 0, 0, -1]))[3]["success"]
 
@@ -210,7 +216,9 @@ def test_the_second_scene_is_the_first_seen_from_the_other_side(cell):
     assert (other.yaw, other.opening) == pytest.approx((arm.tool_yaw, arm.opening_m), abs=1e-5)
     pose = cell.world.poses[named_row(cell)]
     assert other.part.position == pytest.approx(rotation.T @ (pose[:3] - origin), abs=1e-6)
-    assert np.allclose(matrix(np.array(other.part.quaternion)), rotation.T @ matrix(pose[3:]), atol=1e-6)
+    assert np.allclose(
+        matrix(np.array(other.part.quaternion)), rotation.T @ matrix(pose[3:]), atol=1e-6
+    )
 
 
 def test_both_wrists_see_their_own_hand(cell):
@@ -218,6 +226,8 @@ def test_both_wrists_see_their_own_hand(cell):
     for camera, arm in (("wrist", 0), ("wrist_2", 1)):
         ids = cell.segment(camera)
         bodies = np.where(ids >= 0, ids & ((1 << 24) - 1), -1)
-        own, other = (int((bodies == cell.robot.members[index].body).sum()) for index in (arm, 1 - arm))
+        own, other = (
+            int((bodies == cell.robot.members[index].body).sum()) for index in (arm, 1 - arm)
+        )
         assert own > 60
         assert own > other

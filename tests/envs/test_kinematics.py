@@ -80,7 +80,9 @@ def test_rotations_there_and_back(vector):
     assert q[3] >= 0.0
     np.testing.assert_allclose(kinematics.matrix(q), rotation, atol=1e-9)
     np.testing.assert_allclose(
-        kinematics.rotation_matrix(np.array(kinematics.rotation_vector(rotation))), rotation, atol=1e-7
+        kinematics.rotation_matrix(np.array(kinematics.rotation_vector(rotation))),
+        rotation,
+        atol=1e-7,
     )
 
 
@@ -95,7 +97,9 @@ def test_turns_between_orientations(first, second):
 def test_half_turns_have_an_axis():
     for axis in np.eye(3):
         rotation = kinematics.rotation_matrix(math.pi * axis)
-        np.testing.assert_allclose(np.abs(np.array(kinematics.rotation_vector(rotation))), math.pi * axis, atol=1e-6)
+        np.testing.assert_allclose(
+            np.abs(np.array(kinematics.rotation_vector(rotation))), math.pi * axis, atol=1e-6
+        )
 
 
 def test_collisions_are_the_hands_and_fingers_only(arm):

@@ -15,7 +15,12 @@ from shopfloor.envs.kinematics import matrix
 from shopfloor.envs.task import HOLD_STEPS
 
 NOMINAL = LEVEL["nominal"]
-CLEARANCE_M, ITEMS, PARTS_LOW, PARTS_HIGH = NOMINAL.clearance_m, NOMINAL.items, NOMINAL.low, NOMINAL.high
+CLEARANCE_M, ITEMS, PARTS_LOW, PARTS_HIGH = (
+    NOMINAL.clearance_m,
+    NOMINAL.items,
+    NOMINAL.low,
+    NOMINAL.high,
+)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +100,13 @@ def test_done_after_half_a_second_in_the_slot_half_a_turn_or_not(cell, row, turn
     cell.reset(seed=seed)
     put(cell, row, 0.002, -0.001, turn)
     step, reward, terminated, info = wait(cell)
-    assert (reward, terminated, info["success"], info["failure"], info["stage"]) == (1.0, True, True, "", "done")
+    assert (reward, terminated, info["success"], info["failure"], info["stage"]) == (
+        1.0,
+        True,
+        True,
+        "",
+        "done",
+    )
     assert HOLD_STEPS <= step <= HOLD_STEPS + 4
 
 
@@ -104,9 +115,13 @@ def test_seated_means_within_5_mm_and_8_degrees_and_on_the_floor(cell):
     tall = ITEMS[0].size[2]
 
     def seated(dx=0.0, turn=0.0, lift=0.0, tilt=0.0):
-        quaternion = _turn(0.3 + turn) if not tilt else (math.sin(tilt / 2), 0.0, 0.0, math.cos(tilt / 2))
+        quaternion = (
+            _turn(0.3 + turn) if not tilt else (math.sin(tilt / 2), 0.0, 0.0, math.cos(tilt / 2))
+        )
         base = slot if not tilt else (0.5, 0.18, 0.0, 0.0, 0.0, 0.0, 1.0)
-        return cell.task._seated((0.5 + dx, 0.18, FLOOR_M + tall / 2 + lift, *quaternion), base, tall)
+        return cell.task._seated(
+            (0.5 + dx, 0.18, FLOOR_M + tall / 2 + lift, *quaternion), base, tall
+        )
 
     assert seated()
     assert seated(dx=0.0049)
@@ -147,7 +162,12 @@ def test_another_part_in_the_slot_is_wrong(cell):
     cell.reset(seed=4)
     put(cell, 1 - named_row(cell))
     step, reward, terminated, info = wait(cell)
-    assert (reward, terminated, info["success"], info["failure"]) == (0.0, True, False, "wrong_part")
+    assert (reward, terminated, info["success"], info["failure"]) == (
+        0.0,
+        True,
+        False,
+        "wrong_part",
+    )
     assert step >= HOLD_STEPS
 
 
@@ -172,7 +192,11 @@ def test_lost_parts(cell):
 
 def test_a_part_slides_down_into_the_slot(cell):
     """Let go a little off, turned and above the floor, a part comes to lie on it."""
-    for seed, along, across, lift in ((7, 0.003, 0.0, 0.008), (8, -0.003, 0.002, 0.010), (9, 0.0, -0.003, 0.006)):
+    for seed, along, across, lift in (
+        (7, 0.003, 0.0, 0.008),
+        (8, -0.003, 0.002, 0.010),
+        (9, 0.0, -0.003, 0.006),
+    ):
         cell.reset(seed=seed)
         put(cell, named_row(cell), along, across, 0.05, lift)
         assert wait(cell)[3]["success"], seed
@@ -208,7 +232,9 @@ def test_a_held_part_hardly_tilts(cell):
         for state, stage in zip(run.states, run.stages, strict=True):
             if stage in ("carry", "insert"):
                 cell.set_sim_state(state)
-                tilts.append(math.acos(min(1.0, matrix(cell.world.poses[named_row(cell), 3:])[2, 2])))
+                tilts.append(
+                    math.acos(min(1.0, matrix(cell.world.poses[named_row(cell), 3:])[2, 2]))
+                )
         assert math.degrees(max(tilts)) < 6.0, seed
 
 

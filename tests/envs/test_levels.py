@@ -56,19 +56,29 @@ def nearest(starts, parts):
 
 
 def widest_yaw(starts, rows):
-    return max(2 * abs(math.atan2(poses[row, 5], poses[row, 6])) for poses, *_ in starts for row in rows)
+    return max(
+        2 * abs(math.atan2(poses[row, 5], poses[row, 6])) for poses, *_ in starts for row in rows
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("level", LEVELS)
 def test_every_part_is_named_and_every_start_differs(starts, name, level):
     cell, found = starts[name, level]
-    assert {named for _, _, named in found} == set(cell.task.instructions) == set(cell.task.unseen_instructions)
+    assert (
+        {named for _, _, named in found}
+        == set(cell.task.instructions)
+        == set(cell.task.unseen_instructions)
+    )
     assert len({poses.tobytes() for poses, *_ in found}) == STARTS
 
 
 def test_pick_to_tray(starts):
-    expected = {"easy": (3, 0.12, 15, 0.15), "nominal": (3, 0.105, 45, 0.13), "hard": (5, 0.105, 90, 0.11)}
+    expected = {
+        "easy": (3, 0.12, 15, 0.15),
+        "nominal": (3, 0.105, 45, 0.13),
+        "hard": (5, 0.105, 90, 0.11),
+    }
     for level, (parts, spacing, yaw, tray) in expected.items():
         cell, found = starts["PickToTray", level]
         assert count(cell) == parts
@@ -111,7 +121,11 @@ def test_kitting_leaves_its_parts_the_room_it_says(starts, level, room):
 
 
 def test_conveyor_sort(starts):
-    expected = {"easy": (3, 0.02, 0.05, 10), "nominal": (3, 0.03, 0.09, 30), "hard": (5, 0.10, 0.30, 30)}
+    expected = {
+        "easy": (3, 0.02, 0.05, 10),
+        "nominal": (3, 0.03, 0.09, 30),
+        "hard": (5, 0.10, 0.30, 30),
+    }
     for level, (parts, slow, fast, yaw) in expected.items():
         cell, found = starts["ConveyorSort", level]
         assert count(cell) == parts
@@ -124,7 +138,8 @@ def test_conveyor_sort(starts):
 
 
 @pytest.mark.parametrize(
-    ("level", "room", "height"), [("easy", 0.005, 0.04), ("nominal", 0.0035, 0.05), ("hard", 0.001, 0.056)]
+    ("level", "room", "height"),
+    [("easy", 0.005, 0.04), ("nominal", 0.0035, 0.05), ("hard", 0.001, 0.056)],
 )
 def test_ring_on_shaft(starts, level, room, height):
     cell, _ = starts["RingOnShaft", level]
@@ -137,7 +152,8 @@ def test_ring_on_shaft(starts, level, room, height):
 
 
 @pytest.mark.parametrize(
-    ("level", "room", "depth"), [("easy", 0.002, 0.03), ("nominal", 0.001, 0.03), ("hard", 0.0005, 0.036)]
+    ("level", "room", "depth"),
+    [("easy", 0.002, 0.03), ("nominal", 0.001, 0.03), ("hard", 0.0005, 0.036)],
 )
 def test_peg_insertion(starts, level, room, depth):
     cell, found = starts["PegInsertion", level]

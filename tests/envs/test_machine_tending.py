@@ -52,7 +52,9 @@ def put(cell, index, goal, height, along=0.0):
     pose = cell.world.poses[goal]
     yaw = 2 * math.atan2(pose[5], pose[6])
     place = pose[:3] + along * np.array([math.cos(yaw), math.sin(yaw), 0.0])
-    cell.world.place(cell.task.bodies[index], (*place[:2], height + 0.5 * BLANK_M), pose[3:].tolist())
+    cell.world.place(
+        cell.task.bodies[index], (*place[:2], height + 0.5 * BLANK_M), pose[3:].tolist()
+    )
     cell.world.read()
 
 
@@ -99,7 +101,10 @@ def test_scenes_are_sound(level):
     for seed in range(200):
         _, info = cell.reset(seed=seed)
         spots = cell.world.poses[:FIXTURE, :2]
-        assert min(np.linalg.norm(spots[a] - spots[b]) for a, b in ((0, 1), (0, 2), (1, 2))) >= SPACING_M
+        assert (
+            min(np.linalg.norm(spots[a] - spots[b]) for a, b in ((0, 1), (0, 2), (1, 2)))
+            >= SPACING_M
+        )
         assert max(cell.world.overlap_m(body) for body in cell.task.bodies[:FIXTURE]) < 5e-4
         assert cell.world.overlap_m(cell.robot.body) < 5e-4
         assert (info["stage"], info["success"]) == ("approach", False)
@@ -111,7 +116,9 @@ def test_scenes_are_sound(level):
     assert len(chosen) == FIXTURE
     wall = cell.world.built[cell.task.bodies[FIXTURE]].shapes[0]
     assert 2 * (wall.position[0] + 0.5 * wall.size[0]) < 0  # the nest is between the walls
-    assert -2 * (wall.position[0] + 0.5 * wall.size[0]) == pytest.approx(BLANK_M + 2 * LEVEL[level].room_m)
+    assert -2 * (wall.position[0] + 0.5 * wall.size[0]) == pytest.approx(
+        BLANK_M + 2 * LEVEL[level].room_m
+    )
     assert cell.task.items[MAT].size[0] == LEVEL[level].mat_m
     cell.close()
 
@@ -200,7 +207,9 @@ def test_working_on_another_blank_is_wrong(cell):
     assert wait(cell)["failure"] == "wrong_part"
 
 
-@pytest.mark.parametrize(("place", "reason"), [((1.4, 0.0, 0.05), "dropped"), ((0.85, 0.1, 0.0201), "out_of_reach")])
+@pytest.mark.parametrize(
+    ("place", "reason"), [((1.4, 0.0, 0.05), "dropped"), ((0.85, 0.1, 0.0201), "out_of_reach")]
+)
 def test_lost_blanks(cell, place, reason):
     start(cell, 7)
     cell.world.place(cell.task.named_body, place)
@@ -211,7 +220,14 @@ def test_lost_blanks(cell, place, reason):
 def test_the_job_has_its_order_and_its_state_comes_back(cell):
     played = play(cell, make_expert("MachineTending"), 600_301)
     assert played.outcome == "success"
-    assert list(dict.fromkeys(played.stages)) == ["approach", "load", "close", "press", "running", "unload"]
+    assert list(dict.fromkeys(played.stages)) == [
+        "approach",
+        "load",
+        "close",
+        "press",
+        "running",
+        "unload",
+    ]
     for step in (played.stages.index("running") + 5, played.stages.index("unload") + 5):
         cell.set_sim_state(played.states[step])
         np.testing.assert_allclose(cell.sim_state(), played.states[step], rtol=0, atol=1e-12)

@@ -54,7 +54,9 @@ def test_drives_straight_at_the_commanded_speed(world, yaw):
     np.testing.assert_allclose(steps[:, 1], 0.03 * math.sin(yaw), atol=2e-5)
     assert poses[-1, 2] == pytest.approx(yaw)
     x, y, c, s, speed, turn = base.state().tolist()
-    assert (x, y, math.atan2(s, c), speed, turn) == pytest.approx((*poses[-1, :2], yaw, 0.6, 0.0), abs=1e-3)
+    assert (x, y, math.atan2(s, c), speed, turn) == pytest.approx(
+        (*poses[-1, :2], yaw, 0.6, 0.0), abs=1e-3
+    )
 
 
 def test_turns_on_the_spot_at_the_commanded_rate(world):
@@ -170,7 +172,12 @@ def test_two_bases_obey_their_own_parts_and_collide(world):
 def test_an_arm_rides_along(world):
     base = Base(world, HERE, MOBILE_PANDA.urdf)
     box = np.array([[0.25, -0.4, 0.0], [0.7, 0.4, 0.5]])
-    arm = Arm(world, MOBILE_PANDA, Post(box, np.array([0.4, 0.0, 0.3]), np.array([0.4, 0.0, 0.3])), carrier=base)
+    arm = Arm(
+        world,
+        MOBILE_PANDA,
+        Post(box, np.array([0.4, 0.0, 0.3]), np.array([0.4, 0.0, 0.3])),
+        carrier=base,
+    )
     team = Team([arm, base])
     team.start(np.random.default_rng(0))
     mount = arm.mount[0]
@@ -179,7 +186,11 @@ def test_an_arm_rides_along(world):
     assert base.pose[0] > 0.6
     forward, side = mount[:2]
     c, s = math.cos(base.pose[2]), math.sin(base.pose[2])
-    expected = (base.pose[0] + c * forward - s * side, base.pose[1] + s * forward + c * side, mount[2])
+    expected = (
+        base.pose[0] + c * forward - s * side,
+        base.pose[1] + s * forward + c * side,
+        mount[2],
+    )
     assert arm.mount[0] == pytest.approx(expected, abs=2e-3)
     assert arm.tool_position == pytest.approx((0.4, 0.0, 0.3), abs=0.02)
     state = team.sim_state()
@@ -218,7 +229,9 @@ def test_a_used_world_repeats_exactly(world):
 
 
 def test_a_new_process_repeats_exactly():
-    output = subprocess.run([sys.executable, __file__, "5"], check=True, capture_output=True, text=True).stdout
+    output = subprocess.run(
+        [sys.executable, __file__, "5"], check=True, capture_output=True, text=True
+    ).stdout
     assert output.split()[-1] == fresh(5)
     assert fresh(5) != fresh(6)
 

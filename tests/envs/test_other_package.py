@@ -22,7 +22,15 @@ def shopfloor(tmp_path_factory):
     """Install the package into a folder of its own; returns what runs our command with that folder on its path."""
     root = tmp_path_factory.mktemp("acme")
     shutil.copytree(PACKAGE, root / "source")  # the build writes beside it
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "install",
+        "--quiet",
+        "--no-deps",
+    ]
     pip += ["--no-build-isolation", "--target", str(root / "installed"), str(root / "source")]
     subprocess.run(pip, check=True, capture_output=True, text=True)
 
@@ -43,7 +51,18 @@ def test_it_is_listed_with_our_cells(shopfloor):
 def test_its_expert_fills_a_dataset_that_is_the_same_with_two_workers(shopfloor, tmp_path):
     for workers in (1, 2):
         out = tmp_path / f"{workers}"
-        collect = ("collect", "PushToLine", "--policy", "expert", "--episodes", 4, "--out", out, "--workers", workers)
+        collect = (
+            "collect",
+            "PushToLine",
+            "--policy",
+            "expert",
+            "--episodes",
+            4,
+            "--out",
+            out,
+            "--workers",
+            workers,
+        )
         assert shopfloor(*collect).returncode == 0
     files = [sorted((tmp_path / f"{workers}" / "episodes").iterdir()) for workers in (1, 2)]
     assert [path.read_bytes() for path in files[0]] == [path.read_bytes() for path in files[1]]

@@ -21,8 +21,12 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from gymnasium.wrappers import RecordVideo
 from stable_baselines3.common.env_checker import check_env
 
-EVERY_CELL = pytest.mark.parametrize("name", cell_episodes.CELLS, ids=lambda name: name.split("/")[-1])
-A_COUPLE = pytest.mark.parametrize("name", cell_episodes.CELLS[::6], ids=lambda name: name.split("/")[-1])
+EVERY_CELL = pytest.mark.parametrize(
+    "name", cell_episodes.CELLS, ids=lambda name: name.split("/")[-1]
+)
+A_COUPLE = pytest.mark.parametrize(
+    "name", cell_episodes.CELLS[::6], ids=lambda name: name.split("/")[-1]
+)
 
 
 def make(name, **options):
@@ -63,7 +67,9 @@ def test_gymnasiums_vectors_agree(name):
 @EVERY_CELL
 @pytest.mark.filterwarnings("ignore:.*Overwriting existing videos:UserWarning")
 def test_videos_can_be_recorded_and_played(name, tmp_path):
-    env = RecordVideo(make(name, render_mode="rgb_array"), str(tmp_path), name_prefix="cell", fps=20)
+    env = RecordVideo(
+        make(name, render_mode="rgb_array"), str(tmp_path), name_prefix="cell", fps=20
+    )
     env.action_space.seed(0)
     env.reset(seed=600_002)
     shown = [env.unwrapped.render()]
@@ -91,7 +97,11 @@ def test_stable_baselines3_checks(name, privileged):
         warnings.simplefilter("always")
         check_env(env)
     env.close()
-    about = [str(warning.message) for warning in caught if "unconventional shape" not in str(warning.message)]
+    about = [
+        str(warning.message)
+        for warning in caught
+        if "unconventional shape" not in str(warning.message)
+    ]
     assert [text for text in about if "stable" in text.lower() or "recommend" in text] == []
 
 
@@ -100,11 +110,15 @@ def test_stable_baselines3_checks(name, privileged):
 @pytest.mark.parametrize("cameras", [(), ("front",)], ids=["state", "camera"])
 def test_stable_baselines3_trains(name, cameras):
     env = make(name, privileged=False, cameras=cameras, image_size=(48, 48))
-    model = stable_baselines3.PPO("MultiInputPolicy", env, n_steps=8, batch_size=8, n_epochs=1, seed=0, device="cpu")
+    model = stable_baselines3.PPO(
+        "MultiInputPolicy", env, n_steps=8, batch_size=8, n_epochs=1, seed=0, device="cpu"
+    )
     before = {key: value.clone() for key, value in model.policy.state_dict().items()}
     model.learn(8)
     assert model.num_timesteps == 8
-    assert any(not torch.equal(before[key], value) for key, value in model.policy.state_dict().items())
+    assert any(
+        not torch.equal(before[key], value) for key, value in model.policy.state_dict().items()
+    )
     observation, _ = env.reset(seed=600_003)
     assert env.action_space.contains(model.predict(observation, deterministic=True)[0])
     env.close()
@@ -133,11 +147,16 @@ def collect(env, seeds, steps=4):
 @pytest.mark.filterwarnings("ignore:.*is set to None:UserWarning")
 def test_minari_collects_and_loads(name):
     env = minari.DataCollector(
-        make(name, cameras=("front",), image_size=(16, 24)), record_infos=True, data_format="hdf5", jpeg_encoding=False
+        make(name, cameras=("front",), image_size=(16, 24)),
+        record_infos=True,
+        data_format="hdf5",
+        jpeg_encoding=False,
     )
     env.action_space.seed(0)
     episodes = collect(env, (600_004, None))  # None: Minari draws a seed of 64 bits
-    env.create_dataset("shopfloor/test-v0", algorithm_name="random", ref_min_score=0.0, ref_max_score=1.0)
+    env.create_dataset(
+        "shopfloor/test-v0", algorithm_name="random", ref_min_score=0.0, ref_max_score=1.0
+    )
     env.close()
     dataset = minari.load_dataset("shopfloor/test-v0")
     assert dataset.total_episodes == len(episodes)

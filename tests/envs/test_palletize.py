@@ -43,7 +43,11 @@ def named_rows(cell):
 
 
 def other_rows(cell):
-    return [index for index, item in enumerate(cell.task.items) if item.name not in (cell.task.named, "pallet")]
+    return [
+        index
+        for index, item in enumerate(cell.task.items)
+        if item.name not in (cell.task.named, "pallet")
+    ]
 
 
 def turn(yaw):
@@ -59,7 +63,9 @@ def fill(cell, rows, off=(0.0, 0.0, 0.0), yaw=0.0):
         c, s = math.cos(slot.yaw), math.sin(slot.yaw)
         x, y, z = slot.position
         place = (x + c * dx - s * dy, y + s * dx + c * dy, z + dz)
-        cell.world.place(cell.task.bodies[row], place, turn(slot.yaw + (yaw if last else math.pi * (index % 2))))
+        cell.world.place(
+            cell.task.bodies[row], place, turn(slot.yaw + (yaw if last else math.pi * (index % 2)))
+        )
     cell.world.read()
 
 
@@ -74,9 +80,15 @@ def test_scenes_are_as_the_module_says(cells, level):
         pallets.append(pose[:2])
         yaws.append(2 * math.atan2(pose[5], pose[6]))
         named.add(cell.task.named)
-        assert all(cell.robot.reaches(*cell.world.poses[row, :2]) for row in range(len(cell.task.items)))
-    np.testing.assert_allclose([np.min(pallets, axis=0), np.max(pallets, axis=0)], [PALLET_LOW, PALLET_HIGH], atol=0.01)
-    assert (min(yaws), max(yaws)) == pytest.approx((-PALLET_YAW[level], PALLET_YAW[level]), abs=0.05)
+        assert all(
+            cell.robot.reaches(*cell.world.poses[row, :2]) for row in range(len(cell.task.items))
+        )
+    np.testing.assert_allclose(
+        [np.min(pallets, axis=0), np.max(pallets, axis=0)], [PALLET_LOW, PALLET_HIGH], atol=0.01
+    )
+    assert (min(yaws), max(yaws)) == pytest.approx(
+        (-PALLET_YAW[level], PALLET_YAW[level]), abs=0.05
+    )
     assert named == {"red box", "blue box"}
     assert len(named_rows(cell)) == len(other_rows(cell)) == 2 * LAYERS[level]
     assert cell.max_episode_steps == STEPS[level]
@@ -97,7 +109,13 @@ def test_done_after_a_second_in_place_whichever_box_is_where(cells, level):
     cell.reset(seed=2)
     fill(cell, np.random.default_rng(0).permutation(named_rows(cell)).tolist())
     step, reward, terminated, info = wait(cell)
-    assert (reward, terminated, info["success"], info["failure"], info["stage"]) == (1.0, True, True, "", "done")
+    assert (reward, terminated, info["success"], info["failure"], info["stage"]) == (
+        1.0,
+        True,
+        True,
+        "",
+        "done",
+    )
     assert STABLE_STEPS <= step <= STABLE_STEPS + 5
 
 
@@ -217,5 +235,7 @@ def test_held_boxes_stay_upright_and_in_place(cell):
         if stage == "carry":
             cell.set_sim_state(state)
             row = cell.world.bodies.index(cell.robot.holding)
-            leans.append(math.degrees(math.acos(min(1.0, abs(matrix(cell.world.poses[row, 3:])[2, 2])))))
+            leans.append(
+                math.degrees(math.acos(min(1.0, abs(matrix(cell.world.poses[row, 3:])[2, 2]))))
+            )
     assert max(leans) < 4.0

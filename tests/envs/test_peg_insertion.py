@@ -50,7 +50,9 @@ def other_row(cell):
 
 
 def lean_of(cell):
-    return math.degrees(math.acos(min(1.0, abs(matrix(cell.world.poses[named_row(cell), 3:])[2, 2]))))
+    return math.degrees(
+        math.acos(min(1.0, abs(matrix(cell.world.poses[named_row(cell), 3:])[2, 2])))
+    )
 
 
 def put(cell, row, along=0.0, across=0.0, turn=0.0, lift=0.0, lean=0.0):
@@ -61,7 +63,9 @@ def put(cell, row, along=0.0, across=0.0, turn=0.0, lift=0.0, lean=0.0):
     frame = yaw_matrix(yaw_of(cell.world.poses[3]))
     turned = frame @ rotation_matrix(np.array([0.0, lean, 0.0])) @ yaw_matrix(turn)
     low = cell.world.poses[3, :3] + frame @ [along, across, 0.0] + [0.0, 0.0, FLOOR_M + lift]
-    cell.world.place(cell.task.bodies[row], low + 0.5 * PEG_HEIGHT_M * turned[:, 2], quaternion(turned))
+    cell.world.place(
+        cell.task.bodies[row], low + 0.5 * PEG_HEIGHT_M * turned[:, 2], quaternion(turned)
+    )
     cell.world.read()
 
 
@@ -79,8 +83,12 @@ def test_scenes_are_as_the_module_says(cell):
             assert np.linalg.norm(poses[one, :2] - poses[two, :2]) >= SPACING_M
     np.testing.assert_allclose(np.min(spots, axis=(0, 1)), PEGS_LOW, atol=0.01)
     np.testing.assert_allclose(np.max(spots, axis=(0, 1)), PEGS_HIGH, atol=0.01)
-    np.testing.assert_allclose([np.min(blocks, axis=0), np.max(blocks, axis=0)], [BLOCK_LOW, BLOCK_HIGH], atol=0.01)
-    assert (min(peg_yaws), max(peg_yaws)) == pytest.approx((-SAME_TURN / 2, SAME_TURN / 2), abs=0.03)
+    np.testing.assert_allclose(
+        [np.min(blocks, axis=0), np.max(blocks, axis=0)], [BLOCK_LOW, BLOCK_HIGH], atol=0.01
+    )
+    assert (min(peg_yaws), max(peg_yaws)) == pytest.approx(
+        (-SAME_TURN / 2, SAME_TURN / 2), abs=0.03
+    )
     assert (min(block_yaws), max(block_yaws)) == pytest.approx((-BLOCK_YAW, BLOCK_YAW), abs=0.03)
     assert named == {item.name for item in PEGS}
     assert cell.describe()["vocabulary"]["goal_of"] == dict.fromkeys(named, "hole")
@@ -119,7 +127,13 @@ def test_done_after_half_a_second_in_the_hole_whichever_side_is_in_front(cell, r
     cell.reset(seed=seed)
     put(cell, row, 0.0004, -0.0003, turn)
     step, reward, terminated, info = wait(cell)
-    assert (reward, terminated, info["success"], info["failure"], info["stage"]) == (1.0, True, True, "", "done")
+    assert (reward, terminated, info["success"], info["failure"], info["stage"]) == (
+        1.0,
+        True,
+        True,
+        "",
+        "done",
+    )
     assert HOLD_STEPS <= step <= HOLD_STEPS + 4
 
 
@@ -150,7 +164,13 @@ def test_depth_is_measured_at_the_lower_end_and_only_in_the_hole(cell):
 
 @pytest.mark.parametrize(
     ("lift", "lean", "inserted"),
-    [(0.0059, 0.0, True), (0.0061, 0.0, False), (0.0, 2.9, True), (0.0, 3.1, False), (0.0, -3.1, False)],
+    [
+        (0.0059, 0.0, True),
+        (0.0061, 0.0, False),
+        (0.0, 2.9, True),
+        (0.0, 3.1, False),
+        (0.0, -3.1, False),
+    ],
 )
 def test_inserted_means_four_fifths_deep_and_upright(cell, lift, lean, inserted):
     """Judged where the peg was put, not where it would fall."""
@@ -167,7 +187,11 @@ def test_a_peg_that_leans_on_the_wall_is_not_done(cell):
 
 
 def test_on_the_block_or_beside_it_is_not_done(cell):
-    for place in ({"turn": 0.5 * SAME_TURN, "lift": DEPTH_M}, {"along": 0.03, "lift": DEPTH_M}, {"along": 0.075}):
+    for place in (
+        {"turn": 0.5 * SAME_TURN, "lift": DEPTH_M},
+        {"along": 0.03, "lift": DEPTH_M},
+        {"along": 0.075},
+    ):
         cell.reset(seed=2)
         put(cell, named_row(cell), **place)
         step, _, terminated, info = wait(cell, 40)
@@ -199,7 +223,12 @@ def test_another_peg_in_the_hole_is_wrong(cell):
     cell.reset(seed=4)
     put(cell, other_row(cell))
     step, reward, terminated, info = wait(cell)
-    assert (reward, terminated, info["success"], info["failure"]) == (0.0, True, False, "wrong_part")
+    assert (reward, terminated, info["success"], info["failure"]) == (
+        0.0,
+        True,
+        False,
+        "wrong_part",
+    )
     assert step >= HOLD_STEPS
 
 
@@ -241,7 +270,11 @@ def test_lost_pegs(cell, place, reason):
 
 def test_a_peg_slides_down_into_the_hole(cell):
     """Let go a little off, turned and above the floor, a peg comes to stand on it."""
-    for seed, along, across, lift in ((7, 8e-4, 0.0, 0.020), (8, -8e-4, 5e-4, 0.010), (9, 0.0, -8e-4, 0.004)):
+    for seed, along, across, lift in (
+        (7, 8e-4, 0.0, 0.020),
+        (8, -8e-4, 5e-4, 0.010),
+        (9, 0.0, -8e-4, 0.004),
+    ):
         cell.reset(seed=seed)
         put(cell, named_row(cell), along, across, 0.01, lift)
         assert wait(cell)[3]["success"], seed
@@ -273,8 +306,13 @@ def test_nothing_is_touched_but_the_named_peg_and_by_it_the_hole(cell):
         others = [body for body in cell.world.bodies if body != cell.task.named_body]
 
         def check(step, others=others, seed=seed):
-            assert not any(cell.world.touching(cell.robot.body, body) for body in others), (seed, step)
-            assert not any(cell.world.touching(cell.task.named_body, body) for body in others[:2]), (seed, step)
+            assert not any(cell.world.touching(cell.robot.body, body) for body in others), (
+                seed,
+                step,
+            )
+            assert not any(
+                cell.world.touching(cell.task.named_body, body) for body in others[:2]
+            ), (seed, step)
 
         assert follow(cell, make_expert("PegInsertion"), seed, info, check)["success"]
 
@@ -294,7 +332,11 @@ def test_the_expert_stands_a_wedged_peg_up(cell):
         put(cell, named_row(cell), **WEDGED)
         leans = []
         info = follow(
-            cell, make_expert("PegInsertion"), seed, info, lambda step, leans=leans: leans.append(lean_of(cell))
+            cell,
+            make_expert("PegInsertion"),
+            seed,
+            info,
+            lambda step, leans=leans: leans.append(lean_of(cell)),
         )
         assert info["success"], seed
         assert leans[5] > 3.0

@@ -72,7 +72,13 @@ def test_done_after_half_a_second_in_the_tray(cell):
     named, _ = parts(cell)
     drop(cell, named, *tray(cell), 0.03)
     step, reward, terminated, info = wait(cell)
-    assert (reward, terminated, info["success"], info["failure"], info["stage"]) == (1.0, True, True, "", "done")
+    assert (reward, terminated, info["success"], info["failure"], info["stage"]) == (
+        1.0,
+        True,
+        True,
+        "",
+        "done",
+    )
     assert HOLD_STEPS <= step <= HOLD_STEPS + 8
 
 
@@ -91,7 +97,12 @@ def test_another_part_in_the_tray_is_wrong(cell):
     _, others = parts(cell)
     drop(cell, others[0], *tray(cell), 0.03)
     step, reward, terminated, info = wait(cell)
-    assert (reward, terminated, info["success"], info["failure"]) == (0.0, True, False, "wrong_part")
+    assert (reward, terminated, info["success"], info["failure"]) == (
+        0.0,
+        True,
+        False,
+        "wrong_part",
+    )
     assert step >= HOLD_STEPS
 
 

@@ -45,7 +45,9 @@ def test_other_packages_announce_cells(monkeypatch):
         EntryPoint("acme/Tray-v3", "acme_cells:make", registry.GROUP),
         EntryPoint("acme/Tray-v2", "acme_cells:make", registry.GROUP),
     ]
-    monkeypatch.setattr(registry, "entry_points", lambda group: points if group == registry.GROUP else [])
+    monkeypatch.setattr(
+        registry, "entry_points", lambda group: points if group == registry.GROUP else []
+    )
     assert {"acme/Tray-v2", "acme/Tray-v3", "shopfloor/PickToTray-v0"} <= set(registry.cell_ids())
     assert registry.resolve_cell("Tray") == "acme/Tray-v3"
     cell = registry.make_cell("Tray", cameras=())

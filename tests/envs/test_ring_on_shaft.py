@@ -69,7 +69,9 @@ def test_scenes_are_as_the_module_says(cell):
             assert np.linalg.norm(poses[one, :2] - poses[two, :2]) >= SPACING_M
     np.testing.assert_allclose(np.min(spots, axis=(0, 1)), RINGS_LOW, atol=0.01)
     np.testing.assert_allclose(np.max(spots, axis=(0, 1)), RINGS_HIGH, atol=0.01)
-    np.testing.assert_allclose([np.min(shafts, axis=0), np.max(shafts, axis=0)], [SHAFT_LOW, SHAFT_HIGH], atol=0.01)
+    np.testing.assert_allclose(
+        [np.min(shafts, axis=0), np.max(shafts, axis=0)], [SHAFT_LOW, SHAFT_HIGH], atol=0.01
+    )
     assert (min(yaws), max(yaws)) == pytest.approx((-SAME_TURN / 2, SAME_TURN / 2), abs=0.01)
     assert named == {item.name for item in RINGS}
     assert cell.describe()["vocabulary"]["goal_of"] == dict.fromkeys(named, "shaft")
@@ -115,7 +117,10 @@ def test_lying_flat_a_ring_touches_the_table_with_three_pads(cell):
     cell.reset(seed=1)
     cell.advance(WAIT)
     for body in cell.task.bodies[:3]:
-        assert len(ring_on_shaft.pybullet.getContactPoints(body, physicsClientId=cell.world.client)) <= 12
+        assert (
+            len(ring_on_shaft.pybullet.getContactPoints(body, physicsClientId=cell.world.client))
+            <= 12
+        )
 
 
 @pytest.mark.parametrize("quaternion", [UPRIGHT, (1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.1, 0.995)])
@@ -125,7 +130,13 @@ def test_done_after_half_a_second_around_the_shaft_either_face_up(cell, row, qua
     cell.reset(seed=seed)
     put(cell, row, (0.002, -0.001), quaternion=quaternion)
     step, reward, terminated, info = wait(cell)
-    assert (reward, terminated, info["success"], info["failure"], info["stage"]) == (1.0, True, True, "", "done")
+    assert (reward, terminated, info["success"], info["failure"], info["stage"]) == (
+        1.0,
+        True,
+        True,
+        "",
+        "done",
+    )
     assert HOLD_STEPS <= step <= HOLD_STEPS + 4
 
 
@@ -180,7 +191,12 @@ def test_another_ring_on_the_shaft_is_wrong(cell):
     cell.reset(seed=4)
     put(cell, other_row(cell))
     step, reward, terminated, info = wait(cell)
-    assert (reward, terminated, info["success"], info["failure"]) == (0.0, True, False, "wrong_part")
+    assert (reward, terminated, info["success"], info["failure"]) == (
+        0.0,
+        True,
+        False,
+        "wrong_part",
+    )
     assert step >= HOLD_STEPS
 
 
@@ -215,7 +231,11 @@ def test_lost_rings(cell):
 
 def test_a_ring_slides_down_the_shaft(cell):
     """Let go a little off and tilted around the shaft, a ring comes to lie on its base."""
-    for seed, off, lift in ((7, (0.002, 0.0), 0.030), (8, (-0.001, 0.002), 0.020), (9, (0.0, -0.002), 0.010)):
+    for seed, off, lift in (
+        (7, (0.002, 0.0), 0.030),
+        (8, (-0.001, 0.002), 0.020),
+        (9, (0.0, -0.002), 0.010),
+    ):
         cell.reset(seed=seed)
         put(cell, named_row(cell), off, lift, (math.sin(0.01), 0.0, 0.0, math.cos(0.01)))
         assert wait(cell)[3]["success"], seed
@@ -239,7 +259,9 @@ def test_the_hand_never_meets_the_shaft_or_its_base(cell):
             observation = {**cell.observe(()), "object_names": info["object_names"]}
             _, terminated, truncated, info = cell.advance(expert.act(observation).actions[0])
             ended = terminated or truncated
-            assert not any(cell.world.touching(cell.robot.body, body) for body in cell.world.bodies[3:]), seed
+            assert not any(
+                cell.world.touching(cell.robot.body, body) for body in cell.world.bodies[3:]
+            ), seed
         assert info["success"]
 
 

@@ -39,9 +39,13 @@ def put(cell, row, along=0.0, across=0.0, lift=0.001):
     """Put an item into the tote: off its middle along the chassis and across, above its floor, m."""
     _, base = parts_of(cell)
     height = cell.task.items[row].size[2]
-    point = np.array([MOUNT[0] + TOTE[0] + along, MOUNT[1] + TOTE[1] + across, MOUNT[2] + TOTE_FLOOR_M + lift])
+    point = np.array(
+        [MOUNT[0] + TOTE[0] + along, MOUNT[1] + TOTE[1] + across, MOUNT[2] + TOTE_FLOOR_M + lift]
+    )
     origin, rotation = base.frame()
-    cell.world.place(cell.task.bodies[row], origin + rotation @ (point + np.array([0.0, 0.0, 0.5 * height])))
+    cell.world.place(
+        cell.task.bodies[row], origin + rotation @ (point + np.array([0.0, 0.0, 0.5 * height]))
+    )
     cell.world.read()
 
 
@@ -88,17 +92,29 @@ def test_items_start_at_rest(cell):
 
 @pytest.mark.parametrize("named", range(4))
 def test_done_after_half_a_second_in_the_tote(cell, named):
-    seed = next(seed for seed in range(50) if cell.reset(seed=seed) and cell.task._named_index == named)
+    seed = next(
+        seed for seed in range(50) if cell.reset(seed=seed) and cell.task._named_index == named
+    )
     cell.reset(seed=seed)
     put(cell, named)
     step, reward, terminated, info = wait(cell)
-    assert (reward, terminated, info["success"], info["failure"], info["stage"]) == (1.0, True, True, "", "done")
+    assert (reward, terminated, info["success"], info["failure"], info["stage"]) == (
+        1.0,
+        True,
+        True,
+        "",
+        "done",
+    )
     assert HOLD_STEPS <= step <= HOLD_STEPS + 5
 
 
 def test_beside_the_tote_is_not_done(cell):
     """On its rim, and on the deck behind it; both are judged where they were put."""
-    for place in ({"across": 0.5 * TOTE_INNER_M[1] + 0.01}, {"along": -0.5 * TOTE_INNER_M[0] - 0.01}, {"lift": 0.08}):
+    for place in (
+        {"across": 0.5 * TOTE_INNER_M[1] + 0.01},
+        {"along": -0.5 * TOTE_INNER_M[0] - 0.01},
+        {"lift": 0.08},
+    ):
         cell.reset(seed=2)
         put(cell, cell.task._named_index, **place)
         assert cell.task.judge(cell.world, cell.robot).stage != "release"

@@ -31,7 +31,10 @@ class Rig:
 
     def fill(self):
         self.body = self.world.add([self.shape], [(1, 0, 0, 1)], self.mass_kg)
-        self.others = [self.world.add([Shape("box", size)], [(0, 1, 0, 1)], mass) for size, mass, _ in self.extra]
+        self.others = [
+            self.world.add([Shape("box", size)], [(0, 1, 0, 1)], mass)
+            for size, mass, _ in self.extra
+        ]
         self.world.place(self.body, (X, Y, 0.5 * self.shape.size[2]))
         for body, (_, _, place) in zip(self.others, self.extra, strict=True):
             self.world.place(body, place)
@@ -67,7 +70,9 @@ class Rig:
         return self.robot.tool_rotation.T @ (self.world.poses[row, :3] - self.robot.tool_position)
 
     def digest(self):
-        return hashlib.sha256(self.world.sim_state().tobytes() + self.robot.sim_state().tobytes()).hexdigest()
+        return hashlib.sha256(
+            self.world.sim_state().tobytes() + self.robot.sim_state().tobytes()
+        ).hexdigest()
 
 
 @pytest.fixture
@@ -106,12 +111,16 @@ def test_it_takes_hold_of_what_is_before_the_middle_of_its_mouth(rigs, place, ta
     assert rig.robot.opening_m == (0.0 if takes else 1.0)
 
 
-@pytest.mark.parametrize(("lean", "takes"), [(15.0, True), (17.5, False), (45.0, False), (90.0, True), (180.0, True)])
+@pytest.mark.parametrize(
+    ("lean", "takes"), [(15.0, True), (17.5, False), (45.0, False), (90.0, True), (180.0, True)]
+)
 @pytest.mark.parametrize("axis", [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0)])
 def test_it_takes_hold_of_flat_faces_only(rigs, lean, takes, axis):
     rig = rigs()
     turned = rotation_matrix(math.radians(lean) * np.array(axis))
-    top = float(np.abs(turned[2] / np.array(BOX)).max())  # from the middle straight up to the surface
+    top = float(
+        np.abs(turned[2] / np.array(BOX)).max()
+    )  # from the middle straight up to the surface
     rig.world.place(rig.body, (X, Y, BOX[2] - 0.5 / top), quaternion(turned))
     rig.to(gap=0.001)
     rig.robot.command([0, 0, 0, 0, 0, 0, SUCK])
@@ -206,7 +215,11 @@ def test_it_takes_hold_once_it_comes_near(rigs):
 
 def deepest(rig):
     return max(
-        (-point[8] for point in pybullet.getContactPoints(rig.body, physicsClientId=rig.world.client)), default=0
+        (
+            -point[8]
+            for point in pybullet.getContactPoints(rig.body, physicsClientId=rig.world.client)
+        ),
+        default=0,
     )
 
 
@@ -263,7 +276,9 @@ def test_states_bring_back_what_is_held(rigs):
         assert np.abs(each.relative() - before).max() < 1e-3
         each.step(gripper=RELEASE)
         assert each.robot.holding < 0
-    assert len(rig.robot.sim_state()) == len(robot)  # the same length, whether it holds something or not
+    assert len(rig.robot.sim_state()) == len(
+        robot
+    )  # the same length, whether it holds something or not
 
 
 def play(rig):

@@ -42,17 +42,27 @@ def run(world, team, actions):
 
 def in_world(point):
     c, s = math.cos(YAW), math.sin(YAW)
-    return np.array([PLACE[0] + c * point[0] - s * point[1], PLACE[1] + s * point[0] + c * point[1], point[2]])
+    return np.array(
+        [PLACE[0] + c * point[0] - s * point[1], PLACE[1] + s * point[0] + c * point[1], point[2]]
+    )
 
 
 def test_names_are_joined_in_order_and_differ(world):
     team = two_arms(world)
     assert len(team.action_names) == len(set(team.action_names)) == 14
     assert team.action_names[6:9] == ("gripper", "dx_2", "dy_2")
-    assert len(team.state_names) == len(set(team.state_names)) == len(team.state_units) == len(team.state()) == 44
+    assert (
+        len(team.state_names)
+        == len(set(team.state_names))
+        == len(team.state_units)
+        == len(team.state())
+        == 44
+    )
     assert team.state_names[22 + 7] == "tool_x_2"
     assert team.convention == team.members[0].convention
-    assert [member["workspace_m"] for member in team.describe()["members"]] == [WORKSPACE.tolist()] * 2
+    assert [member["workspace_m"] for member in team.describe()["members"]] == [
+        WORKSPACE.tolist()
+    ] * 2
 
 
 def test_the_second_arm_stands_where_its_post_says(world):

@@ -52,7 +52,9 @@ def named(cell):
 def hold(cell, offset=(0.0, 0.0, 0.0), turn=0.0, lean=0.0, part=None, speed=0.0):
     """Put a part into the camera's zone, off its middle (m), turned and leaning (rad), and judge it there."""
     index = named(cell) if part is None else part
-    rotation = rotation_matrix(np.array([0.0, lean, 0.0])) @ rotation_matrix(np.array([0.0, 0.0, turn]))
+    rotation = rotation_matrix(np.array([0.0, lean, 0.0])) @ rotation_matrix(
+        np.array([0.0, 0.0, turn])
+    )
     place = np.array([*WINDOW_AT, ZONE_M]) + offset
     velocity = (0.0, speed, 0.0, 0.0, 0.0, 0.0)
     cell.world.place(cell.task.bodies[index], place.tolist(), quaternion(rotation), velocity)
@@ -97,7 +99,9 @@ def test_scenes_are_sound(level):
         _, info = cell.reset(seed=seed)
         poses = cell.world.poses
         spots = poses[:count, :2]
-        assert all(np.linalg.norm(spots[a] - spots[b]) >= SPACING_M for a in range(count) for b in range(a))
+        assert all(
+            np.linalg.norm(spots[a] - spots[b]) >= SPACING_M for a in range(count) for b in range(a)
+        )
         assert max(cell.world.overlap_m(body) for body in cell.task.bodies[:count]) < 5e-4
         assert cell.world.overlap_m(cell.robot.body) < 5e-4
         assert (info["stage"], info["success"], cell.task.shown) == ("approach", False, False)
@@ -242,8 +246,14 @@ def test_marks_stay_under_their_parts_and_only_the_inspection_view_sees_them(cel
         row = PARTS + (ACCEPT_MARK if cell.task.accepts[named(cell)] else REJECT_MARK)
         below = part[:3] - (0.5 * PART_HEIGHT_M + 0.0003) * matrix(part[3:])[:, 2]
         np.testing.assert_allclose(cell.world.poses[row, :3], below, atol=1e-9)
-        marks = [cell.task.bodies[PARTS + ACCEPT_MARK], cell.task.bodies[PARTS + REJECT_MARK], *cell.task._marks]
-        assert not any(np.isin(bodies_seen(cell, camera, 96), marks).any() for camera in ("front", "wrist"))
+        marks = [
+            cell.task.bodies[PARTS + ACCEPT_MARK],
+            cell.task.bodies[PARTS + REJECT_MARK],
+            *cell.task._marks,
+        ]
+        assert not any(
+            np.isin(bodies_seen(cell, camera, 96), marks).any() for camera in ("front", "wrist")
+        )
         seen = bodies_seen(cell, "inspect", 96) == cell.task.bodies[row]
         read.append(seen.sum() > 300)
         if read[-1]:

@@ -188,7 +188,10 @@ def test_the_plan_fits_the_tote_and_leaves_room_for_fingers(cells, level):
     cell = cells[level]
     for order in ORDERS:
         rows = [row for row, item in enumerate(cell.task.items[:-1]) if item.name.startswith(order)]
-        sizes, slots = {cell.task.items[row].name: cell.task.items[row].size for row in rows}, slots_of(cell, rows)
+        sizes, slots = (
+            {cell.task.items[row].name: cell.task.items[row].size for row in rows},
+            slots_of(cell, rows),
+        )
         x, y, _ = CELL_LEVELS[level].inside
         for name, (along, across) in slots.items():
             assert abs(along) + 0.5 * sizes[name][0] <= 0.5 * x - 0.003
@@ -203,7 +206,11 @@ def test_stages_come_in_order(cells):
     run = play(cells["easy"], make_expert("TotePack"), 610_001, variation="easy")
     assert run.outcome == "success"
     once = ["approach", "grasp", "carry", "place"]
-    changes = [stage for before, stage in zip(["", *run.stages], run.stages, strict=False) if stage != before]
+    changes = [
+        stage
+        for before, stage in zip(["", *run.stages], run.stages, strict=False)
+        if stage != before
+    ]
     assert [stage for stage in changes if stage != "release"] == once * 2
     assert changes[-1] == "release"
 

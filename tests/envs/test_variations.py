@@ -129,7 +129,9 @@ def test_a_stored_state_draws_the_same_in_a_new_cell(pair, suite):
     assert cell.instruction == other.instruction
     np.testing.assert_allclose(other.sim_state(), state, rtol=0, atol=1e-9)
     plain.reset(seed=SEEDS[0])
-    assert not all(np.array_equal(before[name], plain.observe((name,))[name]) for name in cell.options.cameras)
+    assert not all(
+        np.array_equal(before[name], plain.observe((name,))[name]) for name in cell.options.cameras
+    )
     cell.close()
     other.close()
 
@@ -171,7 +173,11 @@ def test_clutter_lies_in_sight():
 def test_names_and_json_stand_for_variations(name):
     variation = VARIATIONS[name]
     assert parse_variation(name) == parse_variation(variation) == variation
-    assert parse_variation(json.dumps(variation.to_json())) == parse_variation(variation.to_json()) == variation
+    assert (
+        parse_variation(json.dumps(variation.to_json()))
+        == parse_variation(variation.to_json())
+        == variation
+    )
     assert variation_name(variation) == variation_name(variation.to_json()) == name
     assert variation.suites == ((name,) if name in SUITES else ())
     assert variation.shifts == (name in SUITES)

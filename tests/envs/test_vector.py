@@ -62,7 +62,9 @@ def pair():
 
 
 @pytest.mark.parametrize(
-    ("num_envs", "workers"), [(1, 1), (2, 2), pytest.param(8, 1, marks=pytest.mark.slow), (8, 2)], ids=str
+    ("num_envs", "workers"),
+    [(1, 1), (2, 2), pytest.param(8, 1, marks=pytest.mark.slow), (8, 2)],
+    ids=str,
 )
 def test_trajectories_are_those_of_single_cells(num_envs, workers):
     options = {"cameras": ("front",), "image_size": (16, 24), "privileged": True}
@@ -90,7 +92,12 @@ def test_everything_is_as_in_gymnasiums_vector(mode):
     theirs = SyncVectorEnv([lambda: short(CELL, **OPTIONS)] * 2, autoreset_mode=mode)
     ours = WorkCellVector(CELL, 2, workers=2, autoreset_mode=mode, make=short, **OPTIONS)
     try:
-        for name in ("single_observation_space", "observation_space", "single_action_space", "action_space"):
+        for name in (
+            "single_observation_space",
+            "observation_space",
+            "single_action_space",
+            "action_space",
+        ):
             assert getattr(ours, name) == getattr(theirs, name)
         assert ours.metadata == theirs.metadata
         assert ours.render_mode == theirs.render_mode
@@ -100,7 +107,8 @@ def test_everything_is_as_in_gymnasiums_vector(mode):
             if number == 2:
                 mask = np.array([False, True])
                 assert_same(
-                    ours.reset(seed=7, options={"reset_mask": mask}), theirs.reset(seed=7, options={"reset_mask": mask})
+                    ours.reset(seed=7, options={"reset_mask": mask}),
+                    theirs.reset(seed=7, options={"reset_mask": mask}),
                 )
             assert_same(ours.step(batch), theirs.step(batch))
     finally:
@@ -115,7 +123,9 @@ def test_ended_episodes_wait_where_no_new_ones_are_wanted():
         assert [bool(vec.step(batch)[3][0]) for batch in steps] == [False, False, True]
         with pytest.raises(InvalidInputError, match="after the episode ended; call reset"):
             vec.step(last)
-        with pytest.raises(InvalidInputError, match="after an error that ended the episodes; call reset first"):
+        with pytest.raises(
+            InvalidInputError, match="after an error that ended the episodes; call reset first"
+        ):
             vec.step(last)
         vec.reset(seed=1)
         vec.step(last)
@@ -124,7 +134,9 @@ def test_ended_episodes_wait_where_no_new_ones_are_wanted():
 def test_make_vec_makes_one(monkeypatch):
     spec = gymnasium.spec(CELL)
     monkeypatch.setattr(spec, "vector_entry_point", f"shopfloor.envs.vector:{CELL}")
-    vec = gymnasium.make_vec(CELL, num_envs=2, vectorization_mode="vector_entry_point", workers=1, cameras=())
+    vec = gymnasium.make_vec(
+        CELL, num_envs=2, vectorization_mode="vector_entry_point", workers=1, cameras=()
+    )
     try:
         assert isinstance(vec, WorkCellVector)
         assert vec.spec.id == CELL
@@ -155,7 +167,10 @@ def test_actions_of_either_precision_arrive_unrounded(pair):
     for kind in (np.float64, np.float32):
         seen = [pair.reset(seed=0)[0], cell.reset(seed=0)[0]]
         for _ in range(5):
-            seen = [pair.step(np.array([action, action], kind))[0], cell.step(action.astype(kind))[0]]
+            seen = [
+                pair.step(np.array([action, action], kind))[0],
+                cell.step(action.astype(kind))[0],
+            ]
         assert seen[0]["state"][0].tobytes() == seen[1]["state"].tobytes()
         ends.append(cell.sim_state())
     assert not np.array_equal(*ends)  # so that rounding would have shown
@@ -165,7 +180,10 @@ def test_actions_of_either_precision_arrive_unrounded(pair):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda shape: np.zeros(shape[1:]), r"actions have shape \(\d+,\); expected \(2, \d+\): one row for each of 2"),
+        (
+            lambda shape: np.zeros(shape[1:]),
+            r"actions have shape \(\d+,\); expected \(2, \d+\): one row for each of 2",
+        ),
         (lambda shape: np.zeros((3, shape[1])), r"actions have shape \(3, \d+\)"),
         (lambda shape: np.zeros((2, shape[1] + 1)), "components each"),
         (lambda shape: None, "shape"),
@@ -190,7 +208,9 @@ def test_nonfinite_actions_end_one_episode(pair):
 
 
 def test_errors_of_cells_come_through_as_they_are(pair):
-    with pytest.raises(UnknownNameError, match=r"variation 'nominl'. Did you mean 'nominal'") as caught:
+    with pytest.raises(
+        UnknownNameError, match=r"variation 'nominl'. Did you mean 'nominal'"
+    ) as caught:
         pair.reset(options={"variation": "nominl"})
     assert "In a worker process" in str(caught.value.__cause__)
     with pytest.raises(InvalidInputError, match="3 seeds; expected 2"):
@@ -227,8 +247,14 @@ def test_attributes_and_methods_of_all_copies(pair):
         ({"workers": 0}, "workers is 0"),
         ({"autoreset_mode": "Sometimes"}, "Unknown autoreset mode"),
         ({"privilegd": True}, "Unknown cell option 'privilegd'"),
-        ({"make": lambda cell, **options: make_cell(cell, cameras=())}, "cannot be sent to a worker"),
-        ({"make": lambda *_, **__: gymnasium.make("CartPole-v1")}, "a vector expects a Dict of Boxes"),
+        (
+            {"make": lambda cell, **options: make_cell(cell, cameras=())},
+            "cannot be sent to a worker",
+        ),
+        (
+            {"make": lambda *_, **__: gymnasium.make("CartPole-v1")},
+            "a vector expects a Dict of Boxes",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
@@ -243,7 +269,8 @@ def test_a_dead_worker_is_an_error_and_the_others_end():
         processes = [worker.process for worker in vec._workers]
         os.kill(processes[1].pid, signal.SIGKILL)
         with pytest.raises(
-            InfrastructureError, match=r"environments 1 to 1\) was killed by SIGKILL; expected an answer"
+            InfrastructureError,
+            match=r"environments 1 to 1\) was killed by SIGKILL; expected an answer",
         ):
             vec.step(batches(vec, 1)[0])
         assert all(process.poll() is not None for process in processes)
@@ -255,7 +282,9 @@ def test_a_hanging_worker_is_an_error_after_the_time_given():
     with made(CELL, 1, timeout_s=0.5, **OPTIONS) as vec:
         vec.reset(seed=0)
         os.kill(vec.process_ids()[0], signal.SIGSTOP)
-        with pytest.raises(InfrastructureError, match=r"no answer to 'step' within 0.5 s and was killed"):
+        with pytest.raises(
+            InfrastructureError, match=r"no answer to 'step' within 0.5 s and was killed"
+        ):
             vec.step(batches(vec, 1)[0])
 
 
@@ -270,7 +299,9 @@ def test_an_interrupted_step_leaves_no_answers_for_the_next(monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             vec.step(batches(vec, 1)[0])
         monkeypatch.undo()
-        with pytest.raises(InfrastructureError, match=r"'step' was interrupted\. This vector cannot go on"):
+        with pytest.raises(
+            InfrastructureError, match=r"'step' was interrupted\. This vector cannot go on"
+        ):
             vec.reset(seed=0)
 
 
@@ -294,7 +325,14 @@ def test_workers_die_with_a_program_that_needs_no_guard():
         f"vec = WorkCellVector({CELL!r}, 1, cameras=())\n"
         "vec.reset(seed=0); print(vec._workers[0].process.pid, flush=True); os.kill(os.getpid(), 9)"
     )
-    run = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, check=False, timeout=60)
+    run = subprocess.run(
+        [sys.executable, "-"],
+        input=program,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     assert run.returncode == -signal.SIGKILL, run.stderr
     worker, deadline = int(run.stdout), time.monotonic() + 10
     while os.path.exists(f"/proc/{worker}/cmdline") and time.monotonic() < deadline:  # noqa: PTH110  # not ours to open

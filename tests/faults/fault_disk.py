@@ -56,7 +56,9 @@ class Disk:
         calls: how many of them were calls.
     """
 
-    def __init__(self, folder: Path, at: int = -1, fault: str = "kill", *, forever: bool = False) -> None:
+    def __init__(
+        self, folder: Path, at: int = -1, fault: str = "kill", *, forever: bool = False
+    ) -> None:
         self.folder, self.at, self.fault, self.forever = folder.resolve(), at, fault, forever
         self.log: list[tuple] = []
         self.calls = 0
@@ -83,7 +85,11 @@ class Disk:
             if hasattr(accessor, name):
                 self._replace(accessor, name, staticmethod(getattr(os, name)))
         for owner in (io, builtins, *([accessor] if accessor else [])):
-            self._replace(owner, "open", self._open_file if owner is not accessor else staticmethod(self._open_file))
+            self._replace(
+                owner,
+                "open",
+                self._open_file if owner is not accessor else staticmethod(self._open_file),
+            )
         return self
 
     def __exit__(self, kind, error, trace) -> bool:
@@ -99,9 +105,15 @@ class Disk:
     def _set(owner, name, new):
         (object.__setattr__ if owner is POSIX else setattr)(owner, name, new)
 
-    def _open_file(self, file, mode="r", buffering=-1, encoding=None, errors=None, newline=None, **options):
+    def _open_file(
+        self, file, mode="r", buffering=-1, encoding=None, errors=None, newline=None, **options
+    ):
         """Stand in for `open`: a file that is written goes through the calls above."""
-        if mode.strip("bt") not in ("w", "x") or isinstance(file, int) or self._inside(file) is None:
+        if (
+            mode.strip("bt") not in ("w", "x")
+            or isinstance(file, int)
+            or self._inside(file) is None
+        ):
             return _OPEN(file, mode, buffering, encoding, errors, newline, **options)
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_EXCL if "x" in mode else os.O_TRUNC)
         buffer = io.BufferedWriter(_Written(os.open(file, flags, 0o666)))
@@ -160,7 +172,9 @@ class Disk:
         """Remember descriptors that only read: a file or folder may be synced through one."""
         if name == "open":
             path = self._inside(arguments[0], options.get("dir_fd"))
-            self._reading.pop(result, None) if path is None else self._reading.update({result: path})
+            self._reading.pop(result, None) if path is None else self._reading.update(
+                {result: path}
+            )
         elif name == "close":
             self._reading.pop(arguments[0], None)
 
@@ -179,10 +193,15 @@ class Disk:
             if name == "fsync" and arguments[0] in self._reading:
                 return (name, self._reading[arguments[0]])
             return (name, self._files[arguments[0]]) if arguments[0] in self._files else None
-        names = [self._inside(path, options.get("dir_fd")) for path in arguments[: 1 + (name in _TWO_NAMES)]]
+        names = [
+            self._inside(path, options.get("dir_fd"))
+            for path in arguments[: 1 + (name in _TWO_NAMES)]
+        ]
         if None in names:
             return None
-        kind = {"remove": "unlink", "replace": "rename", "rename_noreplace": "rename"}.get(name, name)
+        kind = {"remove": "unlink", "replace": "rename", "rename_noreplace": "rename"}.get(
+            name, name
+        )
         return (kind, *names)
 
     def _note(self, name, entry, arguments, result):

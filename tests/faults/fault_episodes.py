@@ -20,5 +20,10 @@ def load(path: str, name: str) -> ModuleType:
 
 
 _made = load("tests/datasets/conftest.py", "dataset_fixtures")
-make_episode, assert_same, DESCRIPTION, CELL = _made._episode, _made._assert_same, _made.DESCRIPTION, _made.CELL
+make_episode, assert_same, DESCRIPTION, CELL = (
+    _made._episode,
+    _made._assert_same,
+    _made.DESCRIPTION,
+    _made.CELL,
+)
 children = load("benchmarks/children.py", "benchmark_children")

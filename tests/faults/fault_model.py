@@ -133,7 +133,9 @@ def _tree(content: dict[str, bytes]) -> _Folder:
     tree = _Folder()
     for name, data in sorted(content.items()):
         *above, last = name.rstrip("/").split("/")
-        _find(tree, "/".join(above) or ".").entries[last] = _Folder() if name.endswith("/") else _File(data)
+        _find(tree, "/".join(above) or ".").entries[last] = (
+            _Folder() if name.endswith("/") else _File(data)
+        )
     return tree
 
 

@@ -119,13 +119,22 @@ OPERATIONS = {
         lambda root: commit(root, 0, 1), lambda root: write_manifest(root / "data"), {0, 1}, {0, 1}
     ),
     "next manifest": Operation(
-        lambda root: (listed(root, 0), commit(root, 1)), lambda root: write_manifest(root / "data"), {0, 1}, {0, 1}
+        lambda root: (listed(root, 0), commit(root, 1)),
+        lambda root: write_manifest(root / "data"),
+        {0, 1},
+        {0, 1},
     ),
     "delete": Operation(
-        lambda root: listed(root, 0, 1), lambda root: delete(root / "data", ids=[IDS[0]]), {1}, {1}, frozenset({0})
+        lambda root: listed(root, 0, 1),
+        lambda root: delete(root / "data", ids=[IDS[0]]),
+        {1},
+        {1},
+        frozenset({0}),
     ),
     "purge": Operation(_to_purge, lambda root: purge(root / "data"), {1, 2}, {1, 2}),
-    "purge of a shard": Operation(_to_purge_a_shard, lambda root: purge(root / "data"), {1, 2}, {1, 2}, alike=True),
+    "purge of a shard": Operation(
+        _to_purge_a_shard, lambda root: purge(root / "data"), {1, 2}, {1, 2}, alike=True
+    ),
     "compact": Operation(
         lambda root: listed(root, 0, 1, 2),
         lambda root: compact(root / "data", shard_bytes=140_000),
@@ -134,12 +143,20 @@ OPERATIONS = {
         alike=True,
     ),
     "compact without a manifest": Operation(
-        lambda root: commit(root, 0, 1), lambda root: compact(root / "data", layout="train"), {0, 1}, {0, 1}, alike=True
+        lambda root: commit(root, 0, 1),
+        lambda root: compact(root / "data", layout="train"),
+        {0, 1},
+        {0, 1},
+        alike=True,
     ),
-    "compact once more": Operation(_to_compact_on, lambda root: compact(root / "data"), {0, 1, 2}, {0, 1, 2}),
+    "compact once more": Operation(
+        _to_compact_on, lambda root: compact(root / "data"), {0, 1, 2}, {0, 1, 2}
+    ),
     "compact out": Operation(
         lambda root: listed(root, 0, 1),
-        lambda root: _unless_there(root / "flat", lambda: compact(root / "data", layout="train", out=root / "flat")),
+        lambda root: _unless_there(
+            root / "flat", lambda: compact(root / "data", layout="train", out=root / "flat")
+        ),
         set(),
         {0, 1},
         name="flat",
@@ -150,7 +167,9 @@ OPERATIONS = {
     "repair": Operation(_to_repair, lambda root: repair(root / "data"), {1}, {1}, damaged=True),
     "merge": Operation(
         _to_merge,
-        lambda root: _unless_there(root / "all", lambda: merge([root / "data", root / "more"], root / "all")),
+        lambda root: _unless_there(
+            root / "all", lambda: merge([root / "data", root / "more"], root / "all")
+        ),
         set(),
         {0, 1},
         name="all",

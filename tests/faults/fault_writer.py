@@ -27,7 +27,11 @@ from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.store import EpisodeWriter, write_manifest
 
 TMPFS = {"size": "size=2m", "inodes": "size=64m,nr_inodes=16"}
-LIMITS = {"filesize": resource.RLIMIT_FSIZE, "files": resource.RLIMIT_NOFILE, "memory": resource.RLIMIT_AS}
+LIMITS = {
+    "filesize": resource.RLIMIT_FSIZE,
+    "files": resource.RLIMIT_NOFILE,
+    "memory": resource.RLIMIT_AS,
+}
 
 
 def mount(folder, kind):
@@ -89,7 +93,11 @@ def main():
         try:
             commit = writer.write(episode, index)
         except ShopfloorError as error:
-            told |= {"error": str(error), "type": type(error).__name__, "exit_code": error.exit_code}
+            told |= {
+                "error": str(error),
+                "type": type(error).__name__,
+                "exit_code": error.exit_code,
+            }
             break
         saved[commit.path.name] = commit.sha256
     try:
@@ -98,7 +106,11 @@ def main():
         told["while_short"] = str(error)
     give_back()
     whole = {path.name: sha256_hex(path.read_bytes()) for path in (root / "episodes").iterdir()}
-    told |= {"saved": len(saved), "same": whole == saved, "damage": [str(one) for one in Dataset(root).verify()]}
+    told |= {
+        "saved": len(saved),
+        "same": whole == saved,
+        "damage": [str(one) for one in Dataset(root).verify()],
+    }
     told["again"] = writer.write(made[index], index).new
     write_manifest(root)
     told |= {"in_the_end": len(Dataset(root)), "sound": Dataset(root).verify() == []}

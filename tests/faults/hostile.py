@@ -134,7 +134,10 @@ def name_not_utf8(file, folder):
 
 
 def _named(file, name):
-    for where, rows in (("data/demo_0/obs", file["data/demo_0"].attrs["num_samples"]), ("data/demo_0/final/obs", 1)):
+    for where, rows in (
+        ("data/demo_0/obs", file["data/demo_0"].attrs["num_samples"]),
+        ("data/demo_0/final/obs", 1),
+    ):
         creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         creation.set_chunk((int(rows),))
         creation.set_fletcher32()
@@ -161,7 +164,13 @@ def unknown_filter(file, folder):
     creation.set_chunk((1,))
     creation.set_filter(31999, h5py.h5z.FLAG_OPTIONAL, ())
     creation.set_fletcher32()
-    h5py.h5d.create(file["data/demo_0/obs"].id, b"x", h5py.h5t.NATIVE_UINT8, h5py.h5s.create_simple((4,)), creation)
+    h5py.h5d.create(
+        file["data/demo_0/obs"].id,
+        b"x",
+        h5py.h5t.NATIVE_UINT8,
+        h5py.h5s.create_simple((4,)),
+        creation,
+    )
 
 
 def lzf(file, folder):
@@ -179,7 +188,9 @@ def contiguous(file, folder):
 def compact_storage(file, folder):
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     creation.set_layout(h5py.h5d.COMPACT)
-    h5py.h5d.create(file["data/demo_0/obs"].id, b"x", h5py.h5t.STD_U8LE, h5py.h5s.create_simple((4,)), creation)
+    h5py.h5d.create(
+        file["data/demo_0/obs"].id, b"x", h5py.h5t.STD_U8LE, h5py.h5s.create_simple((4,)), creation
+    )
 
 
 def texts(file, folder):
@@ -241,7 +252,9 @@ def sparse(file, folder):
 def bomb(file, folder):
     """A gigabyte of zeros in one megabyte: each chunk as any other."""
     size, row = 1 << 30, 1 << 24
-    data = file.create_dataset(X, (size // row, row), "u1", chunks=(1, row), compression="gzip", fletcher32=True)
+    data = file.create_dataset(
+        X, (size // row, row), "u1", chunks=(1, row), compression="gzip", fletcher32=True
+    )
     packed = zlib.compress(b"\0" * row, 9)
     for number in range(len(data)):
         data.id.write_direct_chunk((number, 0), packed + fletcher32(packed))
@@ -253,7 +266,9 @@ def bomb_in_parts(file, folder):
     packed = zlib.compress(b"\0" * row, 9)
     packed += fletcher32(packed)
     for number in range(100):
-        data = file.create_dataset(f"{X}{number}", (1, row), "u1", chunks=(1, row), compression="gzip", fletcher32=True)
+        data = file.create_dataset(
+            f"{X}{number}", (1, row), "u1", chunks=(1, row), compression="gzip", fletcher32=True
+        )
         data.id.write_direct_chunk((0, 0), packed)
 
 
@@ -287,7 +302,9 @@ def short_unfiltered_chunk(file, folder):
 
 def filter_mask(file, folder):
     """A chunk that says its filters were left out, of the size of a packed one."""
-    data = file.create_dataset(X, (4096,), "u1", chunks=(4096,), compression="gzip", fletcher32=True)
+    data = file.create_dataset(
+        X, (4096,), "u1", chunks=(4096,), compression="gzip", fletcher32=True
+    )
     data.id.write_direct_chunk((0,), b"abcd", filter_mask=3)
 
 

@@ -54,7 +54,11 @@ def life(out, episodes, dice):
         time.sleep(dice.uniform(*LIFE_S))
         os.kill(process, signal.SIGKILL)
     with os.fdopen(read_end, "rb") as pipe:
-        lines = [line.decode().split() for line in pipe.read().splitlines(keepends=True) if line.endswith(b"\n")]
+        lines = [
+            line.decode().split()
+            for line in pipe.read().splitlines(keepends=True)
+            if line.endswith(b"\n")
+        ]
     status = os.waitpid(process, 0)[1]
     if status not in (0, signal.SIGKILL):
         raise RuntimeError(f"A run ended with status {status}.")

@@ -63,7 +63,10 @@ KINDS = {
     "loose, none, no manifest": (lambda root: loose(root, "none"), "episodes/ep-00000000-*.h5"),
     "sealed shard": (lambda root: bundled(root, "sealed"), "shards/shard-00000000.h5"),
     "train shard": (lambda root: bundled(root, "train"), "shards/shard-00000000.h5"),
-    "train shard, no manifest": (lambda root: bundled(root, "train", listed=False), "shards/shard-00000000.h5"),
+    "train shard, no manifest": (
+        lambda root: bundled(root, "train", listed=False),
+        "shards/shard-00000000.h5",
+    ),
     "manifest": (finished, "manifests/manifest-00000001.json"),
     "overlay": (finished, "overlays/overlay-00000001.json"),
     "identity": (finished, "dataset.json"),
@@ -85,7 +88,9 @@ def content(root):
                 episode = dataset.read(position)
                 rows = dataset.read_arrays(position, KEYS)
                 values = {name: array.tobytes().hex() for name, array in sorted(rows.items())}
-                read[str(record.index)] = f"{record.to_json()} {record.weight} {episode_digest(episode)} {values}"
+                read[str(record.index)] = (
+                    f"{record.to_json()} {record.weight} {episode_digest(episode)} {values}"
+                )
             except ShopfloorError as error:
                 errors.append(str(error))
         dataset.close()
@@ -114,7 +119,9 @@ def damages(path, count, dice):
     whole = path.read_bytes()
     for number, place in enumerate(places(whole, path, count, dice)):
         if number % SHARE_OF_CUTS:
-            yield whole[:place] + bytes([whole[place] ^ 1 << dice.randrange(8)]) + whole[place + 1 :]
+            yield (
+                whole[:place] + bytes([whole[place] ^ 1 << dice.randrange(8)]) + whole[place + 1 :]
+            )
         else:
             yield whole[:place]
     yield from (b"", whole + b"\0", whole[:-1], whole[:-40], b"\0" * len(whole))
@@ -136,7 +143,11 @@ def test_no_damage_is_silent(tmp_path, kind, count):
         path.write_bytes(damaged[case])
         read, errors = content(root)
         changed = sorted(name for name in read if read[name] != before[name])
-        return {"errors": errors, "changed": changed, "missing": sorted(before.keys() - read.keys())}
+        return {
+            "errors": errors,
+            "changed": changed,
+            "missing": sorted(before.keys() - read.keys()),
+        }
 
     noticed = 0
     for outcome in children.outcomes(try_one, range(len(damaged)), LIMIT_S):
@@ -157,5 +168,7 @@ def test_every_file_is_in_the_list(tmp_path):
     """A kind of file that a dataset has and this test does not know would go untested."""
     root = finished(tmp_path / "data")
     known = {path for _, name in KINDS.values() for path in root.glob(name)}
-    others = {path.parent.name for path in root.rglob("*.*") if path.is_file() and path not in known}
+    others = {
+        path.parent.name for path in root.rglob("*.*") if path.is_file() and path not in known
+    }
     assert others == {"episodes"}  # the other episodes

@@ -22,7 +22,10 @@ QUICK_FAULTS = (("commit", "ENOSPC", "once"),)
 
 
 def _cases(cases, quick):
-    return [pytest.param(*case, marks=() if case in quick else pytest.mark.slow, id="-".join(case)) for case in cases]
+    return [
+        pytest.param(*case, marks=() if case in quick else pytest.mark.slow, id="-".join(case))
+        for case in cases
+    ]
 
 
 class Places:
@@ -53,7 +56,9 @@ def count_calls(places):
     return disk.calls
 
 
-@pytest.mark.parametrize("name", _cases([(name,) for name in OPERATIONS], [(name,) for name in QUICK_STOPS]))
+@pytest.mark.parametrize(
+    "name", _cases([(name,) for name in OPERATIONS], [(name,) for name in QUICK_STOPS])
+)
 def test_stopped_before_and_within_every_call(tmp_path, name):
     places = Places(OPERATIONS[name], tmp_path / "places")
     calls = count_calls(places)

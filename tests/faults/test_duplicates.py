@@ -40,7 +40,9 @@ def committed(root):
 def test_a_worker_that_dies_after_its_commit_and_before_its_reply(tmp_path, fake_cell, monkeypatch):
     """The executor cannot know and runs the episode again: it finds the first one's file."""
     collect(**options(fake_cell, tmp_path / "one"))
-    monkeypatch.setattr("shopfloor.collectors.collect.RUN_EPISODE", "dying_jobs:die_after_publishing")
+    monkeypatch.setattr(
+        "shopfloor.collectors.collect.RUN_EPISODE", "dying_jobs:die_after_publishing"
+    )
     with LocalExecutor(2, allowed=("dying_jobs",)) as executor:
         result = collect(**options(fake_cell, tmp_path / "two"), executor=executor)
     assert committed(tmp_path / "two") == committed(tmp_path / "one")
@@ -61,7 +63,9 @@ def test_workers_that_commit_one_episode_at_the_same_moment(tmp_path):
     context = multiprocessing.get_context("fork")
     for number in range(ROUNDS):
         root, start, replies = tmp_path / f"{number}", context.Barrier(WORKERS), context.Queue()
-        processes = [context.Process(target=race, args=(root, start, replies)) for _ in range(WORKERS)]
+        processes = [
+            context.Process(target=race, args=(root, start, replies)) for _ in range(WORKERS)
+        ]
         for process in processes:
             process.start()
         told = [replies.get(timeout=60) for _ in processes]

@@ -65,7 +65,11 @@ def refuse(root):
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param(change, id=change.__name__, marks=[pytest.mark.slow] if change.__name__ in SLOW_TO_MAKE else [])
+        pytest.param(
+            change,
+            id=change.__name__,
+            marks=[pytest.mark.slow] if change.__name__ in SLOW_TO_MAKE else [],
+        )
         for change in IN_AN_EPISODE
     ],
 )
@@ -93,7 +97,9 @@ def test_in_a_folder(dataset, change):
 def test_in_json(dataset, where, value):
     write_manifest(dataset)
     append_overlay(dataset, [{"op": "weight", "episode_id": "0" * 64, "weight": 2.0}])
-    (dataset / where).write_text(f'{{"schema_version": 1, "format_version": 1, "x": {value}, "episodes": []}}')
+    (dataset / where).write_text(
+        f'{{"schema_version": 1, "format_version": 1, "x": {value}, "episodes": []}}'
+    )
     told, read, _ = refuse(dataset)
     assert any(IN_JSON[value] in problem for problem in told)
     # A manifest that cannot be used is passed over; without identity or overlays nothing can be read.
@@ -113,7 +119,9 @@ def test_a_manifest_that_vouches_for_a_hostile_file(dataset, tmp_path):
     path = episode_file(dataset)
     record = Dataset(dataset).records[0].to_json()
     tamper(path, virtual, tmp_path)
-    manifest_of(dataset / "manifests/manifest-00000009.json", [{**record, "bytes": path.stat().st_size}])
+    manifest_of(
+        dataset / "manifests/manifest-00000009.json", [{**record, "bytes": path.stat().st_size}]
+    )
     opened = Dataset(dataset)
     for read in (opened.read, lambda index: opened.read_arrays(index, ["state"])):
         with pytest.raises(UnsafeFileError, match="virtual"):

@@ -25,7 +25,9 @@ def durability(*arguments):
     """Run the benchmark as a user does; returns its document."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
     command = [sys.executable, "-m", "benchmarks.durability", "--json", *arguments]
-    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
     assert run.returncode == 0, run.stdout + run.stderr
     return json.loads(run.stdout)
 
@@ -50,15 +52,26 @@ def test_a_job_killed_and_run_again_until_it_is_done_gives_the_same_files(tmp_pa
     environment = {**os.environ, "PYTHONPATH": paths, "FAKE_CELL_MARKS": str(tmp_path)}
     made, kills = [], 0
     for job in range(JOBS + 1):
-        command = [sys.executable, str(Path(__file__).with_name("resuming.py")), str(tmp_path / f"{job}"), str(job)]
+        command = [
+            sys.executable,
+            str(Path(__file__).with_name("resuming.py")),
+            str(tmp_path / f"{job}"),
+            str(job),
+        ]
         command += [str(EPISODES), "alone" if job == JOBS else "kill"]
         run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert run.returncode == 0, run.stderr
         told = json.loads(run.stdout)
         kills += told["kills"]
         left = list((tmp_path / f"{job}").rglob("*.*"))
-        assert not [path for path in left if path.suffix == ".tmp"]  # the last run swept what killed ones left
-        files = {f"episodes/{path.name}": sha256_hex(path.read_bytes()) for path in left if path.suffix == ".h5"}
+        assert not [
+            path for path in left if path.suffix == ".tmp"
+        ]  # the last run swept what killed ones left
+        files = {
+            f"episodes/{path.name}": sha256_hex(path.read_bytes())
+            for path in left
+            if path.suffix == ".h5"
+        }
         assert files.items() >= told["reported"].items()
         assert Dataset(tmp_path / f"{job}").verify() == []
         made.append(files)

@@ -82,17 +82,24 @@ def test_the_command_line_takes_any_name(tmp_path, dataset):
         path = tmp_path / "odd" / NAMES[name]
         shutil.copytree(dataset, path)
         command = [sys.executable, "-m", "shopfloor", "data", "verify", str(path)]
-        run = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
+        run = subprocess.run(
+            command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"}
+        )
         assert (run.returncode, "Traceback" in run.stderr) == (0, False), run.stderr
         next((path / "episodes").glob("*.h5")).write_bytes(b"damaged")
-        run = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
+        run = subprocess.run(
+            command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"}
+        )
         assert run.returncode == 1
         assert NAMES[name] in run.stdout + run.stderr
 
 
 @pytest.mark.parametrize("name", ["n" * 256, "ü" * 128, "a\0b", "x" * 5000])
 def test_a_name_that_no_folder_may_have(tmp_path, name):
-    for attempt in (lambda: EpisodeWriter(tmp_path / name, DESCRIPTION), lambda: Dataset(tmp_path / name)):
+    for attempt in (
+        lambda: EpisodeWriter(tmp_path / name, DESCRIPTION),
+        lambda: Dataset(tmp_path / name),
+    ):
         with pytest.raises(ShopfloorError):
             attempt()
     assert list(tmp_path.iterdir()) == []
@@ -225,7 +232,10 @@ def test_another_users_private_dataset(dataset, open_folder):
             file.chmod(0o000)
     told, problems = as_somebody(look)
     assert [message.split()[0] for message in told] == ["DiskError", "DiskError"]
-    assert all("Permission denied. The file may well be whole. Ask its owner" in message for message in told)
+    assert all(
+        "Permission denied. The file may well be whole. Ask its owner" in message
+        for message in told
+    )
     assert len(problems) == 3
     assert all("Permission denied" in problem for problem in problems)
 

@@ -68,7 +68,9 @@ def broken(folder, reported, whole):
         return dataset.damage[0].problem
     if not must <= found <= may:
         return f"{found} instead of {must} to {may}"
-    heavy = ("heavy", 3) in reported and next(r for r in dataset.records if r.episode_id == IDS[3]).weight != 2.0
+    heavy = ("heavy", 3) in reported and next(
+        r for r in dataset.records if r.episode_id == IDS[3]
+    ).weight != 2.0
     return "an overlay is gone" if heavy else ""
 
 
@@ -162,11 +164,16 @@ def test_the_model_finds_a_writer_that_does_not_sync(tmp_path, life, forgotten):
     before, log = life
     kind = int if forgotten == "files" else str
     without = [entry for entry in log if not (entry[0] == "fsync" and isinstance(entry[1], kind))]
-    assert len([problem for problem in cut_power(Model(before, without), 40, tmp_path) if problem]) > 10
+    assert (
+        len([problem for problem in cut_power(Model(before, without), 40, tmp_path) if problem])
+        > 10
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name, operation in OPERATIONS.items() if operation.at_once])
+@pytest.mark.parametrize(
+    "name", [name for name, operation in OPERATIONS.items() if operation.at_once]
+)
 def test_a_copy_appears_whole_or_not_at_all(tmp_path, name):
     operation, root, dice = OPERATIONS[name], tmp_path / "copy", random.Random(5)
     root.mkdir()

@@ -26,7 +26,9 @@ def namespace():
     for command in (["unshare", "-m"], ["unshare", "-rm"]):
         try:
             tried = subprocess.run(
-                [*command, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False
+                [*command, "mount", "-t", "tmpfs", "tmpfs", "/mnt"],
+                capture_output=True,
+                check=False,
             )
         except FileNotFoundError:
             break
@@ -39,7 +41,10 @@ def run_out(folder, kind, *arguments):
     """Let a process commit until something gives out; returns what it says."""
     if kind in ("size", "inodes") and namespace() is None:
         stand_in = {"size": "filesize", "inodes": "files"}[kind]
-        warnings.warn(f"No small disk can be mounted here: a limit ({stand_in}) stands in for it.", stacklevel=2)
+        warnings.warn(
+            f"No small disk can be mounted here: a limit ({stand_in}) stands in for it.",
+            stacklevel=2,
+        )
         kind = stand_in
     command = namespace() if kind in ("size", "inodes") else []
     out = subprocess.run(

@@ -105,7 +105,11 @@ def summary(config):
 
 
 def _shown(entry):
-    return {key: value for key, value in entry.items() if key not in ("succeeded", "steps", "expert_steps")}
+    return {
+        key: value
+        for key, value in entry.items()
+        if key not in ("succeeded", "steps", "expert_steps")
+    }
 
 
 @pytest.fixture(scope="session")

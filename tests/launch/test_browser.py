@@ -15,7 +15,9 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def browser():
     if not (shutil.which("chromium") and shutil.which("chromedriver")):
-        pytest.skip("Chromium and its driver are not installed: apt-get install chromium chromium-driver")
+        pytest.skip(
+            "Chromium and its driver are not installed: apt-get install chromium chromium-driver"
+        )
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
@@ -29,7 +31,9 @@ def browser():
     ):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    driver = webdriver.Chrome(
+        options=options, service=webdriver.ChromeService(shutil.which("chromedriver"))
+    )
     yield driver
     driver.quit()
 
@@ -43,7 +47,9 @@ def moving(count=30, size=96):
 
 @pytest.fixture
 def page(summary, config, monkeypatch):
-    monkeypatch.setattr(report, "_videos", lambda *_: f"<figure>{video_tag(moving(), 'before')}</figure>" * 2)
+    monkeypatch.setattr(
+        report, "_videos", lambda *_: f"<figure>{video_tag(moving(), 'before')}</figure>" * 2
+    )
     config.out.mkdir()
     (config.out / "run.json").write_text('{"versions": {"shopfloor": "0.1.0"}}')
     return report.write_report(config.out, summary)
@@ -57,10 +63,14 @@ def check(browser, path, charts, videos):
     browser.get_log("performance")
     browser.get(path.as_uri())
     time.sleep(2.0)
-    errors = [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+    errors = [
+        entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")
+    ]
     assert errors == []
     sent = [
-        entry["message"] for entry in browser.get_log("performance") if 'Network.requestWillBeSent"' in entry["message"]
+        entry["message"]
+        for entry in browser.get_log("performance")
+        if 'Network.requestWillBeSent"' in entry["message"]
     ]
     assert all('"url":"file:' in message or '"url":"data:' in message for message in sent)
     drawn = browser.execute_script(
@@ -95,7 +105,8 @@ def check(browser, path, charts, videos):
 @pytest.mark.parametrize("width", [360, 1200])
 def test_nothing_overflows_on_small_screens(browser, page, width):
     browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False},
     )
     try:
         browser.get(page.as_uri())
@@ -110,7 +121,8 @@ def test_nothing_overflows_on_small_screens(browser, page, width):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_is_readable_in_both_schemes(browser, page, scheme):
     browser.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        "Emulation.setEmulatedMedia",
+        {"features": [{"name": "prefers-color-scheme", "value": scheme}]},
     )
     browser.get(page.as_uri())
     ink, paper = browser.execute_script(

@@ -87,12 +87,18 @@ def test_help_is_whole_plain_and_shows_defaults(verb, capsys):
     assert not set(out) & set("╭│╰\x1b…")
     assert "(default:" in out
     assert "None" not in out.replace("PickToTray", "")
-    described = [line for line in out.splitlines() if line.startswith("  -") and len(line.split("  ")) < 3]
+    described = [
+        line for line in out.splitlines() if line.startswith("  -") and len(line.split("  ")) < 3
+    ]
     following = dict(zip(out.splitlines(), out.splitlines()[1:], strict=False))
     assert all(following[line].startswith("      ") for line in described)
     # Help beside flags starts in one column in each list.
     for block in re.split(r"\n\n", out):
-        columns = {found.end() for line in block.splitlines() if (found := re.match(r"  \S.*?\S {2,}", line))}
+        columns = {
+            found.end()
+            for line in block.splitlines()
+            if (found := re.match(r"  \S.*?\S {2,}", line))
+        }
         assert len(columns) <= 1, block
 
 
@@ -111,7 +117,12 @@ def test_version(capsys):
 
 def python(code, *arguments, **options):
     return subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120, check=False, **options
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        **options,
     )
 
 
@@ -138,7 +149,11 @@ def test_a_verb_imports_only_what_it_needs(arguments, banned):
 
 def test_it_runs_as_a_module():
     answer = subprocess.run(
-        [sys.executable, "-m", "shopfloor", "--version"], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-m", "shopfloor", "--version"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert (answer.returncode, answer.stdout[:10]) == (0, "shopfloor ")
 
@@ -146,7 +161,11 @@ def test_it_runs_as_a_module():
 def test_standard_output_holds_one_document_and_nothing_else():
     command = "evaluate --policy expert --cell PickToTray --episodes 1 --json"
     answer = subprocess.run(
-        [sys.executable, "-m", "shopfloor", *command.split()], capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-m", "shopfloor", *command.split()],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     assert answer.returncode == 0, answer.stderr
     assert json.loads(answer.stdout)["episodes"] == 1
@@ -155,7 +174,9 @@ def test_standard_output_holds_one_document_and_nothing_else():
 
 def test_a_closed_pipe_is_no_error():
     command = f"{sys.executable} -m shopfloor flywheel --help | head -1"
-    answer = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60)
+    answer = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60
+    )
     assert "Traceback" not in answer.stderr
 
 

@@ -19,7 +19,9 @@ from shopfloor.launch import cli, suites
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("launch") / "demos"
-    assert cli.main(["collect", "PickToTray", "--episodes", "2", "--out", str(folder), "--quiet"]) == 0
+    assert (
+        cli.main(["collect", "PickToTray", "--episodes", "2", "--out", str(folder), "--quiet"]) == 0
+    )
     return folder
 
 
@@ -33,14 +35,18 @@ def test_cells(capsys, validate):
     validate(listed, "cells")
     assert "shopfloor/PickToTray-v0" in [entry["id"] for entry in listed]
     assert cli.main(["cells"]) == 0
-    assert re.search(r"^shopfloor/PickToTray-v0 +panda,ur5e +front,wrist ", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(
+        r"^shopfloor/PickToTray-v0 +panda,ur5e +front,wrist ", capsys.readouterr().out, re.MULTILINE
+    )
 
 
 def test_a_broken_cell_does_not_hide_the_others(capsys, monkeypatch):
     from shopfloor.envs import registry
 
     entries = registry._entries()
-    monkeypatch.setattr(registry, "_entries", lambda: {**entries, "other/Broken-v0": "no.such.module:make"})
+    monkeypatch.setattr(
+        registry, "_entries", lambda: {**entries, "other/Broken-v0": "no.such.module:make"}
+    )
     listed = document(capsys, "cells")
     assert "shopfloor/PickToTray-v0" in [entry["id"] for entry in listed]
     assert cli.main(["cells"]) == 0
@@ -67,7 +73,16 @@ def test_gallery(tmp_path, capsys, monkeypatch):
 
 
 def test_suites_are_compared_seed_by_seed(capsys, validate):
-    arguments = ("--policy", "random", "--cell", "PickToTray", "--episodes", 2, "--suites", "light,physics")
+    arguments = (
+        "--policy",
+        "random",
+        "--cell",
+        "PickToTray",
+        "--episodes",
+        2,
+        "--suites",
+        "light,physics",
+    )
     found = document(capsys, "evaluate", *arguments)
     validate(found, "evaluate")
     assert [entry["suite"] for entry in found["suites"]] == ["light", "physics"]
@@ -82,10 +97,17 @@ def test_suites_with_a_level_below():
 def test_what_a_suite_costs_is_counted_in_pairs():
     def result(*seeds):
         return SimpleNamespace(
-            per_seed=seeds, episodes=4, successes=sum(seeds), success=0.0, interval=(0.0, 1.0), outcomes={}
+            per_seed=seeds,
+            episodes=4,
+            successes=sum(seeds),
+            success=0.0,
+            interval=(0.0, 1.0),
+            outcomes={},
         )
 
-    found = suites.compared("light", result(True, True, True, False), result(False, False, True, True))
+    found = suites.compared(
+        "light", result(True, True, True, False), result(False, False, True, True)
+    )
     assert (found["lost"], found["gained"]) == (2, 1)
     assert found["p_value"] == 0.5
 
@@ -103,7 +125,16 @@ def test_run_json_of_a_dataset_follows_the_schema(dataset, validate):
 def test_evaluate_writes_its_summary(tmp_path, capsys, validate):
     summary = tmp_path / "s.json"
     found = document(
-        capsys, "evaluate", "--policy", "expert", "--cell", "PickToTray", "--episodes", 2, "--summary", summary
+        capsys,
+        "evaluate",
+        "--policy",
+        "expert",
+        "--cell",
+        "PickToTray",
+        "--episodes",
+        2,
+        "--summary",
+        summary,
     )
     validate(found, "evaluate")
     assert json.loads(summary.read_text()) == found
@@ -120,7 +151,17 @@ def test_a_missed_threshold_is_exit_code_1(capsys):
 
 def test_compare_needs_more(capsys, validate, tmp_path):
     found = document(
-        capsys, "compare", "random", "expert", "--cell", "PickToTray", "--episodes", 2, "--out", tmp_path, code=1
+        capsys,
+        "compare",
+        "random",
+        "expert",
+        "--cell",
+        "PickToTray",
+        "--episodes",
+        2,
+        "--out",
+        tmp_path,
+        code=1,
     )
     validate(found, "compare")
     assert found["decision"] == "need_more"
@@ -130,7 +171,11 @@ def test_compare_needs_more(capsys, validate, tmp_path):
 def test_compare_the_same_policy_runs_nothing(capsys, validate):
     found = document(capsys, "compare", "expert", "expert", "--cell", "PickToTray", code=1)
     validate(found, "compare")
-    assert (found["decision"], found["gate"]["why"], found["gate"]["pairs"]) == ("hold", "same policy.", 0)
+    assert (found["decision"], found["gate"]["why"], found["gate"]["pairs"]) == (
+        "hold",
+        "same policy.",
+        0,
+    )
 
 
 def test_compare_promotes(capsys, monkeypatch):
@@ -147,7 +192,11 @@ def test_data_info_and_verify(dataset, capsys, tmp_path):
     assert info["episodes"] >= 2
     assert cli.main(["data", "info", str(dataset)]) == 0
     capsys.readouterr()
-    assert document(capsys, "data", "verify", dataset) == {"schema_version": 1, "sound": True, "damage": []}
+    assert document(capsys, "data", "verify", dataset) == {
+        "schema_version": 1,
+        "sound": True,
+        "damage": [],
+    }
     copy = tmp_path / "copy"
     subprocess.run(["cp", "-r", str(dataset), str(copy)], check=True)
     victim = sorted((copy / "episodes").iterdir())[0]
@@ -202,7 +251,9 @@ def test_a_signal_stops_and_the_run_resumes(tmp_path, signum, code):
         "--out",
         str(tmp_path / "d"),
     ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ)
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ
+    )
     deadline = time.monotonic() + 60
     while not list((tmp_path / "d" / "episodes").glob("*.h5")) and time.monotonic() < deadline:
         time.sleep(0.05)

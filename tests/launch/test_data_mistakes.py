@@ -21,7 +21,9 @@ from shopfloor.datasets.files import with_trailer
 from shopfloor.datasets.store import EpisodeWriter, write_manifest
 from shopfloor.launch import cli
 
-_spec = importlib.util.spec_from_file_location("made", Path(__file__).parents[1] / "datasets" / "conftest.py")
+_spec = importlib.util.spec_from_file_location(
+    "made", Path(__file__).parents[1] / "datasets" / "conftest.py"
+)
 made = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(made)
 
@@ -74,13 +76,17 @@ def episode(seed, **changes):
     """Return an episode whose cell can be made: its pictures are of a size that cells allow."""
     one = made._episode(seed, 3)
     options = {"robot": "panda", "cameras": ["front"], "image_size": [16, 16]}
-    return dataclasses.replace(one, spec=dataclasses.replace(one.spec, cell_options=options), **changes)
+    return dataclasses.replace(
+        one, spec=dataclasses.replace(one.spec, cell_options=options), **changes
+    )
 
 
 def content(folder):
     """Return name -> hash of everything in a folder."""
     return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        if path.is_file()
+        else ""
         for path in sorted(folder.rglob("*"))
     }
 
@@ -126,7 +132,9 @@ def garbled(data):
     return "dataset.json is damaged"
 
 
-@pytest.mark.parametrize("defect", [nowhere, foreign, a_file, newer, garbled], ids=lambda call: call.__name__)
+@pytest.mark.parametrize(
+    "defect", [nowhere, foreign, a_file, newer, garbled], ids=lambda call: call.__name__
+)
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_folder_that_cannot_be_used(data, capsys, verb, defect):
     message = defect(data)
@@ -170,7 +178,9 @@ def missing(data):
 
 
 @pytest.mark.parametrize("defect", [truncated, missing], ids=lambda call: call.__name__)
-@pytest.mark.parametrize("verb", ["verify", "verify deep", "merge", "split", "filter", "export", "render", "compact"])
+@pytest.mark.parametrize(
+    "verb", ["verify", "verify deep", "merge", "split", "filter", "export", "render", "compact"]
+)
 def test_a_half_copied_dataset(data, capsys, verb, defect):
     name = defect(data)
     code, said = run(VERBS[verb], data, capsys)
@@ -225,7 +235,9 @@ def one_id_for_two(data):
 
 
 @pytest.mark.parametrize(
-    "defect", [mixed_cameras, mixed_actions, mixed_units, one_id_for_two], ids=lambda call: call.__name__
+    "defect",
+    [mixed_cameras, mixed_actions, mixed_units, one_id_for_two],
+    ids=lambda call: call.__name__,
 )
 def test_what_cannot_be_merged(data, capsys, defect):
     message = defect(data)
@@ -292,7 +304,9 @@ def test_a_file_that_needs_a_codec_which_is_not_ours(data, capsys, verb):
     with h5py.File(copy, "a") as file:
         del file["data/demo_0/rewards"]
         zeros = np.zeros(3, "f4")
-        file["data/demo_0"].create_dataset("rewards", data=zeros, chunks=(3,), fletcher32=True, compression="lzf")
+        file["data/demo_0"].create_dataset(
+            "rewards", data=zeros, chunks=(3,), fletcher32=True, compression="lzf"
+        )
     victim.write_bytes(with_trailer(copy.read_bytes()))
     copy.unlink()
     write_manifest(data)
@@ -308,7 +322,10 @@ def test_the_package_of_a_codec_is_missing(data):
         "from shopfloor.launch.cli import main\nsys.exit(main(sys.argv[1:]))"
     )
     answer = subprocess.run(
-        [sys.executable, "-c", code, "data", "verify", str(data)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, "data", "verify", str(data)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert answer.returncode == 2
     assert "'hdf5plugin' is not installed" in answer.stderr

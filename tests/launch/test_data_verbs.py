@@ -60,13 +60,18 @@ def test_merge_and_split(write, tmp_path, capsys):
     one, two = write("one", *range(6)), write("two", *range(5, 12))
     found = document(capsys, "merge", one, two, "--out", tmp_path / "all")
     assert (found["episodes"], found["duplicates"], len(found["proof"])) == (12, 1, 64)
-    assert shop("split", tmp_path / "all", "--out", tmp_path / "parts", "--shares", "a=0.5", "b=0.5") == 0
+    assert (
+        shop("split", tmp_path / "all", "--out", tmp_path / "parts", "--shares", "a=0.5", "b=0.5")
+        == 0
+    )
     out = capsys.readouterr().out
     assert f"{tmp_path}/parts/a: 6 episodes\n" in out
     assert sorted(seeds(tmp_path / "parts/a") + seeds(tmp_path / "parts/b")) == list(range(12))
     assert shop("split", tmp_path / "all", "--out", tmp_path / "x", "--shares", "a") == 2
     assert "expected PART=SHARE" in capsys.readouterr().err
-    assert shop("split", tmp_path / "all", "--out", tmp_path / "x", "--shares", "a=0.5", "a=0.5") == 2
+    assert (
+        shop("split", tmp_path / "all", "--out", tmp_path / "x", "--shares", "a=0.5", "a=0.5") == 2
+    )
     assert not (tmp_path / "x").exists()
 
 
@@ -89,7 +94,15 @@ def test_filter_makes_a_view_or_a_copy(write, tmp_path, capsys):
     assert f"4 of 6 episodes kept: the view {tmp_path}/v.json" in capsys.readouterr().out
     assert seeds(data, overlays=[tmp_path / "v.json"]) == [0, 1, 3, 4]
     found = document(
-        capsys, "filter", data, "--where", "seed > 0", "--overlay", tmp_path / "v.json", "--out", tmp_path / "c"
+        capsys,
+        "filter",
+        data,
+        "--where",
+        "seed > 0",
+        "--overlay",
+        tmp_path / "v.json",
+        "--out",
+        tmp_path / "c",
     )
     assert (found["kept"], found["left_out"], seeds(tmp_path / "c")) == (3, 1, [1, 3, 4])
     assert shop("filter", data, *where) == 2
@@ -125,10 +138,16 @@ def test_purge_removes_what_was_deleted(write, capsys):
 
 def test_relabel(write, capsys):
     data = write("data", *range(3))
-    assert shop("relabel", data, "--where", "seed == 1", "--outcome", "failure", "--reason", "timeout") == 0
+    assert (
+        shop("relabel", data, "--where", "seed == 1", "--outcome", "failure", "--reason", "timeout")
+        == 0
+    )
     assert "1 episode relabelled by overlays/overlay-00000001.json" in capsys.readouterr().out
     assert Dataset(data).records[1].reason == "timeout"
-    assert document(capsys, "relabel", data, "--where", "seed == 1", "--reason", "timeout")["changed"] == 0
+    assert (
+        document(capsys, "relabel", data, "--where", "seed == 1", "--reason", "timeout")["changed"]
+        == 0
+    )
     assert shop("relabel", data, "--where", "seed == 1") == 2
 
 
@@ -145,14 +164,19 @@ def test_verify_finds_a_flipped_byte_and_repair_sets_it_aside(write, capsys):
     assert shop("repair", data) == 0
     out = capsys.readouterr().out
     assert f"set aside: episodes/{victim.name} -> damaged/episodes/{victim.name}" in out
-    assert "2 episodes whole; manifest-00000001.json lists them, 1 file set aside, 1 episode lost" in out
+    assert (
+        "2 episodes whole; manifest-00000001.json lists them, 1 file set aside, 1 episode lost"
+        in out
+    )
     assert document(capsys, "verify", data)["sound"]
 
 
 def test_export_and_import_round_trip(write, tmp_path, capsys):
     pytest.importorskip("pyarrow")
     data = write("data", *range(3))
-    found = document(capsys, "export", data, "--to", "lerobot", "--out", tmp_path / "le", "--pictures", "png")
+    found = document(
+        capsys, "export", data, "--to", "lerobot", "--out", tmp_path / "le", "--pictures", "png"
+    )
     assert (found["episodes"], found["steps"], found["actions"]) == (3, 9, "executed")
     assert shop("import", tmp_path / "le", "--from", "lerobot", "--out", tmp_path / "back") == 0
     assert "back: 3 episodes, 9 steps" in capsys.readouterr().out
@@ -177,7 +201,10 @@ def test_replay_and_deep_verification(recorded, tmp_path, capsys):
         "2 episodes replayed: 2/2 (100.0 %) with the same states bit for bit, 2/2 (100.0 %) ended as recorded, "
         "2/2 (100.0 %) successes succeeded again\n"
     )
-    assert document(capsys, "replay", recorded, "--sample", "1", "--where", "seed == 1")["replayed"] == 1
+    assert (
+        document(capsys, "replay", recorded, "--sample", "1", "--where", "seed == 1")["replayed"]
+        == 1
+    )
     assert shop("verify", recorded, "--deep", "--sample", "1") == 0
     assert "sound: 2 episodes, 1 of them replayed to the same states" in capsys.readouterr().out
     altered = EpisodeWriter(tmp_path / "altered", Dataset(recorded).description)
@@ -189,11 +216,27 @@ def test_replay_and_deep_verification(recorded, tmp_path, capsys):
     assert document(capsys, "verify", altered.path)["sound"]
     assert shop("verify", altered.path, "--deep") == 1
     assert capsys.readouterr().out == f"{altered.path / Dataset(altered.path).records[0].file}\n"
-    assert document(capsys, "verify", altered.path, "--deep", code=1)["replays"]["states_equal"] == 0
+    assert (
+        document(capsys, "verify", altered.path, "--deep", code=1)["replays"]["states_equal"] == 0
+    )
 
 
 def test_render(recorded, tmp_path, capsys):
-    assert shop("render", recorded, "--out", tmp_path / "r", "--cameras", "front", "--size", "16", "20", "--quiet") == 0
+    assert (
+        shop(
+            "render",
+            recorded,
+            "--out",
+            tmp_path / "r",
+            "--cameras",
+            "front",
+            "--size",
+            "16",
+            "20",
+            "--quiet",
+        )
+        == 0
+    )
     assert "r: 2 episodes with " in capsys.readouterr().out
     assert Dataset(tmp_path / "r").read(0).observations["front"].shape[1:] == (16, 20, 3)
     assert shop("render", recorded, "--out", tmp_path / "x", "--cameras", "none") == 2
@@ -206,17 +249,27 @@ def test_train_learns_by_an_overlay(recorded, tmp_path, capsys):
     one, two = Dataset(recorded).records
     capsys.readouterr()
     assert shop("filter", recorded, "--where", "seed == 0", "--view", tmp_path / "first.json") == 0
-    heavy = write_view(tmp_path / "heavy.json", [{"op": "weight", "episode_id": one.episode_id, "weight": 3}])
-    light = write_view(tmp_path / "light.json", [{"op": "weight", "episode_id": two.episode_id, "weight": 0}])
+    heavy = write_view(
+        tmp_path / "heavy.json", [{"op": "weight", "episode_id": one.episode_id, "weight": 3}]
+    )
+    light = write_view(
+        tmp_path / "light.json", [{"op": "weight", "episode_id": two.episode_id, "weight": 0}]
+    )
 
     def train(name, *overlays):
         capsys.readouterr()
         words = ["train", "--data", recorded, "--out", tmp_path / name, "--steps", "3", "--json"]
-        assert cli.main([*map(str, words), *(["--overlay", *map(str, overlays)] if overlays else [])]) == 0
+        assert (
+            cli.main([*map(str, words), *(["--overlay", *map(str, overlays)] if overlays else [])])
+            == 0
+        )
         return json.loads(capsys.readouterr().out)
 
     every, first = train("every"), train("first", tmp_path / "first.json")
-    assert every["label_sources"]["own_success"] + every["label_sources"]["expert"] == one.steps + two.steps
+    assert (
+        every["label_sources"]["own_success"] + every["label_sources"]["expert"]
+        == one.steps + two.steps
+    )
     assert sum(first["label_sources"].values()) == one.steps
     train("heavy", heavy)
     train("light", light)
@@ -225,6 +278,8 @@ def test_train_learns_by_an_overlay(recorded, tmp_path, capsys):
     assert len(set(weights.values())) == 3
     command = ["train", "--data", str(recorded), "--out", str(tmp_path / "every"), "--steps", "3"]
     assert cli.main(command) == 0
-    assert cli.main([*command, "--overlay", str(heavy)]) == 2  # another training than the one that is there
+    assert (
+        cli.main([*command, "--overlay", str(heavy)]) == 2
+    )  # another training than the one that is there
     assert cli.main([*command, "--overlay", str(tmp_path / "none.json")]) == 2
     assert "There is no overlay" in capsys.readouterr().err

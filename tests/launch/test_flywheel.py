@@ -40,28 +40,46 @@ def whole(tmp_path_factory):
 
 def decisions(out):
     with sqlite3.connect(out / "ledger.sqlite") as connection:
-        return connection.execute("SELECT turn, cell, verdict, why FROM decisions ORDER BY turn, cell").fetchall()
+        return connection.execute(
+            "SELECT turn, cell, verdict, why FROM decisions ORDER BY turn, cell"
+        ).fetchall()
 
 
 def files(out):
     with sqlite3.connect(out / "ledger.sqlite") as connection:
-        return connection.execute("SELECT dataset, episode_id, sha256 FROM episodes ORDER BY 1, 2").fetchall()
+        return connection.execute(
+            "SELECT dataset, episode_id, sha256 FROM episodes ORDER BY 1, 2"
+        ).fetchall()
 
 
 def checkpoints(out):
     with sqlite3.connect(out / "ledger.sqlite") as connection:
-        return connection.execute("SELECT name, digest, parent FROM checkpoints ORDER BY 1").fetchall()
+        return connection.execute(
+            "SELECT name, digest, parent FROM checkpoints ORDER BY 1"
+        ).fetchall()
 
 
 def same(out, other):
     ours, theirs = (json.loads((folder / "summary.json").read_text()) for folder in (out, other))
     assert tiny.timeless(ours) == tiny.timeless(theirs)
-    assert (decisions(out), files(out), checkpoints(out)) == (decisions(other), files(other), checkpoints(other))
+    assert (decisions(out), files(out), checkpoints(out)) == (
+        decisions(other),
+        files(other),
+        checkpoints(other),
+    )
 
 
 def test_the_folder_holds_what_was_promised(whole, validate):
     out, summary = whole
-    names = {"run.json", "summary.json", "report.html", "ledger.sqlite", "data", "checkpoints", "evaluations"}
+    names = {
+        "run.json",
+        "summary.json",
+        "report.html",
+        "ledger.sqlite",
+        "data",
+        "checkpoints",
+        "evaluations",
+    }
     assert names == {path.name for path in out.iterdir()}
     assert json.loads((out / "summary.json").read_text()) == summary
     validate(summary, "flywheel-summary")
@@ -91,10 +109,15 @@ def test_the_ledger_joins_episode_to_decision(whole):
         GROUP BY decisions.turn ORDER BY decisions.turn
     """
     with sqlite3.connect(out / "ledger.sqlite") as connection:
-        assert connection.execute(query).fetchall() == [(1, "checkpoints/turn-1", 4), (2, "checkpoints/turn-2", 6)]
+        assert connection.execute(query).fetchall() == [
+            (1, "checkpoints/turn-1", 4),
+            (2, "checkpoints/turn-2", 6),
+        ]
         assert connection.execute("SELECT COUNT(*) FROM evaluations").fetchone() == (3 + 2 * 2,)
     turn = summary["turns"][1]
-    in_service = turn["gate"]["candidate"] if turn["decision"] == "promote" else turn["gate"]["in_service"]
+    in_service = (
+        turn["gate"]["candidate"] if turn["decision"] == "promote" else turn["gate"]["in_service"]
+    )
     assert turn["policy"] == in_service
 
 
@@ -107,7 +130,9 @@ def test_candidates_start_from_the_policy_in_service(whole):
 
 def test_running_again_changes_nothing(whole):
     out, summary = whole
-    kept = [path for path in out.rglob("*") if path.suffix in (".h5", ".safetensors", ".html", ".json")]
+    kept = [
+        path for path in out.rglob("*") if path.suffix in (".h5", ".safetensors", ".html", ".json")
+    ]
     before = {path: path.stat().st_mtime_ns for path in kept}
     assert tiny.run(out) == summary
     assert {path: path.stat().st_mtime_ns for path in before} == before
@@ -128,7 +153,9 @@ def test_a_run_killed_at_random_moments_comes_to_the_same_end(whole, tmp_path):
     out, rng, kills, finished = tmp_path / "killed", random.Random(4), 0, False
     while not finished:
         process = subprocess.Popen(
-            [sys.executable, str(TINY), str(out), "workers=2"], start_new_session=True, stderr=subprocess.DEVNULL
+            [sys.executable, str(TINY), str(out), "workers=2"],
+            start_new_session=True,
+            stderr=subprocess.DEVNULL,
         )
         try:
             process.wait(rng.uniform(1.5, 6.0) if kills < 12 else 300)
@@ -203,8 +230,12 @@ def test_several_cells_share_a_policy_and_have_a_gate_each(tmp_path, validate):
     summary = tiny.run(tmp_path / "out", cells=("PickToTray", "ConveyorSort"), turns=1)
     validate(summary, "flywheel-summary")
     cells = ["shopfloor/PickToTray-v0", "shopfloor/ConveyorSort-v0"]
-    assert [(entry["turn"], entry["cell"]) for entry in summary["turns"]] == [(t, c) for t in (0, 1) for c in cells]
-    assert {entry["candidate"]["policy"] for entry in summary["turns"][2:]} == {"checkpoints/turn-1"}
+    assert [(entry["turn"], entry["cell"]) for entry in summary["turns"]] == [
+        (t, c) for t in (0, 1) for c in cells
+    ]
+    assert {entry["candidate"]["policy"] for entry in summary["turns"][2:]} == {
+        "checkpoints/turn-1"
+    }
     assert [row[:2] for row in decisions(tmp_path / "out")] == [(1, cell) for cell in sorted(cells)]
     total, active = (summary["efficiency"][0][f"parameters_{kind}"] for kind in ("total", "active"))
     assert active < total  # a sparse mixture by default

@@ -5,17 +5,32 @@ import pytest
 from scipy.stats import binomtest
 
 from shopfloor.core import InvalidInputError
-from shopfloor.launch.gate import FUTILITY, LOOKS, SMOKE_LOOKS, Look, binomial_tail, chance_of_promotion, decide
+from shopfloor.launch.gate import (
+    FUTILITY,
+    LOOKS,
+    SMOKE_LOOKS,
+    Look,
+    binomial_tail,
+    chance_of_promotion,
+    decide,
+)
 
 
 def pairs(both=0, gained=0, lost=0, neither=0):
     """Interleave the four kinds of pair, so that prefixes look like the whole."""
-    kinds = [(True, True)] * both + [(False, True)] * gained + [(True, False)] * lost + [(False, False)] * neither
+    kinds = (
+        [(True, True)] * both
+        + [(False, True)] * gained
+        + [(True, False)] * lost
+        + [(False, False)] * neither
+    )
     order = np.random.default_rng(0).permutation(len(kinds))
     return [kinds[i][0] for i in order], [kinds[i][1] for i in order]
 
 
-@pytest.mark.parametrize(("count", "trials"), [(0, 0), (0, 5), (3, 5), (5, 5), (60, 100), (200, 200)])
+@pytest.mark.parametrize(
+    ("count", "trials"), [(0, 0), (0, 5), (3, 5), (5, 5), (60, 100), (200, 200)]
+)
 def test_the_tail_is_the_exact_binomial_test(count, trials):
     expected = 1.0 if trials == 0 else binomtest(count, trials, alternative="greater").pvalue
     assert binomial_tail(count, trials) == pytest.approx(expected, rel=1e-9)
@@ -95,7 +110,10 @@ def test_type_one_error_is_at_most_five_percent(looks, rate):
 @pytest.mark.slow
 @pytest.mark.parametrize("futility", [0.0, FUTILITY])
 def test_error_rate_and_power_over_many_trials(futility):
-    worst = max(_rates(rate, rate, 0.2, LOOKS, 10_000, futility)["promote"] for rate in (0.3, 0.5, 0.8, 0.95))
+    worst = max(
+        _rates(rate, rate, 0.2, LOOKS, 10_000, futility)["promote"]
+        for rate in (0.3, 0.5, 0.8, 0.95)
+    )
     assert worst <= 0.05
     assert _rates(0.6, 0.9, 0.3, LOOKS, 1000, futility)["promote"] > 0.99
     assert _rates(0.9, 0.6, 0.3, LOOKS, 1000, futility)["promote"] == 0

@@ -30,7 +30,10 @@ def test_a_step_runs_once(tmp_path):
 
 def test_rows_and_step_are_one_transaction(tmp_path):
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        bad = [("datasets", DATASET), ("checkpoint_datasets", {"checkpoint": "none", "dataset": "data/a"})]
+        bad = [
+            ("datasets", DATASET),
+            ("checkpoint_datasets", {"checkpoint": "none", "dataset": "data/a"}),
+        ]
         with pytest.raises(sqlite3.IntegrityError):
             ledger.record("a", {}, bad)
         assert ledger.done("a") is None
@@ -38,7 +41,10 @@ def test_rows_and_step_are_one_transaction(tmp_path):
         ledger.record("a", {}, bad[:1])
         ledger.record("b", {}, bad[:1])  # the same row again is harmless
         assert len(ledger.rows("SELECT * FROM datasets")) == 1
-        assert ledger.rows("SELECT key, position FROM steps ORDER BY position") == [("a", 1), ("b", 2)]
+        assert ledger.rows("SELECT key, position FROM steps ORDER BY position") == [
+            ("a", 1),
+            ("b", 2),
+        ]
 
 
 def test_the_same_key_twice_is_refused(tmp_path):

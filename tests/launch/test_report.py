@@ -25,7 +25,9 @@ class Checker(html.parser.HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
-        self.loads += [value for name, value in attrs if name in ("src", "href", "data", "poster", "srcset")]
+        self.loads += [
+            value for name, value in attrs if name in ("src", "href", "data", "poster", "srcset")
+        ]
         if tag not in VOID:
             self.open.append(tag)
 
@@ -52,7 +54,9 @@ def frames(count=12, size=32):
 @pytest.fixture
 def written(summary, config, monkeypatch):
     """The page of the fabricated summary, with drawn instead of rendered videos."""
-    monkeypatch.setattr(report, "_videos", lambda out, summary, cell: video_tag(frames(), "seed 1: <timeout>"))
+    monkeypatch.setattr(
+        report, "_videos", lambda out, summary, cell: video_tag(frames(), "seed 1: <timeout>")
+    )
     config.out.mkdir()
     (config.out / "run.json").write_text(
         '{"versions": {"shopfloor": "0.1.0"}, "git": {"commit": "abc", "clean": false}}'
@@ -102,8 +106,18 @@ def test_the_videos_shown_are_chosen_by_the_stated_rule():
 
 
 def test_the_command_to_repeat_leaves_out_defaults_that_say_nothing():
-    config = {"cells": ["shopfloor/Kitting-v0"], "smoke": True, "control": False, "steps": None, "scenes": 0, "seed": 4}
-    assert report.command_line(config) == "shopfloor flywheel --cells Kitting --smoke --seed 4 --out OUT"
+    config = {
+        "cells": ["shopfloor/Kitting-v0"],
+        "smoke": True,
+        "control": False,
+        "steps": None,
+        "scenes": 0,
+        "seed": 4,
+    }
+    assert (
+        report.command_line(config)
+        == "shopfloor flywheel --cells Kitting --smoke --seed 4 --out OUT"
+    )
 
 
 @pytest.mark.parametrize("choice", _CHOICES, ids=lambda choice: choice[1])
@@ -111,7 +125,9 @@ def test_each_codec_makes_a_video_that_decodes(choice):
     container, codec, _, options = choice
     data = _encode_with(frames(), 20, container, codec, options)
     if data is None:
-        assert codec == "libx264", f"this build of FFmpeg lacks {codec}"  # the wheel may come without it
+        assert codec == "libx264", (
+            f"this build of FFmpeg lacks {codec}"
+        )  # the wheel may come without it
         return
     with av.open(io.BytesIO(data)) as file:
         decoded = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]

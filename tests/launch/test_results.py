@@ -29,7 +29,10 @@ def test_the_page_pools_seeds_and_shows_controls(results, summary, tmp_path):
     common = ["--runs", str(tmp_path / "runs"), "--out", str(out), "--report-only"]
     results.main([*common, "--cells", "PickToTray", "--observations", "poses", "--seeds", "0", "1"])
     text = out.read_text()
-    assert "| turn 0: the demonstrations alone | 20.0 % | 20.0 % | 20.0 % [13.3, 28.9] (20/100) |" in text
+    assert (
+        "| turn 0: the demonstrations alone | 20.0 % | 20.0 % | 20.0 % [13.3, 28.9] (20/100) |"
+        in text
+    )
     assert "| turn 2 | 80.0 %, hold | 80.0 %, hold | 80.0 % [71.1, 86.7] (80/100) |" in text
     assert "instructions shuffled across episodes | 22.0 %" in text
     assert "demonstrations alone | 24.0 %" in text

@@ -39,7 +39,9 @@ def test_a_folder_with_something_else_is_refused_untouched(tmp_path):
         open_run(tmp_path / "thesis.tex", {}, {}, 1)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", '{"command": "collect", "config": {}}', '{"command": "flywheel"}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1]", '{"command": "collect", "config": {}}', '{"command": "flywheel"}']
+)
 def test_another_or_broken_run_file_is_refused(tmp_path, text):
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(InvalidInputError):

@@ -47,7 +47,12 @@ def test_setups_fill_in_what_was_left_open(tmp_path):
     assert (smoke.demonstrations, smoke.report_episodes, smoke.looks) == (3, 50, SMOKE_LOOKS)
     assert (smoke.intervention, smoke.cells) == ("label", ("shopfloor/PickToTray-v0",))
     poses = resolved(FlywheelConfig(tmp_path, cells=("PickToTray,Kitting", "ConveyorSort")))
-    assert (poses.report_episodes, poses.scenes, len(poses.cells), poses.intervention) == (200, 0, 3, "expert")
+    assert (poses.report_episodes, poses.scenes, len(poses.cells), poses.intervention) == (
+        200,
+        0,
+        3,
+        "expert",
+    )
     assert resolved(FlywheelConfig(tmp_path, observations="cameras")).scenes > 0
     assert resolved(FlywheelConfig(tmp_path, episodes=7)).episodes == 7
     assert FlywheelConfig(tmp_path, teacher="none").intervention == "none"
@@ -94,4 +99,6 @@ def test_unknown_cells_get_the_nearest_name(tmp_path):
 
 
 def test_kitting_forgives_less_noise():
-    assert demonstration_noise("shopfloor/Kitting-v0") < demonstration_noise("shopfloor/PickToTray-v0")
+    assert demonstration_noise("shopfloor/Kitting-v0") < demonstration_noise(
+        "shopfloor/PickToTray-v0"
+    )

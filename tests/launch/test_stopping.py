@@ -19,10 +19,15 @@ print("left by itself")
 """
 
 
-@pytest.mark.parametrize(("how", "code", "said"), [("deaf", 143, ""), ("listening", 0, "left by itself\n")])
+@pytest.mark.parametrize(
+    ("how", "code", "said"), [("deaf", 143, ""), ("listening", 0, "left by itself\n")]
+)
 def test_the_process_leaves(how, code, said):
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, how], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", PROGRAM, how],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout.readline() == "ready\n"
     began = time.monotonic()

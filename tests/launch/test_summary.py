@@ -62,10 +62,14 @@ def test_statements_say_who_taught(tmp_path):
     taught = teacher_statement(FlywheelConfig(tmp_path), sources)
     assert "teacher distillation, not self-improvement" in taught
     assert "takes over" in taught
-    assert "labels every visited state" in teacher_statement(FlywheelConfig(tmp_path, smoke=True), sources)
+    assert "labels every visited state" in teacher_statement(
+        FlywheelConfig(tmp_path, smoke=True), sources
+    )
     alone = teacher_statement(FlywheelConfig(tmp_path, teacher="none"), sources)
     assert "filtered behaviour cloning" in alone
     assert "distillation" not in alone
-    cameras = teacher_statement(FlywheelConfig(tmp_path, observations="cameras"), sources | {"scenes": 300})
+    cameras = teacher_statement(
+        FlywheelConfig(tmp_path, observations="cameras"), sources | {"scenes": 300}
+    )
     assert "300 random scenes" in cameras
     assert "labels from the simulator" in cameras

@@ -35,14 +35,24 @@ def timeless(value):
     """Drop what may differ between two runs: times."""
     if isinstance(value, dict):
         kept = {key: timeless(entry) for key, entry in value.items()}
-        return {key: entry for key, entry in kept.items() if key != "cpu_seconds" and not key.startswith("latency")}
+        return {
+            key: entry
+            for key, entry in kept.items()
+            if key != "cpu_seconds" and not key.startswith("latency")
+        }
     return [timeless(entry) for entry in value] if isinstance(value, list) else value
 
 
 if __name__ == "__main__":
     try:
         with stopping_in_time():
-            run(sys.argv[1], **{key: json.loads(value) for key, value in (word.split("=") for word in sys.argv[2:])})
+            run(
+                sys.argv[1],
+                **{
+                    key: json.loads(value)
+                    for key, value in (word.split("=") for word in sys.argv[2:])
+                },
+            )
     except ShopfloorError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

@@ -32,7 +32,9 @@ def test_feature_maps_have_the_shape_promised_and_see_where_things_are():
 
 
 def test_odd_sizes_are_padded_like_the_release():
-    assert vision.encode(np.zeros((1, 97, 65, 3), np.uint8)).shape[1] == np.prod(vision.map_size((97, 65)))
+    assert vision.encode(np.zeros((1, 97, 65, 3), np.uint8)).shape[1] == np.prod(
+        vision.map_size((97, 65))
+    )
 
 
 def test_no_pictures_give_no_features():

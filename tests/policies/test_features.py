@@ -37,7 +37,9 @@ def weights(batch, index, slots=4):
 
 def features(state, objects, part=0):
     tool = read_tool(state)
-    return task_features(tool, measured_slots(objects, tool), weights(len(state), part), weights(len(state), 3))
+    return task_features(
+        tool, measured_slots(objects, tool), weights(len(state), part), weights(len(state), 3)
+    )
 
 
 def test_width_is_as_declared(generator):
@@ -78,7 +80,9 @@ def test_yaw_is_relative_to_the_tool(generator):
 
 
 def test_rotation_matrices_are_rotations():
-    quaternion = torch.nn.functional.normalize(torch.randn(20, 4, generator=torch.Generator().manual_seed(1)), dim=-1)
+    quaternion = torch.nn.functional.normalize(
+        torch.randn(20, 4, generator=torch.Generator().manual_seed(1)), dim=-1
+    )
     matrix = rotation_matrix(quaternion)
     assert torch.allclose(matrix @ matrix.mT, torch.eye(3).expand(20, 3, 3), atol=1e-5)
     assert np.allclose(torch.linalg.det(matrix), 1.0, atol=1e-5)

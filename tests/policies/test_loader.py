@@ -55,7 +55,16 @@ def folder(tmp_path_factory):
 
 
 def build(folder, cache=False):
-    return Windows(Dataset(folder), ("state", "front"), 2, 3, step_keys=("actor",), batch_size=4, seed=7, cache=cache)
+    return Windows(
+        Dataset(folder),
+        ("state", "front"),
+        2,
+        3,
+        step_keys=("actor",),
+        batch_size=4,
+        seed=7,
+        cache=cache,
+    )
 
 
 def assert_same(batches, others):
@@ -131,11 +140,16 @@ def test_items_of_the_map_style_dataset(folder):
     for epoch, batches in enumerate(epochs):
         item = data[epoch * len(data) + 5]
         assert_same(
-            [{name: tensor[None] for name, tensor in item.items()}], [{k: v[1:2] for k, v in batches[1].items()}]
+            [{name: tensor[None] for name, tensor in item.items()}],
+            [{k: v[1:2] for k, v in batches[1].items()}],
         )
     assert_same(list(DataLoader(data, batch_size=4)), epochs[0])
-    shuffled = DataLoader(data, batch_size=5, shuffle=True, generator=torch.Generator().manual_seed(0))
-    assert sorted(place for batch in shuffled for place in batch["place"].tolist()) == list(range(len(data)))
+    shuffled = DataLoader(
+        data, batch_size=5, shuffle=True, generator=torch.Generator().manual_seed(0)
+    )
+    assert sorted(place for batch in shuffled for place in batch["place"].tolist()) == list(
+        range(len(data))
+    )
 
 
 def test_wrong_arguments(folder):

@@ -2,14 +2,22 @@ import pytest
 import torch
 from torch.nn import functional
 
-from shopfloor.policies.network import Grounding, Inputs, MixtureOfExperts, NetworkConfig, PolicyNetwork
+from shopfloor.policies.network import (
+    Grounding,
+    Inputs,
+    MixtureOfExperts,
+    NetworkConfig,
+    PolicyNetwork,
+)
 from shopfloor.policies.text import TEXT_WIDTH
 
 NAMES = ("blue bar", "green cylinder", "red cube", "tray")
 
 
 def config(**changes):
-    return NetworkConfig(**{"cells": ("shopfloor/PickToTray-v0",), "names": NAMES, "goals": ("tray",), **changes})
+    return NetworkConfig(
+        **{"cells": ("shopfloor/PickToTray-v0",), "names": NAMES, "goals": ("tray",), **changes}
+    )
 
 
 def inputs(batch=3, views=0, seed=0):
@@ -23,7 +31,14 @@ def inputs(batch=3, views=0, seed=0):
     text = functional.normalize(torch.randn(batch + 4, TEXT_WIDTH, generator=generator), dim=-1)
     maps = torch.randn(batch, views, 144, 40, generator=generator) if views else None
     cell = torch.zeros(batch, dtype=torch.int64)
-    return Inputs(state, text[:batch], text[batch:].expand(batch, -1, -1), cell, None if views else objects, maps)
+    return Inputs(
+        state,
+        text[:batch],
+        text[batch:].expand(batch, -1, -1),
+        cell,
+        None if views else objects,
+        maps,
+    )
 
 
 @pytest.mark.parametrize("head", ["regression", "flow"])
@@ -54,7 +69,9 @@ def test_the_order_of_objects_does_not_matter():
     network = PolicyNetwork(config()).eval()
     batch = inputs()
     order = torch.tensor([2, 3, 0, 1])
-    shuffled = Inputs(batch.state, batch.instruction, batch.names[:, order], batch.cell, batch.objects[:, order])
+    shuffled = Inputs(
+        batch.state, batch.instruction, batch.names[:, order], batch.cell, batch.objects[:, order]
+    )
     assert torch.allclose(network.context(batch)[0], network.context(shuffled)[0], atol=1e-5)
 
 

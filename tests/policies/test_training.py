@@ -29,7 +29,10 @@ def demonstrations(tmp_path_factory):
 def trained(demonstrations, tmp_path_factory):
     out = tmp_path_factory.mktemp("checkpoints") / "poses"
     losses = []
-    train(TrainConfig((demonstrations,), out, steps=120), lambda _step, _steps, loss: losses.append(loss))
+    train(
+        TrainConfig((demonstrations,), out, steps=120),
+        lambda _step, _steps, loss: losses.append(loss),
+    )
     assert losses[-1] < 0.7 * losses[0]
     return out
 
@@ -41,7 +44,13 @@ def seen(tmp_path_factory):
     collect(cell=CELL, policy="expert", episodes=1, out=root / "data", cameras=("front", "wrist"))
     [payload] = scenes.scene_payloads(CELL, 6, 10_000, root / "scenes")
     scenes.render_block(payload)
-    config = TrainConfig((root / "data",), root / "checkpoint", observations="cameras", steps=4, scenes=root / "scenes")
+    config = TrainConfig(
+        (root / "data",),
+        root / "checkpoint",
+        observations="cameras",
+        steps=4,
+        scenes=root / "scenes",
+    )
     return train(config), root, config
 
 
@@ -57,7 +66,9 @@ def test_the_same_training_gives_the_same_bytes(demonstrations, trained, tmp_pat
     assert checkpoint.read(other).digest != checkpoint.read(trained).digest
 
 
-def test_a_finished_checkpoint_is_returned_and_another_one_is_not_overwritten(demonstrations, trained):
+def test_a_finished_checkpoint_is_returned_and_another_one_is_not_overwritten(
+    demonstrations, trained
+):
     before = (trained / "model.safetensors").stat().st_mtime_ns
     assert train(TrainConfig((demonstrations,), trained, steps=120)) == trained
     assert (trained / "model.safetensors").stat().st_mtime_ns == before
@@ -83,7 +94,9 @@ def test_card_and_configuration_say_what_it_is(trained):
 
 
 def test_fine_tuning_starts_from_the_checkpoint(demonstrations, trained, tmp_path):
-    tuned = checkpoint.read(train(TrainConfig((demonstrations,), tmp_path / "tuned", init=trained, steps=1)))
+    tuned = checkpoint.read(
+        train(TrainConfig((demonstrations,), tmp_path / "tuned", init=trained, steps=1))
+    )
     start = checkpoint.read(trained)
     assert tuned.plan["init"] == start.digest
     assert np.allclose(tuned.network.feature_mean, start.network.feature_mean)
@@ -92,7 +105,14 @@ def test_fine_tuning_starts_from_the_checkpoint(demonstrations, trained, tmp_pat
 
 
 def test_only_episodes_collected_for_training_are_taken(tmp_path):
-    collect(cell=CELL, policy="expert", episodes=1, out=tmp_path / "gate", seed_first=700_000, purpose="gate")
+    collect(
+        cell=CELL,
+        policy="expert",
+        episodes=1,
+        out=tmp_path / "gate",
+        seed_first=700_000,
+        purpose="gate",
+    )
     with pytest.raises(InvalidInputError, match="collected for 'gate'"):
         train(TrainConfig((tmp_path / "gate",), tmp_path / "out", steps=1))
     assert not (tmp_path / "out").exists()
@@ -188,7 +208,9 @@ def test_payloads_cover_every_scene_once(tmp_path):
 
 
 def test_a_checkpoint_of_another_cell_is_refused(trained):
-    with pytest.raises(InvalidInputError, match=r"trained for shopfloor/PickToTray-v0; it cannot act in"):
+    with pytest.raises(
+        InvalidInputError, match=r"trained for shopfloor/PickToTray-v0; it cannot act in"
+    ):
         checkpoint.load_policy("shopfloor/Kitting-v0", str(trained))
 
 
@@ -253,9 +275,14 @@ def test_unknown_choices_suggest_the_nearest(tmp_path, options):
 @pytest.mark.parametrize("options", [{"head": "flow"}, {"experts": 4}])
 def test_other_heads_train_too(demonstrations, tmp_path, options):
     losses = []
-    out = train(TrainConfig((demonstrations,), tmp_path / "out", steps=100, **options), lambda *p: losses.append(p[2]))
+    out = train(
+        TrainConfig((demonstrations,), tmp_path / "out", steps=100, **options),
+        lambda *p: losses.append(p[2]),
+    )
     assert losses[-1] < losses[0]
-    assert checkpoint.load_policy(CELL, str(out)).info.name.endswith(options.get("head", "regression"))
+    assert checkpoint.load_policy(CELL, str(out)).info.name.endswith(
+        options.get("head", "regression")
+    )
 
 
 def test_rows_are_drawn_as_often_as_they_weigh():
@@ -265,7 +292,9 @@ def test_rows_are_drawn_as_often_as_they_weigh():
     assert counts[1] == counts[3] == 0
     assert 2850 < counts[2] < 3150
     plain = torch.randint(5, (64,), generator=torch.Generator().manual_seed(7))
-    even = training.draw(torch.full((5,), 0.5, dtype=torch.float64), 64, torch.Generator().manual_seed(7))
+    even = training.draw(
+        torch.full((5,), 0.5, dtype=torch.float64), 64, torch.Generator().manual_seed(7)
+    )
     assert torch.equal(plain, even)  # equal weights change nothing
 
 

@@ -58,9 +58,19 @@ STORED = {
     "one row a chunk": {"chunks": (1, 4)},
     "larger chunk": {"chunks": (20, 4), "maxshape": (None, 4)},
     "gzip": {"chunks": (2, 3), "compression": "gzip"},
-    "gzip and checksums": {"chunks": (4, 4), "compression": "gzip", "shuffle": True, "fletcher32": True},
+    "gzip and checksums": {
+        "chunks": (4, 4),
+        "compression": "gzip",
+        "shuffle": True,
+        "fletcher32": True,
+    },
     "lzf": {"chunks": (9, 4), "compression": "lzf"},
-    "lzf and checksums": {"chunks": (4, 2), "compression": "lzf", "shuffle": True, "fletcher32": True},
+    "lzf and checksums": {
+        "chunks": (4, 2),
+        "compression": "lzf",
+        "shuffle": True,
+        "fletcher32": True,
+    },
     "blosc": {"chunks": (4, 4), **hdf5plugin.Blosc()},
     "checksums": {"chunks": (4, 4), "fletcher32": True},
     "shuffle": {"chunks": (4, 4), "shuffle": True},
@@ -73,7 +83,12 @@ def test_rows_however_they_are_stored(make, options, libver):
     path = make(lambda file: file.create_dataset("x/y", data=ROWS, **options), libver=libver)
     with ForeignFile(path) as file:
         array = file.arrays("x")["y"]
-        assert (array.shape, array.dtype, array.rows, array.size_bytes) == ((9, 4), np.dtype("f4"), 9, 144)
+        assert (array.shape, array.dtype, array.rows, array.size_bytes) == (
+            (9, 4),
+            np.dtype("f4"),
+            9,
+            144,
+        )
         for start, stop in [(0, 9), (3, 5), (8, 9), (4, 4), (0, 1)]:
             found = array.read(start, stop)
             assert found.dtype == np.dtype("f4")
@@ -94,7 +109,9 @@ def test_checksum_before_compression(make):
     assert np.array_equal(read(make(change), "data")["x"], ROWS)
 
 
-@pytest.mark.parametrize("code", ["<f2", ">f4", "<f8", ">f8", "u1", ">u2", "<u4", "u8", "i1", "<i2", ">i4", "<i8", "?"])
+@pytest.mark.parametrize(
+    "code", ["<f2", ">f4", "<f8", ">f8", "u1", ">u2", "<u4", "u8", "i1", "<i2", ">i4", "<i8", "?"]
+)
 def test_numbers_of_every_kind(make, code):
     values = np.array([[0, 1], [1, 0], [1, 1]]).astype(code)
     found = read(make(lambda file: file.create_dataset("g/x", data=values)), "g")["x"]
@@ -102,7 +119,9 @@ def test_numbers_of_every_kind(make, code):
     assert np.array_equal(found, values)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_any_rows_of_any_array(make, data):
     shapes = arrays_of.array_shapes(min_dims=1, max_dims=4, max_side=9)
@@ -116,7 +135,10 @@ def test_any_rows_of_any_array(make, data):
     stop = data.draw(st.integers(start, len(values)))
     with ForeignFile(path) as file:
         array = file.arrays("x")["y"]
-        assert array.read(start, stop).tobytes() == values[start:stop].astype(values.dtype.newbyteorder("=")).tobytes()
+        assert (
+            array.read(start, stop).tobytes()
+            == values[start:stop].astype(values.dtype.newbyteorder("=")).tobytes()
+        )
         assert array.read().tobytes() == values.astype(values.dtype.newbyteorder("=")).tobytes()
 
 
@@ -126,13 +148,19 @@ def test_texts_and_encoded_pictures_where_they_are_asked_for(make):
     def change(file):
         file["t/fixed"] = np.array([b"demo_0", b"demo_10"])
         file.create_dataset("t/variable", data=["dé", ""], dtype=h5py.string_dtype())
-        made = file.create_dataset("t/jpeg", (3,), h5py.vlen_dtype("u1"), chunks=(2,), compression="gzip")
+        made = file.create_dataset(
+            "t/jpeg", (3,), h5py.vlen_dtype("u1"), chunks=(2,), compression="gzip"
+        )
         for row, picture in enumerate(pictures):
             made[row] = picture
 
     with ForeignFile(make(change)) as file:
         found = file.arrays("t")
-        assert [found[name].kind for name in ("fixed", "variable", "jpeg")] == ["texts", "texts", "encoded"]
+        assert [found[name].kind for name in ("fixed", "variable", "jpeg")] == [
+            "texts",
+            "texts",
+            "encoded",
+        ]
         assert found["fixed"].texts() == ["demo_0", "demo_10"]
         assert found["variable"].texts() == ["dé", ""]
         assert list(found["jpeg"].encoded()) == [picture.tobytes() for picture in pictures]
@@ -161,13 +189,27 @@ def test_names_and_attributes(make):
             ["demo_0"],
             ["actions", "obs"],
         )
-        assert (file.children("data/nothing"), file.children("data/demo_0/actions/x"), dict(file.arrays("x"))) == (
+        assert (
+            file.children("data/nothing"),
+            file.children("data/demo_0/actions/x"),
+            dict(file.arrays("x")),
+        ) == (
             [],
             [],
             {},
         )
-        found = {name: file.attribute("data", name) for name in ("env_args", "fixed", "total", "half", "yes", "one")}
-        assert found == {"env_args": '{"é": 1}', "fixed": "text", "total": 7, "half": 0.5, "yes": True, "one": 3}
+        found = {
+            name: file.attribute("data", name)
+            for name in ("env_args", "fixed", "total", "half", "yes", "one")
+        }
+        assert found == {
+            "env_args": '{"é": 1}',
+            "fixed": "text",
+            "total": 7,
+            "half": 0.5,
+            "yes": True,
+            "one": 3,
+        }
         assert type(found["yes"]) is bool
         for name in ("several", "texts", "nothing", "object", "reference", "missing"):
             assert file.attribute("data", name) is None
@@ -189,7 +231,9 @@ def test_tracked_order_with_many_attributes(make):
 
 def test_memory_is_that_of_the_rows(make):
     rows = np.zeros((64, 1 << 18), "u1")
-    path = make(lambda file: file.create_dataset("x/y", data=rows, compression="gzip", chunks=(1, 1 << 18)))
+    path = make(
+        lambda file: file.create_dataset("x/y", data=rows, compression="gzip", chunks=(1, 1 << 18))
+    )
     with ForeignFile(path) as file:
         assert file.arrays("x")["y"].read(5, 7).nbytes == 2 << 18
 
@@ -284,9 +328,13 @@ def test_chunks_of_another_size(make, raw, options, found):
 
 def test_a_chunk_is_unpacked_once_to_look_at_it(make, monkeypatch):
     seen = []
-    path = make(lambda file: file.create_dataset("x/y", data=ROWS, chunks=(2, 4), compression="gzip"))
+    path = make(
+        lambda file: file.create_dataset("x/y", data=ROWS, chunks=(2, 4), compression="gzip")
+    )
     real = foreign_arrays._unpacked_size
-    monkeypatch.setattr(foreign_arrays, "_unpacked_size", lambda *about: seen.append(about) or real(*about))
+    monkeypatch.setattr(
+        foreign_arrays, "_unpacked_size", lambda *about: seen.append(about) or real(*about)
+    )
     with ForeignFile(path) as file:
         array = file.arrays("x")["y"]
         array.read(0, 3)
@@ -303,7 +351,9 @@ def test_a_filter_behind_the_compression(make):
         creation.set_chunk((4,))
         creation.set_deflate(4)
         creation.set_shuffle()
-        h5py.h5d.create(file["data"].id, b"x", h5py.h5t.IEEE_F32LE, h5py.h5s.create_simple((4,)), creation)
+        h5py.h5d.create(
+            file["data"].id, b"x", h5py.h5t.IEEE_F32LE, h5py.h5s.create_simple((4,)), creation
+        )
 
     with pytest.raises(UnsafeFileError, match="gzip, shuffle in an order"):
         read(make(change), "data")
@@ -340,7 +390,9 @@ def test_values_of_variable_length_that_are_too_long(make, monkeypatch, what):
     def change(file):
         file["data"].attrs["x"] = "a" * (1 << 17)
         file.create_dataset("data/text", data=["a" * (1 << 17)], dtype=h5py.string_dtype())
-        file.create_dataset("data/encoded", (1,), h5py.vlen_dtype("u1"))[0] = np.zeros(1 << 17, "u1")
+        file.create_dataset("data/encoded", (1,), h5py.vlen_dtype("u1"))[0] = np.zeros(
+            1 << 17, "u1"
+        )
 
     path = make(change)
     monkeypatch.setattr(foreign_hdf5, "MAX_TEXT_BYTES", 1 << 16)
@@ -357,9 +409,14 @@ def test_values_of_variable_length_that_are_too_long(make, monkeypatch, what):
 
 
 def test_texts_that_are_too_many(make, monkeypatch):
-    path = make(lambda file: file.create_dataset("data/x", data=["abc"] * 9, dtype=h5py.string_dtype()))
+    path = make(
+        lambda file: file.create_dataset("data/x", data=["abc"] * 9, dtype=h5py.string_dtype())
+    )
     monkeypatch.setattr(foreign_arrays, "MAX_TEXTS_BYTES", 20)
-    with ForeignFile(path) as file, pytest.raises(UnsafeFileError, match="more than 20 bytes of text"):
+    with (
+        ForeignFile(path) as file,
+        pytest.raises(UnsafeFileError, match="more than 20 bytes of text"),
+    ):
         file.arrays("data")["x"].texts()
 
 
@@ -387,7 +444,11 @@ def test_pipes_links_and_folders(make, tmp_path):
     os.mkfifo(tmp_path / "pipe.h5")
     (tmp_path / "link.h5").symlink_to(path)
     (tmp_path / "folder.h5").mkdir()
-    for name, match in {"pipe": "not a regular file", "link": "symbolic link", "folder": "not a regular"}.items():
+    for name, match in {
+        "pipe": "not a regular file",
+        "link": "symbolic link",
+        "folder": "not a regular",
+    }.items():
         with pytest.raises(UnsafeFileError, match=match):
             ForeignFile(tmp_path / f"{name}.h5")
     with pytest.raises(FileNotFoundError):
@@ -429,7 +490,9 @@ def test_a_file_that_is_cut_short_while_it_is_read(make):
 
 def test_flipped_bytes_never_crash_or_grow(make):
     """Any byte of a small file set to 255: either all is read, or a typed error says what is wrong."""
-    path = make(lambda file: file.create_dataset("data/x", data=ROWS, compression="gzip", chunks=(3, 4)))
+    path = make(
+        lambda file: file.create_dataset("data/x", data=ROWS, compression="gzip", chunks=(3, 4))
+    )
     whole = path.read_bytes()
     for place in range(0, len(whole), 37):
         path.write_bytes(whole[:place] + b"\xff" + whole[place + 1 :])

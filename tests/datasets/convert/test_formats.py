@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from shopfloor.core import InvalidInputError, UnknownNameError
-from shopfloor.datasets.convert.formats import FORMATS, ExportOptions, ImportOptions, export, import_dataset
+from shopfloor.datasets.convert.formats import (
+    FORMATS,
+    ExportOptions,
+    ImportOptions,
+    export,
+    import_dataset,
+)
 from shopfloor.datasets.digest import episode_digest
 from shopfloor.datasets.errors import DamagedFileError
 from shopfloor.datasets.overlays import append_overlay
@@ -15,12 +21,18 @@ from shopfloor.datasets.reader import Dataset
 def test_there_and_back(dataset, tmp_path):
     options = ExportOptions(pictures="png")
     written = export(dataset, "lerobot", tmp_path / "out", options)
-    read = import_dataset(tmp_path / "out", "lerobot", tmp_path / "back", ImportOptions(codec="gzip"))
+    read = import_dataset(
+        tmp_path / "out", "lerobot", tmp_path / "back", ImportOptions(codec="gzip")
+    )
     assert (written.episodes, written.steps) == (read.episodes, read.steps) == (3, 18)
-    assert written.to_json()["bytes"] == sum(path.stat().st_size for path in (tmp_path / "out").rglob("*.*"))
+    assert written.to_json()["bytes"] == sum(
+        path.stat().st_size for path in (tmp_path / "out").rglob("*.*")
+    )
     assert read.to_json() == {"episodes": 3, "steps": 18, "left_out": []}
     for index in range(3):
-        digests = {episode_digest(Dataset(path).read(index)) for path in (dataset, tmp_path / "back")}
+        digests = {
+            episode_digest(Dataset(path).read(index)) for path in (dataset, tmp_path / "back")
+        }
         assert len(digests) == 1
 
 
@@ -76,7 +88,9 @@ def test_a_package_can_bring_a_format(dataset, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     assert export(dataset, "acme", tmp_path / "out").episodes == 3
     assert (tmp_path / "out").read_text() == "3"
-    with pytest.raises(UnknownNameError, match=r"format that can be read 'acme'.*Known: acme, broken, lerobot"):
+    with pytest.raises(
+        UnknownNameError, match=r"format that can be read 'acme'.*Known: acme, broken, lerobot"
+    ):
         import_dataset(dataset, "acme", tmp_path / "back")
     assert (
         export(dataset, "lerobot", tmp_path / "own", ExportOptions(pictures="png")).files > 1

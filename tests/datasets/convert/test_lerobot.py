@@ -67,7 +67,9 @@ def places_of(folder):
 
 def test_files_of_an_export_with_videos(exported):
     folder = exported()
-    assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()) == [
+    assert sorted(
+        str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()
+    ) == [
         "data/chunk-000/file-000.parquet",
         "meta/episodes/chunk-000/file-000.parquet",
         "meta/info.json",
@@ -103,7 +105,9 @@ def test_info(exported, description):
     }
     assert features["observation.objects"]["shape"] == [4, 12]
     assert features["action"] == {"dtype": "float32", "shape": [7], "names": None}
-    assert {name: features[name]["dtype"] for name in ("next.reward", "next.done", "next.success")} == {
+    assert {
+        name: features[name]["dtype"] for name in ("next.reward", "next.done", "next.success")
+    } == {
         "next.reward": "float32",
         "next.done": "bool",
         "next.success": "bool",
@@ -115,9 +119,15 @@ def test_info(exported, description):
         ["height", "width", "channels"],
     )
     wanted = {"height", "width", "codec", "pix_fmt", "fps", "channels", "g", "crf", "preset"}
-    assert {f"video.{name}" for name in wanted} | {"has_audio", "is_depth_map"} <= set(picture["info"])
+    assert {f"video.{name}" for name in wanted} | {"has_audio", "is_depth_map"} <= set(
+        picture["info"]
+    )
     for name in AUTOMATIC:
-        assert features[name] == {"dtype": "float32" if name == "timestamp" else "int64", "shape": [1], "names": None}
+        assert features[name] == {
+            "dtype": "float32" if name == "timestamp" else "int64",
+            "shape": [1],
+            "names": None,
+        }
 
 
 def test_types_of_the_frames_table(exported):
@@ -153,7 +163,9 @@ def test_episodes_table(exported):
         assert row[f"videos/{IMAGE}/from_timestamp"] == pytest.approx(begin / FPS)
         assert row[f"videos/{IMAGE}/to_timestamp"] == pytest.approx((begin + steps) / FPS)
         places = ("data", "meta/episodes", f"videos/{IMAGE}")
-        assert all(row[f"{place}/{what}_index"] == 0 for place in places for what in ("chunk", "file"))
+        assert all(
+            row[f"{place}/{what}_index"] == 0 for place in places for what in ("chunk", "file")
+        )
         begin += steps
     features = info_of(folder)["features"]
     names = ("min", "max", "mean", "std", "count", *QUANTILES)
@@ -174,7 +186,8 @@ def test_frames_are_the_episodes_rows(exported, dataset):
         "task_index": [np.full(steps, number) for number, steps in enumerate(STEPS)],
         "next.done": [np.arange(steps) == steps - 1 for steps in STEPS],
         "next.success": [
-            (np.arange(steps) == steps - 1) & episode.success for steps, episode in zip(STEPS, episodes, strict=True)
+            (np.arange(steps) == steps - 1) & episode.success
+            for steps, episode in zip(STEPS, episodes, strict=True)
         ],
     }.items():
         assert np.array_equal(np.array(frames[name], "f4"), np.concatenate(rows).astype("f4")), name
@@ -184,14 +197,19 @@ def test_frames_are_the_episodes_rows(exported, dataset):
 def test_pictures_as_png_are_exact(exported, dataset):
     cells = frames_of(exported(pictures="png"))[IMAGE]
     pictures = np.stack([np.asarray(Image.open(io.BytesIO(cell["bytes"]))) for cell in cells])
-    wanted = np.concatenate([Dataset(dataset).read(index).observations["front"][:-1] for index in range(3)])
+    wanted = np.concatenate(
+        [Dataset(dataset).read(index).observations["front"][:-1] for index in range(3)]
+    )
     assert np.array_equal(pictures, wanted)
 
 
 def test_video_has_every_picture_at_its_time_and_short_ways_to_each(exported):
     with av.open(str(exported() / f"videos/{IMAGE}/chunk-000/file-000.mp4")) as container:
         stream = container.streams.video[0]
-        frames = [(float(frame.pts * stream.time_base), frame.key_frame) for frame in container.decode(stream)]
+        frames = [
+            (float(frame.pts * stream.time_base), frame.key_frame)
+            for frame in container.decode(stream)
+        ]
         assert (stream.width, stream.height, stream.pix_fmt) == (12, 16, "yuv420p")
     assert np.allclose([time for time, _ in frames], np.arange(sum(STEPS)) / FPS, atol=1e-6)
     assert all(one or other for (_, one), (_, other) in itertools.pairwise(frames))
@@ -210,15 +228,23 @@ def test_statistics_are_numpys(exported, dataset):
         check_statistics(total[name], np.concatenate(arrays))
         for row, array in zip(rows, arrays, strict=True):
             check_statistics({what: row[f"stats/{name}/{what}"] for what in total[name]}, array)
-    pictures = np.concatenate([episode.observations["front"][:-1] for episode in episodes]).reshape(-1, 3) / 255
+    pictures = (
+        np.concatenate([episode.observations["front"][:-1] for episode in episodes]).reshape(-1, 3)
+        / 255
+    )
     assert np.shape(total[IMAGE]["mean"]) == (3, 1, 1)
     assert total[IMAGE]["count"] == [18]
-    check_statistics({name: np.reshape(value, -1) for name, value in total[IMAGE].items() if name != "count"}, pictures)
+    check_statistics(
+        {name: np.reshape(value, -1) for name, value in total[IMAGE].items() if name != "count"},
+        pictures,
+    )
 
 
 def check_statistics(found, rows):
     count, rows = len(rows), np.asarray(rows, "f8")
-    rows = rows.reshape(-1, rows.shape[-1]) if rows.ndim > 2 else rows  # along the last axis, as LeRobot does
+    rows = (
+        rows.reshape(-1, rows.shape[-1]) if rows.ndim > 2 else rows
+    )  # along the last axis, as LeRobot does
     wanted = {"min": rows.min(0), "max": rows.max(0), "mean": rows.mean(0), "std": rows.std(0)}
     wanted |= {name: np.quantile(rows, share, axis=0) for name, share in QUANTILES.items()}
     assert set(found) - {"count"} == set(wanted)
@@ -238,10 +264,17 @@ def test_full_files_are_followed_by_the_next(exported, monkeypatch, tmp_path, da
     monkeypatch.setattr(lerobot_parquet, "CHUNKS_SIZE", 2)
     folder = exported()
     for kind in ("data", "meta/shopfloor", f"videos/{IMAGE}"):
-        names = [str(path.relative_to(folder / kind)) for path in sorted((folder / kind).glob("chunk-*/*"))]
+        names = [
+            str(path.relative_to(folder / kind))
+            for path in sorted((folder / kind).glob("chunk-*/*"))
+        ]
         suffix = names[0].rpartition(".")[2]
         assert names == [f"chunk-{n // 2:03d}/file-{n % 2:03d}.{suffix}" for n in range(3)]
-    assert [(row["data/chunk_index"], row["data/file_index"]) for row in places_of(folder)] == [(0, 0), (0, 1), (1, 0)]
+    assert [(row["data/chunk_index"], row["data/file_index"]) for row in places_of(folder)] == [
+        (0, 0),
+        (0, 1),
+        (1, 0),
+    ]
     assert [row[f"videos/{IMAGE}/from_timestamp"] for row in places_of(folder)] == [0.0, 0.0, 0.0]
     back, _ = imported(folder, tmp_path / "back")
     assert_alike(Dataset(dataset), back, assert_same)
@@ -273,15 +306,25 @@ def test_png_gives_equal_episodes_back(exported, dataset, tmp_path, assert_same)
     assert not back.verify()
 
 
-def test_video_gives_alike_pictures_back(tmp_path, description, make_episode, exported, assert_same):
+def test_video_gives_alike_pictures_back(
+    tmp_path, description, make_episode, exported, assert_same
+):
     """Stated in docs/datasets.md: smooth pictures of 64 px come back at 40 dB and more."""
     slope = np.add.outer(np.arange(64) * 2, np.arange(64))[..., None] + np.array([0, 30, 60])
     front = np.stack(
-        [(slope + 3 * step) % 250 if step < 0 else np.clip(slope + 3 * step, 0, 255) for step in range(31)]
+        [
+            (slope + 3 * step) % 250 if step < 0 else np.clip(slope + 3 * step, 0, 255)
+            for step in range(31)
+        ]
     )
     episode = make_episode(steps=30)
-    episode = dataclasses.replace(episode, observations={**episode.observations, "front": front.astype("u1")})
-    features = {**description["features"], "front": {**description["features"]["front"], "shape": [64, 64, 3]}}
+    episode = dataclasses.replace(
+        episode, observations={**episode.observations, "front": front.astype("u1")}
+    )
+    features = {
+        **description["features"],
+        "front": {**description["features"]["front"], "shape": [64, 64, 3]},
+    }
     path = EpisodeWriter(tmp_path / "smooth", {**description, "features": features}).path
     EpisodeWriter(path, {**description, "features": features}).write(episode, 0)
     back, _ = imported(exported(path), tmp_path / "back")
@@ -292,13 +335,19 @@ def test_video_gives_alike_pictures_back(tmp_path, description, make_episode, ex
     print(f"PSNR {decibels:.1f} dB")
     assert decibels > 40
     assert back.description["pictures"] == "decoded from lossy video"
-    assert np.array_equal(found[-1], front[-1])  # the last observation is no frame of the video: kept exactly
+    assert np.array_equal(
+        found[-1], front[-1]
+    )  # the last observation is no frame of the video: kept exactly
 
 
-def test_a_merged_dataset_keeps_its_cells(tmp_path, dataset, description, make_episode, assert_same):
+def test_a_merged_dataset_keeps_its_cells(
+    tmp_path, dataset, description, make_episode, assert_same
+):
     other = EpisodeWriter(tmp_path / "other", {**description, "cell": "shopfloor/Kitting-v0"})
     episode = make_episode(9)
-    episode = dataclasses.replace(episode, spec=dataclasses.replace(episode.spec, cell="shopfloor/Kitting-v0"))
+    episode = dataclasses.replace(
+        episode, spec=dataclasses.replace(episode.spec, cell="shopfloor/Kitting-v0")
+    )
     other.write(episode, 0)
     merge([dataset, other.path], tmp_path / "both")
     lerobot.export(Dataset(tmp_path / "both"), tmp_path / "out", ExportOptions(pictures="png"))
@@ -320,7 +369,9 @@ def test_labels_as_actions(exported, dataset, tmp_path, assert_same):
 
 def test_chosen_keys_and_episodes(exported, tmp_path):
     folder = exported(keys=("state",), where="steps > 4")
-    assert [name for name in info_of(folder)["features"] if name.startswith("observation")] == ["observation.state"]
+    assert [name for name in info_of(folder)["features"] if name.startswith("observation")] == [
+        "observation.state"
+    ]
     assert info_of(folder)["video_path"] is None
     back, _ = imported(folder, tmp_path / "back")
     assert [record.steps for record in back.records] == [12, 5]
@@ -350,8 +401,16 @@ def test_observations_that_lerobot_has_no_type_for_come_back(
     path = EpisodeWriter(tmp_path / "odd", description).path
     EpisodeWriter(path, description).write(episode, 0)
     folder = exported(path)
-    shapes = {name: feature["shape"] for name, feature in info_of(folder)["features"].items() if "observation" in name}
-    assert shapes == {"observation.single": [1], "observation.column": [1], "observation.grey": [4, 3, 1]}
+    shapes = {
+        name: feature["shape"]
+        for name, feature in info_of(folder)["features"].items()
+        if "observation" in name
+    }
+    assert shapes == {
+        "observation.single": [1],
+        "observation.column": [1],
+        "observation.grey": [4, 3, 1],
+    }
     back, _ = imported(folder, tmp_path / "back")
     assert_same(episode, back.read(0))
 
@@ -376,22 +435,30 @@ def with_episode(tmp_path, description, episode):
         ({}, {"valid": 1.5}, "validation share is 1.5"),
     ],
 )
-def test_what_cannot_be_exported_is_refused(tmp_path, description, make_episode, changes, options, message):
+def test_what_cannot_be_exported_is_refused(
+    tmp_path, description, make_episode, changes, options, message
+):
     path = with_episode(tmp_path, description, make_episode(**changes))
     with pytest.raises(InvalidInputError, match=message):
         lerobot.export(Dataset(path), tmp_path / "out", ExportOptions(**options))
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("options", [{"pictures": "gif"}, {"keys": ("stat",)}, {"actions": "labels"}])
+@pytest.mark.parametrize(
+    "options", [{"pictures": "gif"}, {"keys": ("stat",)}, {"actions": "labels"}]
+)
 def test_unknown_names_are_refused(tmp_path, dataset, options):
     with pytest.raises(UnknownNameError):
         lerobot.export(Dataset(dataset), tmp_path / "out", ExportOptions(**options))
 
 
-def test_an_episode_unlike_the_first_is_refused_by_name(tmp_path, dataset, description, make_episode):
+def test_an_episode_unlike_the_first_is_refused_by_name(
+    tmp_path, dataset, description, make_episode
+):
     EpisodeWriter(dataset, description).write(make_episode(7, image=20), 3)
-    with pytest.raises(InvalidInputError, match=r"seed 7\): observation 'front' has rows \(20, 12, 3\)"):
+    with pytest.raises(
+        InvalidInputError, match=r"seed 7\): observation 'front' has rows \(20, 12, 3\)"
+    ):
         lerobot.export(Dataset(dataset), tmp_path / "out", ExportOptions())
 
 
@@ -424,6 +491,8 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, dataset, monkeypatch, pictu
 
 def test_without_pyarrow_the_command_that_installs_it_is_named():
     code = "import sys; sys.modules['pyarrow'] = None; import shopfloor.datasets.convert.lerobot_parquet"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
     assert "MissingDependencyError" in result.stderr
     assert "pip install 'shopfloor[export]'" in result.stderr

@@ -16,7 +16,12 @@ from shopfloor.core import InvalidInputError
 from shopfloor.datasets.convert import lerobot
 from shopfloor.datasets.convert.formats import ExportOptions, ImportOptions
 from shopfloor.datasets.convert.lerobot_video import VideoWriter, find_encoder
-from shopfloor.datasets.errors import DamagedFileError, FormatVersionError, NotADatasetError, UnsafeFileError
+from shopfloor.datasets.errors import (
+    DamagedFileError,
+    FormatVersionError,
+    NotADatasetError,
+    UnsafeFileError,
+)
 from shopfloor.datasets.reader import Dataset
 
 FPS = 10
@@ -27,7 +32,9 @@ CAMERA = "observation.images.top"
 
 def pictures(count):
     ramp = np.add.outer(np.arange(SIDE), np.arange(SIDE))
-    return np.stack([np.stack([ramp + 5 * step, ramp // 2, 200 - ramp], -1) for step in range(count)]).astype("u1")
+    return np.stack(
+        [np.stack([ramp + 5 * step, ramp // 2, 200 - ramp], -1) for step in range(count)]
+    ).astype("u1")
 
 
 def png(picture):
@@ -40,8 +47,12 @@ def frames(number, length, first):
     """Return the columns of an episode, as somebody else's tool writes them."""
     steps = np.arange(length)
     return {
-        "observation.state": pa.array((steps[:, None] + [number, 0.5]).astype("f4").tolist(), pa.list_(pa.float32())),
-        "observation.environment_state": pa.FixedSizeListArray.from_arrays(np.arange(length * 3) * 1.0, 3),
+        "observation.state": pa.array(
+            (steps[:, None] + [number, 0.5]).astype("f4").tolist(), pa.list_(pa.float32())
+        ),
+        "observation.environment_state": pa.FixedSizeListArray.from_arrays(
+            np.arange(length * 3) * 1.0, 3
+        ),
         "observation.touching": pa.array(steps % 2 == 1),
         "observation.note": pa.array(["x"] * length),
         "complementary_info.rank": pa.array(steps),
@@ -57,7 +68,11 @@ def frames(number, length, first):
 
 
 FEATURES = {
-    "observation.state": {"dtype": "float32", "shape": [2], "names": {"motors": ["shoulder", "elbow"]}},
+    "observation.state": {
+        "dtype": "float32",
+        "shape": [2],
+        "names": {"motors": ["shoulder", "elbow"]},
+    },
     "observation.environment_state": {"dtype": "float64", "shape": [3], "names": None},
     "observation.touching": {"dtype": "bool", "shape": [1], "names": None},
     "observation.note": {"dtype": "string", "shape": [1], "names": None},
@@ -105,16 +120,25 @@ def source(tmp_path):
         root = tmp_path / "source"
         columns = columns or {}
         parts = [frames(0, 4, 0), frames(1, 3, 4)]
-        joined = {name: pa.concat_arrays([part[name] for part in parts]) for name in parts[0]} | columns
+        joined = {
+            name: pa.concat_arrays([part[name] for part in parts]) for name in parts[0]
+        } | columns
         write(root / "data/chunk-000/file-000.parquet", joined)
         film(root / f"videos/{CAMERA}/chunk-000/file-000.mp4", pictures(7))
         declared = FEATURES | {
-            CAMERA: {"dtype": "video", "shape": [3, SIDE, SIDE], "names": ["channels", "height", "width"]}
+            CAMERA: {
+                "dtype": "video",
+                "shape": [3, SIDE, SIDE],
+                "names": ["channels", "height", "width"],
+            }
         }
         document = INFO | {"features": declared | (features or {})} | (info or {})
         (root / "meta").mkdir()
         (root / "meta/info.json").write_text(json.dumps(document))
-        write(root / "meta/tasks.parquet", {"task_index": [0, 1], "__index_level_0__": ["Push.", "Pull."]})
+        write(
+            root / "meta/tasks.parquet",
+            {"task_index": [0, 1], "__index_level_0__": ["Push.", "Pull."]},
+        )
         listed = {
             "episode_index": [0, 1],
             "tasks": [["Pull."], ["Push."]],
@@ -184,9 +208,15 @@ def test_facts_come_from_what_the_source_says(source):
     assert description["outcomes"].startswith("from next.reward")
     assert description["features"]["state"]["names"] == ["shoulder", "elbow"]
     assert description["action_names"] == ["x", "y"]
-    assert (data.identity.raw["action_convention"], data.identity.raw["control_hz"]) == ("unspecified", FPS)
+    assert (data.identity.raw["action_convention"], data.identity.raw["control_hz"]) == (
+        "unspecified",
+        FPS,
+    )
     assert data.identity.raw["cameras"] == ["top"]
-    assert sorted(name.partition(":")[0] for name in result.left_out) == ["complementary_info.rank", "observation.note"]
+    assert sorted(name.partition(":")[0] for name in result.left_out) == [
+        "complementary_info.rank",
+        "observation.note",
+    ]
 
 
 def test_options_say_what_the_source_does_not(source):
@@ -198,7 +228,9 @@ def test_options_say_what_the_source_does_not(source):
 def test_actions_are_rounded_only_when_asked(source):
     columns = {"action": pa.array([[0.1, 0.2]] * 7, pa.list_(pa.float64(), 2))}
     root = source(columns)
-    with pytest.raises(InvalidInputError, match="action holds float64 numbers that float32 cannot hold"):
+    with pytest.raises(
+        InvalidInputError, match="action holds float64 numbers that float32 cannot hold"
+    ):
         load(root)
     assert not (root.parent / "out").exists()
     data, _ = load(root, cast=True)
@@ -233,7 +265,10 @@ def test_version_2_has_a_file_an_episode(tmp_path):
     begin = 0
     for number, length in enumerate(LENGTHS):
         write(root / f"data/chunk-000/episode_{number:06d}.parquet", frames(number, length, begin))
-        film(root / f"videos/chunk-000/{CAMERA}/episode_{number:06d}.mp4", pictures(7)[begin : begin + length])
+        film(
+            root / f"videos/chunk-000/{CAMERA}/episode_{number:06d}.mp4",
+            pictures(7)[begin : begin + length],
+        )
         begin += length
     (root / "meta").mkdir()
     declared = FEATURES | {CAMERA: {"dtype": "video", "shape": [SIDE, SIDE, 3], "names": None}}
@@ -243,11 +278,19 @@ def test_version_2_has_a_file_an_episode(tmp_path):
         "video_path": "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4",
     }
     (root / "meta/info.json").write_text(json.dumps(INFO | paths | {"features": declared}))
-    lines = [{"episode_index": number, "tasks": ["x"], "length": length} for number, length in enumerate(LENGTHS)]
+    lines = [
+        {"episode_index": number, "tasks": ["x"], "length": length}
+        for number, length in enumerate(LENGTHS)
+    ]
     (root / "meta/episodes.jsonl").write_text("\n".join(json.dumps(line) for line in lines) + "\n")
-    (root / "meta/tasks.jsonl").write_text('{"task_index": 0, "task": "Push."}\n{"task_index": 1, "task": "Pull."}\n')
+    (root / "meta/tasks.jsonl").write_text(
+        '{"task_index": 0, "task": "Push."}\n{"task_index": 1, "task": "Pull."}\n'
+    )
     data, _ = load(root)
-    assert [(record.steps, record.instruction) for record in data.records] == [(4, "Pull."), (3, "Push.")]
+    assert [(record.steps, record.instruction) for record in data.records] == [
+        (4, "Pull."),
+        (3, "Push."),
+    ]
     error = (data.read(1).observations["top"][:3].astype("f8") - pictures(7)[4:]) ** 2
     assert 10 * np.log10(255**2 / error.mean()) > 35
 
@@ -302,10 +345,18 @@ def test_folders_and_files_that_are_links(source, tmp_path):
 @pytest.mark.parametrize(
     ("name", "values", "match"),
     [
-        ("episode_index", [0, 0, 0, 1, 1, 1, 1], "frame 3 of episode 0 has episode_index 1, expected 0"),
+        (
+            "episode_index",
+            [0, 0, 0, 1, 1, 1, 1],
+            "frame 3 of episode 0 has episode_index 1, expected 0",
+        ),
         ("frame_index", [0, 1, 3, 2, 0, 1, 2], "frame 2 of episode 0 has frame_index 3"),
         ("index", [0, 1, 2, 3, 5, 6, 7], "frame 0 of episode 1 has index 5, expected 4"),
-        ("timestamp", [0, 0.1, 0.2, 0.35, 0, 0.1, 0.2], r"frame 3 of episode 0 is at 0\.3500 s, expected 0\.3000 s"),
+        (
+            "timestamp",
+            [0, 0.1, 0.2, 0.35, 0, 0.1, 0.2],
+            r"frame 3 of episode 0 is at 0\.3500 s, expected 0\.3000 s",
+        ),
         ("timestamp", [0, 0.1, float("nan"), 0.3, 0, 0.1, 0.2], "frame 2 of episode 0 is at nan"),
     ],
 )
@@ -321,8 +372,14 @@ def test_frames_out_of_order(source, name, values, match):
         ({"length": [4, 9]}, "it has 7 rows, but meta/episodes places 13 there"),
         ({"length": [4, -1]}, "episode 1 of -1 frames"),
         ({"data/file_index": [0, 7]}, "7 rows, but meta/episodes places 4"),
-        ({f"videos/{CAMERA}/from_timestamp": [0.0, 0.6]}, r"has no picture at 0\.7000 s \(the file ends\)"),
-        ({f"videos/{CAMERA}/from_timestamp": [0.0, 0.45]}, r"has no picture at 0\.4500 s \(the next one is at 0\.5"),
+        (
+            {f"videos/{CAMERA}/from_timestamp": [0.0, 0.6]},
+            r"has no picture at 0\.7000 s \(the file ends\)",
+        ),
+        (
+            {f"videos/{CAMERA}/from_timestamp": [0.0, 0.45]},
+            r"has no picture at 0\.4500 s \(the next one is at 0\.5",
+        ),
         ({f"videos/{CAMERA}/from_timestamp": [0.0, float("inf")]}, "not finite"),
         ({f"videos/{CAMERA}/file_index": [0, 1]}, "file-001.mp4 is damaged: it is missing"),
     ],
@@ -334,11 +391,20 @@ def test_places_that_are_not_there(source, places, match):
 @pytest.mark.parametrize(
     ("column", "match"),
     [
-        (pa.array([[1.0, 2.0]] * 6 + [[1.0]], pa.list_(pa.float32())), "claims 13 values in 7 rows, expected 2 a row"),
+        (
+            pa.array([[1.0, 2.0]] * 6 + [[1.0]], pa.list_(pa.float32())),
+            "claims 13 values in 7 rows, expected 2 a row",
+        ),
         (pa.array([[1.0, 2.0]] * 6 + [[1.0, None]], pa.list_(pa.float32())), "1 empty entries"),
         (pa.array([[1.0, 2.0]] * 6 + [None], pa.list_(pa.float32())), "claims 13 values"),
-        (pa.array([[1.0, 2.0]] * 5 + [[1.0], [1.0] * 3], pa.list_(pa.float32())), "lists of other lengths"),
-        (pa.array([[0.0] * 1_000_000] * 7, pa.list_(pa.float32())), "claims 7000000 values"),  # in 1 kB
+        (
+            pa.array([[1.0, 2.0]] * 5 + [[1.0], [1.0] * 3], pa.list_(pa.float32())),
+            "lists of other lengths",
+        ),
+        (
+            pa.array([[0.0] * 1_000_000] * 7, pa.list_(pa.float32())),
+            "claims 7000000 values",
+        ),  # in 1 kB
         (pa.array([["a", "b"]] * 7), "expected numbers"),
         (pa.array([[0.1, 2.0]] * 7, pa.list_(pa.float64())), "float32 cannot hold"),
         (pa.array([{"a": 1.0, "b": 2.0}] * 7), "claims 7 values"),
@@ -358,9 +424,21 @@ def test_columns_of_another_kind(source, column, match):
         ({"total_episodes": 3}, DamagedFileError, "it says 3 episodes, but meta/episodes lists 2"),
         ({"total_episodes": 10**12}, DamagedFileError, "total_episodes"),
         ({"features": {}}, DamagedFileError, "its features"),
-        ({"features": {"action": {"dtype": "float32"}}}, DamagedFileError, "'action' is not declared"),
-        ({"features": {"action": {"dtype": "float32", "shape": [-1]}}}, DamagedFileError, "'action' is not declared"),
-        ({"features": {"x": {"dtype": "float32", "shape": [1]}}}, InvalidInputError, "no feature 'action'"),
+        (
+            {"features": {"action": {"dtype": "float32"}}},
+            DamagedFileError,
+            "'action' is not declared",
+        ),
+        (
+            {"features": {"action": {"dtype": "float32", "shape": [-1]}}},
+            DamagedFileError,
+            "'action' is not declared",
+        ),
+        (
+            {"features": {"x": {"dtype": "float32", "shape": [1]}}},
+            InvalidInputError,
+            "no feature 'action'",
+        ),
     ],
 )
 def test_descriptions_that_cannot_be_used(source, info, error, match):
@@ -374,7 +452,12 @@ def test_a_folder_of_something_else(tmp_path):
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.98])
 @pytest.mark.parametrize(
-    "name", ["data/chunk-000/file-000.parquet", f"videos/{CAMERA}/chunk-000/file-000.mp4", "meta/info.json"]
+    "name",
+    [
+        "data/chunk-000/file-000.parquet",
+        f"videos/{CAMERA}/chunk-000/file-000.mp4",
+        "meta/info.json",
+    ],
 )
 def test_truncated_files(source, name, share):
     root = source()

@@ -5,10 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shopfloor.datasets.convert.lerobot_stats import NAMES, QUANTILES, RunningPictures, RunningRows, of_rows, plain
+from shopfloor.datasets.convert.lerobot_stats import (
+    NAMES,
+    QUANTILES,
+    RunningPictures,
+    RunningRows,
+    of_rows,
+    plain,
+)
 
 GENERATOR = np.random.default_rng(5)
-EPISODES = [GENERATOR.normal(1000.0, 3.0, (int(steps), 4)).astype("f4") for steps in GENERATOR.integers(1, 40, 25)]
+EPISODES = [
+    GENERATOR.normal(1000.0, 3.0, (int(steps), 4)).astype("f4")
+    for steps in GENERATOR.integers(1, 40, 25)
+]
 
 
 def check(found, rows):

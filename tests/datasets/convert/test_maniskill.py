@@ -76,19 +76,31 @@ def trajectory(number, steps):
 def record(folder, info=None, episodes=None, arrays=None, drop=(), **changes):
     """Write a recording as ManiSkill's recorder does, with arrays of the second trajectory replaced."""
     folder.mkdir(exist_ok=True)
-    episodes = episodes if episodes is not None else [listed(number, steps) for number, steps in enumerate(T)]
+    episodes = (
+        episodes
+        if episodes is not None
+        else [listed(number, steps) for number, steps in enumerate(T)]
+    )
     with h5py.File(folder / f"{NAME}.h5", "w") as file:
         for number, steps in enumerate(T):
             group = file.create_group(f"traj_{number}", track_order=True)
-            content = trajectory(number, steps) | (arrays or {}) | (changes.get(f"traj_{number}") or {})
+            content = (
+                trajectory(number, steps) | (arrays or {}) | (changes.get(f"traj_{number}") or {})
+            )
             for path, array in content.items():
                 if array is None or path in drop:
                     continue
                 *folders, name = path.split("/")
                 place = group
                 for part in folders:
-                    place = place[part] if part in place else place.create_group(part, track_order=True)
-                packed = {"compression": "gzip", "compression_opts": 5} if name in ("rgb", "depth", "seg") else {}
+                    place = (
+                        place[part] if part in place else place.create_group(part, track_order=True)
+                    )
+                packed = (
+                    {"compression": "gzip", "compression_opts": 5}
+                    if name in ("rgb", "depth", "seg")
+                    else {}
+                )
                 place.create_dataset(name, data=array, dtype=array.dtype, **packed)
     text = json.dumps({**INFO, **(info or {}), "episodes": episodes}, indent=2)
     (folder / f"{NAME}.json").write_text(text)
@@ -105,7 +117,9 @@ def load(path, **options):
 def test_what_becomes_of_a_recording(tmp_path):
     data, result = load(record(tmp_path / "r"))
     assert (result.episodes, result.steps, result.left_out) == (2, 7, ())
-    assert [(one.seed, one.steps, one.outcome, one.reason, one.terminated) for one in data.records] == [
+    assert [
+        (one.seed, one.steps, one.outcome, one.reason, one.terminated) for one in data.records
+    ] == [
         (100, 4, "success", "", True),
         (101, 3, "failure", "timeout", False),
     ]
@@ -128,7 +142,10 @@ def test_what_becomes_of_a_recording(tmp_path):
             assert np.array_equal(episode.observations[key], wanted), key
         assert np.array_equal(episode.actions, source["actions"])
         assert np.array_equal(episode.rewards, source["rewards"])
-        states = [source[f"env_states/{name}"] for name in ("actors/cube", "actors/table", "articulations/panda")]
+        states = [
+            source[f"env_states/{name}"]
+            for name in ("actors/cube", "actors/table", "articulations/panda")
+        ]
         assert np.array_equal(episode.sim_states, np.concatenate(states, axis=1).astype("f8"))
         options = {"episode": number, "reset_kwargs": {"seed": 100 + number, "options": None}}
         assert episode.spec.cell_options == options
@@ -142,15 +159,23 @@ def test_a_file_of_the_real_recorder(tmp_path):
     data, result = load(tmp_path / "r")
     assert result.left_out == ()
     found = [(one.seed, one.steps, one.outcome, one.terminated, one.cell) for one in data.records]
-    assert found == [(3, 5, "success", True, "maniskill/Random-v1"), (4, 2, "failure", False, "maniskill/Random-v1")]
+    assert found == [
+        (3, 5, "success", True, "maniskill/Random-v1"),
+        (4, 2, "failure", False, "maniskill/Random-v1"),
+    ]
     with h5py.File(next(source.glob("*.h5"))) as file:
         for number, record in enumerate(data.records):
             episode, group = data.read(number), file[f"traj_{number}"]
             assert np.array_equal(episode.actions, group["actions"])
             assert np.array_equal(episode.rewards, group["rewards"])
             assert np.array_equal(episode.sim_states[:, 13:26], group["env_states/actors/table"])
-            assert np.array_equal(episode.observations["base_camera"], group["obs/sensor_data/base_camera/rgb"])
-            assert np.array_equal(episode.observations["base_camera.depth"], group["obs/sensor_data/base_camera/depth"])
+            assert np.array_equal(
+                episode.observations["base_camera"], group["obs/sensor_data/base_camera/rgb"]
+            )
+            assert np.array_equal(
+                episode.observations["base_camera.depth"],
+                group["obs/sensor_data/base_camera/depth"],
+            )
             assert len(episode.observations) == 9
             assert record.steps == len(group["actions"])
 
@@ -161,8 +186,18 @@ def test_what_the_dataset_says_of_itself(tmp_path):
     assert (raw["action_convention"], raw["control_hz"]) == ("maniskill:pd_joint_delta_pos", 20)
     assert raw["cameras"] == ["base_camera"]
     assert raw["features"]["base_camera"]["shape"] == [8, 10, 3]
-    assert raw["features"]["base_camera.depth"] == {"shape": [8, 10, 1], "dtype": "uint16", "names": [], "units": []}
-    assert raw["features"]["extra.is_grasped"] == {"shape": [], "dtype": "uint8", "names": [], "units": []}
+    assert raw["features"]["base_camera.depth"] == {
+        "shape": [8, 10, 1],
+        "dtype": "uint16",
+        "names": [],
+        "units": [],
+    }
+    assert raw["features"]["extra.is_grasped"] == {
+        "shape": [],
+        "dtype": "uint8",
+        "names": [],
+        "units": [],
+    }
     assert about["robot"] == "panda"
     assert about["sim_state_names"][:2] == ["actors/cube.0", "actors/cube.1"]
     assert about["sim_state_names"][-1] == "articulations/panda.30"
@@ -174,8 +209,16 @@ def test_what_the_dataset_says_of_itself(tmp_path):
 
 
 def test_options(tmp_path):
-    folder = record(tmp_path / "r", info={"env_info": {"env_kwargs": {"sim_config": {"control_freq": 50}}}})
-    data, _ = load(folder, action_convention="mine", cell="lab/Pick", instruction="Pick the cube.", codec="gzip")
+    folder = record(
+        tmp_path / "r", info={"env_info": {"env_kwargs": {"sim_config": {"control_freq": 50}}}}
+    )
+    data, _ = load(
+        folder,
+        action_convention="mine",
+        cell="lab/Pick",
+        instruction="Pick the cube.",
+        codec="gzip",
+    )
     assert data.identity.raw["action_convention"] == "mine"
     assert data.identity.raw["control_hz"] == 50
     assert {record.cell for record in data.records} == {"lab/Pick"}
@@ -192,7 +235,10 @@ def test_files_and_folders(tmp_path, name):
 
 def test_a_single_vector_is_the_state(tmp_path):
     drop = [name for name in trajectory(0, 1) if name.startswith("obs")]
-    each = {f"traj_{number}": {"obs": numbers(steps + 1, 42, salt=number)} for number, steps in enumerate(T)}
+    each = {
+        f"traj_{number}": {"obs": numbers(steps + 1, 42, salt=number)}
+        for number, steps in enumerate(T)
+    }
     data, _ = load(record(tmp_path / "r", drop=drop, **each))
     assert list(data.read(1).observations) == ["state"]
     assert np.array_equal(data.read(1).observations["state"], numbers(4, 42, salt=1))
@@ -200,7 +246,10 @@ def test_a_single_vector_is_the_state(tmp_path):
 
 def test_states_as_one_array(tmp_path):
     drop = [name for name in trajectory(0, 1) if name.startswith("env_states")]
-    each = {f"traj_{number}": {"env_states": numbers(steps + 1, 70, salt=number)} for number, steps in enumerate(T)}
+    each = {
+        f"traj_{number}": {"env_states": numbers(steps + 1, 70, salt=number)}
+        for number, steps in enumerate(T)
+    }
     data, result = load(record(tmp_path / "r", drop=drop, **each))
     assert np.array_equal(data.read(1).sim_states, numbers(4, 70, salt=1).astype("f8"))
     assert (data.description["sim_state_names"], result.left_out) == ([], ())
@@ -228,7 +277,13 @@ def test_actions_of_several_agents(tmp_path):
         for number, steps in enumerate(T)
     }
     data, _ = load(record(tmp_path / "r", **each))
-    assert data.description["action_names"] == ["panda-0.0", "panda-0.1", "panda-0.2", "panda-1.0", "panda-1.1"]
+    assert data.description["action_names"] == [
+        "panda-0.0",
+        "panda-0.1",
+        "panda-0.2",
+        "panda-1.0",
+        "panda-1.1",
+    ]
     for number, steps in enumerate(T):
         wanted = np.concatenate([numbers(steps, 3), numbers(steps, 2, salt=1)], axis=1)
         assert np.array_equal(data.read(number).actions, wanted)
@@ -241,9 +296,27 @@ def test_actions_of_several_agents(tmp_path):
         ({"success": [0, 0, 1], "terminated": [0, 0, 1]}, {}, "success", "", True),
         ({"fail": [0, 0, 1], "terminated": [0, 0, 1]}, {}, "failure", "timeout", True),
         ({"success": None, "fail": None}, {"success": True}, "success", "", False),
-        ({"success": None, "fail": None, "terminated": None}, {"success": True}, "success", "", True),
-        ({"success": None, "fail": None, "terminated": None}, {"success": False}, "failure", "timeout", False),
-        ({"success": None, "fail": None}, {"success": None, "fail": True}, "failure", "timeout", False),
+        (
+            {"success": None, "fail": None, "terminated": None},
+            {"success": True},
+            "success",
+            "",
+            True,
+        ),
+        (
+            {"success": None, "fail": None, "terminated": None},
+            {"success": False},
+            "failure",
+            "timeout",
+            False,
+        ),
+        (
+            {"success": None, "fail": None},
+            {"success": None, "fail": True},
+            "failure",
+            "timeout",
+            False,
+        ),
         ({"success": None, "fail": None}, {"success": None, "fail": None}, "success", "", False),
     ],
 )
@@ -306,7 +379,10 @@ def test_what_has_no_place_is_told(tmp_path):
 
 
 def test_a_name_that_is_taken_gets_more_of_its_path(tmp_path):
-    each = {f"traj_{number}": {"obs/base_camera": numbers(steps + 1, 2)} for number, steps in enumerate(T)}
+    each = {
+        f"traj_{number}": {"obs/base_camera": numbers(steps + 1, 2)}
+        for number, steps in enumerate(T)
+    }
     data, _ = load(record(tmp_path / "r", **each))
     keys = set(data.read(0).observations)
     assert {"base_camera", "base_camera.rgb"} <= keys
@@ -314,7 +390,9 @@ def test_a_name_that_is_taken_gets_more_of_its_path(tmp_path):
 
 
 def test_numbers_that_float32_cannot_hold(tmp_path):
-    each = {f"traj_{number}": {"actions": np.full((steps, 2), 0.1)} for number, steps in enumerate(T)}
+    each = {
+        f"traj_{number}": {"actions": np.full((steps, 2), 0.1)} for number, steps in enumerate(T)
+    }
     folder = record(tmp_path / "r", **each)
     with pytest.raises(InvalidInputError, match=r"traj_0/actions holds float64 numbers.*cast"):
         load(folder)
@@ -337,21 +415,49 @@ def refused(path, error, match):
 @pytest.mark.parametrize(
     ("arrays", "error", "match"),
     [
-        ({"actions": numbers(2, 8)}, DamagedFileError, "traj_1 has 2 actions; the .json says elapsed_steps 3"),
-        ({"obs/agent/qpos": numbers(3, 9)}, DamagedFileError, "obs/agent/qpos has 3 rows, expected 4 for 3 actions"),
-        ({"env_states/actors/cube": numbers(3, 13)}, DamagedFileError, "actors/cube has 3 rows, expected 4"),
+        (
+            {"actions": numbers(2, 8)},
+            DamagedFileError,
+            "traj_1 has 2 actions; the .json says elapsed_steps 3",
+        ),
+        (
+            {"obs/agent/qpos": numbers(3, 9)},
+            DamagedFileError,
+            "obs/agent/qpos has 3 rows, expected 4 for 3 actions",
+        ),
+        (
+            {"env_states/actors/cube": numbers(3, 13)},
+            DamagedFileError,
+            "actors/cube has 3 rows, expected 4",
+        ),
         ({"success": np.zeros(4, bool)}, DamagedFileError, "traj_1/success has 4 rows, expected 3"),
-        ({"rewards": numbers(3, 2)}, DamagedFileError, r"traj_1/rewards has shape \(3, 2\), expected \(3,\)"),
+        (
+            {"rewards": numbers(3, 2)},
+            DamagedFileError,
+            r"traj_1/rewards has shape \(3, 2\), expected \(3,\)",
+        ),
         ({"rewards": np.full(3, 0.1)}, InvalidInputError, "traj_1/rewards holds float64"),
-        ({"actions": numbers(3, 7)}, InvalidInputError, r"the actions of traj_1 are actions \(7\); those of"),
+        (
+            {"actions": numbers(3, 7)},
+            InvalidInputError,
+            r"the actions of traj_1 are actions \(7\); those of",
+        ),
         ({"actions": numbers(3)}, InvalidInputError, "of traj_1 are actions; those of"),
         ({"actions": None}, InvalidInputError, "the actions of traj_1 are none"),
         ({"obs/agent/qpos": None}, InvalidInputError, "traj_1/obs/agent/qpos is missing"),
-        ({"obs/agent/qpos": numbers(4, 8)}, InvalidInputError, r"has rows \(8,\) of float32; the first one has"),
+        (
+            {"obs/agent/qpos": numbers(4, 8)},
+            InvalidInputError,
+            r"has rows \(8,\) of float32; the first one has",
+        ),
         ({"obs/agent/qpos": numbers(4, 9, dtype="f8")}, InvalidInputError, "float64"),
         ({"obs/more": numbers(4, 9)}, InvalidInputError, "traj_1/obs/more is not in the first one"),
         ({"more": numbers(3)}, InvalidInputError, "traj_1/more is not in the first one"),
-        ({"rewards": np.array([b"a", b"b", b"c"])}, UnsafeFileError, "traj_1/rewards holds texts, expected numbers"),
+        (
+            {"rewards": np.array([b"a", b"b", b"c"])},
+            UnsafeFileError,
+            "traj_1/rewards holds texts, expected numbers",
+        ),
     ],
 )
 def test_arrays_that_do_not_go_together(tmp_path, arrays, error, match):
@@ -360,7 +466,11 @@ def test_arrays_that_do_not_go_together(tmp_path, arrays, error, match):
 
 @pytest.mark.parametrize(
     ("actions", "match"),
-    [(None, "an episode needs actions"), (numbers(4), "rows of numbers"), (np.zeros((4, 2, 2)), "rows of numbers")],
+    [
+        (None, "an episode needs actions"),
+        (numbers(4), "rows of numbers"),
+        (np.zeros((4, 2, 2)), "rows of numbers"),
+    ],
 )
 def test_no_actions_to_learn_from(tmp_path, actions, match):
     refused(record(tmp_path / "r", traj_0={"actions": actions}), InvalidInputError, match)
@@ -374,16 +484,40 @@ def test_no_actions_to_learn_from(tmp_path, actions, match):
         ([3], DamagedFileError, "entry 0 of its episodes is not an object"),
         ([listed(0, 4)], DamagedFileError, r"it does not list traj_1, which trajectory.*\.h5 has"),
         ([listed(0, 4), listed(1, 3), listed(2, 3)], DamagedFileError, "it lists traj_2, of which"),
-        ([listed(0, 4), listed(0, 4)], DamagedFileError, "entry 1 of its episodes has episode_id 0, expected"),
+        (
+            [listed(0, 4), listed(0, 4)],
+            DamagedFileError,
+            "entry 1 of its episodes has episode_id 0, expected",
+        ),
         ([{"elapsed_steps": 4}], DamagedFileError, "entry 0 of its episodes has episode_id None"),
-        ([listed(0, 4), listed(1, 3, episode_seed=-1)], DamagedFileError, "entry 1 .* episode_seed -1"),
+        (
+            [listed(0, 4), listed(1, 3, episode_seed=-1)],
+            DamagedFileError,
+            "entry 1 .* episode_seed -1",
+        ),
         ([listed(0, 4), listed(1, 3, episode_seed=[1])], DamagedFileError, r"episode_seed \[1\]"),
         ([listed(0, 4), listed(1, 3, episode_seed=1 << 70)], DamagedFileError, "episode_seed"),
         ([listed(0, 4), listed(1, True)], DamagedFileError, "has elapsed_steps True"),
-        ([listed(0, 4), listed(1, 4)], DamagedFileError, "traj_1 has 3 actions; the .json says elapsed_steps 4"),
-        ([listed(0, 4), listed(1, 3, reset_kwargs=[])], DamagedFileError, "its reset_kwargs is a list"),
-        ([listed(0, 4, reset_kwargs={"x": "y" * 50_000})], UnsafeFileError, "entry 0 .* reset_kwargs of 50008 bytes"),
-        ([listed(0, 4), listed(1, 3, control_mode="pd_ee_pose")], InvalidInputError, "'pd_ee_pose', 'pd_joint_delta"),
+        (
+            [listed(0, 4), listed(1, 4)],
+            DamagedFileError,
+            "traj_1 has 3 actions; the .json says elapsed_steps 4",
+        ),
+        (
+            [listed(0, 4), listed(1, 3, reset_kwargs=[])],
+            DamagedFileError,
+            "its reset_kwargs is a list",
+        ),
+        (
+            [listed(0, 4, reset_kwargs={"x": "y" * 50_000})],
+            UnsafeFileError,
+            "entry 0 .* reset_kwargs of 50008 bytes",
+        ),
+        (
+            [listed(0, 4), listed(1, 3, control_mode="pd_ee_pose")],
+            InvalidInputError,
+            "'pd_ee_pose', 'pd_joint_delta",
+        ),
         ([listed(0, 4), listed(1, 3, control_mode=4)], DamagedFileError, "its control_mode is 4"),
     ],
 )
@@ -400,7 +534,11 @@ def test_lists_that_cannot_be_used(tmp_path, episodes, error, match):
         ({"env_info": 3}, DamagedFileError, "its env_info is a int, expected an object"),
         ({"env_info": {"env_id": ["x"]}}, DamagedFileError, "its env_id is"),
         ({"env_info": {"env_id": "a\nb"}}, DamagedFileError, "its env_id is"),
-        ({"env_info": {"env_kwargs": {"sim_config": {"control_freq": 0}}}}, DamagedFileError, "its control_freq is 0"),
+        (
+            {"env_info": {"env_kwargs": {"sim_config": {"control_freq": 0}}}},
+            DamagedFileError,
+            "its control_freq is 0",
+        ),
         ({"source_desc": "x" * (1 << 20)}, UnsafeFileError, "source_desc take"),
     ],
 )
@@ -427,7 +565,11 @@ def test_json_that_is_none(tmp_path, text, match):
 def test_half_a_recording(tmp_path):
     folder = record(tmp_path / "r")
     (folder / f"{NAME}.json").rename(tmp_path / "j")
-    refused(folder / f"{NAME}.h5", NotADatasetError, "half a ManiSkill recording: trajectory.*json is not beside it")
+    refused(
+        folder / f"{NAME}.h5",
+        NotADatasetError,
+        "half a ManiSkill recording: trajectory.*json is not beside it",
+    )
     refused(folder, NotADatasetError, "holds no ManiSkill recording")
     other = folder / "x.txt"
     other.touch()
@@ -475,13 +617,23 @@ def test_a_bomb(tmp_path):
     def bomb(file):
         del file["traj_1/obs/agent/qpos"]
         shape = (4, 1 << 33)
-        file.create_dataset("traj_1/obs/agent/qpos", shape, "f4", chunks=(1, 1 << 20), compression="gzip")
+        file.create_dataset(
+            "traj_1/obs/agent/qpos", shape, "f4", chunks=(1, 1 << 20), compression="gzip"
+        )
 
-    refused(change(record(tmp_path / "r"), bomb), InvalidInputError, "traj_1/obs/agent/qpos has rows")
+    refused(
+        change(record(tmp_path / "r"), bomb), InvalidInputError, "traj_1/obs/agent/qpos has rows"
+    )
 
     def claim(file):
         for number, steps in enumerate(T):
-            file.create_dataset(f"traj_{number}/obs/big", (steps + 1, 1 << 26), "f4", chunks=(1, 1 << 20), fillvalue=0)
+            file.create_dataset(
+                f"traj_{number}/obs/big",
+                (steps + 1, 1 << 26),
+                "f4",
+                chunks=(1, 1 << 20),
+                fillvalue=0,
+            )
 
     refused(change(record(tmp_path / "s"), claim), DamagedFileError, "obs/big has 0 chunks")
 

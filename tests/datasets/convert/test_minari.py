@@ -21,7 +21,12 @@ from shopfloor.core import InvalidInputError, UnknownNameError
 from shopfloor.datasets.convert import minari
 from shopfloor.datasets.convert.formats import ExportOptions, ImportOptions
 from shopfloor.datasets.digest import episode_digest
-from shopfloor.datasets.errors import DamagedFileError, FormatVersionError, NotADatasetError, UnsafeFileError
+from shopfloor.datasets.errors import (
+    DamagedFileError,
+    FormatVersionError,
+    NotADatasetError,
+    UnsafeFileError,
+)
 from shopfloor.datasets.jsonfile import json_digest
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.store import EpisodeWriter
@@ -75,16 +80,25 @@ def test_what_minari_reads(dataset, exported):
             assert np.array_equal(group["actions"][:], episode.actions)
             assert np.array_equal(group["rewards"][:], episode.rewards)
             ended = [False] * (T - 1) + [True]
-            assert group["terminations"][:].tolist() == (ended if episode.terminated else [False] * T)
-            assert group["truncations"][:].tolist() == ([False] * T if episode.terminated else ended)
+            assert group["terminations"][:].tolist() == (
+                ended if episode.terminated else [False] * T
+            )
+            assert group["truncations"][:].tolist() == (
+                [False] * T if episode.terminated else ended
+            )
             assert group["terminations"].dtype == np.bool_
             assert group["infos/success"][:].tolist() == [False] * T + [episode.success]
-            assert [text.decode() for text in group["infos/instruction"][:]] == [episode.instruction] * (T + 1)
+            assert [text.decode() for text in group["infos/instruction"][:]] == [
+                episode.instruction
+            ] * (T + 1)
 
 
 def test_metadata(exported):
     metadata = json.loads((exported(name="cells-v3") / "data/metadata.json").read_text())
-    assert {name: metadata[name] for name in ("total_episodes", "total_steps", "data_format", "jpeg_encoding")} == {
+    assert {
+        name: metadata[name]
+        for name in ("total_episodes", "total_steps", "data_format", "jpeg_encoding")
+    } == {
         "total_episodes": 3,
         "total_steps": 18,
         "data_format": "hdf5",
@@ -98,17 +112,24 @@ def test_metadata(exported):
         **{"type": "Box", "dtype": "float32", "shape": [9]},
         **{"low": [float("-inf")] * 9, "high": [float("inf")] * 9},
     }
-    assert (front["dtype"], front["shape"], np.shape(front["low"])) == ("uint8", [16, 12, 3], (16, 12, 3))
+    assert (front["dtype"], front["shape"], np.shape(front["low"])) == (
+        "uint8",
+        [16, 12, 3],
+        (16, 12, 3),
+    )
     assert (np.max(front["low"]), np.min(front["high"])) == (0, 255)
     actions = json.loads(metadata["action_space"])
     assert (actions["low"], actions["high"]) == ([-1.0] * 7, [1.0] * 7)
 
 
 @pytest.mark.parametrize(
-    ("name", "wanted"), [("a-v0", "a-v0"), ("a b-v12", "a-b-v12"), ("some.data", "some-data-v0"), ("ü", "dataset-v0")]
+    ("name", "wanted"),
+    [("a-v0", "a-v0"), ("a b-v12", "a-b-v12"), ("some.data", "some-data-v0"), ("ü", "dataset-v0")],
 )
 def test_dataset_ids_that_minari_takes(exported, name, wanted):
-    assert json.loads((exported(name=name) / "data/metadata.json").read_text())["dataset_id"] == wanted
+    assert (
+        json.loads((exported(name=name) / "data/metadata.json").read_text())["dataset_id"] == wanted
+    )
 
 
 def test_what_is_told_of_an_export(dataset, tmp_path):
@@ -127,7 +148,11 @@ def test_equal_datasets_give_equal_bytes(exported):
 def test_the_validation_share(exported):
     with h5py.File(exported(valid=0.34) / "data/main_data.hdf5") as file:
         splits = [file[f"episode_{number}"].attrs["split"] for number in range(3)]
-    assert [split.decode() if isinstance(split, bytes) else split for split in splits] == ["train", "train", "valid"]
+    assert [split.decode() if isinstance(split, bytes) else split for split in splits] == [
+        "train",
+        "train",
+        "valid",
+    ]
 
 
 def test_chosen_episodes_and_observations(exported):
@@ -157,7 +182,9 @@ def test_other_pictures_are_refused(dataset, tmp_path):
 
 
 def test_episodes_that_are_not_alike(dataset, description, make_episode, tmp_path):
-    other = dataclasses.replace(make_episode(7, 3), observations={"state": np.zeros((4, 9), "f4")}, cameras={})
+    other = dataclasses.replace(
+        make_episode(7, 3), observations={"state": np.zeros((4, 9), "f4")}, cameras={}
+    )
     EpisodeWriter(dataset, description).write(other, 7)
     with pytest.raises(InvalidInputError, match="'front' is missing"):
         minari.export(Dataset(dataset), tmp_path / "x", ExportOptions())
@@ -179,7 +206,9 @@ def test_episodes_come_back_bit_for_bit(dataset, exported, tmp_path, assert_same
     assert data.identity.raw == source.identity.raw
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     code=st.sampled_from(["u1", "i1", "<u2", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8"]),
     row=st.lists(st.integers(0, 5), max_size=3),
@@ -190,7 +219,9 @@ def test_any_episode_comes_back(tmp_path_factory, make_episode, code, row, steps
     folder = tmp_path_factory.mktemp("any")
     count = (steps + 1) * int(np.prod(row, dtype=int))
     rows = np.arange(count).astype(code).reshape(steps + 1, *row)
-    episode = dataclasses.replace(make_episode(2, steps), observations={key: rows}, instruction="", cameras={})
+    episode = dataclasses.replace(
+        make_episode(2, steps), observations={key: rows}, instruction="", cameras={}
+    )
     EpisodeWriter(folder / "d", {"cell": episode.spec.cell}).write(episode, 0)
     minari.export(Dataset(folder / "d"), folder / "out", ExportOptions())
     data, _ = load(folder / "out")
@@ -200,13 +231,28 @@ def test_any_episode_comes_back(tmp_path_factory, make_episode, code, row, steps
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda file: file["episode_1/actions"].__setitem__((2, 3), 0.125), "actions of .* are not those"),
-        (lambda file: file["episode_1/observations/state"].__setitem__((2, 3), 0.5), "was changed after it was exp"),
-        (lambda file: file["episode_1/shopfloor/labels/actions"].__setitem__((2, 3), 0.5), "was changed after"),
-        (lambda file: file["episode_1"].__delitem__("shopfloor"), "has no episode 1 of this export"),
+        (
+            lambda file: file["episode_1/actions"].__setitem__((2, 3), 0.125),
+            "actions of .* are not those",
+        ),
+        (
+            lambda file: file["episode_1/observations/state"].__setitem__((2, 3), 0.5),
+            "was changed after it was exp",
+        ),
+        (
+            lambda file: file["episode_1/shopfloor/labels/actions"].__setitem__((2, 3), 0.5),
+            "was changed after",
+        ),
+        (
+            lambda file: file["episode_1"].__delitem__("shopfloor"),
+            "has no episode 1 of this export",
+        ),
         (lambda file: file.__delitem__("episode_2"), "has no episode 2"),
         (lambda file: file["episode_1/observations"].__delitem__("front"), "has no episode 1"),
-        (lambda file: file["episode_0/shopfloor"].attrs.__setitem__("stages", "{"), "is not an episode as it was"),
+        (
+            lambda file: file["episode_0/shopfloor"].attrs.__setitem__("stages", "{"),
+            "is not an episode as it was",
+        ),
     ],
 )
 def test_exports_that_were_changed(exported, change, match):
@@ -224,7 +270,12 @@ def test_documents_that_were_changed(exported):
     path.write_text(json.dumps(document | {"actions": "label"}))
     with pytest.raises(DamagedFileError, match="does not match its content_sha256"):
         load(path.parent)
-    plain = {"kind": document["kind"], "schema_version": 1, "actions": "executed", "identity": {"kind": "x"}}
+    plain = {
+        "kind": document["kind"],
+        "schema_version": 1,
+        "actions": "executed",
+        "identity": {"kind": "x"},
+    }
     path.write_text(json.dumps(plain | {"content_sha256": json_digest(plain)}))
     with pytest.raises(DamagedFileError, match="its identity is that of no dataset"):
         load(path.parent)
@@ -237,9 +288,15 @@ def test_an_export_without_our_document_is_anybodys(dataset, exported):
     folder = exported()
     (folder / "shopfloor.json").unlink()
     data, result = load(folder)
-    assert [record.outcome for record in data.records] == [record.outcome for record in Dataset(dataset).records]
-    assert [record.instruction for record in data.records] == [r.instruction for r in Dataset(dataset).records]
-    assert np.array_equal(data.read(0).observations["front"], Dataset(dataset).read(0).observations["front"])
+    assert [record.outcome for record in data.records] == [
+        record.outcome for record in Dataset(dataset).records
+    ]
+    assert [record.instruction for record in data.records] == [
+        r.instruction for r in Dataset(dataset).records
+    ]
+    assert np.array_equal(
+        data.read(0).observations["front"], Dataset(dataset).read(0).observations["front"]
+    )
     assert any(line.startswith("shopfloor/labels/actions: ") for line in result.left_out)
 
 
@@ -251,7 +308,13 @@ LENGTHS = (4, 3)
 
 
 def box(*shape, dtype="float32"):
-    return {"type": "Box", "dtype": dtype, "shape": list(shape), "low": float("-inf"), "high": float("inf")}
+    return {
+        "type": "Box",
+        "dtype": dtype,
+        "shape": list(shape),
+        "low": float("-inf"),
+        "high": float("inf"),
+    }
 
 
 def told(space):
@@ -273,7 +336,10 @@ def observed(number, T):
 SPACE = {
     "type": "Dict",
     "subspaces": {
-        "agent": {"type": "Dict", "subspaces": {"qpos": box(3, dtype="float64"), "touching": box(1, dtype="uint8")}},
+        "agent": {
+            "type": "Dict",
+            "subspaces": {"qpos": box(3, dtype="float64"), "touching": box(1, dtype="uint8")},
+        },
         "goal": box(2),
         "image": box(SIDE, SIDE, 3, dtype="uint8"),
         "mode": {"type": "Discrete", "dtype": "int64", "start": 0, "n": 3},
@@ -316,7 +382,11 @@ def foreign(tmp_path):
                 put(group, "rewards", np.arange(T) * 0.5)
                 put(group, "terminations", np.arange(T) == T - 1)
                 put(group, "truncations", np.zeros(T, bool))
-                put(group, "infos", {"success": np.arange(T + 1) >= T + number, "speed": np.zeros(T + 1)})
+                put(
+                    group,
+                    "infos",
+                    {"success": np.arange(T + 1) >= T + number, "speed": np.zeros(T + 1)},
+                )
             change(file)
         said = {
             "total_episodes": len(LENGTHS),
@@ -370,7 +440,9 @@ def test_facts(foreign):
 
 
 def test_without_success_it_is_assumed_and_said(foreign):
-    data, _ = load(foreign(lambda file: [file[f"episode_{n}"].__delitem__("infos") for n in range(2)]))
+    data, _ = load(
+        foreign(lambda file: [file[f"episode_{n}"].__delitem__("infos") for n in range(2)])
+    )
     assert {record.outcome for record in data.records} == {"success"}
     assert data.description["outcomes"].startswith("assumed")
 
@@ -386,13 +458,19 @@ def test_jpeg_pictures(foreign, lengths):
                 rows[:] = rows[:1]
             coded = [jpeg(row) for row in rows]
             del group["observations/image"]
-            dtype = h5py.vlen_dtype(np.uint8) if any(len(data) != len(coded[0]) for data in coded) else None
+            dtype = (
+                h5py.vlen_dtype(np.uint8)
+                if any(len(data) != len(coded[0]) for data in coded)
+                else None
+            )
             assert (dtype is None) == (lengths == "equal")
             group["observations"].create_dataset("image", data=coded, dtype=dtype, chunks=True)
 
     def observe(number, T):
         found = observed(number, T)
-        noise = np.sin(np.arange(found["image"].size).reshape(found["image"].shape) * 7.1) * 40 + 128
+        noise = (
+            np.sin(np.arange(found["image"].size).reshape(found["image"].shape) * 7.1) * 40 + 128
+        )
         return {**found, "image": noise.astype("u1")}
 
     data, _ = load(foreign(change, observe=observe))
@@ -408,11 +486,17 @@ def test_grey_jpeg_pictures(foreign):
         for group in file.values():
             coded = [jpeg(row) for row in group["observations/image"][:]]
             del group["observations/image"]
-            made = group["observations"].create_dataset("image", (len(coded),), h5py.vlen_dtype(np.uint8))
+            made = group["observations"].create_dataset(
+                "image", (len(coded),), h5py.vlen_dtype(np.uint8)
+            )
             for row, picture in enumerate(coded):
                 made[row] = picture
 
-    data, _ = load(foreign(change, space, observe=lambda n, T: {"image": np.full((T + 1, SIDE, SIDE), 77, "u1")}))
+    data, _ = load(
+        foreign(
+            change, space, observe=lambda n, T: {"image": np.full((T + 1, SIDE, SIDE), 77, "u1")}
+        )
+    )
     assert np.array_equal(data.read(0).observations["image"], np.full((5, SIDE, SIDE), 77))
 
 
@@ -422,7 +506,11 @@ def test_grey_jpeg_pictures(foreign):
         (box(3), np.ones(3, "f4"), "state"),
         (box(4, 4, 3, dtype="uint8"), np.ones((4, 4, 3), "u1"), "image"),
         ({"type": "Discrete", "n": 9, "start": 0}, np.int64(3), "state"),
-        ({"type": "MultiDiscrete", "dtype": "int64", "nvec": [3, 4], "start": [0, 0]}, np.array([1, 2]), "state"),
+        (
+            {"type": "MultiDiscrete", "dtype": "int64", "nvec": [3, 4], "start": [0, 0]},
+            np.array([1, 2]),
+            "state",
+        ),
         ({"type": "MultiBinary", "n": 3}, np.array([1, 0, 1], "i1"), "state"),
     ],
 )
@@ -436,7 +524,10 @@ def test_plain_observations(foreign, space, value, key):
 def test_actions_of_several_kinds(foreign):
     actions = {
         "type": "Dict",
-        "subspaces": {"arm": box(2), "gripper": {"type": "Discrete", "dtype": "int64", "start": 0, "n": 2}},
+        "subspaces": {
+            "arm": box(2),
+            "gripper": {"type": "Discrete", "dtype": "int64", "start": 0, "n": 2},
+        },
     }
 
     def change(file):
@@ -467,7 +558,10 @@ def test_texts_that_change_have_no_place(foreign):
 
     data, result = load(foreign(change), instruction="Do it.")
     assert [record.instruction for record in data.records] == ["Push cube 0.", "Do it."]
-    assert any(line.startswith("observations/mission: it is a text that changes") for line in result.left_out)
+    assert any(
+        line.startswith("observations/mission: it is a text that changes")
+        for line in result.left_out
+    )
 
 
 def test_options_say_what_the_source_does_not(foreign):
@@ -495,15 +589,51 @@ def swap(group, name, rows):
 @pytest.mark.parametrize(
     ("change", "error", "match"),
     [
-        (lambda file: file.__delitem__("episode_1"), DamagedFileError, "episode_1 has no array rewards"),
-        (lambda file: file["episode_1"].__delitem__("actions"), DamagedFileError, "episode_1 has no array actions"),
-        (lambda file: swap(file["episode_0"], "rewards", np.zeros(7)), DamagedFileError, "4 rows, expected 7|5 rows"),
-        (lambda file: swap(file["episode_0"], "actions", np.zeros((3, 2))), DamagedFileError, "3 rows, expected 4"),
-        (lambda file: swap(file["episode_0"], "actions", np.zeros((4, 3))), DamagedFileError, r"has rows \(3,\)"),
-        (lambda file: swap(file["episode_0"], "terminations", np.zeros((4, 2))), DamagedFileError, "has shape"),
-        (lambda file: swap(file["episode_0/observations"], "goal", np.zeros((4, 2))), DamagedFileError, "expected 5"),
-        (lambda file: swap(file["episode_0/observations"], "goal", np.zeros((5, 3))), DamagedFileError, "has rows"),
-        (lambda file: swap(file["episode_0/observations"], "goal", np.zeros(5, "V8")), UnsafeFileError, "neither num"),
+        (
+            lambda file: file.__delitem__("episode_1"),
+            DamagedFileError,
+            "episode_1 has no array rewards",
+        ),
+        (
+            lambda file: file["episode_1"].__delitem__("actions"),
+            DamagedFileError,
+            "episode_1 has no array actions",
+        ),
+        (
+            lambda file: swap(file["episode_0"], "rewards", np.zeros(7)),
+            DamagedFileError,
+            "4 rows, expected 7|5 rows",
+        ),
+        (
+            lambda file: swap(file["episode_0"], "actions", np.zeros((3, 2))),
+            DamagedFileError,
+            "3 rows, expected 4",
+        ),
+        (
+            lambda file: swap(file["episode_0"], "actions", np.zeros((4, 3))),
+            DamagedFileError,
+            r"has rows \(3,\)",
+        ),
+        (
+            lambda file: swap(file["episode_0"], "terminations", np.zeros((4, 2))),
+            DamagedFileError,
+            "has shape",
+        ),
+        (
+            lambda file: swap(file["episode_0/observations"], "goal", np.zeros((4, 2))),
+            DamagedFileError,
+            "expected 5",
+        ),
+        (
+            lambda file: swap(file["episode_0/observations"], "goal", np.zeros((5, 3))),
+            DamagedFileError,
+            "has rows",
+        ),
+        (
+            lambda file: swap(file["episode_0/observations"], "goal", np.zeros(5, "V8")),
+            UnsafeFileError,
+            "neither num",
+        ),
         (
             lambda file: swap(file["episode_0/observations"], "image", np.zeros((5, 99), "u1")),
             DamagedFileError,
@@ -514,7 +644,11 @@ def swap(group, name, rows):
             UnsafeFileError,
             "external link",
         ),
-        (lambda file: swap(file["episode_0"], "actions", np.full((4, 2), 0.1)), InvalidInputError, "float64 numbers"),
+        (
+            lambda file: swap(file["episode_0"], "actions", np.full((4, 2), 0.1)),
+            InvalidInputError,
+            "float64 numbers",
+        ),
     ],
 )
 def test_files_that_are_not_what_they_say(foreign, change, error, match):
@@ -533,12 +667,24 @@ def test_files_that_are_not_what_they_say(foreign, change, error, match):
         ({"observation_space": None}, DamagedFileError, "observation_space cannot be used"),
         ({"observation_space": {"type": "Box"}}, DamagedFileError, "expected text"),
         ({"observation_space": "{"}, DamagedFileError, "observation_space cannot be used"),
-        ({"observation_space": "[" * 100_000}, DamagedFileError, "observation_space cannot be used"),
+        (
+            {"observation_space": "[" * 100_000},
+            DamagedFileError,
+            "observation_space cannot be used",
+        ),
         ({"action_space": told({"type": "Graph"})}, DamagedFileError, "it is a 'Graph'"),
         ({"action_space": told({"type": "Box", "shape": [-1]})}, DamagedFileError, "has the shape"),
-        ({"action_space": told({"type": "Dict", "subspaces": {"../x": box(1)}})}, DamagedFileError, "has the name"),
+        (
+            {"action_space": told({"type": "Dict", "subspaces": {"../x": box(1)}})},
+            DamagedFileError,
+            "has the name",
+        ),
         ({"action_space": told({"type": "Text"})}, InvalidInputError, "actions that are texts"),
-        ({"action_space": told({"type": "Tuple", "subspaces": []})}, InvalidInputError, "needs numbers"),
+        (
+            {"action_space": told({"type": "Tuple", "subspaces": []})},
+            InvalidInputError,
+            "needs numbers",
+        ),
     ],
 )
 def test_metadata_that_cannot_be_used(foreign, metadata, error, match):
@@ -680,15 +826,25 @@ def test_minari_reads_our_exports(minari_python, dataset, exported, tmp_path):
     result = run_with(minari_python, READER, exported(name="root/cells-v0"), out)
     assert result.returncode == 0, result.stderr[-3000:]
     found = np.load(out)
-    assert (int(found["episodes"]), int(found["steps"]), found["seeds"].tolist()) == (3, 18, [0, 1, 2])
+    assert (int(found["episodes"]), int(found["steps"]), found["seeds"].tolist()) == (
+        3,
+        18,
+        [0, 1, 2],
+    )
     for number, T in enumerate(STEPS):
         episode = Dataset(dataset).read(number)
-        for key, rows in [*episode.observations.items(), ("actions", episode.actions), ("rewards", episode.rewards)]:
+        for key, rows in [
+            *episode.observations.items(),
+            ("actions", episode.actions),
+            ("rewards", episode.rewards),
+        ]:
             assert found[f"{number}/{key}"].dtype == rows.dtype
             assert np.array_equal(found[f"{number}/{key}"], rows)
         assert found[f"{number}/success"][-1] == episode.success
         assert found[f"{number}/terminations"].tolist() == [False] * (T - 1) + [episode.terminated]
-        assert found[f"{number}/truncations"].tolist() == [False] * (T - 1) + [not episode.terminated]
+        assert found[f"{number}/truncations"].tolist() == [False] * (T - 1) + [
+            not episode.terminated
+        ]
         assert found[f"{number}/instruction"][0].decode() == episode.instruction
 
 
@@ -701,7 +857,11 @@ def check_collected(data, found):
             assert np.array_equal(rows[key], found[f"{number}/{name}"])
         assert np.array_equal(episode.actions, found[f"{number}/actions"])
         assert np.array_equal(episode.rewards, found[f"{number}/rewards"])
-        assert (episode.instruction, episode.outcome, episode.terminated) == ("push the cube", "success", True)
+        assert (episode.instruction, episode.outcome, episode.terminated) == (
+            "push the cube",
+            "success",
+            True,
+        )
         assert episode.spec.seed == 11 + number
 
 

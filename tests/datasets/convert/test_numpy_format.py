@@ -11,7 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shopfloor.core import CameraTrack, DiskError, Episode, EpisodeSpec, InvalidInputError, UnknownNameError
+from shopfloor.core import (
+    CameraTrack,
+    DiskError,
+    Episode,
+    EpisodeSpec,
+    InvalidInputError,
+    UnknownNameError,
+)
 from shopfloor.datasets.convert import npy
 from shopfloor.datasets.convert.formats import ExportOptions, export
 from shopfloor.datasets.convert.npy_write import NpyFile
@@ -40,7 +47,10 @@ def rebuilt(folder, number):
         "observation": slice(first, first + entry["stop"] - entry["start"] + 1),
         "episode": number,
     }
-    arrays = {name: np.array(load(folder, name)[spans[told["per"]]]) for name, told in index["arrays"].items()}
+    arrays = {
+        name: np.array(load(folder, name)[spans[told["per"]]])
+        for name, told in index["arrays"].items()
+    }
     T = entry["stop"] - entry["start"]
     assert arrays["dones"].tolist() == [False] * (T - 1) + [True] * (T > 0)
     assert np.array_equal(arrays["terminated"], arrays["dones"] & entry["terminated"])
@@ -64,7 +74,9 @@ def rebuilt(folder, number):
         terminated=entry["terminated"],
         label_chunks=arrays["label_chunks"] if entry["label_chunks"] else None,
         cameras={
-            name: CameraTrack(arrays[f"cameras.{name}.intrinsics"], arrays[f"cameras.{name}.extrinsics"])
+            name: CameraTrack(
+                arrays[f"cameras.{name}.intrinsics"], arrays[f"cameras.{name}.extrinsics"]
+            )
             for name in entry["cameras"]
         },
     )
@@ -80,7 +92,9 @@ def test_nothing_is_lost(dataset, tmp_path, assert_same, actions):
 
 def test_what_lies_there(dataset, tmp_path, description):
     folder, index = run(dataset, tmp_path / "out")
-    assert {name: (told["dtype"], told["shape"], told["per"]) for name, told in index["arrays"].items()} == {
+    assert {
+        name: (told["dtype"], told["shape"], told["per"]) for name, told in index["arrays"].items()
+    } == {
         "actions": ("float32", [18, 7], "step"),
         "rewards": ("float32", [18], "step"),
         "dones": ("bool", [18], "step"),
@@ -106,12 +120,17 @@ def test_what_lies_there(dataset, tmp_path, description):
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         ["index.json", *(told["file"] for told in index["arrays"].values())]
     )
-    about = {name: index[name] for name in ("kind", "schema_version", "actions", "action_convention", "control_hz")}
+    about = {
+        name: index[name]
+        for name in ("kind", "schema_version", "actions", "action_convention", "control_hz")
+    }
     assert list(about.values()) == ["shopfloor-numpy-export", 1, "executed", "ee_delta_base_v1", 20]
     assert index["features"] == {**description["features"], "objects": {}}
     assert index["features"]["state"]["units"] == ["rad"] * 9
     assert index["licence"] == "unspecified"
-    places = [(entry["start"], entry["stop"], entry["observation_start"]) for entry in index["episodes"]]
+    places = [
+        (entry["start"], entry["stop"], entry["observation_start"]) for entry in index["episodes"]
+    ]
     assert places == [(0, 12, 0), (12, 17, 13), (17, 18, 19)]
     assert [entry["seed"] for entry in index["episodes"]] == [0, 1, 2]
     assert [entry["outcome"] for entry in index["episodes"]] == ["success", "success", "failure"]
@@ -174,7 +193,12 @@ def write(path, description, *episodes):
 
 def test_episodes_that_lack_something(tmp_path, make_episode, description, assert_same):
     bare = {"label_chunks": None, "cameras": {}}
-    episodes = [make_episode(0, 3, **bare), make_episode(1, 4), make_episode(2, 0), make_episode(3, 2, **bare)]
+    episodes = [
+        make_episode(0, 3, **bare),
+        make_episode(1, 4),
+        make_episode(2, 0),
+        make_episode(3, 2, **bare),
+    ]
     path = write(tmp_path / "data", description, *episodes)
     folder, index = run(path, tmp_path / "out")
     assert [entry["label_chunks"] for entry in index["episodes"]] == [False, True, True, False]
@@ -186,7 +210,9 @@ def test_episodes_that_lack_something(tmp_path, make_episode, description, asser
 
 
 def test_arrays_without_numbers(tmp_path, make_episode, description):
-    episode = make_episode(0, 2, sim_states=np.zeros((3, 0)), observations={"x": np.zeros((3,), "f2")})
+    episode = make_episode(
+        0, 2, sim_states=np.zeros((3, 0)), observations={"x": np.zeros((3,), "f2")}
+    )
     folder, _ = run(write(tmp_path / "data", description, episode), tmp_path / "out")
     assert load(folder, "sim_states").shape == (3, 0)
     assert load(folder, "obs.x").dtype == np.float16
@@ -195,10 +221,16 @@ def test_arrays_without_numbers(tmp_path, make_episode, description):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"observations": {"state": np.zeros((3, 8), "f4")}}, r"observation 'state' has rows \(8,\)"),
+        (
+            {"observations": {"state": np.zeros((3, 8), "f4")}},
+            r"observation 'state' has rows \(8,\)",
+        ),
         ({"observations": {"state": np.zeros((3, 9), "f8")}}, "float64"),
         ({"observations": {}}, "is missing"),
-        ({"sim_states": np.zeros((3, 31))}, r"sim_states has rows \(31,\) of float64; the episodes before"),
+        (
+            {"sim_states": np.zeros((3, 31))},
+            r"sim_states has rows \(31,\) of float64; the episodes before",
+        ),
         ({"label_chunks": np.zeros((2, 5, 7), "f4")}, "label_chunks has rows"),
     ],
 )

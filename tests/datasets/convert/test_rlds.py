@@ -28,7 +28,11 @@ def run(path, out, shard_bytes=1 << 20, **options):
 
 def examples(folder, split="train"):
     shards = sorted((folder / "1.0.0").glob(f"*-{split}.tfrecord-*"))
-    return [reader.parse_example(body) for shard in shards for body in reader.records(shard.read_bytes())]
+    return [
+        reader.parse_example(body)
+        for shard in shards
+        for body in reader.records(shard.read_bytes())
+    ]
 
 
 def feature_of(folder, *names):
@@ -73,14 +77,21 @@ def test_features(dataset, tmp_path):
     run(dataset, tmp_path / "d")
     assert feature_of(tmp_path / "d")["pythonClassName"] == f"{CLASS}features_dict.FeaturesDict"
     steps = feature_of(tmp_path / "d", "steps")
-    assert (steps["pythonClassName"], steps["sequence"]["length"]) == (f"{CLASS}dataset_feature.Dataset", "-1")
+    assert (steps["pythonClassName"], steps["sequence"]["length"]) == (
+        f"{CLASS}dataset_feature.Dataset",
+        "-1",
+    )
     assert feature_of(tmp_path / "d", "steps", "action") == {
         "pythonClassName": f"{CLASS}tensor_feature.Tensor",
         "tensor": {"shape": {"dimensions": ["7"]}, "dtype": "float32", "encoding": "none"},
     }
     picture = feature_of(tmp_path / "d", "steps", "observation", "image")
     assert picture["pythonClassName"] == f"{CLASS}image_feature.Image"
-    assert picture["image"] == {"shape": {"dimensions": ["16", "12", "3"]}, "dtype": "uint8", "encodingFormat": "png"}
+    assert picture["image"] == {
+        "shape": {"dimensions": ["16", "12", "3"]},
+        "dtype": "uint8",
+        "encodingFormat": "png",
+    }
     objects = feature_of(tmp_path / "d", "steps", "observation", "objects")
     assert objects["tensor"]["shape"] == {"dimensions": ["4", "12"]}
     for name, dtype in {
@@ -110,13 +121,25 @@ def test_episodes_come_back(dataset, tmp_path):
         for key in ("state", "objects"):
             rows = episode.observations[key][:T]
             assert np.array_equal(found[f"steps/observation/{key}"].reshape(rows.shape), rows)
-        pictures = [np.asarray(Image.open(io.BytesIO(data))) for data in found["steps/observation/image"]]
+        pictures = [
+            np.asarray(Image.open(io.BytesIO(data))) for data in found["steps/observation/image"]
+        ]
         assert np.array_equal(np.stack(pictures), episode.observations["front"][:T])
-        facts = {name.partition("/")[2]: value for name, value in found.items() if name.startswith("episode_metadata/")}
+        facts = {
+            name.partition("/")[2]: value
+            for name, value in found.items()
+            if name.startswith("episode_metadata/")
+        }
         assert facts["file_path"] == [source.records[index].file.encode()]
         assert facts["spec"] == [canonical_json(episode.spec.to_json()).encode()]
-        assert (facts["outcome"], facts["reason"]) == ([episode.outcome.encode()], [episode.reason.encode()])
-        assert (facts["seed"].tolist(), facts["success"].tolist()) == ([index], [int(episode.success)])
+        assert (facts["outcome"], facts["reason"]) == (
+            [episode.outcome.encode()],
+            [episode.reason.encode()],
+        )
+        assert (facts["seed"].tolist(), facts["success"].tolist()) == (
+            [index],
+            [int(episode.success)],
+        )
 
 
 def test_a_time_out_is_the_last_step_but_not_terminal(dataset, tmp_path):
@@ -188,7 +211,10 @@ def test_other_dtypes_lose_nothing(tmp_path, description, make_episode):
     run(path, tmp_path / "d")
     (found,) = examples(tmp_path / "d")
     assert b"".join(found["steps/observation/double"]) == rows["double"][:2].tobytes()
-    assert feature_of(tmp_path / "d", "steps", "observation", "double")["tensor"]["encoding"] == "bytes"
+    assert (
+        feature_of(tmp_path / "d", "steps", "observation", "double")["tensor"]["encoding"]
+        == "bytes"
+    )
     assert np.array_equal(found["steps/observation/half"], rows["half"][:2, 0].astype("f4"))
     assert found["steps/observation/small"].tolist() == [1, 2]
     assert found["steps/observation/signed"].tolist() == [-5, 0]
@@ -197,11 +223,16 @@ def test_other_dtypes_lose_nothing(tmp_path, description, make_episode):
 @pytest.mark.parametrize(
     ("observations", "message"),
     [
-        ({"image": np.zeros((3, 2), "f4"), "front": np.zeros((3, 4, 4, 3), "u1")}, "the same name in RLDS"),
+        (
+            {"image": np.zeros((3, 2), "f4"), "front": np.zeros((3, 4, 4, 3), "u1")},
+            "the same name in RLDS",
+        ),
         ({"nothing": np.zeros((3, 0), "f4")}, "leave it out"),
     ],
 )
-def test_what_rlds_cannot_hold_is_refused(tmp_path, description, make_episode, observations, message):
+def test_what_rlds_cannot_hold_is_refused(
+    tmp_path, description, make_episode, observations, message
+):
     path = other_observations(tmp_path, description, make_episode, observations)
     with pytest.raises(InvalidInputError, match=message):
         run(path, tmp_path / "d")
@@ -209,7 +240,8 @@ def test_what_rlds_cannot_hold_is_refused(tmp_path, description, make_episode, o
 
 
 @pytest.mark.parametrize(
-    ("folder", "name"), [("Pick-2 Tray", "pick_2_tray"), ("2024", "dataset_2024"), ("--", "dataset"), ("ok_1", "ok_1")]
+    ("folder", "name"),
+    [("Pick-2 Tray", "pick_2_tray"), ("2024", "dataset_2024"), ("--", "dataset"), ("ok_1", "ok_1")],
 )
 def test_dataset_names(folder, name):
     assert dataset_name(folder) == name

@@ -65,8 +65,15 @@ def test_what_robomimic_reads(dataset, exported):
     path = exported()
     with h5py.File(path) as file:
         data = file["data"]
-        about = {name: value.decode() if isinstance(value, bytes) else value for name, value in data.attrs.items()}
-        assert (about["total"], about["action_convention"], about["actions"]) == (18, "ee_delta_base_v1", "executed")
+        about = {
+            name: value.decode() if isinstance(value, bytes) else value
+            for name, value in data.attrs.items()
+        }
+        assert (about["total"], about["action_convention"], about["actions"]) == (
+            18,
+            "ee_delta_base_v1",
+            "executed",
+        )
         assert json.loads(about["env_args"])["env_name"] == "shopfloor/PickToTray-v0"
         assert sorted(data) == ["demo_0", "demo_1", "demo_2"]
         assert "mask" not in file
@@ -210,7 +217,9 @@ def test_episodes_come_back_bit_for_bit(dataset, exported, assert_same, codec):
     assert not data.verify()
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     code=st.sampled_from(["u1", "i1", "<u2", "<i4", "<i8", "<f2", "<f4", "<f8"]),
     row=st.lists(st.integers(0, 5), max_size=3),
@@ -222,7 +231,11 @@ def test_any_episode_comes_back(tmp_path_factory, make_episode, code, row, steps
     count = (steps + 1) * int(np.prod(row, dtype=int))
     rows = np.arange(count).astype(code).reshape(steps + 1, *row)
     episode = dataclasses.replace(
-        make_episode(0, steps), observations={"x": rows}, instruction=text, label_chunks=None, cameras={}
+        make_episode(0, steps),
+        observations={"x": rows},
+        instruction=text,
+        label_chunks=None,
+        cameras={},
     )
     EpisodeWriter(folder / "d", {"cell": episode.spec.cell}).write(episode, 0)
     robomimic.export(Dataset(folder / "d"), folder / "out", ExportOptions())
@@ -242,16 +255,37 @@ def test_an_export_that_was_changed(exported):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda file: file["data/demo_0"].__delitem__("labels"), "demo_0 has no array labels/actions"),
-        (lambda file: file["data/demo_0"].attrs.__delitem__("spec"), "demo_0 has no attribute spec"),
-        (lambda file: file["data/demo_0"].attrs.__setitem__("stages", "[[1"), "is not an episode as it was exported"),
-        (lambda file: file["data/demo_0"].attrs.__setitem__("spec", '{"a": 1}'), "is not an episode"),
+        (
+            lambda file: file["data/demo_0"].__delitem__("labels"),
+            "demo_0 has no array labels/actions",
+        ),
+        (
+            lambda file: file["data/demo_0"].attrs.__delitem__("spec"),
+            "demo_0 has no attribute spec",
+        ),
+        (
+            lambda file: file["data/demo_0"].attrs.__setitem__("stages", "[[1"),
+            "is not an episode as it was exported",
+        ),
+        (
+            lambda file: file["data/demo_0"].attrs.__setitem__("spec", '{"a": 1}'),
+            "is not an episode",
+        ),
         (lambda file: file["data/demo_0"].attrs.__setitem__("digest", "x"), "was changed"),
-        (lambda file: file["shopfloor"].attrs.__setitem__("schema_version", 2), "a newer shopfloor's"),
+        (
+            lambda file: file["shopfloor"].attrs.__setitem__("schema_version", 2),
+            "a newer shopfloor's",
+        ),
         (lambda file: file["shopfloor"].__delitem__("identity"), "identity is missing"),
         (lambda file: file["shopfloor/identity"].__setitem__(slice(None), 1), "is not valid JSON"),
-        (lambda file: put_text(file, '{"kind": "shopfloor-dataset"}'), "identity is that of no dataset"),
-        (lambda file: put_text(file, '{"kind":' * 900 + "1" + "}" * 900), "identity is that of no dataset"),
+        (
+            lambda file: put_text(file, '{"kind": "shopfloor-dataset"}'),
+            "identity is that of no dataset",
+        ),
+        (
+            lambda file: put_text(file, '{"kind":' * 900 + "1" + "}" * 900),
+            "identity is that of no dataset",
+        ),
     ],
 )
 def test_exports_that_cannot_be_used(exported, change, match):
@@ -349,13 +383,18 @@ def write_robomimic(path, lengths=(4, 3), change=lambda file: None, without=()):
             group = data.create_group(f"demo_{number}")
             for name, rows in demo(number, T).items():
                 if name.partition("/")[0] not in without:
-                    group.create_dataset(name, data=rows, compression="gzip" if "image" in name else None)
+                    group.create_dataset(
+                        name, data=rows, compression="gzip" if "image" in name else None
+                    )
             group.attrs["model_file"] = "<mujoco/>" * 200
             group.attrs["num_samples"] = T
         data.attrs["total"] = sum(lengths)
         data.attrs["env_args"] = json.dumps(ENV_ARGS, indent=4)
         names = [f"demo_{number}" for number in range(len(lengths))]
-        file["mask/train"], file["mask/valid"] = np.array(names[:-1], dtype="S"), np.array(names[-1:], dtype="S")
+        file["mask/train"], file["mask/valid"] = (
+            np.array(names[:-1], dtype="S"),
+            np.array(names[-1:], dtype="S"),
+        )
         change(file)
     return path
 
@@ -363,7 +402,9 @@ def write_robomimic(path, lengths=(4, 3), change=lambda file: None, without=()):
 @pytest.fixture
 def foreign(tmp_path):
     """Return a function that writes a file as robomimic does, changed."""
-    return lambda change=lambda file: None, **about: write_robomimic(tmp_path / "theirs.hdf5", change=change, **about)
+    return lambda change=lambda file: None, **about: write_robomimic(
+        tmp_path / "theirs.hdf5", change=change, **about
+    )
 
 
 def test_their_arrays_become_an_episode(foreign):
@@ -391,11 +432,18 @@ def test_facts_come_from_rewards_and_env_args(foreign):
         ("failure", "timeout", False),
     ]
     assert {record.cell for record in data.records} == {"robomimic/Lift"}
-    assert (data.identity.raw["control_hz"], data.identity.raw["action_convention"]) == (10, "unspecified")
+    assert (data.identity.raw["control_hz"], data.identity.raw["action_convention"]) == (
+        10,
+        "unspecified",
+    )
     assert data.identity.raw["cameras"] == ["agentview_image"]
     assert data.description["env_args"] == ENV_ARGS
     assert data.description["outcomes"].startswith("from rewards")
-    assert [line.partition(":")[0] for line in result.left_out] == ["attribute model_file", "mask/train", "mask/valid"]
+    assert [line.partition(":")[0] for line in result.left_out] == [
+        "attribute model_file",
+        "mask/train",
+        "mask/valid",
+    ]
 
 
 def test_without_next_obs_the_last_observation_is_repeated(foreign):
@@ -406,7 +454,11 @@ def test_without_next_obs_the_last_observation_is_repeated(foreign):
 
 
 def test_without_rewards_states_and_env_args(foreign):
-    data, _ = load(foreign(lambda file: file["data"].attrs.__delitem__("env_args"), without=("rewards", "states")))
+    data, _ = load(
+        foreign(
+            lambda file: file["data"].attrs.__delitem__("env_args"), without=("rewards", "states")
+        )
+    )
     assert data.read(0).sim_states.shape == (5, 0)
     assert data.records[1].outcome == "success"
     assert data.description["outcomes"].startswith("assumed")
@@ -415,12 +467,16 @@ def test_without_rewards_states_and_env_args(foreign):
 
 
 def test_options_say_what_the_source_does_not(foreign):
-    data, _ = load(foreign(), cell="bench/lift", action_convention="osc_pose", instruction="Lift it.")
+    data, _ = load(
+        foreign(), cell="bench/lift", action_convention="osc_pose", instruction="Lift it."
+    )
     assert (data.records[0].cell, data.records[0].instruction) == ("bench/lift", "Lift it.")
     assert data.identity.raw["action_convention"] == "osc_pose"
 
 
-@pytest.mark.parametrize("text", ["{", "3", '{"env_name": 3}', '{"a":' * 950 + "1" + "}" * 950, "{" * 5000])
+@pytest.mark.parametrize(
+    "text", ["{", "3", '{"env_name": 3}', '{"a":' * 950 + "1" + "}" * 950, "{" * 5000]
+)
 def test_env_args_that_cannot_be_used(foreign, text):
     data, _ = load(foreign(lambda file: file["data"].attrs.__setitem__("env_args", text)))
     assert data.records[0].cell == "robomimic/theirs"
@@ -436,10 +492,15 @@ def test_frequencies_that_are_none(foreign, hz):
 def test_instructions_of_robocasa_and_libero(foreign):
     def robocasa(file):
         file["data/demo_0"].attrs["ep_meta"] = json.dumps({"lang": "Open the drawer."})
-        file["data"].attrs["problem_info"] = json.dumps({"language_instruction": "Turn on the stove."})
+        file["data"].attrs["problem_info"] = json.dumps(
+            {"language_instruction": "Turn on the stove."}
+        )
 
     data, _ = load(foreign(robocasa))
-    assert [record.instruction for record in data.records] == ["Open the drawer.", "Turn on the stove."]
+    assert [record.instruction for record in data.records] == [
+        "Open the drawer.",
+        "Turn on the stove.",
+    ]
 
 
 def test_episodes_in_order_of_their_numbers(foreign):
@@ -453,7 +514,9 @@ def test_episodes_in_order_of_their_numbers(foreign):
 
 def test_actions_are_rounded_only_when_asked(foreign):
     path = foreign(lambda file: file["data/demo_1/actions"].__setitem__((0, 0), 0.1))
-    with pytest.raises(InvalidInputError, match="demo_1/actions holds float64 numbers that float32 cannot hold"):
+    with pytest.raises(
+        InvalidInputError, match="demo_1/actions holds float64 numbers that float32 cannot hold"
+    ):
         load(path)
     assert not (path.parent / "back").exists()
     data, _ = load(path, cast=True)
@@ -465,7 +528,9 @@ def test_what_has_no_place_is_told(foreign):
         for name in ("demo_0", "demo_1"):
             group = file[f"data/{name}"]
             group["action_dict/rel_pos"] = np.zeros((len(group["actions"]), 3))
-            group.create_dataset("obs/note", data=["a"] * len(group["actions"]), dtype=h5py.string_dtype())
+            group.create_dataset(
+                "obs/note", data=["a"] * len(group["actions"]), dtype=h5py.string_dtype()
+            )
             group["obs/ä"] = np.zeros(len(group["actions"]))
             group["obs/cameras/top"] = np.zeros(len(group["actions"]), bool)
         file["data/extra"], file["notes"] = np.zeros(3), np.zeros(3)
@@ -485,17 +550,56 @@ def test_what_has_no_place_is_told(foreign):
     ("change", "error", "match"),
     [
         (lambda demo: demo.__delitem__("actions"), DamagedFileError, "demo_0 has no array actions"),
-        (lambda demo: demo.attrs.__setitem__("num_samples", 9), DamagedFileError, "4 rows, but num_samples is 9"),
-        (lambda demo: resize(demo, "obs/object", 3), DamagedFileError, "obs/object has 3 rows, expected 4"),
-        (lambda demo: resize(demo, "rewards", 5), DamagedFileError, "rewards has 5 rows, expected 4"),
-        (lambda demo: swap(demo, "actions", np.zeros(4)), InvalidInputError, r"actions has shape \(4,\)"),
-        (lambda demo: swap(demo, "actions", np.array([b"x"] * 4)), UnsafeFileError, "expected numbers"),
-        (lambda demo: swap(demo, "actions", np.zeros(4, "V8")), UnsafeFileError, "neither numbers nor texts"),
-        (lambda demo: swap(demo, "next_obs/object", np.zeros((4, 2))), DamagedFileError, "next_obs/object has rows"),
-        (lambda demo: demo.__setitem__("obs/x", h5py.ExternalLink("/etc/passwd", "/")), UnsafeFileError, "external"),
-        (lambda demo: demo.__setitem__("obs/x", demo["actions"]), UnsafeFileError, "linked more than once"),
         (
-            lambda demo: demo.create_dataset("states2", data=np.zeros(4), **hdf5plugin.Zstd()) and swap_states(demo),
+            lambda demo: demo.attrs.__setitem__("num_samples", 9),
+            DamagedFileError,
+            "4 rows, but num_samples is 9",
+        ),
+        (
+            lambda demo: resize(demo, "obs/object", 3),
+            DamagedFileError,
+            "obs/object has 3 rows, expected 4",
+        ),
+        (
+            lambda demo: resize(demo, "rewards", 5),
+            DamagedFileError,
+            "rewards has 5 rows, expected 4",
+        ),
+        (
+            lambda demo: swap(demo, "actions", np.zeros(4)),
+            InvalidInputError,
+            r"actions has shape \(4,\)",
+        ),
+        (
+            lambda demo: swap(demo, "actions", np.array([b"x"] * 4)),
+            UnsafeFileError,
+            "expected numbers",
+        ),
+        (
+            lambda demo: swap(demo, "actions", np.zeros(4, "V8")),
+            UnsafeFileError,
+            "neither numbers nor texts",
+        ),
+        (
+            lambda demo: swap(demo, "next_obs/object", np.zeros((4, 2))),
+            DamagedFileError,
+            "next_obs/object has rows",
+        ),
+        (
+            lambda demo: demo.__setitem__("obs/x", h5py.ExternalLink("/etc/passwd", "/")),
+            UnsafeFileError,
+            "external",
+        ),
+        (
+            lambda demo: demo.__setitem__("obs/x", demo["actions"]),
+            UnsafeFileError,
+            "linked more than once",
+        ),
+        (
+            lambda demo: (
+                demo.create_dataset("states2", data=np.zeros(4), **hdf5plugin.Zstd())
+                and swap_states(demo)
+            ),
             InvalidInputError,
             "rewards holds",
         ),
@@ -591,8 +695,12 @@ np.savez(out, **arrays)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("mask", "episodes"), [("", (0, 1, 2)), ("train", (0, 1)), ("valid", (2,))])
-def test_sequence_dataset_reads_our_exports(robomimic_python, dataset, exported, tmp_path, mask, episodes):
+@pytest.mark.parametrize(
+    ("mask", "episodes"), [("", (0, 1, 2)), ("train", (0, 1)), ("valid", (2,))]
+)
+def test_sequence_dataset_reads_our_exports(
+    robomimic_python, dataset, exported, tmp_path, mask, episodes
+):
     out = tmp_path / "read.npz"
     path = exported(valid=0.34)
     result = run_with(robomimic_python, READER, path, out, mask)
@@ -623,7 +731,9 @@ with h5py.File(sys.argv[1], "r+") as file:
 
 
 @pytest.mark.slow
-def test_a_mask_that_robomimic_adds_does_not_keep_an_export_from_coming_back(robomimic_python, dataset, exported):
+def test_a_mask_that_robomimic_adds_does_not_keep_an_export_from_coming_back(
+    robomimic_python, dataset, exported
+):
     path = exported()
     assert run_with(robomimic_python, SPLITTER, path).returncode == 0
     data, result = load(path)

@@ -49,7 +49,9 @@ def test_an_example_comes_back():
     assert found["texts"] == features["texts"]
     assert found["floats"].tobytes() == features["floats"].tobytes()
     for name in ("ints", "uint64", "bytes", "bools"):
-        assert np.array_equal(found[name].astype(features[name].dtype).reshape(features[name].shape), features[name])
+        assert np.array_equal(
+            found[name].astype(features[name].dtype).reshape(features[name].shape), features[name]
+        )
     assert len(found["none"]) == 0
 
 

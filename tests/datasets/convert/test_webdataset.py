@@ -13,7 +13,14 @@ import pytest
 from other_pythons import python_with, run_with
 from PIL import Image
 
-from shopfloor.core import CameraTrack, DiskError, Episode, EpisodeSpec, InvalidInputError, UnknownNameError
+from shopfloor.core import (
+    CameraTrack,
+    DiskError,
+    Episode,
+    EpisodeSpec,
+    InvalidInputError,
+    UnknownNameError,
+)
 from shopfloor.datasets.convert import webdataset
 from shopfloor.datasets.convert.formats import ExportOptions
 from shopfloor.datasets.convert.tar_write import ShardWriter
@@ -69,7 +76,11 @@ def rebuilt(sample, keys):
     facts = json.loads(sample["json"])
     arrays = {end[:-4]: load(data) for end, data in sample.items() if end.endswith(".npy")}
     for key in keys:
-        pictures = [sample[end] for end in sorted(sample) if end.startswith(f"{key}.") and end.endswith(".png")]
+        pictures = [
+            sample[end]
+            for end in sorted(sample)
+            if end.startswith(f"{key}.") and end.endswith(".png")
+        ]
         if pictures:
             arrays[key] = np.stack([np.asarray(Image.open(io.BytesIO(data))) for data in pictures])
     cameras = [name.split(".")[1] for name in arrays if name.endswith(".intrinsics")]
@@ -91,7 +102,9 @@ def rebuilt(sample, keys):
         terminated=facts["terminated"],
         label_chunks=arrays.get("label_chunks"),
         cameras={
-            name: CameraTrack(arrays[f"cameras.{name}.intrinsics"], arrays[f"cameras.{name}.extrinsics"])
+            name: CameraTrack(
+                arrays[f"cameras.{name}.intrinsics"], arrays[f"cameras.{name}.extrinsics"]
+            )
             for name in cameras
         },
     )
@@ -101,17 +114,39 @@ def rebuilt(sample, keys):
 def test_nothing_is_lost(dataset, tmp_path, assert_same, options):
     found = samples(run(dataset, tmp_path / "out", **options))
     source = Dataset(dataset)
-    assert list(found) == [f"{number:08d}-{source.records[number].episode_id[:16]}" for number in range(3)]
+    assert list(found) == [
+        f"{number:08d}-{source.records[number].episode_id[:16]}" for number in range(3)
+    ]
     for number, sample in enumerate(found.values()):
         assert_same(rebuilt(sample, ("state", "objects", "front")), source.read(number))
 
 
 def test_what_is_in_a_sample(dataset, tmp_path):
     sample = next(iter(samples(run(dataset, tmp_path / "out", where="seed == 1")).values()))
-    arrays = ["actions", "rewards", "dones", "actor", "decisions", "label_actions", "label_valid", "label_chunks"]
-    more = ["sim_states", "cameras.front.intrinsics", "cameras.front.extrinsics", "state", "objects", "front"]
+    arrays = [
+        "actions",
+        "rewards",
+        "dones",
+        "actor",
+        "decisions",
+        "label_actions",
+        "label_valid",
+        "label_chunks",
+    ]
+    more = [
+        "sim_states",
+        "cameras.front.intrinsics",
+        "cameras.front.extrinsics",
+        "state",
+        "objects",
+        "front",
+    ]
     assert sorted(sample) == sorted(["json", *(f"{name}.npy" for name in arrays + more)])
-    assert [len(load(sample[f"{name}.npy"])) for name in ("actions", "front", "sim_states")] == [5, 6, 6]
+    assert [len(load(sample[f"{name}.npy"])) for name in ("actions", "front", "sim_states")] == [
+        5,
+        6,
+        6,
+    ]
     assert load(sample["dones.npy"]).tolist() == [False] * 4 + [True]
     facts = json.loads(sample["json"])
     assert (facts["steps"], facts["seed"], facts["control_hz"]) == (5, 1, 20)
@@ -121,7 +156,9 @@ def test_what_is_in_a_sample(dataset, tmp_path):
 
 def test_pictures_as_png(dataset, tmp_path):
     sample = next(iter(samples(run(dataset, tmp_path / "out", pictures="png")).values()))
-    assert [end for end in sorted(sample) if end.startswith("front")] == [f"front.{step:06d}.png" for step in range(13)]
+    assert [end for end in sorted(sample) if end.startswith("front")] == [
+        f"front.{step:06d}.png" for step in range(13)
+    ]
     assert "objects.npy" in sample
 
 
@@ -131,7 +168,10 @@ def test_shards_and_index(dataset, tmp_path):
     folder = run(dataset, tmp_path / "out", shard_bytes=30_000, valid=0.4, seed=3)
     index = json.loads((folder / "index.json").read_text())
     assert index["shards"] == {
-        "train": [{"file": "train-000000.tar", "samples": 1}, {"file": "train-000001.tar", "samples": 1}],
+        "train": [
+            {"file": "train-000000.tar", "samples": 1},
+            {"file": "train-000001.tar", "samples": 1},
+        ],
         "valid": [{"file": "valid-000000.tar", "samples": 1}],
     }
     files = ["index.json", "train-000000.tar", "train-000001.tar", "valid-000000.tar"]
@@ -140,16 +180,29 @@ def test_shards_and_index(dataset, tmp_path):
         {**samples(folder), **samples(folder, "valid")}
     )
     seeds = [
-        json.loads(sample["json"])["seed"] for split in ("train", "valid") for sample in samples(folder, split).values()
+        json.loads(sample["json"])["seed"]
+        for split in ("train", "valid")
+        for sample in samples(folder, split).values()
     ]
     assert sorted(seeds) == [0, 1, 2]
-    about = {name: index[name] for name in ("kind", "schema_version", "actions", "action_convention", "control_hz")}
-    assert list(about.values()) == ["shopfloor-webdataset-export", 1, "executed", "ee_delta_base_v1", 20]
+    about = {
+        name: index[name]
+        for name in ("kind", "schema_version", "actions", "action_convention", "control_hz")
+    }
+    assert list(about.values()) == [
+        "shopfloor-webdataset-export",
+        1,
+        "executed",
+        "ee_delta_base_v1",
+        20,
+    ]
     assert index["features"]["state"]["units"] == ["rad"] * 9
 
 
 def test_a_shard_holds_what_fits(dataset, tmp_path):
-    size = {path.name: path.stat().st_size for path in run(dataset, tmp_path / "all").iterdir()}["train-000000.tar"]
+    size = {path.name: path.stat().st_size for path in run(dataset, tmp_path / "all").iterdir()}[
+        "train-000000.tar"
+    ]
     for shard_bytes, shards in ((size, 1), (size // 2, 2), (1, 3)):
         folder = run(dataset, tmp_path / str(shard_bytes), shard_bytes=shard_bytes)
         assert len(list(folder.glob("*.tar"))) == shards
@@ -161,7 +214,10 @@ def test_members_say_nothing_of_who_wrote_them_and_when(dataset, tmp_path):
     with tarfile.open(one / "train-000000.tar") as archive:
         members = archive.getmembers()
     assert [member.name for member in members] == sorted(member.name for member in members)
-    facts = {(member.mtime, member.uid, member.gid, member.uname, member.gname, member.mode) for member in members}
+    facts = {
+        (member.mtime, member.uid, member.gid, member.uname, member.gname, member.mode)
+        for member in members
+    }
     assert facts == {(0, 0, 0, "", "", 0o644)}
     for path in one.iterdir():
         assert path.read_bytes() == (other / path.name).read_bytes(), path.name
@@ -170,7 +226,10 @@ def test_members_say_nothing_of_who_wrote_them_and_when(dataset, tmp_path):
 def test_the_archive_is_as_tarfile_writes_it(dataset, tmp_path):
     shard = run(dataset, tmp_path / "out") / "train-000000.tar"
     buffer = io.BytesIO()
-    with tarfile.open(shard) as source, tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as target:
+    with (
+        tarfile.open(shard) as source,
+        tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as target,
+    ):
         for member in source:
             target.addfile(member, source.extractfile(member))
     assert shard.read_bytes() == buffer.getvalue()
@@ -187,7 +246,9 @@ def test_long_names_and_episodes_without_steps(tmp_path, make_episode, descripti
     key = "k" * 64
     pictures = np.arange(1 * 2 * 2 * 3, dtype="u1").reshape(1, 2, 2, 3)
     episode = make_episode(0, 0, observations={key: pictures})
-    found = samples(run(write(tmp_path / "data", description, episode), tmp_path / "out", pictures="png"))
+    found = samples(
+        run(write(tmp_path / "data", description, episode), tmp_path / "out", pictures="png")
+    )
     (sample,) = found.values()
     assert f"{key}.000000.png" in sample
     assert_same(rebuilt(sample, (key,)), episode)

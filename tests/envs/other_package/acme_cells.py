@@ -25,7 +25,9 @@ class PushToLine(Task):
     start_low, start_high = np.array([0.34, -0.02, 0.12]), np.array([0.38, 0.02, 0.16])
     cameras = (
         Camera("front", eye=(0.90, 0.04, 0.62), target=(0.49, 0.04, 0.0)),
-        Camera("wrist", eye=(0.075, 0.0, 0.085), target=(0.015, 0.0, 0.0), fov_deg=80.0, on_tool=True),
+        Camera(
+            "wrist", eye=(0.075, 0.0, 0.085), target=(0.015, 0.0, 0.0), fov_deg=80.0, on_tool=True
+        ),
     )
     items = (CRATE, LINE)
     instructions = INSTRUCTIONS
@@ -43,7 +45,9 @@ class PushToLine(Task):
 
     def reset(self, world, rng):
         self.held_steps = 0
-        world.place(self.bodies[0], (rng.uniform(0.45, 0.50), rng.uniform(-0.1, 0.1), 0.5 * CRATE.size[2]))
+        world.place(
+            self.bodies[0], (rng.uniform(0.45, 0.50), rng.uniform(-0.1, 0.1), 0.5 * CRATE.size[2])
+        )
         world.place(self.bodies[1], (0.60, 0.0, -0.0009))
 
     def judge(self, world, robot):
