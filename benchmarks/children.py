@@ -18,10 +18,12 @@ class Outcome:
 
     Attributes:
         case: its position.
-        how: "returned", "crashed" (a signal, or the process ended) or "hung" (over the limit of time).
+        how: "returned", "crashed" (a signal, or the process ended) or "hung" (over the limit of
+            time).
         value: what the function returned, JSON; for a crash, what the process ended with.
         seconds: wall time.
-        memory: growth of the process's peak resident memory over what it was before the case, bytes.
+        memory: growth of the process's peak resident memory over what it was before the case,
+            bytes.
     """
 
     case: int
@@ -104,7 +106,8 @@ def _serve(
 ) -> None:
     code = 1
     try:
-        # The default action of the alarm ends the process even in the middle of an endless loop in C.
+        # The default action of the alarm ends the process even in the middle of an endless loop in
+        # C.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         if address_space:
             resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))

@@ -1,10 +1,11 @@
 """The store: committed episode writes and random windows, per CPU second on one core, beside other libraries.
 
-Episodes have 200 steps, a state, actions, simulator states and two 128 px cameras, flat-shaded like our renderer's.
-All formats hold the same data and are asked for the same windows in batches; what each hands out is compared with the
-source before anything is timed. In turns with ours run: raw h5py (uncompressed, no checksum, no fsync), a NumPy memory
-map, and the libraries that are installed here or under a Python given by --peer-python. Opening, a first batch and the
-check of every file's hash count as "open", wall time waiting for fsync in a column of its own.
+Episodes have 200 steps, a state, actions, simulator states and two 128 px cameras, flat-shaded like
+our renderer's. All formats hold the same data and are asked for the same windows in batches; what
+each hands out is compared with the source before anything is timed. In turns with ours run: raw
+h5py (uncompressed, no checksum, no fsync), a NumPy memory map, and the libraries that are installed
+here or under a Python given by --peer-python. Opening, a first batch and the check of every file's
+hash count as "open", wall time waiting for fsync in a column of its own.
 """
 
 from __future__ import annotations
@@ -69,9 +70,9 @@ LIMIT_S = 1.5  # CPU time a slow reader gets in a round
 LOSSY_DB = 25.0  # pictures of video and JPEG must be at least this close to the source
 
 
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Writing
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def write_ours(episodes: list[Episode], folder: Path) -> list[dict[str, Any]]:
@@ -143,9 +144,9 @@ def shard(folder: Path) -> dict[str, Path]:
     return made
 
 
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Windows
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def measure_windows(
@@ -216,9 +217,9 @@ def draw(path: Path, cameras: tuple[str, ...], rounds: int, batches: int) -> lis
     return drawn
 
 
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The whole
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def pictures(

@@ -1,7 +1,8 @@
 """Why pictures are stored as they are: codecs and chunk shapes, by CPU time to write, to read windows, and by size.
 
-One episode of 200 steps with two 128 px cameras, all with HDF5's checksum (fletcher32), in memory, through HDF5's
-low-level calls; windows of two frames at random places. Medians over rounds in which all take turns.
+One episode of 200 steps with two 128 px cameras, all with HDF5's checksum (fletcher32), in memory,
+through HDF5's low-level calls; windows of two frames at random places. Medians over rounds in which
+all take turns.
 """
 
 from __future__ import annotations

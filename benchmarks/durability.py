@@ -3,10 +3,11 @@
     python -m benchmarks.durability --kills 1000
     python -m benchmarks.durability --fuzz-seconds 600
 
-A kill: a process commits small episodes back to back, every few of them followed by a manifest, an overlay or a
-compaction, and reports each through a pipe once its commit has returned; SIGKILL comes after a random 2 to 200 ms. Then
-everything reported so far must be read back bit for bit, and everything under a final name must be whole. Exits 1 if
-anything was lost, unreadable or torn, or if the reader crashed, hung or raised what it should not.
+A kill: a process commits small episodes back to back, every few of them followed by a manifest, an
+overlay or a compaction, and reports each through a pipe once its commit has returned; SIGKILL comes
+after a random 2 to 200 ms. Then everything reported so far must be read back bit for bit, and
+everything under a final name must be whole. Exits 1 if anything was lost, unreadable or torn, or if
+the reader crashed, hung or raised what it should not.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class Kills:
         committed: episodes that were reported as saved.
         unreported: episodes that are there, whole, though their writer died before it could say so.
         lost: reported episodes that are not there, or read back other than they were written.
-        unreadable: files under a final name that cannot be read, and datasets that cannot be opened.
+        unreadable: files under a final name that cannot be read, and datasets that cannot be
+            opened.
         torn: files under a final name that are not whole.
         temporaries: files left by killed writers, before the next writer swept them.
         left: files still left after the last writer's sweep.
@@ -114,9 +116,9 @@ def episode_digest(episode: Episode) -> str:
     return hasher.hexdigest()
 
 
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Kills
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def kill_writers(count: int, folder: Path, seed: int = 0) -> Kills:
@@ -233,9 +235,9 @@ def _lost(dataset: Dataset, reported: dict[int, str]) -> int:
     return lost
 
 
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Report
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def _print_kills(kills: Kills) -> None:

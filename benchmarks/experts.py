@@ -2,8 +2,8 @@
 
     python -m benchmarks.experts --out docs/experts.md
 
-The seeds are of the range for tests and tuning, and nothing was tuned on them. Episodes are kept in `--runs` and
-resumed. Also writes what `shopfloor cells` shows, launch/expert_success.json.
+The seeds are of the range for tests and tuning, and nothing was tuned on them. Episodes are kept in
+`--runs` and resumed. Also writes what `shopfloor cells` shows, launch/expert_success.json.
 """
 
 from __future__ import annotations

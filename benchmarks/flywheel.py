@@ -2,8 +2,8 @@
 
     python -m benchmarks.flywheel
 
-The reference runs the expert without store, ledger or learning, on the same machine in the same run. What collecting
-adds is shown as a ratio to it, per control step.
+The reference runs the expert without store, ledger or learning, on the same machine in the same
+run. What collecting adds is shown as a ratio to it, per control step.
 """
 
 from __future__ import annotations

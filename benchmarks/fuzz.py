@@ -1,8 +1,9 @@
 """Reading files that were changed at random, under trailers and digests that hold: only a refusal may come of it.
 
-A trailer keeps damage from HDF5; whoever makes a file can make its trailer too. So the reader is given committed files
-with a few bytes changed, most of them where HDF5 keeps its own structures, and then a new trailer; and JSON files with
-characters changed and digests made anew. Children do the reading, because a fault in HDF5 itself would end the process.
+A trailer keeps damage from HDF5; whoever makes a file can make its trailer too. So the reader is
+given committed files with a few bytes changed, most of them where HDF5 keeps its own structures,
+and then a new trailer; and JSON files with characters changed and digests made anew. Children do
+the reading, because a fault in HDF5 itself would end the process.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class Fuzzed:
 
     Attributes:
         files: how many it was given.
-        read: how many it read as if they were whole (a change of a value is as good as another value).
+        read: how many it read as if they were whole (a change of a value is as good as another
+            value).
         refused: how many it refused with an error of ours.
         crashed: how often its process died.
         hung: how often it took more than 5 s.
@@ -125,9 +127,9 @@ def _count(
         (keep / f"{outcome.case}-{target.path.name}").write_bytes(target.changed(dice))
 
 
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Targets
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 class Target:

@@ -1,9 +1,10 @@
 """One of the other libraries, in a process of its own that may run another Python: it needs NumPy and that library.
 
-Run as `PYTHON peer_worker.py NAME ARRAYS FOLDER`: ARRAYS holds the data as `.npy` files, shape (episodes, rows, ...).
-Takes one JSON object a line on standard input and answers with one: {"do": "write"} writes FOLDER; {"do": "open",
-"batch": [[episode, step], ...], "keep": FILE} opens it, reads a first batch and saves it for a check; {"do": "read",
-"batches": [...], "limit_s": S} reads batches until S CPU seconds have passed.
+Run as `PYTHON peer_worker.py NAME ARRAYS FOLDER`: ARRAYS holds the data as `.npy` files, shape
+(episodes, rows, ...). Takes one JSON object a line on standard input and answers with one: {"do":
+"write"} writes FOLDER; {"do": "open", "batch": [[episode, step], ...], "keep": FILE} opens it,
+reads a first batch and saves it for a check; {"do": "read", "batches": [...], "limit_s": S} reads
+batches until S CPU seconds have passed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Episodes with a known defect, planted into real ones of the work cells.
 
-Faults of a demonstrator are acted out in the simulator: the scripted expert works through a wrapper that hesitates,
-shakes, wanders, toggles the gripper or drives at full scale, and the episode is kept if it succeeds. Faults of a
-recording are edits of an episode that was recorded soundly.
+Faults of a demonstrator are acted out in the simulator: the scripted expert works through a wrapper
+that hesitates, shakes, wanders, toggles the gripper or drives at full scale, and the episode is
+kept if it succeeds. Faults of a recording are edits of an episode that was recorded soundly.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ TRIES = 40
 Array = npt.NDArray[Any]
 
 
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Faults of a demonstrator
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 class Faulty:
@@ -173,9 +173,9 @@ FAULTS: Mapping[str, Callable[[np.random.Generator], Act]] = {
 }
 
 
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Faults of a recording
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def _with(episode: Episode, **observations: Array) -> Episode:
@@ -352,9 +352,9 @@ EDITS: Mapping[str, Edit] = {
 KINDS = (*FAULTS, *EDITS)
 
 
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Sets
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -404,7 +404,8 @@ def plant(
         if kind in FAULTS:
             episode = maker.faulty(kind)
         else:
-            # A copy is one of an episode that is in the set; other defects have an episode of their own.
+            # A copy is one of an episode that is in the set; other defects have an episode of their
+            # own.
             source = (
                 found[int(generator.integers(clean))].episode if kind == "near_duplicate" else None
             )

@@ -1,7 +1,7 @@
 """Policy latency: milliseconds per action chunk, one observation at a time, one thread.
 
-Beside each policy runs a bare reference with the same arithmetic and no bookkeeping: for poses a plain
-three-layer network of the same active parameters, for cameras the frozen image encoder alone.
+Beside each policy runs a bare reference with the same arithmetic and no bookkeeping: for poses a
+plain three-layer network of the same active parameters, for cameras the frozen image encoder alone.
 """
 
 from __future__ import annotations

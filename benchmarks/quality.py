@@ -3,9 +3,10 @@
     python -m benchmarks.quality
     python -m benchmarks.quality --seed 600000 --blocks 1
 
-The first command is the evaluation of docs/quality.md, the second the set that its thresholds were chosen on. Each
-block is two datasets a cell: numbers alone (60 demonstrations, 15 honest failures, 4 episodes for each kind of defect),
-and with pictures (20, 5, and 4 for each kind that needs a camera). Prints Markdown tables.
+The first command is the evaluation of docs/quality.md, the second the set that its thresholds were
+chosen on. Each block is two datasets a cell: numbers alone (60 demonstrations, 15 honest failures,
+4 episodes for each kind of defect), and with pictures (20, 5, and 4 for each kind that needs a
+camera). Prints Markdown tables.
 """
 
 from __future__ import annotations

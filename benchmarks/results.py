@@ -2,7 +2,8 @@
 
     python -m benchmarks.results --out docs/results.md --runs runs/results
 
-Runs are kept and resumed: what is finished is not run again. Add `--report-only` to write the page from finished runs.
+Runs are kept and resumed: what is finished is not run again. Add `--report-only` to write the page
+from finished runs.
 """
 
 from __future__ import annotations

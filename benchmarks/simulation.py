@@ -1,12 +1,13 @@
 """The work cells on one thread, in CPU time, beside bare PyBullet, the stock robot model and panda-gym.
 
-Control steps: `step()` without cameras, with privileged state, reward and success; in a row of its own with capture of
-the simulator's state, which datasets keep. The reference is a bare loop in a world of its own: PyBullet's inverse
-kinematics, one motor array, the same commands to the fingers, 12 substeps and the same reads of joints, tool and
-bodies, along the same targets, so that it grips and carries the same part. Camera steps: a control step and two 128 px
-views; the reference is the same cell with the arm's stock meshes. Resets: the reference loads the stock arm, table and
-parts again. All run the same expert episodes, in turns. panda-gym's pick-and-place runs random actions, and so do we
-beside it; a second of its simulation has 500 substeps, one of ours 240.
+Control steps: `step()` without cameras, with privileged state, reward and success; in a row of its
+own with capture of the simulator's state, which datasets keep. The reference is a bare loop in a
+world of its own: PyBullet's inverse kinematics, one motor array, the same commands to the fingers,
+12 substeps and the same reads of joints, tool and bodies, along the same targets, so that it grips
+and carries the same part. Camera steps: a control step and two 128 px views; the reference is the
+same cell with the arm's stock meshes. Resets: the reference loads the stock arm, table and parts
+again. All run the same expert episodes, in turns. panda-gym's pick-and-place runs random actions,
+and so do we beside it; a second of its simulation has 500 substeps, one of ours 240.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """What a vector of environments costs per environment's step, in CPU time of parent and children, one thread.
 
-The environment is a stand-in with a cell's spaces and infos and no physics, so that what is measured is the vector:
-ours, Gymnasium's SyncVectorEnv and AsyncVectorEnv with shared memory, and plain steps of one environment after the
-other, in turns. The overhead is what a vector costs over plain steps; a ratio above 1 says that ours costs less.
+The environment is a stand-in with a cell's spaces and infos and no physics, so that what is
+measured is the vector: ours, Gymnasium's SyncVectorEnv and AsyncVectorEnv with shared memory, and
+plain steps of one environment after the other, in turns. The overhead is what a vector costs over
+plain steps; a ratio above 1 says that ours costs less.
 """
 
 from __future__ import annotations

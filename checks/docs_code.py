@@ -1,10 +1,11 @@
 """Runs the code of the documents, so that what a reader copies works.
 
-Run from anywhere: ``python checks/docs_code.py [DOCUMENT...]``; by default README.md, CONTRIBUTING.md and docs/*.md.
+Run from anywhere: ``python checks/docs_code.py [DOCUMENT...]``; by default README.md,
+CONTRIBUTING.md and docs/*.md.
 
-Every fenced block tagged ``python`` or ``bash`` runs, in order, in an empty folder of the document's own, with this
-interpreter's environment first on PATH; bash blocks stop at the first failing command. A comment on the line before a
-block changes that:
+Every fenced block tagged ``python`` or ``bash`` runs, in order, in an empty folder of the
+document's own, with this interpreter's environment first on PATH; bash blocks stop at the first
+failing command. A comment on the line before a block changes that:
 
     <!-- no-run: reason -->      the block does not run; the reason is printed
     <!-- file: some_name.py -->  the block (of any language) is written to that file instead of run

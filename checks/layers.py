@@ -1,15 +1,17 @@
 """Checks what the type checker and the linter cannot: which part may know which, and what no part may do.
 
-Run from anywhere: ``python checks/layers.py [ROOT]``. Exits 1 and lists file, line and rule of every violation.
+Run from anywhere: ``python checks/layers.py [ROOT]``. Exits 1 and lists file, line and rule of
+every violation.
 
 Rules:
     layer: imports go one way, launch > policies > collectors > envs | datasets > core.
     circle: no module imports itself by way of others, imports inside functions included.
-    torch: nothing below policies imports torch or what builds on it; launch imports it only inside functions.
+    torch: nothing below policies imports torch or what builds on it; launch imports it only inside
+        functions.
     pybullet, h5py: the simulator is known to envs only, the file format to datasets only.
     print: only launch, benchmarks and checks print.
-    random: no global random generator, of random, numpy or torch; torch's may be seeded where ``torch.random.fork_rng``
-        keeps that to itself (its module initialisers take no generator).
+    random: no global random generator, of random, numpy or torch; torch's may be seeded where
+        ``torch.random.fork_rng`` keeps that to itself (its module initialisers take no generator).
     pickle: nothing that can run code when a file is read.
 
 A line that must break a rule says so and why: ``# allow torch: <reason>``.
@@ -79,7 +81,8 @@ class Module:
     """A parsed source file.
 
     Attributes:
-        name: dotted name below shopfloor, such as "envs.cell"; "core" and "__init__" for those of src/shopfloor.
+        name: dotted name below shopfloor, such as "envs.cell"; "core" and "__init__" for those of
+            src/shopfloor.
         imports: (line, dotted name, whether it runs when the module is imported) of every import.
     """
 
@@ -113,7 +116,8 @@ def check(root: Path) -> tuple[list[Module], list[Violation]]:
     """Check a repository.
 
     Args:
-        root: the folder that holds envs/, datasets/, collectors/, policies/, launch/ and src/shopfloor/.
+        root: the folder that holds envs/, datasets/, collectors/, policies/, launch/ and
+            src/shopfloor/.
 
     Returns:
         The modules found and the rules they break, in order of file and line.

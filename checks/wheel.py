@@ -1,6 +1,7 @@
 """Builds the wheel and uses it as a stranger would: a fresh environment without torch, outside the repository.
 
-Run from anywhere: ``python checks/wheel.py [--python PYTHON]``. Exits 1 at the first thing that does not work.
+Run from anywhere: ``python checks/wheel.py [--python PYTHON]``. Exits 1 at the first thing that
+does not work.
 """
 
 from __future__ import annotations

@@ -49,14 +49,17 @@ class CollectConfig:
         out: the dataset's folder; an interrupted or shorter run there is continued.
         seed_first: the episodes have seeds seed_first..seed_first + episodes - 1.
         teacher: who labels or takes over; "expert", a checkpoint's folder, a reference, or None.
-        intervention: "none", "label" (the teacher labels each step) or "expert" (it also takes over on deviation).
+        intervention: "none", "label" (the teacher labels each step) or "expert" (it also takes over
+            on deviation).
         noise: scale of the noise on executed actions, in units of a full action.
-        purpose: "train", "gate", "report" or "other"; the first three have seed ranges of their own.
+        purpose: "train", "gate", "report" or "other"; the first three have seed ranges of their
+            own.
         variation: name of the cell's variation.
         robot: one of the cell's robots; None for the usual one.
         cameras: names of the cameras whose pictures are stored.
         renderer: who draws the pictures: "tiny" or "gl".
-        image_size: (height, width) of pictures in pixels; None: what the policy expects, else 96 x 96.
+        image_size: (height, width) of pictures in pixels; None: what the policy expects, else 96 x
+            96.
         codec: "blosc", "gzip" or "none".
         timeout_s: wall time after which an episode counts as hanging; needs more than one worker.
     """
@@ -121,8 +124,8 @@ class CollectResult:
     """What came of a run.
 
     Attributes:
-        receipts: one for each episode asked for, sorted by index; none for one that was purged and of which no account
-            is left.
+        receipts: one for each episode asked for, sorted by index; none for one that was purged and
+            of which no account is left.
         dataset: the dataset's folder.
         cell: full id.
         resumed: how many were already there.
@@ -169,8 +172,10 @@ def collect(
         The receipts of all episodes asked for.
 
     Raises:
-        InvalidInputError: if the options do not fit together or `out` holds something else (nothing is touched then).
-        DiskError: if the disk is full or fails; everything reported is whole and the run can be repeated.
+        InvalidInputError: if the options do not fit together or `out` holds something else (nothing
+            is touched then).
+        DiskError: if the disk is full or fails; everything reported is whole and the run can be
+            repeated.
         CancelledError: if a signal asked to stop; the same.
     """
     if config is None:
@@ -292,8 +297,8 @@ class _Collection:
     def _committed(self, specs: Sequence[EpisodeSpec]) -> tuple[dict[int, Receipt], set[int]]:
         """Return receipts of the episodes that are already there: the files are the truth.
 
-        Deleted ones count as there, purged ones, too: nobody wants them made again. Those of the latter of which no
-        account is left come as the second part, without a receipt.
+        Deleted ones count as there, purged ones, too: nobody wants them made again. Those of the
+        latter of which no account is left come as the second part, without a receipt.
         """
         left_out = tombstoned(load_overlays(self.out))
         records = {record.episode_id: record for record in list_dataset(self.out, left_out).records}

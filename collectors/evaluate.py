@@ -103,7 +103,8 @@ def evaluate(
         cell: cell id or bare name.
         episodes: number of seeds.
         seed_first: first seed.
-        out: dataset that keeps the episodes, so that the evaluation resumes; None uses a temporary folder.
+        out: dataset that keeps the episodes, so that the evaluation resumes; None uses a temporary
+            folder.
         purpose: "gate", "report", "train" or "other".
         variation: name of the cell's variation.
         robot: one of the cell's robots; None for the usual one.

@@ -1,7 +1,8 @@
 """Running jobs: in this process, or in a pool of spawned processes that survives crashes and hangs.
 
-A job is a function of the package, named "module:function", that takes a JSON payload and returns a JSON object. The
-same payloads give the same results with any number of workers; only their order differs.
+A job is a function of the package, named "module:function", that takes a JSON payload and returns a
+JSON object. The same payloads give the same results with any number of workers; only their order
+differs.
 """
 
 from __future__ import annotations
@@ -73,22 +74,23 @@ class Executor(Protocol):
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         """Run a function on each payload, at most `workers` at a time; payloads are drawn only as they are needed.
 
-        A job that raises, crashes its process or runs past its time is tried again, three times in all. A payload that
-        has a key "attempt" is told there which try it is. User errors (`InvalidInputError`, ...) and `DiskError` are
-        raised at once.
+        A job that raises, crashes its process or runs past its time is tried again, three times in
+        all. A payload that has a key "attempt" is told there which try it is. User errors
+        (`InvalidInputError`, ...) and `DiskError` are raised at once.
 
         Args:
             function: "shopfloor.module:function", taking a payload and returning a JSON object.
             payloads: JSON objects.
             timeout_s: longest wall time of one try; only worker processes can be stopped.
-            keep_going: yield ``{"quarantined": True, "reason", "message", "attempts"}`` for a job that failed three
-                times; by default that raises `InfrastructureError`.
+            keep_going: yield ``{"quarantined": True, "reason", "message", "attempts"}`` for a job
+                that failed three times; by default that raises `InfrastructureError`.
 
         Yields:
             (position of the payload, result), in the order of completion.
 
         Raises:
-            CancelledError: if a signal asked to stop; results of jobs that end within the grace time are yielded first.
+            CancelledError: if a signal asked to stop; results of jobs that end within the grace
+                time are yielded first.
         """
 
     def close(self) -> None:
@@ -231,7 +233,8 @@ class _Worker:
             str(os.getpid()),
             *allowed,
         ]
-        # The child starts with SIGINT blocked: Ctrl-C, which reaches the whole group, cannot hit it while it imports.
+        # The child starts with SIGINT blocked: Ctrl-C, which reaches the whole group, cannot hit it
+        # while it imports.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self.process = subprocess.Popen(
@@ -281,8 +284,8 @@ class _Worker:
 class LocalExecutor:
     """A pool of spawned processes, one thread each, kept from run to run until `close`.
 
-    A worker that dies or overruns its time is replaced and its job tried again. The workers die with this process,
-    however it ends. Create it in the thread that uses it.
+    A worker that dies or overruns its time is replaced and its job tried again. The workers die
+    with this process, however it ends. Create it in the thread that uses it.
     """
 
     def __init__(self, workers: int, *, allowed: Sequence[str] = (), grace_s: float = 2.0) -> None:

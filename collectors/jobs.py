@@ -37,8 +37,8 @@ logger = logging.getLogger(__name__)
 PREPARE = "shopfloor.collectors.jobs:prepare"
 RUN_EPISODE = "shopfloor.collectors.jobs:run_episode"
 MAX_CELLS = 4
-# A reset makes a used cell equal to a new one, in less than half the time. Set it to False for cells that do not keep
-# that promise: every episode then gets a new one.
+# A reset makes a used cell equal to a new one, in less than half the time. Set it to False for
+# cells that do not keep that promise: every episode then gets a new one.
 REUSE_CELLS = True
 DEFAULT_IMAGE_SIZE = (96, 96)
 
@@ -50,13 +50,13 @@ def prepare(payload: dict[str, Any]) -> dict[str, Any]:
     """Say what a run needs to know before its first episode.
 
     Args:
-        payload: {"cell", "robot", "renderer", "image_size", "variation", "policy", "teacher"}: the policies as
-            `PolicyRef` JSON, teacher or None; image_size [height, width] in pixels, or None for what the policy
-            expects.
+        payload: {"cell", "robot", "renderer", "image_size", "variation", "policy", "teacher"}: the
+            policies as `PolicyRef` JSON, teacher or None; image_size [height, width] in pixels, or
+            None for what the policy expects.
 
     Returns:
-        {"policy", "teacher": what their `info` says, "image_size", "variation": its one name, "description": the
-        cell's}.
+        {"policy", "teacher": what their `info` says, "image_size", "variation": its one name,
+        "description": the cell's}.
     """
     roles = {
         role: resolve_policy(PolicyRef.from_json(payload[role]))
@@ -146,7 +146,8 @@ def pooled_cell(cell_id: str, options: Mapping[str, Any], variation: str) -> Wor
 
     Args:
         cell_id: full id.
-        options: of `EpisodeSpec.cell_options`; its cameras are rendered on request only, so they are not built in.
+        options: of `EpisodeSpec.cell_options`; its cameras are rendered on request only, so they
+            are not built in.
         variation: name.
     """
     key = _cell_key(cell_id, options, variation)

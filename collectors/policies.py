@@ -44,7 +44,8 @@ def policy_ref(policy: str | PolicyRef, cell: str, robot: str | None = None) -> 
     """Return the reference a person's name for a policy means.
 
     Args:
-        policy: a kind of the list, such as "expert", or the folder of a checkpoint; a reference is returned as it is.
+        policy: a kind of the list, such as "expert", or the folder of a checkpoint; a reference is
+            returned as it is.
         cell: full id of the cell it will act in.
         robot: which of the cell's robots it will drive; None for the usual one.
 
@@ -72,14 +73,16 @@ def resolve_policy(ref: PolicyRef) -> Policy:
     """Return the policy a reference names; within one process the same reference gives the same object.
 
     Args:
-        ref: kind, cell and JSON arguments; the factory is called with ``cell=ref.cell, **ref.arguments``.
+        ref: kind, cell and JSON arguments; the factory is called with ``cell=ref.cell,
+            **ref.arguments``.
 
     Returns:
         The policy; call its `reset` before each episode.
 
     Raises:
         UnknownNameError: if no built-in policy and no entry point has this kind.
-        MissingDependencyError: if it needs a package that is not installed, or another package's cannot be loaded.
+        MissingDependencyError: if it needs a package that is not installed, or another package's
+            cannot be loaded.
         InvalidInputError: if the factory does not take these arguments.
     """
     key = canonical_json(ref.to_json())

@@ -49,7 +49,8 @@ def quality(
         path: the dataset folder.
         where: an expression (`parse_where`) that chooses episodes; all by default.
         overlays: views that hold, too.
-        replay: whether actions are executed again to check the success labels; it takes about as long as collecting.
+        replay: whether actions are executed again to check the success labels; it takes about as
+            long as collecting.
         seed: of all draws; the same seed gives the same result.
         thresholds: what counts as a finding.
         workers: processes that replay; the result is the same for any number.
@@ -114,7 +115,8 @@ def label_job(payload: dict[str, Any]) -> dict[str, Any]:
         payload: see `recorded.each_recorded`.
 
     Returns:
-        {"success", "states_equal", "first_difference"}, or {"refused": why} where the cell cannot take the episode.
+        {"success", "states_equal", "first_difference"}, or {"refused": why} where the cell cannot
+        take the episode.
     """
     try:
         return replay_job(payload)
@@ -122,9 +124,9 @@ def label_job(payload: dict[str, Any]) -> dict[str, Any]:
         return {"refused": str(error)}
 
 
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What follows from replays
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def _with_labels(
@@ -203,9 +205,9 @@ def _label_findings(one: Assessed, again: Replay, trusted: set[str]) -> list[Fin
     return []
 
 
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Pictures of episodes
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

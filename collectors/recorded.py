@@ -35,12 +35,14 @@ def each_recorded(
     """Run a job for each of some episodes.
 
     Args:
-        function: "shopfloor.module:function", which may pass its payload to `read_recorded`; "index" is the episode's.
+        function: "shopfloor.module:function", which may pass its payload to `read_recorded`;
+            "index" is the episode's.
         dataset: holds the episodes.
         records: theirs.
         overlays: views that `dataset` was opened with.
         common: what else each payload has.
-        executor: runs the jobs and is kept open; without one a pool of `workers` is made and closed.
+        executor: runs the jobs and is kept open; without one a pool of `workers` is made and
+            closed.
         workers: number of processes, 1 for none but this one.
         progress: called after each job with how many are done, and of how many.
 
@@ -78,7 +80,8 @@ def each_recorded(
 def read_recorded(payload: Job) -> Episode:
     """Read the episode of a job as it was committed: what overlays say of it is not applied.
 
-    A process keeps the dataset of its last job open, so that a long list is not read anew for every episode.
+    A process keeps the dataset of its last job open, so that a long list is not read anew for every
+    episode.
     """
     key = (payload["dataset"], *payload["overlays"])
     if key not in _opened or not _same(_opened[key], payload):

@@ -76,9 +76,10 @@ def render_dataset(
 ) -> Rendered:
     """Make a dataset with pictures of another's episodes: the files that `collect --cameras` would have written live.
 
-    Everything else of an episode stays; its `cell_options`, and so its id, are those of an episode with these cameras.
-    Pictures it had are replaced. Overlays' words come along. A state that does not give the observation that was
-    recorded with it is refused: the pictures would not show what happened.
+    Everything else of an episode stays; its `cell_options`, and so its id, are those of an episode
+    with these cameras. Pictures it had are replaced. Overlays' words come along. A state that does
+    not give the observation that was recorded with it is refused: the pictures would not show what
+    happened.
 
     Args:
         path: the dataset folder.
@@ -96,8 +97,8 @@ def render_dataset(
         What was made.
 
     Raises:
-        InvalidInputError: no such camera, size or codec; nothing is chosen; an episode has no states or its cell is not
-            installed; `out` exists.
+        InvalidInputError: no such camera, size or codec; nothing is chosen; an episode has no
+            states or its cell is not installed; `out` exists.
         DamagedFileError: something is damaged; nothing is made then.
     """
     _check(cameras, size, codec)
@@ -210,9 +211,9 @@ def _carry_overlays(
         append_overlay(staged, operations)
 
 
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Jobs
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def describe_job(payload: dict[str, Any]) -> dict[str, Any]:
@@ -239,8 +240,8 @@ def render_job(payload: dict[str, Any]) -> dict[str, Any]:
     """Render one recorded episode and write its new file.
 
     Args:
-        payload: see `recorded.each_recorded`; "changes" of the cell's options, "out", "codec", "env_args" by cell,
-            "provenance", "action_convention".
+        payload: see `recorded.each_recorded`; "changes" of the cell's options, "out", "codec",
+            "env_args" by cell, "provenance", "action_convention".
 
     Returns:
         {"episode_id", "pictures", "bytes"} of the new episode.
@@ -271,7 +272,8 @@ def with_pictures(episode: Episode, cameras: Sequence[str], image_size: Sequence
         image_size: (height, width), pixels.
 
     Raises:
-        InvalidInputError: it has no simulator states, or they do not give the observations recorded with them.
+        InvalidInputError: it has no simulator states, or they do not give the observations recorded
+            with them.
     """
     refuse_stateless(episode)
     seen: dict[str, list[npt.NDArray[np.uint8]]] = {name: [] for name in cameras}

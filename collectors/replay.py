@@ -137,9 +137,9 @@ class DeepCheck:
     passed_over: str = ""
 
 
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # One episode
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def render_episode(
@@ -215,9 +215,9 @@ def _again(cell: WorkCell, episode: Episode) -> Replay:
     return Replay(whole, -1 if whole else [*equal, False].index(False), success)
 
 
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Datasets
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def replay_dataset(
@@ -236,7 +236,8 @@ def replay_dataset(
 
     Args:
         path: the dataset folder.
-        where: an expression (`parse_where`) that chooses episodes; all without it and without `ids`.
+        where: an expression (`parse_where`) that chooses episodes; all without it and without
+            `ids`.
         ids: ids of episodes, or beginnings of at least 8 characters, besides those.
         sample: at most so many of the chosen ones, drawn at random; all by default.
         seed: of that draw.
@@ -249,7 +250,8 @@ def replay_dataset(
         What came of each.
 
     Raises:
-        InvalidInputError: nothing is chosen; an episode's cell is not installed, or it has no simulator states.
+        InvalidInputError: nothing is chosen; an episode's cell is not installed, or it has no
+            simulator states.
         NotADatasetError, FormatVersionError, DamagedFileError: as `Dataset`.
     """
     dataset = Dataset(path, overlays=overlays)

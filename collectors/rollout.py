@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# HG-DAgger: the teacher takes over where the running deviation (mean over the axes in use of |policy - teacher|, in
-# full actions, averaged exponentially over steps) passes the threshold, for some of the policy's decisions.
+# HG-DAgger: the teacher takes over where the running deviation (mean over the axes in use of
+# |policy - teacher|, in full actions, averaged exponentially over steps) passes the threshold, for
+# some of the policy's decisions.
 DEVIATION_THRESHOLD = 0.5
 DEVIATION_MEMORY = 0.5
 TAKEOVER_DECISIONS = 6
@@ -78,15 +79,16 @@ def rollout(
 ) -> Episode:
     """Run one episode of a spec and return all of it.
 
-    The policy sees only the entries its `info.observation_keys` names; images are rendered only where a new chunk is
-    asked for or a camera is recorded. A wrong or non-finite answer never reaches the simulator: it ends the episode as
-    a failure of the policy.
+    The policy sees only the entries its `info.observation_keys` names; images are rendered only
+    where a new chunk is asked for or a camera is recorded. A wrong or non-finite answer never
+    reaches the simulator: it ends the episode as a failure of the policy.
 
     Args:
         cell: the cell the spec names, with the spec's options and variation; it is reset here.
         policy: acts.
         spec: what to run; its seed drives all random streams.
-        teacher: labels every step, and with ``spec.intervention == "expert"`` takes over on deviation.
+        teacher: labels every step, and with ``spec.intervention == "expert"`` takes over on
+            deviation.
         record_cameras: cameras whose pictures are stored, one each observation.
 
     Returns:
@@ -180,7 +182,7 @@ class _Run:
     def _steps(self) -> int:
         return len(self.record.actions)
 
-    # -- the policies -------------------------------------------------------------------------------------------------
+    # -- the policies ------------------------------------------------------------------------------
 
     def _reset_policies(self) -> None:
         with _blame_policy():
@@ -235,7 +237,7 @@ class _Run:
         if self.deviation > DEVIATION_THRESHOLD:
             self.takeover, self.deviation = self.takeover_steps, 0.0
 
-    # -- the cell -----------------------------------------------------------------------------------------------------
+    # -- the cell ----------------------------------------------------------------------------------
 
     def _observe(self, ended: bool = False) -> Observation:
         """Observe with the pictures that are needed now, and record."""
@@ -286,7 +288,7 @@ class _Run:
     def _where(self, what: str) -> str:
         return f"{self.spec.cell}, seed {self.spec.seed}, step {self._steps}: {what}"
 
-    # -- the record ---------------------------------------------------------------------------------------------------
+    # -- the record --------------------------------------------------------------------------------
 
     def _note_step(
         self, action: FloatArray, reward: float, actor: int, label: FloatArray | None, asked: bool

@@ -1,7 +1,7 @@
 """Stopping a run by a signal: handlers only set a flag, loops ask for it between steps.
 
-A handler that raises is not safe around h5py (the exception can vanish in a weak-reference callback), so nothing here
-raises from inside a handler.
+A handler that raises is not safe around h5py (the exception can vanish in a weak-reference
+callback), so nothing here raises from inside a handler.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ _flag = _Flag()
 def handling() -> Iterator[None]:
     """Turn SIGINT, SIGTERM and SIGHUP into a flag while the block runs; a second signal ends the process at once.
 
-    Blocks nest: the flag stays set until the outermost one is left. Outside the main thread, where Python allows no
-    handlers, the block changes nothing. SIGHUP stays ignored where the process was started with it ignored (nohup).
+    Blocks nest: the flag stays set until the outermost one is left. Outside the main thread, where
+    Python allows no handlers, the block changes nothing. SIGHUP stays ignored where the process was
+    started with it ignored (nohup).
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -47,7 +47,8 @@ def load_function(
 def describe_failure(error: Exception) -> dict[str, Any]:
     """Turn a job's exception into JSON: whether to give up at once, the error's type, its message and reason.
 
-    A user's mistake and a full disk come back the same on every try, so they are `fatal`; all else may be retried.
+    A user's mistake and a full disk come back the same on every try, so they are `fatal`; all else
+    may be retried.
     """
     fatal = isinstance(error, ShopfloorError) and (
         isinstance(error, DiskError) or not isinstance(error, InfrastructureError)

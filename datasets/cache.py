@@ -30,7 +30,8 @@ class StepCache:
     """Low-dimensional arrays of episodes, rows 0 to T-1 of each, one episode behind the other.
 
     Attributes:
-        arrays: name -> shape (steps of all episodes, ...), as recorded; names whose rows are pictures are left out.
+        arrays: name -> shape (steps of all episodes, ...), as recorded; names whose rows are
+            pictures are left out.
     """
 
     def __init__(

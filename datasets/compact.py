@@ -91,20 +91,21 @@ def compact(
 ) -> Compaction:
     """Bundle episodes into shards.
 
-    In place, the loose files that overlays do not leave out go into new shards; shards that are there stay. A shard is
-    published, read back and compared with its sources episode by episode, then a manifest lists it, then its sources
-    go, then comes the next shard. Stopped at any point, every episode is still there, counted once, and running it
-    again finishes the work.
+    In place, the loose files that overlays do not leave out go into new shards; shards that are
+    there stay. A shard is published, read back and compared with its sources episode by episode,
+    then a manifest lists it, then its sources go, then comes the next shard. Stopped at any point,
+    every episode is still there, counted once, and running it again finishes the work.
 
     With `out` a new dataset is made, all of shards; the source stays as it is.
 
     Args:
         path: the dataset folder.
-        layout: "sealed" (chunks, compression and checksums as they were; opens in robomimic) or "train" (uncompressed,
-            contiguous arrays, several times as large: the fastest to draw random windows from).
+        layout: "sealed" (chunks, compression and checksums as they were; opens in robomimic) or
+            "train" (uncompressed, contiguous arrays, several times as large: the fastest to draw
+            random windows from).
         out: folder of a new dataset.
-        shard_bytes: most bytes of episodes in a shard; one that is larger has a shard of its own. Building a shard
-            takes three times this much memory.
+        shard_bytes: most bytes of episodes in a shard; one that is larger has a shard of its own.
+            Building a shard takes three times this much memory.
         calls: the operating system's calls.
 
     Returns:
@@ -112,9 +113,10 @@ def compact(
 
     Raises:
         NotADatasetError, FormatVersionError: as `Dataset`. UnknownNameError: the layout.
-        DamagedFileError: a file is damaged, or two files hold different episodes of one id; nothing was removed.
-        InvalidInputError: the place cannot be written to, or another process compacts, purges or repairs it; `out`
-            exists or lies in the dataset, or would be empty.
+        DamagedFileError: a file is damaged, or two files hold different episodes of one id; nothing
+            was removed.
+        InvalidInputError: the place cannot be written to, or another process compacts, purges or
+            repairs it; `out` exists or lies in the dataset, or would be empty.
         DiskError: the disk refused. InfrastructureError: not enough memory.
     """
     if layout not in SHARD_LAYOUTS:
@@ -194,7 +196,8 @@ def _build(
     """Yield shards' bytes and the records of the episodes in them, in order of their groups."""
     builder: ShardBuilder | None = None
     sources: list[EpisodeRecord] = []
-    # Cell after cell: a shard holds one environment's episodes, and in order of index those of merged cells alternate.
+    # Cell after cell: a shard holds one environment's episodes, and in order of index those of
+    # merged cells alternate.
     records = sorted(records, key=lambda record: record.cell)
     try:
         for file, held in by_file(records).items():
@@ -221,7 +224,8 @@ def _publish_next(root: Path, data: bytes, calls: SystemCalls) -> str:
     taken = [
         int(number) for name in data_files(root) for number in _SHARD_NUMBER.findall(name.encode())
     ]
-    # Nor a name of a shard that was purged: readers and older manifests would take the new one for it.
+    # Nor a name of a shard that was purged: readers and older manifests would take the new one for
+    # it.
     for _, manifest in numbered(root, MANIFESTS, MANIFEST_NAME):
         with contextlib.suppress(FileNotFoundError):
             taken += {int(number) for number in _SHARD_NUMBER.findall(read_bytes(manifest))}

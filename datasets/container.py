@@ -87,7 +87,8 @@ class Array:
     Attributes:
         shape: its shape.
         dtype: its dtype, native byte order.
-        contiguous: whether it is stored in one piece, as in train shards, without chunks and checksums.
+        contiguous: whether it is stored in one piece, as in train shards, without chunks and
+            checksums.
     """
 
     def __init__(
@@ -173,7 +174,8 @@ class Container:
             path: the file.
             file: HDF5's handle of it.
             checked: whether its structure was looked at before.
-            data_bytes: length of a file on disk without its trailer: a train shard is then read by its index.
+            data_bytes: length of a file on disk without its trailer: a train shard is then read by
+                its index.
         """
         self.path = path
         self.arrays: dict[str, Array] = {}
@@ -198,7 +200,7 @@ class Container:
             self.close()
             raise
 
-    # -- what is inside ----------------------------------------------------------------------------------------------
+    # -- what is inside ----------------------------------------------------------------------------
 
     def find(self, name: str) -> Array | PlainArray | None:
         """Return the array at a path inside the file, None if there is none."""
@@ -318,7 +320,7 @@ class Container:
         if text is None or text.read().tobytes() != b"".join(lines):
             raise DamagedFileError(self.path, "its index does not say what is in it")
 
-    # -- opening and closing -----------------------------------------------------------------------------------------
+    # -- opening and closing -----------------------------------------------------------------------
 
     @classmethod
     def open(
@@ -328,7 +330,8 @@ class Container:
 
         Args:
             path: the file.
-            verified: what was found when the file was last checked; while that holds it is not checked again.
+            verified: what was found when the file was last checked; while that holds it is not
+                checked again.
             whole: walk through a train shard, too, and compare its index with that.
 
         Returns:
@@ -372,8 +375,8 @@ class Container:
             inflate: also unpack gzip chunks to see (Blosc chunks say it in their header).
 
         Raises:
-            UnsafeFileError: a chunk of another size, or one that is not there; an episode that claims to be hundreds
-                of times larger than what is stored of it.
+            UnsafeFileError: a chunk of another size, or one that is not there; an episode that
+                claims to be hundreds of times larger than what is stored of it.
         """
         claimed: Counter[str] = Counter()
         stored: Counter[str] = Counter()
@@ -425,7 +428,7 @@ class Container:
                 )
         return sum(info.size for info in stored)
 
-    # -- the walk ----------------------------------------------------------------------------------------------------
+    # -- the walk ----------------------------------------------------------------------------------
 
     def _refuse(self, name: str, problem: str) -> UnsafeFileError:
         return UnsafeFileError(self.path, f"{name or '/'} {problem}")
@@ -564,7 +567,8 @@ def _access() -> h5py.h5p.PropFAID:
     # Locks where the file system has them; published files never change, so none are needed.
     if hasattr(access, "set_file_locking"):
         access.set_file_locking(True, True)  # use them, ignore when disabled
-    # Windows read rows all over the place, each of its own chunk: keeping chunks would cost memory for nothing.
+    # Windows read rows all over the place, each of its own chunk: keeping chunks would cost memory
+    # for nothing.
     access.set_cache(0, 1, 0, 0.75)
     return access
 

@@ -62,9 +62,9 @@ class Split:
         return {"parts": dict(self.parts), "groups": self.groups, "path": str(self.path)}
 
 
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Filter
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def filter_episodes(
@@ -81,14 +81,16 @@ def filter_episodes(
         path: the dataset folder.
         where: an expression (`parse_where`).
         out: folder of the copy, a new dataset.
-        view: file of the view: an overlay for `Dataset(path, overlays=[view])` that leaves out the other episodes.
+        view: file of the view: an overlay for `Dataset(path, overlays=[view])` that leaves out the
+            other episodes.
         overlays: views that hold already.
 
     Returns:
         How many episodes were kept and left out.
 
     Raises:
-        InvalidInputError: not one of `out` and `view`; it exists; nothing is selected; no such expression.
+        InvalidInputError: not one of `out` and `view`; it exists; nothing is selected; no such
+            expression.
         DamagedFileError: an episode that is to be copied is damaged.
     """
     if (out is None) == (view is None):
@@ -120,9 +122,9 @@ def filter_episodes(
     return Filtered(len(chosen), len(dataset) - len(chosen), place)
 
 
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Split
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def split(
@@ -136,14 +138,15 @@ def split(
 ) -> Split:
     """Divide a dataset into parts, each a new dataset, such that no initial state is in two of them.
 
-    Together stay: episodes of an equal cell, variation and seed (`by="seed"`) or of an equal variation
-    (`by="variation"`); and episodes that begin in the same simulator state, or where none is stored with the same first
-    observation, whatever they are called.
+    Together stay: episodes of an equal cell, variation and seed (`by="seed"`) or of an equal
+    variation (`by="variation"`); and episodes that begin in the same simulator state, or where none
+    is stored with the same first observation, whatever they are called.
 
     Args:
         path: the dataset folder.
         out: folder of the parts.
-        shares: part -> share of the episodes, together 1; train 0.8, valid 0.1, test 0.1 by default.
+        shares: part -> share of the episodes, together 1; train 0.8, valid 0.1, test 0.1 by
+            default.
         by: "seed" or "variation".
         seed: another one gives other parts; an equal one always the same.
         overlays: views that hold already.

@@ -27,7 +27,8 @@ from shopfloor.datasets.errors import DamagedFileError, FormatVersionError, Unsa
 from shopfloor.datasets.jsonfile import parse_json
 from shopfloor.datasets.shard_index import PlainArray
 
-# Arrays of up to this many bytes are unpacked whole once a file is open: random windows then cost a copy.
+# Arrays of up to this many bytes are unpacked whole once a file is open: random windows then cost a
+# copy.
 SMALL_ARRAY_BYTES = 1 << 16
 
 
@@ -117,9 +118,9 @@ _RECORD_FIELDS = [
 ]
 
 
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Whole episodes
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 class StepArray:

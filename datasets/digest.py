@@ -17,8 +17,9 @@ _ARRAYS = ("actions", "rewards", "sim_states", "actor", "decisions", "label_acti
 def episode_digest(episode: Episode) -> str:
     """Return the SHA-256 over an episode's facts and arrays, bit for bit, in hexadecimal.
 
-    Hashed are the canonical JSON of the facts, then for every array in order of name the canonical JSON of
-    [name, dtype, shape] and its bytes (little-endian, C order), each text ended by a newline.
+    Hashed are the canonical JSON of the facts, then for every array in order of name the canonical
+    JSON of [name, dtype, shape] and its bytes (little-endian, C order), each text ended by a
+    newline.
 
     Args:
         episode: the episode.

@@ -74,8 +74,8 @@ def restore(
     Args:
         path: the dataset folder.
         where: an expression (`parse_where`) over the episodes that are left out and still there.
-        ids: episode ids, or beginnings of at least 8 characters that fit one episode. One that is purged can be
-            collected again from then on.
+        ids: episode ids, or beginnings of at least 8 characters that fit one episode. One that is
+            purged can be collected again from then on.
         calls: the operating system's calls.
 
     Returns:

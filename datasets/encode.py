@@ -24,10 +24,12 @@ from shopfloor.datasets import layout
 from shopfloor.datasets.files import with_trailer
 
 CODECS = ("blosc", "gzip", "none")
-# One row a chunk from this size on (pictures): a random window then decodes only its own frames. Four rows a chunk
-# measured 1.1 times the time to read a window (16 rows of gzip: 2.4 times) for up to a third less size.
+# One row a chunk from this size on (pictures): a random window then decodes only its own frames.
+# Four rows a chunk measured 1.1 times the time to read a window (16 rows of gzip: 2.4 times) for up
+# to a third less size.
 ROW_CHUNK_BYTES = 4096
-# Smaller rows share chunks of up to this size: one chunk holds most episodes' states and actions whole.
+# Smaller rows share chunks of up to this size: one chunk holds most episodes' states and actions
+# whole.
 BLOCK_CHUNK_BYTES = 1 << 16
 # The memory image grows by this much; larger steps copy less.
 IMAGE_INCREMENT = 1 << 22
@@ -67,7 +69,8 @@ def encode_episode(
 
     Args:
         episode: the episode; its arrays must have the shapes and dtypes that `Episode` states.
-        codec: "blosc" (fast; other tools must `import hdf5plugin`), "gzip" (opens anywhere) or "none".
+        codec: "blosc" (fast; other tools must `import hdf5plugin`), "gzip" (opens anywhere) or
+            "none".
         env_args: robomimic's description of the environment; made from the spec when not given.
         provenance: site, owner, residency, licence, purposes.
         action_convention: id of the meaning of the actions.
@@ -94,11 +97,12 @@ def encode_episode(
         "action_convention": action_convention,
     }
     try:
-        # HDF5 takes the process with it when its image cannot grow: the room for image and copies must be there before.
+        # HDF5 takes the process with it when its image cannot grow: the room for image and copies
+        # must be there before.
         room_for(3 * size + SPARE_BYTES)
         image = _image(episode, codec, about, provenance or Provenance())
-        # A reader refuses what unpacks to hundreds of times its size (an hour of a covered camera); half is a safe
-        # margin.
+        # A reader refuses what unpacks to hundreds of times its size (an hour of a covered camera);
+        # half is a safe margin.
         if size > layout.MAX_UNPROVEN_BYTES and size > layout.MAX_EXPANSION // 2 * len(image):
             image = _image(episode, "none", about, provenance or Provenance())
         return with_trailer(image)
@@ -137,9 +141,9 @@ def _image(
     return image
 
 
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Checks: the format is lossless, so what it cannot hold is refused
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def check_episode(episode: Episode) -> None:
@@ -215,9 +219,9 @@ def _check_key(kind: str, name: str) -> None:
         )
 
 
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # HDF5
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def _write_tree(
@@ -317,7 +321,8 @@ def write_array(
     most: tuple[int, ...] = array.shape
     if codec is not None:
         _set_chunks(creation, array, codec)
-        # Sides of length 0 (an episode without steps) may not be smaller than their chunk unless they could grow.
+        # Sides of length 0 (an episode without steps) may not be smaller than their chunk unless
+        # they could grow.
         most = tuple(max(size, 1) for size in array.shape)
     dataset = h5py.h5d.create(
         where,
@@ -358,10 +363,11 @@ def _set_chunks(creation: h5py.h5p.PropDCID, array: npt.NDArray[Any], codec: str
 
 
 def _blosc(itemsize: int) -> tuple[int, tuple[int, ...]]:
-    # Measured on pictures of our renderer (two cameras, 128 px, 200 steps; CPU ms to write, us to read a window of two
-    # frames each, bytes a step): Blosc-LZ4 level 5: 15, 50, 7,600; Blosc-Zstd 1: 34, 130, 4,600; gzip 4: 74, 140,
-    # 4,200; LZ4-HC: 67, 60, 5,200; uncompressed with checksums: 47, 63, 98,600; bit shuffling doubles LZ4's figures.
-    # Byte shuffling helps floats and does nothing for uint8.
+    # Measured on pictures of our renderer (two cameras, 128 px, 200 steps; CPU ms to write, us to
+    # read a window of two frames each, bytes a step): Blosc-LZ4 level 5: 15, 50, 7,600; Blosc-Zstd
+    # 1: 34, 130, 4,600; gzip 4: 74, 140, 4,200; LZ4-HC: 67, 60, 5,200; uncompressed with checksums:
+    # 47, 63, 98,600; bit shuffling doubles LZ4's figures. Byte shuffling helps floats and does
+    # nothing for uint8.
     shuffle = hdf5plugin.Blosc.SHUFFLE if itemsize > 1 else hdf5plugin.Blosc.NOSHUFFLE
     options = hdf5plugin.Blosc(cname="lz4", clevel=5, shuffle=shuffle)
     return options.filter_id, tuple(options.filter_options)

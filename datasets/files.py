@@ -36,9 +36,9 @@ NOT_DAMAGE = {
 }  # fmt: skip
 
 
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Trailer
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def with_trailer(image: bytes) -> bytes:
@@ -65,9 +65,9 @@ def _compare(path: Path, trailer: bytes, digest: bytes) -> None:
         raise DamagedFileError(path, "its bytes do not match the SHA-256 in its trailer")
 
 
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Safe opening
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -208,9 +208,9 @@ def read_error(path: Path, error: OSError) -> DamagedFileError | DiskError:
     return DiskError(f"Reading {path} failed: {reason}. The file may well be whole. {advice}")
 
 
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Publishing
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def _renameat2_noreplace(source: Path, target: Path) -> None:
@@ -246,7 +246,8 @@ _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.
 def publish(path: Path, data: bytes, calls: SystemCalls = POSIX) -> bool:
     """Make `data` appear under `path`, whole and durable, or not at all; never replace a file.
 
-    Writes a temporary file in the same folder (`.*.tmp`), fsyncs it, gives it its name, fsyncs the folder.
+    Writes a temporary file in the same folder (`.*.tmp`), fsyncs it, gives it its name, fsyncs the
+    folder.
 
     Args:
         path: the final name.
@@ -320,7 +321,8 @@ def _machine() -> str:
 def sweep_temporaries(folder: Path, calls: SystemCalls = POSIX) -> None:
     """Remove what killed writers left: temporaries of dead processes of this machine, and others' older than a day.
 
-    This machine's clock decides nothing about its own processes: it may have jumped since they began.
+    This machine's clock decides nothing about its own processes: it may have jumped since they
+    began.
     """
     try:
         names = [
@@ -452,7 +454,8 @@ def make_folder(path: Path, calls: SystemCalls = POSIX) -> None:
     """Make a folder durable, with the way to it and the names in it; an existing one is fine. Raises DiskError."""
     try:
         if not path.is_dir():
-            # Made only after its parent's own name is durable: so a folder that is there only needs its own synced.
+            # Made only after its parent's own name is durable: so a folder that is there only needs
+            # its own synced.
             make_folder(path.parent, calls)
             with contextlib.suppress(FileExistsError):  # another process was faster
                 calls.mkdir(path, 0o777)

@@ -17,7 +17,8 @@ def joined(keys: Sequence[Iterable[Hashable]]) -> list[list[int]]:
         keys: the keys of each item.
 
     Returns:
-        The items' positions, group by group; groups in the order of their first items, items ascending.
+        The items' positions, group by group; groups in the order of their first items, items
+        ascending.
     """
     parent = list(range(len(keys)))
 
@@ -41,8 +42,9 @@ def joined(keys: Sequence[Iterable[Hashable]]) -> list[list[int]]:
 def assign(sizes: Sequence[int], shares: Mapping[str, float], seed: int) -> list[str]:
     """Give every group to a part, so that the parts' sizes come as near to their shares as whole groups allow.
 
-    Large groups go first, equal ones in an order drawn from the seed, each to the part that lacks most. No part gets
-    more than one group's size above its share, unless another part would have stayed empty.
+    Large groups go first, equal ones in an order drawn from the seed, each to the part that lacks
+    most. No part gets more than one group's size above its share, unless another part would have
+    stayed empty.
 
     Args:
         sizes: items in each group.

@@ -27,7 +27,8 @@ MAX_SHARDS = 10**12  # as many as there are names
 ARRAY_DTYPES = ("|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8")
 OBSERVATION_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
 
-# Per-step arrays and where they lie in `data/demo_<k>`; observations are beside them in `obs/<key>`.
+# Per-step arrays and where they lie in `data/demo_<k>`; observations are beside them in
+# `obs/<key>`.
 STEP_ARRAYS = {
     "actions": "actions",
     "rewards": "rewards",
@@ -40,7 +41,8 @@ STEP_ARRAYS = {
     "label_chunks": "labels/chunks",
 }
 FINAL_STATES = "final/states"
-# Arrays that Episode holds as bool are stored as uint8: HDF5 has no bool that every tool reads alike.
+# Arrays that Episode holds as bool are stored as uint8: HDF5 has no bool that every tool reads
+# alike.
 BOOL_ARRAYS = ("decisions", "label_valid")
 PROVENANCE = ("site", "owner", "residency", "licence", "purposes")
 UNSPECIFIED = "unspecified"
@@ -55,7 +57,8 @@ MAX_CHUNK_BYTES = 1 << 26
 MAX_ARRAY_BYTES = 1 << 34
 MAX_STEPS = 10_000_000
 MAX_INDEX = 10**12  # twelve digits in a file's name
-# An episode may claim more than this only if at least one byte in MAX_EXPANSION of it is stored: no bombs.
+# An episode may claim more than this only if at least one byte in MAX_EXPANSION of it is stored: no
+# bombs.
 MAX_UNPROVEN_BYTES = 1 << 28
 MAX_EXPANSION = 100
 

@@ -84,7 +84,8 @@ def load_manifest(path: Path) -> Manifest:
     """Read one manifest; raises DamagedFileError unless it is whole."""
     match = layout.MANIFEST_NAME.fullmatch(path.name)
     data = load_json(path)
-    # Files of the first releases have none. Without it a flipped bit of a version would stop all reading.
+    # Files of the first releases have none. Without it a flipped bit of a version would stop all
+    # reading.
     if HEAD_DIGEST in data and data[HEAD_DIGEST] != _head_digest(data):
         raise DamagedFileError(
             path, f"what it says of itself does not match its {HEAD_DIGEST}", _ADVICE
@@ -136,8 +137,9 @@ def data_files(root: Path) -> dict[str, int]:
 def list_dataset(root: Path, left_out: Collection[str] = ()) -> Listing:
     """Return a folder's episodes: those of the manifest whose files are there, and files it does not know yet.
 
-    Only the latter are opened. Nothing is raised for a damaged episode: it is in `damage`. A file that the manifest
-    lists and that is gone is no damage where other whole files hold its episodes, or they were left out (and purged).
+    Only the latter are opened. Nothing is raised for a damaged episode: it is in `damage`. A file
+    that the manifest lists and that is gone is no damage where other whole files hold its episodes,
+    or they were left out (and purged).
 
     Args:
         root: the dataset folder.
@@ -198,8 +200,8 @@ def by_file(records: Iterable[EpisodeRecord]) -> dict[str, list[EpisodeRecord]]:
 def write_manifest(path: Path | str, calls: SystemCalls = POSIX) -> Path:
     """Bring a dataset's manifest up to date: read the files the ruling one does not know, publish the next one.
 
-    Episodes of the ruling manifest whose files are missing or damaged stay listed, so that nothing is forgotten; other
-    damaged files are left out.
+    Episodes of the ruling manifest whose files are missing or damaged stay listed, so that nothing
+    is forgotten; other damaged files are left out.
 
     Args:
         path: the dataset folder.

@@ -39,7 +39,8 @@ class Merged:
         episodes: in the result, those that overlays leave out included.
         duplicates: episodes that several sources held alike, kept once; each further place counts.
         overlays: how many were carried along.
-        proof: SHA-256 over the sorted lines "<episode_id> <digest>", equal for the sources together and the result.
+        proof: SHA-256 over the sorted lines "<episode_id> <digest>", equal for the sources together
+            and the result.
         path: the result.
     """
 
@@ -57,8 +58,8 @@ class Merged:
 def merge(paths: Sequence[Path | str], out: Path | str) -> Merged:
     """Join datasets into a new one; each episode once, with all that overlays say. Sources stay as they are.
 
-    Episodes that overlays leave out are joined, too, and stay left out. Where overlays of two sources speak of the same
-    episode, the later source's word holds.
+    Episodes that overlays leave out are joined, too, and stay left out. Where overlays of two
+    sources speak of the same episode, the later source's word holds.
 
     Args:
         paths: two or more dataset folders.
@@ -68,8 +69,8 @@ def merge(paths: Sequence[Path | str], out: Path | str) -> Merged:
         How many episodes there are, and the proof that they are those of the sources.
 
     Raises:
-        InvalidInputError: fewer than two; actions or features that do not mean the same; two episodes of one id that
-            differ; `out` exists or lies in a source.
+        InvalidInputError: fewer than two; actions or features that do not mean the same; two
+            episodes of one id that differ; `out` exists or lies in a source.
         DamagedFileError: an episode is damaged.
     """
     roots = [Path(path).absolute() for path in paths]
@@ -136,9 +137,9 @@ def _proof(pairs: Mapping[str, str]) -> str:
     )
 
 
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Identity
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def merged_identity(sources: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -148,7 +149,8 @@ def merged_identity(sources: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         sources: path -> its `dataset.json`.
 
     Raises:
-        InvalidInputError: their actions or features do not mean the same; the message shows the difference.
+        InvalidInputError: their actions or features do not mean the same; the message shows the
+            difference.
     """
     (first, document), *others = sources.items()
     merged = {key: value for key, value in document.items() if key != DIGEST}

@@ -25,7 +25,8 @@ class Slots:
         """
         self.count = int(steps.sum())
         equal = bool((weight == weight[0]).all())
-        # Scaled so that weights average 1 over windows; equal ones are exactly 1 and the sums below exact integers.
+        # Scaled so that weights average 1 over windows; equal ones are exactly 1 and the sums below
+        # exact integers.
         self.weight = (
             np.ones(len(weight)) if equal else weight * (self.count / float((weight * steps).sum()))
         )
@@ -53,7 +54,8 @@ def permute(
 ) -> npt.NDArray[np.uint64]:
     """Send each of 0 .. count - 1 to another one, in an order that looks random, without a table of `count` entries.
 
-    A Feistel network permutes the next power of four; values that leave the range go through it again.
+    A Feistel network permutes the next power of four; values that leave the range go through it
+    again.
     """
     half = np.uint64(max((count - 1).bit_length() + 1, 2) // 2)
     low = (np.uint64(1) << half) - np.uint64(1)

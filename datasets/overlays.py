@@ -1,6 +1,7 @@
 """Overlays: later words about committed episodes (leave out, call it otherwise, weigh), applied by the reader.
 
-In a dataset they are numbered files in `overlays/`; a file of the same kind anywhere else is a view, applied on top.
+In a dataset they are numbered files in `overlays/`; a file of the same kind anywhere else is a
+view, applied on top.
 """
 
 from __future__ import annotations
@@ -61,9 +62,9 @@ class Change:
         return found
 
 
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Reading
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def load_overlays(root: Path, views: Iterable[Path | str] = ()) -> dict[str, Change]:
@@ -188,9 +189,9 @@ def _relabel(operation: Mapping[str, Any]) -> dict[str, str]:
     return values
 
 
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Writing
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def append_overlay(

@@ -38,7 +38,8 @@ class Purge:
 
     Attributes:
         episodes: how many were removed.
-        bytes: how much less the dataset's files take; below 0 where what else their shards held takes more by itself.
+        bytes: how much less the dataset's files take; below 0 where what else their shards held
+            takes more by itself.
     """
 
     episodes: int
@@ -52,9 +53,9 @@ class Purge:
 def purge(path: Path | str, calls: SystemCalls = POSIX) -> Purge:
     """Remove the files of tombstoned episodes, those that `repair` set aside included, but for damaged shards.
 
-    The other episodes of a shard that held some become loose files; `compact` bundles them again. Stopped at any point,
-    every other episode is still there, and running it again finishes the work. The tombstones stay, so that a resumed
-    `collect` does not make the episodes again.
+    The other episodes of a shard that held some become loose files; `compact` bundles them again.
+    Stopped at any point, every other episode is still there, and running it again finishes the
+    work. The tombstones stay, so that a resumed `collect` does not make the episodes again.
 
     Args:
         path: the dataset folder.
@@ -64,8 +65,10 @@ def purge(path: Path | str, calls: SystemCalls = POSIX) -> Purge:
         What was removed; nothing the second time.
 
     Raises:
-        NotADatasetError, FormatVersionError, DamagedFileError: as `Dataset`; or a shard to be purged is damaged.
-        InvalidInputError: the folder cannot be written to, or another process compacts, purges or repairs it.
+        NotADatasetError, FormatVersionError, DamagedFileError: as `Dataset`; or a shard to be
+            purged is damaged.
+        InvalidInputError: the folder cannot be written to, or another process compacts, purges or
+            repairs it.
         DiskError: the disk refused.
     """
     root = Path(path).absolute()
@@ -104,7 +107,8 @@ def _purge(root: Path, left_out: Set[str], calls: SystemCalls) -> Purge:
     size = sum(file.lstat().st_size for file in doomed) - sum(
         after[file] for file in after.keys() - before.keys()
     )
-    # Only what no manifest lists is removed: whoever is stopped leaves none behind that names missing files.
+    # Only what no manifest lists is removed: whoever is stopped leaves none behind that names
+    # missing files.
     if shards or any(record.episode_id in left_out for record in listing.manifest.records):
         publish_manifest(
             root, {(record.file, record.group): record for record in kept}.values(), calls

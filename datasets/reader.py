@@ -32,8 +32,8 @@ MAX_OPEN_FILES = 256
 class Dataset:
     """A dataset folder, as manifest, loose files and overlays show it at the moment it is opened.
 
-    A damaged episode is left out of `records` and listed in `damage`; it never keeps others from being read. Not
-    thread-safe; each process may have its own (it can be pickled).
+    A damaged episode is left out of `records` and listed in `damage`; it never keeps others from
+    being read. Not thread-safe; each process may have its own (it can be pickled).
     """
 
     def __init__(
@@ -47,7 +47,8 @@ class Dataset:
         Args:
             path: the dataset folder.
             max_open_files: how many episode files `read_arrays` keeps open.
-            overlays: overlay files outside the dataset (views), applied after its own, in this order.
+            overlays: overlay files outside the dataset (views), applied after its own, in this
+                order.
 
         Raises:
             NotADatasetError: the folder is none.
@@ -78,7 +79,7 @@ class Dataset:
             seen.add(record.episode_id)
             yield change.record(record) if change else record
 
-    # -- what is there -----------------------------------------------------------------------------------------------
+    # -- what is there -----------------------------------------------------------------------------
 
     @property
     def records(self) -> Sequence[EpisodeRecord]:
@@ -106,7 +107,7 @@ class Dataset:
         """Return the ids of committed episodes, tombstoned or purged ones, too: what a resumed job need not run."""
         return {record.episode_id for record in self._listing.records} | tombstoned(self._changes)
 
-    # -- reading -----------------------------------------------------------------------------------------------------
+    # -- reading -----------------------------------------------------------------------------------
 
     def read(self, index: int) -> Episode:
         """Read a whole episode, after checking the file's trailer.
@@ -115,7 +116,8 @@ class Dataset:
             index: position in `records`.
 
         Returns:
-            The episode, every array bit for bit as it was written; instruction and outcome as relabelled.
+            The episode, every array bit for bit as it was written; instruction and outcome as
+            relabelled.
 
         Raises:
             DamagedFileError: what is wrong with the file.
@@ -147,9 +149,10 @@ class Dataset:
 
         Args:
             index: position in `records`.
-            keys: observation keys, or "actions", "rewards", "sim_states", "actor", "decisions", "label_actions",
-                "label_valid", "label_chunks".
-            rows: (start, stop) or a slice of step 1, all by default. Observations and sim_states have T+1 rows.
+            keys: observation keys, or "actions", "rewards", "sim_states", "actor", "decisions",
+                "label_actions", "label_valid", "label_chunks".
+            rows: (start, stop) or a slice of step 1, all by default. Observations and sim_states
+                have T+1 rows.
 
         Returns:
             key -> array.
@@ -206,8 +209,8 @@ class Dataset:
 
     def close(self) -> None:
         """Close the files that reading keeps open; reading opens them again."""
-        # Dropped, not closed one by one: h5py looks at every handle of the process for each file that is closed, which
-        # costs more than all other work on it where hundreds are open.
+        # Dropped, not closed one by one: h5py looks at every handle of the process for each file
+        # that is closed, which costs more than all other work on it where hundreds are open.
         self._open.clear()
         self._containers.clear()
 
@@ -246,7 +249,7 @@ class Dataset:
         if file.fact("episode_id") != record.episode_id or file.steps != record.steps:
             raise DamagedFileError(file.path, "it holds another episode than the manifest says")
 
-    # -- reports -----------------------------------------------------------------------------------------------------
+    # -- reports -----------------------------------------------------------------------------------
 
     def info(self) -> dict[str, Any]:
         """Return the dataset's figures as plain JSON data (docs/schemas/data-info.schema.json)."""

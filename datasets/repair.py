@@ -54,8 +54,8 @@ class Repair:
 
     Attributes:
         set_aside: damaged files, now in `damaged/`.
-        lost: ids of the episodes that no whole file holds any more, those left out by overlays not counted; the first
-            16 digits of an id where only the file's name tells it.
+        lost: ids of the episodes that no whole file holds any more, those left out by overlays not
+            counted; the first 16 digits of an id where only the file's name tells it.
         episodes: how many are whole.
         manifest: the manifest that lists them; None in a dry run.
     """
@@ -73,8 +73,8 @@ class Repair:
 def repair(path: Path | str, *, dry_run: bool = False, calls: SystemCalls = POSIX) -> Repair:
     """Set damaged files aside and list the whole ones in a new manifest; killed at any point, run it again.
 
-    Every byte of every file is checked. Only damage counts: a file that cannot be read now (permissions, memory, open
-    files) or that a newer release wrote stops the repair.
+    Every byte of every file is checked. Only damage counts: a file that cannot be read now
+    (permissions, memory, open files) or that a newer release wrote stops the repair.
 
     Args:
         path: the dataset folder.
@@ -86,9 +86,11 @@ def repair(path: Path | str, *, dry_run: bool = False, calls: SystemCalls = POSI
 
     Raises:
         NotADatasetError: the folder is none.
-        DamagedFileError: `dataset.json` or an overlay: what they say cannot be made from the episodes.
+        DamagedFileError: `dataset.json` or an overlay: what they say cannot be made from the
+            episodes.
         FormatVersionError: something here is of a later version.
-        InvalidInputError: the folder cannot be written to, or another process compacts, purges or repairs it.
+        InvalidInputError: the folder cannot be written to, or another process compacts, purges or
+            repairs it.
         DiskError: the disk refused; what was done so far holds.
     """
     root = Path(path).absolute()

@@ -1,7 +1,8 @@
 """Choosing episodes by a small expression over their records, such as `outcome == 'failure' and steps > 50`.
 
-The text is parsed, never run: names are fields of `EpisodeRecord`, and only comparisons, `in`, `and`, `or`, `not`,
-parentheses and plain values are known. Types are checked before the first record is looked at.
+The text is parsed, never run: names are fields of `EpisodeRecord`, and only comparisons, `in`,
+`and`, `or`, `not`, parentheses and plain values are known. Types are checked before the first
+record is looked at.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class _Term:
     """A part of an expression.
 
     Attributes:
-        kind: "text", "number" or "truth value", before which "list of " may stand ("list" alone: an empty one).
+        kind: "text", "number" or "truth value", before which "list of " may stand ("list" alone: an
+            empty one).
         value: record -> its value.
         cell: whether it is the field `cell`, which also goes by its bare name.
     """
@@ -53,9 +55,9 @@ def parse_where(text: str) -> Where:
     """Turn an expression into a test of an episode's record.
 
     Args:
-        text: such as `cell == 'Kitting' and (outcome == 'failure' or 10 < steps <= 50) and seed not in (3, 4)`; names
-            are the fields of `EpisodeRecord`. A cell may be given by its full id or its bare name. `a in b` with two
-            texts asks whether b contains a.
+        text: such as `cell == 'Kitting' and (outcome == 'failure' or 10 < steps <= 50) and seed not
+            in (3, 4)`; names are the fields of `EpisodeRecord`. A cell may be given by its full id
+            or its bare name. `a in b` with two texts asks whether b contains a.
 
     Returns:
         A function of a record.

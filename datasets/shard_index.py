@@ -1,8 +1,9 @@
 """The index of a train shard: what its groups and arrays are and where they lie, so that none has to be looked at.
 
-It is the array `index` at the root: UTF-8 text, a line for each episode, in order of their numbers; a line is JSON,
-`{"attributes": {name: value}, "arrays": {path in the group: [dtype, shape, offset in the file]}}`. HDF5 says the same
-in many small places, which takes a hundred times as long to read; `data verify` compares the two.
+It is the array `index` at the root: UTF-8 text, a line for each episode, in order of their numbers;
+a line is JSON, `{"attributes": {name: value}, "arrays": {path in the group: [dtype, shape, offset
+in the file]}}`. HDF5 says the same in many small places, which takes a hundred times as long to
+read; `data verify` compares the two.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ class Descriptor:
 
     Attributes:
         path: the file.
-        number: its descriptor; -1 once it is closed, so that whoever still reads by it gets an error, not another file
-            that was given the number.
+        number: its descriptor; -1 once it is closed, so that whoever still reads by it gets an
+            error, not another file that was given the number.
     """
 
     path: Path
@@ -112,7 +113,8 @@ class ShardIndex:
         """Return what is said of a group "demo_<k>", None of others; it was checked that all can lie in the file.
 
         Raises:
-            DamagedFileError: it says nothing that can be used; UnsafeFileError: more than the file can hold.
+            DamagedFileError: it says nothing that can be used; UnsafeFileError: more than the file
+                can hold.
         """
         number = (
             int(group.removeprefix("demo_")) if layout.GROUP_NAME.fullmatch(group) else len(self)

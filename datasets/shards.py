@@ -61,7 +61,8 @@ class ShardBuilder:
         Args:
             container: its open file, whose arrays were all looked at.
             record: which of the file's episodes.
-            limit: most bytes of episodes. Nor may there be so many arrays that readers refuse the shard.
+            limit: most bytes of episodes. Nor may there be so many arrays that readers refuse the
+                shard.
         """
         if not self.episodes:
             return True

@@ -39,8 +39,8 @@ def staged_folder(out: Path | str, calls: SystemCalls = POSIX) -> Iterator[Path]
 
     Raises:
         InvalidInputError: `out` exists, or nothing can be written there.
-        DiskError: the disk refused; nothing is left behind, or `out` is whole where only its name could not be made
-            durable.
+        DiskError: the disk refused; nothing is left behind, or `out` is whole where only its name
+            could not be made durable.
     """
     place = _prepare(out, calls)
     temporary = temporary_name(place)

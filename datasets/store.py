@@ -58,14 +58,17 @@ class EpisodeWriter:
 
         Args:
             path: the dataset folder, made if need be.
-            description: what the cell says of itself (`WorkCell.describe()`); needs "cell", the full cell id.
-            codec: "blosc" (fast; other tools must `import hdf5plugin`), "gzip" (opens anywhere) or "none".
-            provenance: site, owner, residency, licence, purposes; by default those of the dataset if it exists, else
-                "unspecified".
+            description: what the cell says of itself (`WorkCell.describe()`); needs "cell", the
+                full cell id.
+            codec: "blosc" (fast; other tools must `import hdf5plugin`), "gzip" (opens anywhere) or
+                "none".
+            provenance: site, owner, residency, licence, purposes; by default those of the dataset
+                if it exists, else "unspecified".
             calls: the operating system's calls (for tests).
 
         Raises:
-            InvalidInputError: the folder is a dataset of something else; UnknownNameError: the codec.
+            InvalidInputError: the folder is a dataset of something else; UnknownNameError: the
+                codec.
             NotADatasetError: the folder holds something else.
             DiskError: it cannot be written.
         """
@@ -92,7 +95,8 @@ class EpisodeWriter:
             index: its position in the job.
 
         Returns:
-            Where it is. An episode of an equal spec and index that was committed before is left as it is.
+            Where it is. An episode of an equal spec and index that was committed before is left as
+            it is.
 
         Raises:
             InvalidInputError: the format cannot hold the episode exactly, or it is of another cell.

@@ -58,8 +58,8 @@ def copy_records(
 ) -> None:
     """Copy episodes into the folders of a new dataset.
 
-    Loose files and shards of which every episode goes are copied byte for byte; of other shards the episodes that go
-    become loose files. At most one episode is held in memory.
+    Loose files and shards of which every episode goes are copied byte for byte; of other shards the
+    episodes that go become loose files. At most one episode is held in memory.
 
     Args:
         root: the dataset they are in.
@@ -85,8 +85,8 @@ def copy_records(
 def unpack(root: Path, file: str, records: Iterable[EpisodeRecord]) -> Iterator[tuple[str, bytes]]:
     """Yield episodes of a shard as loose files: name inside the dataset and bytes, with all that the shard says."""
     container, verified = Container.open(root / file)
-    # Opened again, it does not hold on to everything that was looked at: HDF5 would go through all of it each time that
-    # another file is closed, and one is made of every episode here.
+    # Opened again, it does not hold on to everything that was looked at: HDF5 would go through all
+    # of it each time that another file is closed, and one is made of every episode here.
     container.close()
     container, _ = Container.open(root / file, verified)
     try:

@@ -110,7 +110,8 @@ def _damaged_file(root: Path, file: str, records: Sequence[EpisodeRecord]) -> Da
 
 
 def _check_file(path: Path, records: Sequence[EpisodeRecord]) -> None:
-    # From the disk, not as bytes: HDF5 would hold a shard, and what it unpacks of it, several times over.
+    # From the disk, not as bytes: HDF5 would hold a shard, and what it unpacks of it, several times
+    # over.
     container, read = Container.open(path, whole=True)
     try:
         container.check_chunks(inflate=True)

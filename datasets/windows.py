@@ -17,7 +17,8 @@ from shopfloor.datasets.reader import Dataset
 
 _OWN_NAMES = ("episode", "step", "place", "observation_mask", "action_mask")
 ACTIONS = ("label", "executed")
-# So many places of the order are worked out together: one by one the batches of cached windows would wait for it.
+# So many places of the order are worked out together: one by one the batches of cached windows
+# would wait for it.
 ORDER_BLOCK = 8192
 
 Batch = dict[str, npt.NDArray[Any]]
@@ -44,14 +45,16 @@ class Source:
 class Windows:
     """Windows of episodes, one for each step (each decision point) of each episode.
 
-    The window of step t holds the observations of steps t - observation_horizon + 1 .. t and the actions of steps
-    t .. t + action_horizon - 1. It never leaves its episode: rows before the first step repeat it, rows after the last
-    action repeat that, and masks are False there.
+    The window of step t holds the observations of steps t - observation_horizon + 1 .. t and the
+    actions of steps t .. t + action_horizon - 1. It never leaves its episode: rows before the first
+    step repeat it, rows after the last action repeat that, and masks are False there.
 
-    An epoch has as many windows as the episodes have steps. Without weights each comes exactly once; with weights, a
-    window comes about weight / mean weight times (rounded up or down). The order depends on seed and epoch alone.
+    An epoch has as many windows as the episodes have steps. Without weights each comes exactly
+    once; with weights, a window comes about weight / mean weight times (rounded up or down). The
+    order depends on seed and epoch alone.
 
-    Iterating gives the batches of the rest of the current epoch, each a dict of arrays (B windows, H rows):
+    Iterating gives the batches of the rest of the current epoch, each a dict of arrays (B windows,
+    H rows):
         each of `keys`: (B, observation_horizon, ...), as recorded;
         each of `step_keys`: (B, ...), as recorded, at step t;
         "actions": (B, action_horizon, A) float32; "action_mask": (B, action_horizon) bool;
@@ -83,14 +86,18 @@ class Windows:
             observation_horizon: rows of each observation, the last one at step t.
             action_horizon: rows of actions, the first one at step t.
             episodes: which episodes to take, all by default.
-            weights: weight of each window of an episode, at least 0; by default what overlays say (1.0 without).
-            mixture: share of the windows that comes from each dataset; by default in proportion to their weights.
-            step_keys: other per-step arrays to read at step t alone, such as "label_chunks" or "actor".
-            actions: "label" (the teacher's command where there is one, else what was executed) or "executed".
+            weights: weight of each window of an episode, at least 0; by default what overlays say
+                (1.0 without).
+            mixture: share of the windows that comes from each dataset; by default in proportion to
+                their weights.
+            step_keys: other per-step arrays to read at step t alone, such as "label_chunks" or
+                "actor".
+            actions: "label" (the teacher's command where there is one, else what was executed) or
+                "executed".
             batch_size: windows a batch; the last of an epoch may be smaller.
             seed: of the order.
-            cache: read all low-dimensional arrays (not pictures) into memory now, so that windows of them cost a
-                gather; memory then grows by their size. Batches are the same.
+            cache: read all low-dimensional arrays (not pictures) into memory now, so that windows
+                of them cost a gather; memory then grows by their size. Batches are the same.
 
         Raises:
             InvalidInputError: a horizon, weight or share that cannot be used, or no window at all.
@@ -186,7 +193,7 @@ class Windows:
             weight[mine] *= share / mass if mass else 0.0
         return weight
 
-    # -- order -------------------------------------------------------------------------------------------------------
+    # -- order -------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         """Return the number of windows in an epoch: the steps of all episodes."""
@@ -202,7 +209,8 @@ class Windows:
         while True:
             epoch, position = self._epoch, self._position
             stop = min(position + self.batch_size, len(self))
-            # Moved on before the batch is handed out: a state saved after a batch continues with the next one.
+            # Moved on before the batch is handed out: a state saved after a batch continues with
+            # the next one.
             self._epoch, self._position = (epoch + 1, 0) if stop == len(self) else (epoch, stop)
             yield self.read(np.arange(position, stop) + epoch * len(self))
             if (self._epoch, self._position) == (epoch + 1, 0):
@@ -272,7 +280,7 @@ class Windows:
         self._fingerprint = sha256_hex(canonical_json(facts))
         return self._fingerprint
 
-    # -- reading -----------------------------------------------------------------------------------------------------
+    # -- reading -----------------------------------------------------------------------------------
 
     def read(self, places: Sequence[int] | npt.NDArray[np.integer[Any]]) -> Batch:
         """Read the windows that come at some places of the endless order: epoch k begins at place k * len(self).
@@ -330,7 +338,8 @@ class Windows:
                     out[name] = self._cache.gather(key, episode, step - lag, rows)
             plan = [entry for entry in plan if entry[0] not in out]
         if plan:
-            # Episode by episode, so that each file is looked up once; rows land where they belong in the batch.
+            # Episode by episode, so that each file is looked up once; rows land where they belong
+            # in the batch.
             for row in np.argsort(episode, kind="stable"):
                 self._read_window(plan, int(episode[row]), int(step[row]), int(row), count, out)
         if ":label_valid" in out:

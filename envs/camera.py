@@ -56,7 +56,8 @@ class Camera:
         target: what it looks at, m, in the same frame.
         up: what is up in its pictures, in the same frame.
         fov_deg: vertical field of view.
-        on_tool: whether it rides on a robot: on an arm's tool, or on a base; `eye` and `target` are then in that frame.
+        on_tool: whether it rides on a robot: on an arm's tool, or on a base; `eye` and `target` are
+            then in that frame.
         member: on which of the cell's robots.
         near_m, far_m: nothing nearer or farther is seen.
     """
@@ -75,7 +76,8 @@ class Camera:
         """Return camera to world, shape (4, 4), float64, OpenCV axes (x right, y down, z forward), m.
 
         Args:
-            tool_position: shape (3,), m, world frame, of the robot on which it rides; not used by others.
+            tool_position: shape (3,), m, world frame, of the robot on which it rides; not used by
+                others.
             tool_rotation: shape (3, 3), likewise.
         """
         eye, target, up = np.array(self.eye), np.array(self.target), np.array(self.up)
@@ -114,7 +116,8 @@ class View(NamedTuple):
 
     Attributes:
         rgb: shape (H, W, 3), uint8.
-        depth: shape (H, W), float32, m along the optical axis; the camera's `far_m` where nothing is.
+        depth: shape (H, W), float32, m along the optical axis; the camera's `far_m` where nothing
+            is.
         ids: shape (H, W), int32, body id + (link index + 1) * 2**24, -1 where nothing is.
     """
 

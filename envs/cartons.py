@@ -12,10 +12,10 @@ _INERTIA_SCALE = 3.0
 def add_carton(world: World, item: Item, mass_kg: float, *, anchored: bool) -> int:
     """Add a box and return its body.
 
-    Boxes that stand on boxes creep. Measured on three layers of two in 10 s: by 6 mm, with anchors of friction by
-    0.2 mm. Anchors stop a belt from carrying boxes; where there is one, three times the inertia helps almost as much
-    (two layers: 0.9 mm in 15 s). Friction against spinning and rolling is for parts that touch at a point; boxes need
-    none, and it costs a quarter of the time.
+    Boxes that stand on boxes creep. Measured on three layers of two in 10 s: by 6 mm, with anchors
+    of friction by 0.2 mm. Anchors stop a belt from carrying boxes; where there is one, three times
+    the inertia helps almost as much (two layers: 0.9 mm in 15 s). Friction against spinning and
+    rolling is for parts that touch at a point; boxes need none, and it costs a quarter of the time.
 
     Args:
         world: where to.

@@ -47,8 +47,8 @@ _ABSENT = (0.0,) * OBJECT_COLUMNS
 class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32]]):
     """A robot with a job to do.
 
-    `step` is `advance` (physics, reward, success) followed by `observe`. Episodes depend on the seed and the actions
-    only: never on cameras, rendering, earlier episodes or other cells.
+    `step` is `advance` (physics, reward, success) followed by `observe`. Episodes depend on the
+    seed and the actions only: never on cameras, rendering, earlier episodes or other cells.
 
     Attributes:
         cell_id: full id, such as "shopfloor/PickToTray-v0".
@@ -57,7 +57,8 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         robot: what the actions drive; a task says what it makes.
         max_episode_steps: control steps after which an episode is truncated.
         instructions: class name of a part -> all phrasings that ask for it.
-        vocabulary: class names of parts ("parts") and of goals ("goals"), and the goal of each part ("goal_of").
+        vocabulary: class names of parts ("parts") and of goals ("goals"), and the goal of each part
+            ("goal_of").
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": CONTROL_HZ}  # noqa: RUF012  # Gymnasium's own form
@@ -103,7 +104,7 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         self._steps = 0
         self._ready = self._running = self._stale = False
 
-    # -- Gymnasium ---------------------------------------------------------------------------------------------------
+    # -- Gymnasium ---------------------------------------------------------------------------------
 
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
@@ -111,9 +112,10 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         """Start an episode.
 
         Args:
-            seed: decides everything random in it; None draws one from the environment's own generator.
-            options: {"variation": ...} overrides the cell's variation for this episode; it must leave the
-                observations' shapes as they are.
+            seed: decides everything random in it; None draws one from the environment's own
+                generator.
+            options: {"variation": ...} overrides the cell's variation for this episode; it must
+                leave the observations' shapes as they are.
 
         Returns:
             The observation and the info: instruction, object_names, success, stage, failure.
@@ -211,11 +213,13 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         """Run one control step without looking.
 
         Args:
-            action: shape (A,), in [-1, 1] (values beyond count as the limit), see `describe`. An action with NaN or
-                infinity never reaches the simulator: it ends the episode with the reason "nonfinite_action".
+            action: shape (A,), in [-1, 1] (values beyond count as the limit), see `describe`. An
+                action with NaN or infinity never reaches the simulator: it ends the episode with
+                the reason "nonfinite_action".
 
         Returns:
-            Reward (1.0 on the step where success first holds, else 0.0), terminated, truncated, info.
+            Reward (1.0 on the step where success first holds, else 0.0), terminated, truncated,
+            info.
         """
         if not self._running:
             raise InvalidInputError(
@@ -276,7 +280,7 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         self._drawing.close()
         self._ready = self._running = False
 
-    # -- Beyond Gymnasium --------------------------------------------------------------------------------------------
+    # -- Beyond Gymnasium --------------------------------------------------------------------------
 
     @property
     def action_size(self) -> int:
@@ -300,8 +304,8 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
             cameras: views to draw, any of the cell's; None draws those of the option `cameras`.
 
         Returns:
-            "state" float32, "objects" (N, 12) float32 if privileged, and per camera what the option `modalities` asks
-            for; by default a picture (H, W, 3), uint8.
+            "state" float32, "objects" (N, 12) float32 if privileged, and per camera what the option
+            `modalities` asks for; by default a picture (H, W, 3), uint8.
         """
         if not self._ready:
             raise InvalidInputError(f"{self.cell_id}: observed before reset; call reset first.")
@@ -351,7 +355,8 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
     def set_sim_state(self, state: npt.ArrayLike) -> None:
         """Come back to a `sim_state` of this kind of cell; the episode can be drawn, observed and continued.
 
-        Pictures and observations are exact. What follows when it is continued is not: a state holds no contacts.
+        Pictures and observations are exact. What follows when it is continued is not: a state holds
+        no contacts.
         """
         values = np.asarray(state, dtype=np.float64)
         items = len(self.task.items)
@@ -406,7 +411,7 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         """Return plain JSON data on what the cell takes and gives; written into every dataset."""
         return describe(self.cell_id, self.task, self.robot, self.options)
 
-    # -- Inside ------------------------------------------------------------------------------------------------------
+    # -- Inside ------------------------------------------------------------------------------------
 
     def _camera(self, name: str) -> Camera:
         if name not in self._cameras:

@@ -46,10 +46,12 @@ class CellOptions:
         robot: one of the cell's robots, such as "panda" or "ur5e"; None for the usual one.
         cameras: names of the views in observations.
         image_size: height and width of their pictures, pixels.
-        modalities: what observations hold of each view: "rgb" under the camera's name (uint8), "depth" under
-            "<camera>_depth" (float32, m), "segmentation" under "<camera>_segmentation" (int32, see `View.ids`).
+        modalities: what observations hold of each view: "rgb" under the camera's name (uint8),
+            "depth" under "<camera>_depth" (float32, m), "segmentation" under
+            "<camera>_segmentation" (int32, see `View.ids`).
         privileged: whether observations hold "objects", the poses of all parts and goals.
-        variation: how episodes depart from the nominal one: a name such as "hard", JSON text, or a `Variation`.
+        variation: how episodes depart from the nominal one: a name such as "hard", JSON text, or a
+            `Variation`.
         renderer: "tiny", PyBullet's own, or "gl", on OpenGL (extra `gl`), ten times as fast.
         shadows: whether the lamp casts shadows in pictures.
         render_mode: "rgb_array" or None.

@@ -14,8 +14,8 @@ from shopfloor.envs.kinematics import yaw_quaternion
 from shopfloor.envs.textures import texture_file, texture_pixels
 from shopfloor.envs.world import Built, Shape, World, extents, link_on, movable
 
-# Of radius 1 and height 1, with sharp rims: the renderer rounds its own cylinders. A file, because PyBullet never frees
-# the memory of meshes that are handed to it as lists (50 kB each).
+# Of radius 1 and height 1, with sharp rims: the renderer rounds its own cylinders. A file, because
+# PyBullet never frees the memory of meshes that are handed to it as lists (50 kB each).
 CYLINDER_MESH = Path(__file__).parent / "assets" / "cylinder.obj"
 
 
@@ -23,7 +23,8 @@ class Drawing:
     """Looks of one world: made at the first picture, kept as long as the world is built of the same bodies.
 
     Attributes:
-        client: PyBullet's physicsClientId, -1 before the first picture. Body and link ids are the world's.
+        client: PyBullet's physicsClientId, -1 before the first picture. Body and link ids are the
+            world's.
     """
 
     def __init__(self, renderer: str = "tiny", *, shadows: bool = False) -> None:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 LINE_UP_M = 0.80  # before the place
-# Nearer than that it backs off, where it is off the place's line; the second where it is turned aside by more than so
-# many rad.
+# Nearer than that it backs off, where it is off the place's line; the second where it is turned
+# aside by more than so many rad.
 TOO_NEAR_M, MUCH_TOO_NEAR_M, ASIDE = 0.70, 0.45, 0.55
 AHEAD_M, ON_LINE_M = 0.45, 0.40  # how far ahead it aims: on its way, and on the line into the place
-# Funnels into the place: half the width at the end, m, and what that grows by per m. A base that is backing off goes on
-# until it is well inside.
+# Funnels into the place: half the width at the end, m, and what that grows by per m. A base that is
+# backing off goes on until it is well inside.
 FUNNEL, INNER_FUNNEL, BACKING_M_S = (0.015, 0.25), (0.010, 0.08), 0.05
 TURN_GAIN, TURN_FIRST, TURN_ONLY = (
     3.0,
@@ -58,7 +58,8 @@ def drive_to(base: Pose, place: Pose, way: Sequence[Point]) -> Command:
     Args:
         base: where it is.
         place: where it shall stop.
-        way: points on the way to `LINE_UP_M` before the place, that one included; not used from there on.
+        way: points on the way to `LINE_UP_M` before the place, that one included; not used from
+            there on.
     """
     ahead, side = place.sees(base.point)
     if (

@@ -1,7 +1,8 @@
 """Scripted experts and the random policy.
 
-An expert decides from one privileged observation alone, so it can be asked for a label in any state. Its chunk is
-planned on a simple model: the target moves by each action, the tool follows, and a held part moves along.
+An expert decides from one privileged observation alone, so it can be asked for a label in any
+state. Its chunk is planned on a simple model: the target moves by each action, the tool follows,
+and a held part moves along.
 """
 
 from __future__ import annotations
@@ -103,7 +104,8 @@ class ScriptedExpert:
             execute: how many actions of a chunk callers run.
             unseen: the phrasings of the suite `instruction`.
             rest: how many entries of the state follow the first arm's.
-            chunk: how many actions it plans; 1 where `Scene.advance` does not model the cell's robot.
+            chunk: how many actions it plans; 1 where `Scene.advance` does not model the cell's
+                robot.
             cup: whether the hand is a suction cup.
         """
         self._decide = decide

@@ -55,7 +55,8 @@ class _Scene:
         colours: shape (P, 4), float32, of the parts.
         geometry: the parts' triangles.
         pictures: body id -> shape (h, w, 3), uint8, for all shapes of its base.
-        kept: buffers, vertex arrays and textures on the device; what is missing is made when it is needed.
+        kept: buffers, vertex arrays and textures on the device; what is missing is made when it is
+            needed.
     """
 
     parts: list[Part] = field(default_factory=list)
@@ -68,8 +69,8 @@ class _Scene:
 class GlRenderer:
     """Draws a PyBullet client's bodies with OpenGL.
 
-    What bodies are made of is read once and kept; poses are read for every picture. Call `refresh` when bodies were
-    built anew or colours changed.
+    What bodies are made of is read once and kept; poses are read for every picture. Call `refresh`
+    when bodies were built anew or colours changed.
     """
 
     def __init__(self) -> None:
@@ -143,7 +144,8 @@ class GlRenderer:
             shadows: whether the lamp casts them.
             near_m: nothing nearer is seen.
             far_m: nothing farther is seen.
-            poses: physicsClientId of another client with the same bodies, which says where they are.
+            poses: physicsClientId of another client with the same bodies, which says where they
+                are.
         """
         if client not in self._scenes or not self._scenes[client].parts:
             self.refresh(client)

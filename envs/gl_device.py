@@ -58,8 +58,8 @@ void main() {
 """
 )
 
-# TinyRenderer's formula, with its steps through whole numbers. It takes reflections for an eye that looks down on the
-# world from infinitely far above, wherever the camera is.
+# TinyRenderer's formula, with its steps through whole numbers. It takes reflections for an eye that
+# looks down on the world from infinitely far above, wherever the camera is.
 _FRAGMENT = """
 #version 330
 const int TEXELS = TEXELS_A_ROW;  // of `pictures`, which holds the texels of all, one after another
@@ -208,8 +208,9 @@ def _context() -> Any:  # noqa: ANN401  # moderngl is optional
             "The OpenGL renderer needs the package moderngl, which is not installed. "
             'Run: pip install "shopfloor[gl]"; or use renderer="tiny".'
         ) from None
-    # Mesa's software renderer would start a thread per core, though workers already share the cores, and one more for a
-    # cache on disk that saves 0.1 s; neither lives on in a process that forks. Pictures are the same.
+    # Mesa's software renderer would start a thread per core, though workers already share the
+    # cores, and one more for a cache on disk that saves 0.1 s; neither lives on in a process that
+    # forks. Pictures are the same.
     os.environ.setdefault("LP_NUM_THREADS", "0")
     os.environ.setdefault("MESA_SHADER_CACHE_DISABLE", "true")
     try:

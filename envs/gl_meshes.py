@@ -24,8 +24,8 @@ class Mesh(NamedTuple):
     """A surface in a shape's own frame.
 
     Attributes:
-        vertices: shape (V, 8), float32: position (m), unit normal, place in a picture (column and row, shares from its
-            upper left corner).
+        vertices: shape (V, 8), float32: position (m), unit normal, place in a picture (column and
+            row, shares from its upper left corner).
         triangles: shape (F, 3), int32, rows of `vertices`, counter-clockwise seen from outside.
     """
 
@@ -117,8 +117,9 @@ def _fan(corners: list[list[str]], numbers: dict[str, list[list[float]]]) -> lis
     return [row for k in range(1, len(rows) - 1) for row in (rows[0], rows[k], rows[k + 1])]
 
 
-# Which part of a picture TinyRenderer puts on a box's faces, measured: a sixteenth of it each. Per face: axis and side,
-# then column and row at the corners (low, low), (high, low), (low, high) of the other two axes, in quarters.
+# Which part of a picture TinyRenderer puts on a box's faces, measured: a sixteenth of it each. Per
+# face: axis and side, then column and row at the corners (low, low), (high, low), (low, high) of
+# the other two axes, in quarters.
 _FACES = (
     (0, 1, (1, 2), (1, 3), (0, 2)),
     (0, -1, (2, 4), (3, 4), (2, 3)),
@@ -158,7 +159,8 @@ def lathe(profile: list[tuple[float, float]], radius: float, height: float) -> M
     """Return a profile turned about z with sharp rims.
 
     Args:
-        profile: from the bottom up: distance from the axis in diameters (0 to 0.5) and height in [-0.5, 0.5].
+        profile: from the bottom up: distance from the axis in diameters (0 to 0.5) and height in
+            [-0.5, 0.5].
         radius: largest distance from the axis, m.
         height: from end to end, m.
     """

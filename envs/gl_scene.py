@@ -44,7 +44,8 @@ class Geometry(NamedTuple):
     """The triangles of a client's parts, each in the frame that moves it: a base's centre of mass, or a link.
 
     Attributes:
-        frames: per body its id, whether its base has shapes, and which links have; frames are in this order.
+        frames: per body its id, whether its base has shapes, and which links have; frames are in
+            this order.
         vertices: shape (V,), of type `VERTEX`.
         triangles: shape (F, 3), int32.
         casts: shape (P,), float32, 1.0 for parts that cast shadows.

@@ -18,7 +18,8 @@ Pose = tuple[Sequence[float], Sequence[float]]
 MAX_OPENING_M = 0.08
 _FINGER_NAMES = ("panda_finger_joint1", "panda_finger_joint2")
 _FINGER_FORCE_N = 20.0
-# Soft pads: with hard ones the solver lets one corner of a pad bear all of a load, and parts turn about it.
+# Soft pads: with hard ones the solver lets one corner of a pad bear all of a load, and parts turn
+# about it.
 _PAD_N_M, _PAD_N_S_M = 1e4, 100.0
 _FINGER_SPEED_M_S = 0.2
 _GEAR_FORCE_N = 50.0
@@ -87,8 +88,9 @@ class Fingers:
     def drive(self, gripper: float) -> None:
         """Close (+1) or open (-1)."""
         for finger in self.joints:
-            # With an anchor friction corrects positions, not speeds alone: without, parts creep by millimetres.
-            # Anchored contacts keep the normals they began with; they would hold fingers shut on turned parts.
+            # With an anchor friction corrects positions, not speeds alone: without, parts creep by
+            # millimetres. Anchored contacts keep the normals they began with; they would hold
+            # fingers shut on turned parts.
             pybullet.changeDynamics(
                 self._body,
                 finger,
@@ -124,7 +126,8 @@ class Fingers:
 class Cup:
     """A suction cup: a fixed joint of limited force to what its mouth lies on, made and broken on command.
 
-    It takes hold of a flat face within `CUP_GAP_M` of the mouth's centre, and loses what is pulled off it.
+    It takes hold of a flat face within `CUP_GAP_M` of the mouth's centre, and loses what is pulled
+    off it.
 
     Attributes:
         joints: none.

@@ -1,8 +1,9 @@
 """Forward and inverse kinematics of serial arms, exact and quick enough for every control step.
 
-The tool frame lies between the fingertips (or in the mouth of a suction cup); its x axis points forward and its z axis
-against the direction in which the hand reaches, so a gripper that points straight down has the identity as its
-orientation (w of the quaternion stays far from 0). All poses are in the robot's base frame.
+The tool frame lies between the fingertips (or in the mouth of a suction cup); its x axis points
+forward and its z axis against the direction in which the hand reaches, so a gripper that points
+straight down has the identity as its orientation (w of the quaternion stays far from 0). All poses
+are in the robot's base frame.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ class Chain:
     """A serial arm whose neighbouring joint axes are parallel or at right angles.
 
     Attributes:
-        rows: modified Denavit-Hartenberg rows: a (m), d (m), sine of alpha (alpha is 0 or a quarter turn).
-        home: shape (n,), rad, posture towards which spare motion pulls and from which solutions are sought.
+        rows: modified Denavit-Hartenberg rows: a (m), d (m), sine of alpha (alpha is 0 or a quarter
+            turn).
+        home: shape (n,), rad, posture towards which spare motion pulls and from which solutions are
+            sought.
         lower, upper: shape (n,), rad, joint limits.
         tool_offset_m: from the last joint's frame along its z axis to the tool.
         turn: q, u, v: the tool's x axis is q (u x + v y) of the last joint's axes.
@@ -50,7 +53,8 @@ class Chain:
             joints: shape (n,), rad.
 
         Returns:
-            Position, shape (3,), m; rotation, shape (3, 3); Jacobian, shape (6, n): velocity and angular velocity.
+            Position, shape (3,), m; rotation, shape (3, 3); Jacobian, shape (6, n): velocity and
+            angular velocity.
         """
         position, axes, columns = self._forward(joints.tolist())
         return (
@@ -90,7 +94,8 @@ class Chain:
                 c * bz - s * az,
             )
             frames.append((px, py, pz, cx, cy, cz))
-        # Along the last axis to the tool, turned about it, then half a turn about x so that z points back at the hand.
+        # Along the last axis to the tool, turned about it, then half a turn about x so that z
+        # points back at the hand.
         offset, (q, u, v) = self.tool_offset_m, self.turn
         px, py, pz = px + offset * cx, py + offset * cy, pz + offset * cz
         x_axis = (q * (u * ax + v * bx), q * (u * ay + v * by), q * (u * az + v * bz))
@@ -110,7 +115,8 @@ class Chain:
             rotation: shape (3, 3), wanted.
 
         Returns:
-            The new joints, shape (n,), rad, within limits, and the error before the step (m and rad together).
+            The new joints, shape (n,), rad, within limits, and the error before the step (m and rad
+            together).
         """
         reached, axes, columns = self._forward(joints.tolist())
         turn = rotation @ np.array(axes).reshape(3, 3)

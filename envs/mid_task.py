@@ -46,9 +46,9 @@ class Displacement:
 def start_mid_task(world: World, robot: Arm, task: Task, rng: np.random.Generator) -> None:
     """Teleport into a state of the kind that a policy meets on its way.
 
-    Half of the states have the tool within 9 cm of the named part, 18 % have it anywhere, 32 % hold the part: half of
-    these near the goal, some just released. Of the others 12 % have half-closed fingers. States in which anything
-    overlaps are drawn again.
+    Half of the states have the tool within 9 cm of the named part, 18 % have it anywhere, 32 % hold
+    the part: half of these near the goal, some just released. Of the others 12 % have half-closed
+    fingers. States in which anything overlaps are drawn again.
 
     Args:
         world: just reset and read.

@@ -46,7 +46,8 @@ class Start:
 class Base:
     """A base that drives forward and turns; it cannot move sideways.
 
-    Its chassis hangs on three motors, x, y and yaw, that follow its wheels: nothing rolls, everything collides.
+    Its chassis hangs on three motors, x, y and yaw, that follow its wheels: nothing rolls,
+    everything collides.
 
     Attributes:
         body: PyBullet's body id.

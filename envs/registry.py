@@ -1,7 +1,7 @@
 """Work cells by name: ours, and those that other packages announce in the entry-point group `shopfloor.cells`.
 
-An entry point's name is the full cell id and its value `module:make`, a function that takes the options of `WorkCell`
-and returns one; the module may hold `expert() -> Policy` too.
+An entry point's name is the full cell id and its value `module:make`, a function that takes the
+options of `WorkCell` and returns one; the module may hold `expert() -> Policy` too.
 """
 
 from __future__ import annotations

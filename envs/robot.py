@@ -31,7 +31,8 @@ _ORIGIN = (0.0, 0.0, 0.0)
 _ASSETS = Path(__file__).parent / "assets"
 
 ACTION_NAMES = ("dx", "dy", "dz", "rx", "ry", "rz", "gripper")
-# What follows the joints in an arm's state. An opening is the fingers', or 1 while a suction cup holds nothing, else 0.
+# What follows the joints in an arm's state. An opening is the fingers', or 1 while a suction cup
+# holds nothing, else 0.
 TAIL_NAMES = (
     *(f"tool_{axis}" for axis in "xyz"),
     *(f"tool_q{axis}" for axis in "xyzw"),
@@ -105,9 +106,10 @@ class ArmModel:
         forces_nm: their effort limits.
         tool_link: name of the link at the tool point.
         suction: whether the hand is a suction cup.
-        reach_m: radius about the base within which a tool that points down keeps clear of the straight arm, for z up
-            to 0.35 m.
-        base_link: name of the link that is the arm's base frame, where the arm rides on something else.
+        reach_m: radius about the base within which a tool that points down keeps clear of the
+            straight arm, for z up to 0.35 m.
+        base_link: name of the link that is the arm's base frame, where the arm rides on something
+            else.
     """
 
     name: str
@@ -143,7 +145,8 @@ PANDA_SUCTION = ArmModel(
     suction=True,
     reach_m=0.74,
 )
-# Its work is from straight ahead to the tote, 144 degrees to the left: a posture in the middle suits both ends.
+# Its work is from straight ahead to the tote, 144 degrees to the left: a posture in the middle
+# suits both ends.
 _ON_DECK = replace(
     kinematics.PANDA, home=kinematics.PANDA.home + np.array([1.25, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
 )
@@ -190,7 +193,8 @@ class Post:
     Attributes:
         position: of the base in the world, m.
         yaw: of the base in the world, rad.
-        workspace: shape (2, 3), m, lowest and highest target position of the tool; cut off at the arm's reach.
+        workspace: shape (2, 3), m, lowest and highest target position of the tool; cut off at the
+            arm's reach.
         start_low, start_high: shape (3,), m, box in which the tool starts, pointing down.
         frozen_axes: action components that the arm ignores, of 3, 4 (rotation about x and y).
     """
@@ -211,8 +215,10 @@ class Arm:
         post: where it stands.
         body: PyBullet's body id.
         hand: its fingers or its cup.
-        joints: shape (n,), float64, the arm's joints (rad) and, of a gripper, two fingers (m) at the last `read`.
-        tool_position: shape (3,), m, base frame, point between the fingertips or in the cup's mouth at the last `read`.
+        joints: shape (n,), float64, the arm's joints (rad) and, of a gripper, two fingers (m) at
+            the last `read`.
+        tool_position: shape (3,), m, base frame, point between the fingertips or in the cup's mouth
+            at the last `read`.
         tool_quaternion: x, y, z, w (w >= 0), tool to base (axes: see `kinematics`).
         target_position: shape (3,), m, base frame, where the tool was told to go.
         target_rotation: shape (3, 3), how the tool was told to be turned.
@@ -231,7 +237,8 @@ class Arm:
             world: where it stands.
             model: what kind of arm.
             post: where it stands and may go.
-            carrier: the mobile base whose URDF holds the arm; None for an arm that stands on its own.
+            carrier: the mobile base whose URDF holds the arm; None for an arm that stands on its
+                own.
         """
         self.model, self.post = model, post
         self._world = world
@@ -331,9 +338,9 @@ class Arm:
         """Move the target by an action and drive the motors there.
 
         Args:
-            action: 7 numbers in [-1, 1]: position and rotation deltas in the base frame (full scale 25 mm and
-                0.2 rad), gripper (> 0 closes). The target stays within the workspace and within 60 mm and 0.3 rad of
-                where the tool is.
+            action: 7 numbers in [-1, 1]: position and rotation deltas in the base frame (full scale
+                25 mm and 0.2 rad), gripper (> 0 closes). The target stays within the workspace and
+                within 60 mm and 0.3 rad of where the tool is.
         """
         dx, dy, dz, rx, ry, rz = map(operator.mul, action, self._scale)
         x, y, z = self.target_position.tolist()
@@ -412,7 +419,8 @@ class Arm:
         link = pybullet.getLinkState(self.body, self._tool_link, 0, 1, self._client)
         self.tool_position = np.array(link[4])
         x, y, z, w = link[5]
-        # Half a turn about x: the link's z axis points along the reach of the hand, the tool's against it.
+        # Half a turn about x: the link's z axis points along the reach of the hand, the tool's
+        # against it.
         self.tool_quaternion = (w, z, -y, -x) if x <= 0.0 else (-w, -z, y, x)
         if self._mounted:
             self._read_mounted()

@@ -77,7 +77,8 @@ class Verdict:
 class Task(ABC):
     """One job. A task holds the state of the current episode; `WorkCell` owns it and calls it in a fixed order.
 
-    A cell sets the attributes and fills in the abstract methods; the others have defaults that fit a job at a table.
+    A cell sets the attributes and fills in the abstract methods; the others have defaults that fit
+    a job at a table.
 
     Attributes:
         max_episode_steps: control steps after which an episode is cut off.
@@ -91,16 +92,19 @@ class Task(ABC):
         bodies: PyBullet body per item, filled by `build`.
         present: shape (len(items),), bool, which items take part in this episode.
         instructions: class name of a part -> all phrasings that ask for it.
-        unseen_instructions: the same for the suite `instruction`: other words, never used in training.
+        unseen_instructions: the same for the suite `instruction`: other words, never used in
+            training.
         named: class name that this episode's instruction names.
-        named_body: the body to pick up (where several fit, the one to take first); `reset` and `recall` set it.
+        named_body: the body to pick up (where several fit, the one to take first); `reset` and
+            `recall` set it.
         grip_m: width of the named part where the hand holds it.
         moves: whether `before_substep` has anything to do.
         levels: those of "easy", "nominal" and "hard" that it has.
         level: the one in use; `set_level` sets it.
         displaces: whether `free_spots` can move the named part during an episode.
         teleports: whether `grasp_pose` and `release_pose` allow starts in the middle of the task.
-        part_scales: lowest and highest factor on the size of parts for the suite `objects`; (1, 1) where it has none.
+        part_scales: lowest and highest factor on the size of parts for the suite `objects`; (1, 1)
+            where it has none.
         part_scale: the factor in use, read by `build`.
     """
 
@@ -153,7 +157,8 @@ class Task(ABC):
     def build(self, world: World) -> None:
         """Add the bodies to a new or cleared world; must always do the same at a level.
 
-        Every episode finds them where this leaves them, at rest; what else an episode changes, `reset` must undo.
+        Every episode finds them where this leaves them, at rest; what else an episode changes,
+        `reset` must undo.
         """
 
     @abstractmethod

@@ -1,10 +1,11 @@
 """How episodes depart from the nominal one: a serialisable point on stated axes.
 
-A level (`easy`, `nominal`, `hard`) changes the job itself, as each cell says. A shift suite (`light`, `camera`,
-`texture`, `clutter`, `objects`, `physics`, `instruction`) changes one thing that training never changes, or draws it
-from beyond the range that training draws from. What a suite draws comes from a random stream of its own: the episode of
-an equal seed without the suite is the same in everything else. That is the matched control, and a drop in success
-between the two can be attributed to the one thing.
+A level (`easy`, `nominal`, `hard`) changes the job itself, as each cell says. A shift suite
+(`light`, `camera`, `texture`, `clutter`, `objects`, `physics`, `instruction`) changes one thing
+that training never changes, or draws it from beyond the range that training draws from. What a
+suite draws comes from a random stream of its own: the episode of an equal seed without the suite is
+the same in everything else. That is the matched control, and a drop in success between the two can
+be attributed to the one thing.
 """
 
 from __future__ import annotations
@@ -66,12 +67,15 @@ class Variation:
     Attributes:
         level: "easy", "nominal" or "hard"; each cell says what these mean.
         colour_jitter: largest change of each colour channel of parts, goals and ground.
-        light_jitter: strength of the changes of the lamp's direction, brightness and tint, 0 none, 1 as trained with.
-        displace_m: shortest and longest way, m, by which the named part is moved once during the approach.
+        light_jitter: strength of the changes of the lamp's direction, brightness and tint, 0 none,
+            1 as trained with.
+        displace_m: shortest and longest way, m, by which the named part is moved once during the
+            approach.
         mid_task: start from states anywhere in the task.
-        light: strength of the same changes of the lamp, each of them at least the lower one, with either sign; training
-            stays within `light_jitter`.
-        camera_m: how far each fixed camera is moved, m, looking where it looked (one on a robot a quarter of it).
+        light: strength of the same changes of the lamp, each of them at least the lower one, with
+            either sign; training stays within `light_jitter`.
+        camera_m: how far each fixed camera is moved, m, looking where it looked (one on a robot a
+            quarter of it).
         texture: the ground has one of the textures, of which training sees none.
         clutter: fewest and most foreign objects that lie about.
         objects: the parts have another size, within the cell's `part_scales`.

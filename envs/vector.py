@@ -1,10 +1,11 @@
 """Many copies of a cell at once, in processes of their own: a `gymnasium.vector.VectorEnv`.
 
-`gymnasium.make_vec("shopfloor/PickToTray-v0", num_envs=8)` makes one. Each worker process holds several cells and
-writes what they observe straight into memory that it shares with the parent. Workers are new processes, not forks: a
-fork would copy PyBullet's simulations and the locks of the parent's threads; and they run no line of the caller's main
-program, so that scripts need no guard and notebooks work. Trajectories are those of single cells, byte for byte,
-whatever the number of workers.
+`gymnasium.make_vec("shopfloor/PickToTray-v0", num_envs=8)` makes one. Each worker process holds
+several cells and writes what they observe straight into memory that it shares with the parent.
+Workers are new processes, not forks: a fork would copy PyBullet's simulations and the locks of the
+parent's threads; and they run no line of the caller's main program, so that scripts need no guard
+and notebooks work. Trajectories are those of single cells, byte for byte, whatever the number of
+workers.
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ class _Process:
 
 def _start(memory: int, rows: range) -> _Process:
     ours, theirs = socket.socketpair()
-    # The child starts with SIGINT blocked: Ctrl-C, which reaches the whole group, is the parent's to deal with.
+    # The child starts with SIGINT blocked: Ctrl-C, which reaches the whole group, is the parent's
+    # to deal with.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         process = subprocess.Popen(
@@ -115,9 +117,9 @@ def _end(workers: list[_Process], grace_s: float = _GRACE_S) -> None:
 class WorkCellVector(VectorEnv[Observations, Array, Array]):
     """N copies of a cell, stepped together.
 
-    Follows `gymnasium.vector.AsyncVectorEnv`: infos are arrays with masks, ended episodes are followed by new ones on
-    the next step (by default), an integer seed s gives the copies the seeds s, s + 1, ..., and `reset` understands
-    `options["reset_mask"]`.
+    Follows `gymnasium.vector.AsyncVectorEnv`: infos are arrays with masks, ended episodes are
+    followed by new ones on the next step (by default), an integer seed s gives the copies the seeds
+    s, s + 1, ..., and `reset` understands `options["reset_mask"]`.
     """
 
     def __init__(
@@ -137,12 +139,16 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
         Args:
             cell: full id or bare name.
             num_envs: number of copies.
-            workers: number of processes; None for one per usable processor core, and never more than copies.
+            workers: number of processes; None for one per usable processor core, and never more
+                than copies.
             autoreset_mode: "NextStep", "SameStep" or "Disabled".
-            copy: whether observations are the caller's own; otherwise they change with the next step or reset.
-            timeout_s: how long the workers may take for a step, reset or call; None to wait for ever.
-            make: makes a copy from `cell` and `options`, a function that a worker can import; wrap cells there. Spaces
-                must be a Dict of Boxes for observations and a float32 Box for actions.
+            copy: whether observations are the caller's own; otherwise they change with the next
+                step or reset.
+            timeout_s: how long the workers may take for a step, reset or call; None to wait for
+                ever.
+            make: makes a copy from `cell` and `options`, a function that a worker can import; wrap
+                cells there. Spaces must be a Dict of Boxes for observations and a float32 Box for
+                actions.
             options: see `shopfloor.envs.description.CellOptions`.
         """
         self.closed = True  # until there is something to close
@@ -220,7 +226,7 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
         finally:
             os.close(memory)
 
-    # -- Gymnasium ---------------------------------------------------------------------------------------------------
+    # -- Gymnasium ---------------------------------------------------------------------------------
 
     def reset(
         self,
@@ -231,7 +237,8 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
         """Start episodes.
 
         Args:
-            seed: one seed per copy, or s for s, s + 1, ...; None lets every copy go on with its own generator.
+            seed: one seed per copy, or s for s, s + 1, ...; None lets every copy go on with its own
+                generator.
             options: for every copy; "reset_mask", shape (N,), bool, says which of them are reset.
 
         Returns:
@@ -254,11 +261,12 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
         """Run one step of every copy.
 
         Args:
-            actions: shape (N, A); where an episode has just ended they start a new one instead and are ignored, see
-                `autoreset_mode`.
+            actions: shape (N, A); where an episode has just ended they start a new one instead and
+                are ignored, see `autoreset_mode`.
 
         Returns:
-            Observations (N rows each), rewards (N,) float64, terminations (N,) bool, truncations (N,) bool, infos.
+            Observations (N rows each), rewards (N,) float64, terminations (N,) bool, truncations
+            (N,) bool, infos.
         """
         self._check_usable()
         if not self._ready:
@@ -337,7 +345,7 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
         self._finalizer.detach()
         _end(self._workers, 0.0 if terminate else _GRACE_S if timeout is None else timeout)
 
-    # -- Inside ------------------------------------------------------------------------------------------------------
+    # -- Inside ------------------------------------------------------------------------------------
 
     def _observations(self) -> Observations:
         shared = self._shared.observations

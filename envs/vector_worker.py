@@ -1,7 +1,7 @@
 """One process of a `WorkCellVector`: holds some of its cells and steps them on demand.
 
-Actions, observations, rewards and ends travel through shared memory. Over the socket goes one byte per step each way;
-only where an info changed, or for anything but a step, a message follows it.
+Actions, observations, rewards and ends travel through shared memory. Over the socket goes one byte
+per step each way; only where an info changed, or for anything but a step, a message follows it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class SharedArrays:
 
     Attributes:
         observations: per key of the observation space, shape (N, ...).
-        actions: the batch, shape (N, A), per command of a step: as float32 and as float64, in the same place.
+        actions: the batch, shape (N, A), per command of a step: as float32 and as float64, in the
+            same place.
         rewards: shape (N,), float64.
         terminations: shape (N,), bool.
         truncations: shape (N,), bool.

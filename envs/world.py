@@ -1,6 +1,7 @@
 """An owned PyBullet client: brought back to how it was built for every episode, read once per control step.
 
-It holds no looks: what is drawn lies in a second client (`drawing`), so that building it stays cheap.
+It holds no looks: what is drawn lies in a second client (`drawing`), so that building it stays
+cheap.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ SUBSTEPS = 12
 SUBSTEP_S = 1.0 / 240.0
 SOLVER_ITERATIONS = 12
 GRAVITY = -9.81
-# Measured: with the fingers geared together these hold a part without drift; lateral friction 0.5 lets it slip.
+# Measured: with the fingers geared together these hold a part without drift; lateral friction 0.5
+# lets it slip.
 FRICTION = 1.0
 SPINNING_FRICTION = 0.005
 # Of what is round: these two more rows of the solver for each contact cost a quarter of all time.
 ROLLING_FRICTION = 0.001
-# Of a box's own: found wedged in the hole, a peg is seated in 20 of 30 episodes with its own inertia, in 30 with this.
+# Of a box's own: found wedged in the hole, a peg is seated in 20 of 30 episodes with its own
+# inertia, in 30 with this.
 STEADY_INERTIA = 5.0
 UPRIGHT = (0.0, 0.0, 0.0, 1.0)
 BODY_STATE = 13
@@ -125,9 +128,12 @@ class World:
         colours: id -> red, green, blue, alpha for all shapes of a body; seen in pictures only.
         textures: id -> name of the texture of a body; seen in pictures only.
         builds: how often the world was built.
-        rows: the last `read` in plain floats: per body position, quaternion xyzw, linear and angular velocity.
-        poses: shape (B, 7), float64, position (m) and quaternion xyzw of each body at the last `read`.
-        velocities: shape (B, 6), float64, linear (m/s) and angular (rad/s) velocity at the last `read`.
+        rows: the last `read` in plain floats: per body position, quaternion xyzw, linear and
+            angular velocity.
+        poses: shape (B, 7), float64, position (m) and quaternion xyzw of each body at the last
+            `read`.
+        velocities: shape (B, 6), float64, linear (m/s) and angular (rad/s) velocity at the last
+            `read`.
     """
 
     def __init__(self, ground: Ground = TABLE) -> None:
@@ -195,7 +201,8 @@ class World:
         Args:
             shapes: what it is made of.
             colours: red, green, blue, alpha in [0, 1] per shape.
-            mass_kg: 0 for a body that nothing can push: `place` alone moves it, and it is read again only after that.
+            mass_kg: 0 for a body that nothing can push: `place` alone moves it, and it is read
+                again only after that.
             position: where it waits until it is placed, m; keep waiting bodies apart.
 
         Returns:
@@ -327,8 +334,9 @@ class World:
     def rewind(self) -> None:
         """Bring everything back to where it was at `seal`: a used world then does as a new one, to the last digit.
 
-        On the way all bodies are far apart once, so that Bullet drops every contact and every pair of its broad phase:
-        those that it keeps, and their order, decide the last digit of what happens next (decisions/0010).
+        On the way all bodies are far apart once, so that Bullet drops every contact and every pair
+        of its broad phase: those that it keeps, and their order, decide the last digit of what
+        happens next (decisions/0010).
         """
         for body, joints in self._robots.items():
             for joint in joints:
@@ -423,7 +431,8 @@ class World:
     def sim_state(self) -> Array:
         """Return the bodies' state of the last `read`, shape (13 B,), float64.
 
-        Pose and velocity of each; of a sliding body the pose of its frame, the way and the speed along it, and zeros.
+        Pose and velocity of each; of a sliding body the pose of its frame, the way and the speed
+        along it, and zeros.
         """
         if not self._slides:
             return self._states.reshape(-1)

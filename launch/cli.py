@@ -27,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; None takes the process's own.
 
     Returns:
-        The exit code: 0 fine; 1 a threshold or gate not met, damage found; 2 usage or bad input; 3 infrastructure
+        The exit code: 0 fine; 1 a threshold or gate not met, damage found; 2 usage or bad input; 3
+            infrastructure
         failures; 130 / 143 stopped by a signal.
     """
     logging.basicConfig(

@@ -1,7 +1,7 @@
 """What a person sees: text on standard output, progress and notes on standard error.
 
-On a terminal progress is drawn with rich; elsewhere it is a plain line now and then, and nothing is wrapped, cut or
-coloured. Under `--json` standard output holds one JSON document and nothing else.
+On a terminal progress is drawn with rich; elsewhere it is a plain line now and then, and nothing is
+wrapped, cut or coloured. Under `--json` standard output holds one JSON document and nothing else.
 """
 
 from __future__ import annotations

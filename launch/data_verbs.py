@@ -34,7 +34,8 @@ class Verify:
 
     Attributes:
         dataset: dataset folder.
-        deep: also execute the actions of some episodes again and compare every simulator state, bit for bit.
+        deep: also execute the actions of some episodes again and compare every simulator state, bit
+            for bit.
         sample: with --deep: how many episodes, drawn at random; 0 for all.
         seed: with --deep: of that draw.
         workers: with --deep: processes; the result is the same for any number.
@@ -70,8 +71,8 @@ class Compact:
 
     Attributes:
         dataset: dataset folder.
-        layout: sealed: chunks, compression and checksums stay as they are. train: uncompressed and flat, several times
-            as large, fastest to train from.
+        layout: sealed: chunks, compression and checksums stay as they are. train: uncompressed and
+            flat, several times as large, fastest to train from.
         out: new dataset folder, all of shards; the source stays as it is (default: in place).
         shard_mb: most megabytes in a shard; building one takes three times that much memory.
         json: print one JSON document on standard output.
@@ -107,7 +108,8 @@ class Split:
         dataset: dataset folder.
         out: new folder; each part becomes a dataset in it, such as OUT/train.
         shares: parts and their shares of the episodes, together 1.
-        by: what keeps episodes together besides equal initial states: their seed, or their variation.
+        by: what keeps episodes together besides equal initial states: their seed, or their
+            variation.
         seed: another one gives other parts.
         overlays: overlay files (views) that hold, too.
         json: print one JSON document on standard output.
@@ -217,7 +219,8 @@ class Export:
         where: which episodes, such as "outcome == 'success'" (default: all).
         overlays: overlay files (views) that hold, too.
         valid: share of the episodes that is marked for validation, where the format can.
-        pictures: how pictures are stored, where the format has a choice (default: the format's own).
+        pictures: how pictures are stored, where the format has a choice (default: the format's
+            own).
         seed: of the draw for validation.
         json: print one JSON document on standard output.
     """
@@ -243,7 +246,8 @@ class Import:
         path: file or folder of the other tool.
         source_format: format, such as robomimic or lerobot; an unknown one lists all.
         out: new dataset folder; made whole or not at all.
-        action_convention: id of what the actions mean, where the source does not say it (default: unspecified).
+        action_convention: id of what the actions mean, where the source does not say it (default:
+            unspecified).
         cast: round numbers that float32 cannot hold exactly, instead of refusing them.
         cell: cell id of the episodes (default: made of what the source says).
         codec: compression of the episode files.
@@ -324,10 +328,12 @@ class Quality:
 
     Attributes:
         dataset: dataset folder; nothing in it is changed.
-        out: new folder for quality.html, quality.json and view.json, a view that train --overlay takes.
+        out: new folder for quality.html, quality.json and view.json, a view that train --overlay
+            takes.
         where: which episodes, such as "cell == 'Kitting'" (default: all).
         overlays: overlay files (views) that hold, too.
-        no_replay: do not execute actions again to check the success labels; that takes about as long as collecting.
+        no_replay: do not execute actions again to check the success labels; that takes about as
+            long as collecting.
         workers: processes that replay; the result is the same for any number.
         seed: of all draws.
         json: print one JSON document on standard output.

@@ -1,7 +1,7 @@
 """The main job: demonstrations -> train -> evaluate -> [collect -> fine-tune -> evaluate -> gate] x turns.
 
-Every step is recorded once in the ledger and harmless to repeat, so the same command resumes a killed run and comes to
-the same decisions. One pool of processes serves the whole run.
+Every step is recorded once in the ledger and harmless to repeat, so the same command resumes a
+killed run and comes to the same decisions. One pool of processes serves the whole run.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class _Run:
         self.reports: dict[tuple[str, str], dict[str, Any]] = {}  # (checkpoint, cell) -> evaluation
         self.training_data: list[str] = []
 
-    # -- the loop -----------------------------------------------------------------------------------------------------
+    # -- the loop ----------------------------------------------------------------------------------
 
     def everything(self) -> dict[str, Any]:
         """Run all turns and controls; return the summary."""
@@ -126,7 +126,7 @@ class _Run:
             for cell in self.config.cells
         ]
 
-    # -- steps --------------------------------------------------------------------------------------------------------
+    # -- steps -------------------------------------------------------------------------------------
 
     def collect(self, turn: int, cell: str) -> dict[str, Any]:
         """Record demonstrations (turn 0), or episodes of the policy in service with the teacher's help."""
@@ -406,7 +406,7 @@ class _Run:
             write_report(self.config.out, summary)
             phase.advance()
 
-    # -- episodes -----------------------------------------------------------------------------------------------------
+    # -- episodes ----------------------------------------------------------------------------------
 
     def checkpoint(self, name: str, cell: str, **arguments: bool) -> PolicyRef:
         """Refer to a checkpoint of this run."""

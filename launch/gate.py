@@ -1,8 +1,8 @@
 """The gate: two policies' results on the same seeds -> promote, hold, reject or need more.
 
-A pure function of paired successes. It never compares two percentages: it asks whether the seeds that only the
-candidate solved outnumber those that only the policy in service solved by more than chance allows (one-sided exact
-McNemar test), at a few fixed looks whose error rates add up to 5 %.
+A pure function of paired successes. It never compares two percentages: it asks whether the seeds
+that only the candidate solved outnumber those that only the policy in service solved by more than
+chance allows (one-sided exact McNemar test), at a few fixed looks whose error rates add up to 5 %.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import Any
 from shopfloor.core import InvalidInputError
 
 PROMOTE, HOLD, REJECT, NEED_MORE = "promote", "hold", "reject", "need_more"
-# Below this chance of a later promotion a look ends the comparison with "hold". It can only lower the rate of wrong
-# promotions; simulated, it saves 60 % of the pairs between equal policies and costs 3-6 points of power.
+# Below this chance of a later promotion a look ends the comparison with "hold". It can only lower
+# the rate of wrong promotions; simulated, it saves 60 % of the pairs between equal policies and
+# costs 3-6 points of power.
 FUTILITY = 0.02
 
 
@@ -44,7 +45,8 @@ class Decision:
     """What the gate says.
 
     Attributes:
-        verdict: "promote", "hold", "reject" (significantly worse) or "need_more" (not enough pairs for the last look).
+        verdict: "promote", "hold", "reject" (significantly worse) or "need_more" (not enough pairs
+            for the last look).
         pairs: paired episodes used, up to the deciding look.
         gained: seeds that only the candidate solved.
         lost: seeds that only the policy in service solved.
@@ -87,11 +89,12 @@ def decide(
         in_service: success per seed of the policy in service.
         candidate: success on the same seeds of the candidate.
         looks: when to look, growing in pairs.
-        futility: a look also ends with "hold" where the chance of a later promotion, if the rest came out like the
-            pairs so far, is below this; 0 switches it off.
+        futility: a look also ends with "hold" where the chance of a later promotion, if the rest
+            came out like the pairs so far, is below this; 0 switches it off.
 
     Returns:
-        The decision at the first look that decides; "need_more" if none did and pairs are missing for the next.
+        The decision at the first look that decides; "need_more" if none did and pairs are missing
+        for the next.
     """
     if len(in_service) != len(candidate):
         raise InvalidInputError(

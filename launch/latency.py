@@ -41,7 +41,8 @@ def measure_latency(ref: PolicyRef, seed_first: int, episodes: int) -> dict[str,
         episodes: how many.
 
     Returns:
-        {"latency_p50_ms", "latency_p95_ms": wall time per chunk, "chunks": how many, "cpu_seconds"}.
+        {"latency_p50_ms", "latency_p95_ms": wall time per chunk, "chunks": how many,
+        "cpu_seconds"}.
     """
     import numpy as np
 

@@ -1,7 +1,7 @@
 """The ledger: which episodes made which dataset, which datasets which checkpoint, and why it was promoted.
 
-One SQLite file. Every step of a run is recorded once, under a unique key, in the same transaction as the rows it
-produced: a step that was killed leaves no trace here and is simply run again.
+One SQLite file. Every step of a run is recorded once, under a unique key, in the same transaction
+as the rows it produced: a step that was killed leaves no trace here and is simply run again.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ Row = tuple[str, Mapping[str, Any]]
 class Ledger:
     """A run's SQLite file; use it as a context manager.
 
-    Rollback journal and full synchronisation: slower than a write-ahead log, but one file that survives a kill or a
-    power cut, on network file systems too.
+    Rollback journal and full synchronisation: slower than a write-ahead log, but one file that
+    survives a kill or a power cut, on network file systems too.
     """
 
     def __init__(self, path: Path) -> None:
@@ -168,7 +168,8 @@ class Ledger:
 
         Args:
             key: unique key of the step.
-            run: does the work; must be harmless to repeat, because it may be killed before it is recorded.
+            run: does the work; must be harmless to repeat, because it may be killed before it is
+                recorded.
             rows: the lineage rows of a result.
         """
         known = self.done(key)

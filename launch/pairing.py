@@ -112,8 +112,8 @@ def compare_policies(
         title: of the progress.
 
     Returns:
-        The decision, and the figures of each role ("service", "candidate"); without figures where both are the same
-        policy and nothing had to be run.
+        The decision, and the figures of each role ("service", "candidate"); without figures where
+        both are the same policy and nothing had to be run.
     """
     results: dict[str, dict[str, Any]] = {}
     decision = gate.decide([], [], looks)

@@ -17,7 +17,8 @@ IMAGE_SIZE = (96, 96)
 # DART noise of demonstrations, in units of a full action. The slot of Kitting forgives less.
 DEMONSTRATION_NOISE = {"shopfloor/Kitting-v0": 0.12}
 DEFAULT_NOISE = 0.2
-# While a policy collects from cameras its actions are disturbed a little: more varied pictures, the labels stay clean.
+# While a policy collects from cameras its actions are disturbed a little: more varied pictures, the
+# labels stay clean.
 CAMERA_NOISE = 0.1
 TORCH_HINT = (
     "Trained policies need torch, safetensors and tokenizers, which are not installed. Install them with "
@@ -50,14 +51,19 @@ class FlywheelConfig:
         cells: work cells; several share one policy, and each has its own gate.
         turns: turns after the demonstrations, at most 9.
         observations: what the policy acts from.
-        teacher: expert: takes over or labels while the policy collects; none: the policy learns from its own successes.
+        teacher: expert: takes over or labels while the policy collects; none: the policy learns
+            from its own successes.
         seed: loop seed, 0 to 29; decides all episode seeds.
-        smoke: the smallest real loop: poses, 3 demonstrations, DAgger labels, one gate look at 30 pairs.
+        smoke: the smallest real loop: poses, 3 demonstrations, DAgger labels, one gate look at 30
+            pairs.
         demonstrations: expert episodes per cell before the first turn (smoke 3, else 5).
         episodes: episodes collected per turn and cell (poses 40, cameras 60).
-        report_episodes: episodes per report, always the same seeds (poses 200, cameras 100, smoke 50).
-        steps: optimiser steps of the first training (smoke 800, cameras 400, poses: the policy's own default).
-        turn_steps: optimiser steps of each fine-tuning (smoke 500, cameras 900, poses: the policy's own default).
+        report_episodes: episodes per report, always the same seeds (poses 200, cameras 100, smoke
+            50).
+        steps: optimiser steps of the first training (smoke 800, cameras 400, poses: the policy's
+            own default).
+        turn_steps: optimiser steps of each fine-tuning (smoke 500, cameras 900, poses: the policy's
+            own default).
         scenes: random scenes for perception, cameras only (default 1500).
         head: action head.
         experts: experts of the head; 1 is dense (default: 1 for one cell, 4 for several).

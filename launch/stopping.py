@@ -19,8 +19,9 @@ POLL_S = 0.2
 def stopping_in_time(grace_s: float = GRACE_S) -> Iterator[None]:
     """Handle signals while the block runs, and end the process if it has not stopped soon after one.
 
-    Loops ask for the signal between steps; a long computation that does not (loading data, rendering a report) is cut
-    off. That is harmless: everything on disk is committed whole or not at all, and every run can be resumed.
+    Loops ask for the signal between steps; a long computation that does not (loading data,
+    rendering a report) is cut off. That is harmless: everything on disk is committed whole or not
+    at all, and every run can be resumed.
 
     Args:
         grace_s: how long the block may take to stop by itself.

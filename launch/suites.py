@@ -50,8 +50,8 @@ def shifted(base: str, suite: str) -> str:
 def compared(name: str, control: Evaluation, suite: Evaluation) -> dict[str, Any]:
     """Return a suite's figures beside its matched control's, seed by seed.
 
-    `p_value` is of the one-sided exact McNemar test: how likely so many seeds or more would be lost, of those on which
-    the two differ, if the suite made no difference.
+    `p_value` is of the one-sided exact McNemar test: how likely so many seeds or more would be
+    lost, of those on which the two differ, if the suite made no difference.
     """
     pairs = [
         (before, after)

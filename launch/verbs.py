@@ -1,6 +1,7 @@
 """The verbs' flags: one frozen dataclass each, turned into a command line by tyro.
 
-A field's text in `Attributes` is its help. Nothing heavy is imported here, so that `--help` answers at once.
+A field's text in `Attributes` is its help. Nothing heavy is imported here, so that `--help` answers
+at once.
 """
 
 from __future__ import annotations
@@ -42,14 +43,17 @@ class Collect:
         episodes: episodes to have in the end, failed ones included.
         seed: first seed; episode i has seed FIRST + i. Below 600000 for training data.
         workers: processes; the files are the same for any number.
-        cameras: none, or names with commas (front,wrist), of cameras whose pictures are stored at every step.
+        cameras: none, or names with commas (front,wrist), of cameras whose pictures are stored at
+            every step.
         image_size: height and width of pictures in pixels.
         renderer: who draws them: tiny, or gl (extra gl), ten times as fast.
         codec: compression; gzip opens in any HDF5 reader, blosc after `import hdf5plugin`.
-        intervene: the expert's help: none; expert: it takes over when the policy strays; label: it labels every visited
-            state while the policy acts.
-        noise: scale of the noise on executed actions, in units of a full action; the clean command is kept as label.
-        variation: how episodes depart from the nominal one: a name, as shopfloor cells --json lists them, or JSON.
+        intervene: the expert's help: none; expert: it takes over when the policy strays; label: it
+            labels every visited state while the policy acts.
+        noise: scale of the noise on executed actions, in units of a full action; the clean command
+            is kept as label.
+        variation: how episodes depart from the nominal one: a name, as shopfloor cells --json lists
+            them, or JSON.
         robot: one of the cell's robots (default: its usual one).
         purpose: what the episodes may be used for; train refuses the others.
         json: print one JSON document on standard output.
@@ -82,7 +86,8 @@ class Train:
     Attributes:
         data: dataset folders.
         out: checkpoint folder to make.
-        overlays: overlay files, as data filter --view and data quality write them: episodes to leave out or to weigh.
+        overlays: overlay files, as data filter --view and data quality write them: episodes to
+            leave out or to weigh.
         init: checkpoint to start from.
         observations: what the policy acts from (default: as --init, else poses).
         head: action head; with --init its own.
@@ -121,9 +126,11 @@ class Evaluate:
         summary: write the result as JSON to this file.
         out: keep the episodes as a dataset in this folder, so that the evaluation resumes.
         workers: processes; the result is the same for any number.
-        variation: how episodes depart from the nominal one: a name, as shopfloor cells --json lists them, or JSON.
+        variation: how episodes depart from the nominal one: a name, as shopfloor cells --json lists
+            them, or JSON.
         robot: one of the cell's robots (default: its usual one).
-        suites: names of shift suites with commas (light,camera), or all: evaluate under each on the same seeds, too.
+        suites: names of shift suites with commas (light,camera), or all: evaluate under each on the
+            same seeds, too.
         json: print one JSON document on standard output.
         quiet: no progress.
     """
@@ -151,7 +158,8 @@ class Compare:
         a: policy in service.
         b: candidate.
         cell: work cell, such as PickToTray.
-        episodes: most seeds to spend; the gate looks after 50, 100 and 200 and stops when it has decided.
+        episodes: most seeds to spend; the gate looks after 50, 100 and 200 and stops when it has
+            decided.
         seed: first seed.
         out: keep the episodes in this folder, so that the comparison resumes.
         workers: processes; the result is the same for any number.

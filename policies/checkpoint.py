@@ -46,8 +46,8 @@ class Checkpoint:
 
     Attributes:
         network: in evaluation mode.
-        texts: known texts; `embeddings` their MiniLM embeddings, shape (len(texts), 384), so that no encoder is
-            loaded for them at run time.
+        texts: known texts; `embeddings` their MiniLM embeddings, shape (len(texts), 384), so that
+            no encoder is loaded for them at run time.
         embeddings: see `texts`.
         instructions: instruction texts of training.
         execute: actions run per chunk.
@@ -172,7 +172,8 @@ def read_card(folder: Path) -> dict[str, Any]:
     """Return `config.json` of a checkpoint, plus "digest".
 
     Raises:
-        InvalidInputError: missing, too large, not JSON, of another format version, or not what `card.md` says.
+        InvalidInputError: missing, too large, not JSON, of another format version, or not what
+            `card.md` says.
     """
     path = folder / CONFIG
     if not folder.is_dir() or not path.is_file() or not (folder / MODEL).is_file():
@@ -282,8 +283,8 @@ class TrainedPolicy:
         Args:
             point: the checkpoint.
             cell: full cell id, one of the checkpoint's.
-            shuffle_instructions: replace each episode's instruction by one drawn from all known ones: the control
-                that shows whether the policy listens.
+            shuffle_instructions: replace each episode's instruction by one drawn from all known
+                ones: the control that shows whether the policy listens.
         """
         torch.set_num_threads(1)
         shape = point.network.config

@@ -52,7 +52,8 @@ class Table:
         cell: (M,) int64.
         chunk: (M, H, A) float32, the actions to imitate.
         valid: (M, H) float32, 1 where the chunk holds an action.
-        maps: per row's source, frozen feature maps: list of (M_i, views, P, 40) float16; empty from poses.
+        maps: per row's source, frozen feature maps: list of (M_i, views, P, 40) float16; empty from
+            poses.
         group: (M,) int64, 0 for rows from episodes, 1 for rows from random scenes.
         weight: (M,) float64, above 0, how much more often than others a row is drawn.
         instructions: the texts.
@@ -87,7 +88,8 @@ def describe(datasets: Iterable[Dataset]) -> list[Mapping[str, Any]]:
     """Return what the cells of datasets say of themselves.
 
     Raises:
-        InvalidInputError: actions mean something else than ours, or a cell is not described as ours are.
+        InvalidInputError: actions mean something else than ours, or a cell is not described as ours
+            are.
     """
     found: list[Mapping[str, Any]] = []
     for dataset in datasets:
@@ -162,7 +164,8 @@ def _labelled(
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
     """Return (steps, chunks (K, H, A), valid (K, H)) of the steps of an episode that can be imitated.
 
-    The teacher's planned chunk where a teacher was asked; else, in a successful episode, what was executed.
+    The teacher's planned chunk where a teacher was asked; else, in a successful episode, what was
+    executed.
     """
     steps_total, action_size = episode.actions.shape
     if episode.label_valid.any():
@@ -219,7 +222,8 @@ def load_table(
     """Read every labelled decision.
 
     Raises:
-        InvalidInputError: an episode was not collected for training, has no poses, or lacks the pictures asked for.
+        InvalidInputError: an episode was not collected for training, has no poses, or lacks the
+            pictures asked for.
     """
     parts: list[dict[str, Any]] = []
     maps: list[torch.Tensor] = []

@@ -1,7 +1,7 @@
 """Object-centric features: what the tool, the named part and its goal look like to each other.
 
-The largest effect measured in the feasibility study behind this project: raw poses 0-1 %, offsets of the *named* part
-at a fine saturating scale 71-100 % at 10-25 demonstrations.
+The largest effect measured in the feasibility study behind this project: raw poses 0-1 %, offsets
+of the *named* part at a fine saturating scale 71-100 % at 10-25 demonstrations.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 
 STATE_WIDTH = 22  # joints 7 and what follows them
-# What ends an arm's state: tool position 3, tool quaternion 4, finger opening 1, target offset 6, last gripper 1.
+# What ends an arm's state: tool position 3, tool quaternion 4, finger opening 1, target offset 6,
+# last gripper 1.
 TAIL_WIDTH = 15
 OBJECT_WIDTH = 12  # position 3, quaternion 4, size 3, present 1, is_goal 1
 HARMONICS = (
@@ -44,7 +45,8 @@ class Slots:
         position: shape (B, N, 3), m, robot base frame.
         angle: shape (B, N, 6), cosine and sine of 1, 2 and 4 times the yaw relative to the tool.
         size: shape (B, N, 3), m.
-        spread: shape (B, N), log of the position's expected error in units of 10 mm; 0 where measured.
+        spread: shape (B, N), log of the position's expected error in units of 10 mm; 0 where
+            measured.
         present: shape (B, N), bool.
         is_goal: shape (B, N), bool.
     """

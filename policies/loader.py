@@ -2,11 +2,11 @@
 
     loader = DataLoader(WindowIterable(windows, epochs=1), batch_size=None, num_workers=2)
     for batch in loader:
-        ...
-        state = state_after(windows, batch)  # JSON; `windows.load_state_dict(state)` and a new loader go on from here
+        ... state = state_after(windows, batch)  # JSON; `windows.load_state_dict(state)` and a new
+        loader go on from here
 
-`WindowIterable` reads whole batches, which is the fast way. `WindowDataset` gives single windows to code that brings
-its own sampler. Workers may be forked or spawned; each opens files for itself.
+`WindowIterable` reads whole batches, which is the fast way. `WindowDataset` gives single windows to
+code that brings its own sampler. Workers may be forked or spawned; each opens files for itself.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ Tensors = dict[str, torch.Tensor]
 class WindowIterable(IterableDataset[Tensors]):
     """Batches of windows, from where `windows` stands when iteration starts.
 
-    Use it with `batch_size=None` (it makes batches of `windows.batch_size` itself) and the loader's order left on. A
-    batch has the entries that `Windows` documents, as tensors, and "place": (B,) int64, for `state_after`. Iterating
-    does not move `windows` on: after an epoch, load `state_after` of the last batch to get the next one.
+    Use it with `batch_size=None` (it makes batches of `windows.batch_size` itself) and the loader's
+    order left on. A batch has the entries that `Windows` documents, as tensors, and "place": (B,)
+    int64, for `state_after`. Iterating does not move `windows` on: after an epoch, load
+    `state_after` of the last batch to get the next one.
     """
 
     def __init__(self, windows: Windows, epochs: int | None = None) -> None:
@@ -38,7 +39,8 @@ class WindowIterable(IterableDataset[Tensors]):
 
         Args:
             windows: what to read.
-            epochs: how many epochs to give, the rest of the current one counting as one; endless by default.
+            epochs: how many epochs to give, the rest of the current one counting as one; endless by
+                default.
 
         Raises:
             InvalidInputError: `epochs` is below 1.
@@ -60,8 +62,9 @@ class WindowIterable(IterableDataset[Tensors]):
 class WindowDataset(Dataset[Tensors]):
     """Single windows by their place in the order: item i is the i-th window of epoch 0, item len + i of epoch 1, ...
 
-    A loader without shuffling gives the order of `Windows`; one with `batch_sampler=dataset.batches()` goes on from
-    where the windows stand. An item has the entries that `Windows` documents, without the batch's axis, and "place".
+    A loader without shuffling gives the order of `Windows`; one with
+    `batch_sampler=dataset.batches()` goes on from where the windows stand. An item has the entries
+    that `Windows` documents, without the batch's axis, and "place".
     """
 
     def __init__(self, windows: Windows) -> None:
@@ -86,7 +89,8 @@ class WindowDataset(Dataset[Tensors]):
         """Return places in batches from where the windows stand, for one pass of a loader as its `batch_sampler`.
 
         Args:
-            epochs: how many epochs, the rest of the current one counting as one; endless by default.
+            epochs: how many epochs, the rest of the current one counting as one; endless by
+                default.
         """
         _check_epochs(epochs)
         return _batches(self._windows, epochs)

@@ -35,7 +35,8 @@ class NetworkConfig:
 
     Attributes:
         cells: full cell ids; more than one adds a learned vector per cell.
-        names: class names known in training, parts and goals; a camera policy has one slot for each.
+        names: class names known in training, parts and goals; a camera policy has one slot for
+            each.
         goals: which of `names` are goals.
         views: camera names in order, empty for poses.
         map_rows: rows of a view's feature map.
@@ -109,8 +110,8 @@ class Grounding(nn.Module):
 class MixtureOfExperts(nn.Module):
     """A shared expert plus top-k of E routed experts; selection and weighting are kept apart.
 
-    A bias that only steers selection balances the load (it is nudged against each expert's share), so no balance term
-    disturbs the action loss.
+    A bias that only steers selection balances the load (it is nudged against each expert's share),
+    so no balance term disturbs the action loss.
     """
 
     def __init__(self, width: int, hidden: int, experts: int, top_k: int) -> None:
@@ -206,8 +207,9 @@ class Eyes(nn.Module):
     """
 
     KEYPOINTS, POOLS, MIXED = 32, 4, 48
-    # A fresh layer's logits are small: unscaled, every softmax starts almost flat and the keypoints at the centre, and
-    # 1,000 steps later the 90th percentile of the named part's error is 68 mm instead of 18 mm.
+    # A fresh layer's logits are small: unscaled, every softmax starts almost flat and the keypoints
+    # at the centre, and 1,000 steps later the 90th percentile of the named part's error is 68 mm
+    # instead of 18 mm.
     SHARPNESS = 5.0
     POINT_SCALE = 3.0  # so that coordinates count beside the pools in the layer norm
 

@@ -1,7 +1,8 @@
 """Random scenes for perception: pictures of states from anywhere in a task, with the simulator's poses as labels.
 
-Scene diversity, not training time, limits perception; a scene costs some milliseconds and comes with the scripted
-expert's plan, because the expert needs no memory. Both labels are named in the checkpoint's card and in reports.
+Scene diversity, not training time, limits perception; a scene costs some milliseconds and comes
+with the scripted expert's plan, because the expert needs no memory. Both labels are named in the
+checkpoint's card and in reports.
 """
 
 from __future__ import annotations
@@ -132,7 +133,8 @@ def _render(payload: Mapping[str, Any], path: Path) -> None:
         key: torch.from_numpy(np.stack(rows[key]).astype(np.float32))
         for key in ("state", "objects", "chunk")
     }
-    # One entry: safetensors writes several in no fixed order, and the same scenes must give the same bytes.
+    # One entry: safetensors writes several in no fixed order, and the same scenes must give the
+    # same bytes.
     about = canonical_json({"names": names, "instructions": instructions, "cell": payload["cell"]})
     publish_tensors({**tensors, "maps": maps}, path, {"about": about})
 

@@ -34,7 +34,8 @@ class TrainConfig:
         init: checkpoint to start from, None for a fresh network.
         observations: "poses", "cameras", or None to follow `init` (poses without one).
         head: "regression" or "flow"; with `init` its head rules.
-        experts: 1 dense, more for a sparse mixture, None for dense with one cell and 4 experts with several.
+        experts: 1 dense, more for a sparse mixture, None for dense with one cell and 4 experts with
+            several.
         steps: optimiser steps, None for the default of the observations.
         seed: of initialisation and batch order.
         scenes: folder of perception scene blocks, cameras only.
@@ -42,8 +43,8 @@ class TrainConfig:
         batch: rows per step.
         cache: folder for frozen image features, None for `features` beside `out`.
         views: camera names, cameras only.
-        overlays: overlay files (views of `data filter` and `data quality`): what they leave out is not learnt, what
-            they weigh is drawn as much more or less often.
+        overlays: overlay files (views of `data filter` and `data quality`): what they leave out is
+            not learnt, what they weigh is drawn as much more or less often.
     """
 
     data: tuple[Path, ...]
@@ -97,7 +98,8 @@ DEFAULT_STEPS = {
 def train(config: TrainConfig, progress: Progress | None = None) -> Path:
     """Train or fine-tune a policy.
 
-    A finished checkpoint of the same configuration and data is returned as it is, so running again is harmless.
+    A finished checkpoint of the same configuration and data is returned as it is, so running again
+    is harmless.
 
     Args:
         config: what to train.

@@ -101,7 +101,8 @@ class ForeignArray:
         self._require("numbers")
         stop = self._stop(start, stop)
         with self._source.errors(self.name):
-            # A truth value is read as the byte it is: NumPy would trust what HDF5 makes of one that is neither.
+            # A truth value is read as the byte it is: NumPy would trust what HDF5 makes of one that
+            # is neither.
             truth = self.dtype == np.bool_
             out = np.zeros((stop - start, *self.shape[1:]), np.uint8 if truth else self.dtype)
             if out.size:
@@ -136,7 +137,7 @@ class ForeignArray:
         self._require("encoded")
         yield from self._values(start, stop)
 
-    # -- checks ------------------------------------------------------------------------------------------------------
+    # -- checks ------------------------------------------------------------------------------------
 
     def _require(self, kind: str) -> None:
         if self.problem:
@@ -179,8 +180,9 @@ class ForeignArray:
         """Look at the chunks that hold some rows; each is unpacked to see its size the first time only.
 
         Raises:
-            DamagedFileError: a chunk is not there, or of another size than it claims: HDF5 would hand out whatever lay
-                in memory. UnsafeFileError: an array that claims to be hundreds of times larger than what is stored.
+            DamagedFileError: a chunk is not there, or of another size than it claims: HDF5 would
+                hand out whatever lay in memory. UnsafeFileError: an array that claims to be
+                hundreds of times larger than what is stored.
         """
         if self._layout != h5py.h5d.CHUNKED:
             return
@@ -235,7 +237,7 @@ class ForeignArray:
             where = f"has a chunk at {info.chunk_offset} of {unpacked} bytes, expected {size}"
             raise self._source.damaged(self.name, where)
 
-    # -- reading -----------------------------------------------------------------------------------------------------
+    # -- reading -----------------------------------------------------------------------------------
 
     def _read_into(self, out: npt.NDArray[Any], start: int) -> None:
         block = len(out)

@@ -50,7 +50,8 @@ class ForeignFile:
             path: the file.
 
         Raises:
-            DamagedFileError: it is no HDF5 file, or cut short; UnsafeFileError: it is no regular file.
+            DamagedFileError: it is no HDF5 file, or cut short; UnsafeFileError: it is no regular
+                file.
             FileNotFoundError: there is no such file.
         """
         self.path = path
@@ -81,7 +82,7 @@ class ForeignFile:
                 self.path, "it changed while it was read", "Import it when nobody writes to it."
             )
 
-    # -- what is there -----------------------------------------------------------------------------------------------
+    # -- what is there -----------------------------------------------------------------------------
 
     def children(self, name: str = "") -> list[str]:
         """Return the names in the group at a path inside the file ("" is the root), in HDF5's order.
@@ -107,11 +108,12 @@ class ForeignFile:
             name: path of the group inside the file.
 
         Returns:
-            Path below the group -> array, sorted. An array that is not read, such as one of objects, is among them and
-            says why (`problem`).
+            Path below the group -> array, sorted. An array that is not read, such as one of
+            objects, is among them and says why (`problem`).
 
         Raises:
-            UnsafeFileError: something there leads elsewhere, is linked twice, or is one of too many.
+            UnsafeFileError: something there leads elsewhere, is linked twice, or is one of too
+                many.
         """
         found: dict[str, ForeignArray] = {}
         with self._source.errors(name):
@@ -125,7 +127,8 @@ class ForeignFile:
         """Return an attribute of the group or array at a path inside the file.
 
         Returns:
-            An integer, float, truth value or text; None if there is none, or nothing of these kinds.
+            An integer, float, truth value or text; None if there is none, or nothing of these
+            kinds.
         """
         with self._source.errors(name):
             item = self._find(name)
@@ -146,7 +149,7 @@ class ForeignFile:
         """Return an error about an object that is not what the file says."""
         return self._source.damaged(name, problem)
 
-    # -- the walk ----------------------------------------------------------------------------------------------------
+    # -- the walk ----------------------------------------------------------------------------------
 
     def _find(self, name: str) -> h5py.h5g.GroupID | h5py.h5d.DatasetID | None:
         item, path = h5py.h5g.open(self._file, b"/"), ""
@@ -223,7 +226,8 @@ class ForeignFile:
         )
         if not number and kind.get_class() != h5py.h5t.STRING:
             return None
-        # Text of variable length lies elsewhere in the file: its size is known only when HDF5 asks for it.
+        # Text of variable length lies elsewhere in the file: its size is known only when HDF5 asks
+        # for it.
         with self._source.at_most(MAX_TEXT_BYTES):
             value = np.asarray(h5py.AttributeManager(_wrap(item))[attribute]).reshape(-1)[0]
         if isinstance(value, bytes):

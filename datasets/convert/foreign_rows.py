@@ -34,7 +34,8 @@ def bare_episode(
         observations: key -> T+1 rows.
         actions: shape (T, A).
         rewards: shape (T,).
-        success: whether the task was done; else it is a failure by "timeout", the reason that says least.
+        success: whether the task was done; else it is a failure by "timeout", the reason that says
+            least.
         terminated: whether something else than time ended it.
         sim_states: shape (T+1, D), none if not given.
     """

@@ -43,7 +43,8 @@ class Source:
             h5py.h5f.CLOSE_STRONG
         )  # closing it is final, whatever still knows of a part of it
         access.set_fileobj_driver(h5py.h5fd.fileobj_driver, self)
-        # `access` must be gone before Python is, else HDF5 calls this object afterwards: it stays in this function.
+        # `access` must be gone before Python is, else HDF5 calls this object afterwards: it stays
+        # in this function.
         return h5py.h5f.open(os.fsencode(self.path), h5py.h5f.ACC_RDONLY, fapl=access)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:

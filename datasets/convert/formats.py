@@ -22,7 +22,8 @@ class Format:
     """A format of another tool.
 
     Attributes:
-        module: that has `export(dataset, out, options)` and `import_(path, out, options)`, as far as they are there.
+        module: that has `export(dataset, out, options)` and `import_(path, out, options)`, as far
+            as they are there.
         exports: whether it can be written.
         imports: whether it can be read.
         about: what it is, for people.
@@ -66,10 +67,12 @@ class ExportOptions:
     Attributes:
         actions: "executed", or "label": the teacher's command where there is one.
         keys: observation keys, all by default.
-        where: an expression over episode records, such as "outcome == 'success'"; all episodes by default.
+        where: an expression over episode records, such as "outcome == 'success'"; all episodes by
+            default.
         overlays: overlay files to apply on top.
         valid: share of the episodes for validation.
-        pictures: "video", "png" or "raw", where the format has a choice; its own default if not given.
+        pictures: "video", "png" or "raw", where the format has a choice; its own default if not
+            given.
         seed: of the draw for validation.
     """
 
@@ -89,7 +92,8 @@ class ImportOptions:
     Attributes:
         action_convention: id of the meaning of its actions, "unspecified" by default.
         cast: whether numbers may be rounded to float32.
-        cell: id of the cell its episodes are said to be of, made of what the source says by default.
+        cell: id of the cell its episodes are said to be of, made of what the source says by
+            default.
         codec: of the episode files.
         instruction: text for episodes that have none.
     """
@@ -153,7 +157,8 @@ def export(
 
     Args:
         path: the dataset.
-        to: one of `FORMATS` that can be written, or a name in the entry-point group `shopfloor.formats`.
+        to: one of `FORMATS` that can be written, or a name in the entry-point group
+            `shopfloor.formats`.
         out: new file or folder; made whole or not at all.
         options: what, and how.
 
@@ -163,7 +168,8 @@ def export(
     Raises:
         UnknownNameError: the format; InvalidInputError: the format cannot hold it, or `out` exists.
         DamagedFileError: something is damaged; nothing is written then.
-        MissingDependencyError: a package the format needs is not installed; the message says how to.
+        MissingDependencyError: a package the format needs is not installed; the message says how
+            to.
     """
     options = options or ExportOptions()
     module = _module(to, "export", [name for name, form in FORMATS.items() if form.exports])
@@ -184,7 +190,8 @@ def import_dataset(
 
     Args:
         path: the file or folder.
-        source_format: one of `FORMATS` that can be read, or a name in the entry-point group `shopfloor.formats`.
+        source_format: one of `FORMATS` that can be read, or a name in the entry-point group
+            `shopfloor.formats`.
         out: the new dataset; made whole or not at all.
         options: what the source does not say.
 
@@ -194,7 +201,8 @@ def import_dataset(
     Raises:
         UnknownNameError: the format; InvalidInputError: it cannot be held exactly, or `out` exists.
         DamagedFileError, UnsafeFileError: what is wrong with the files; nothing is written then.
-        MissingDependencyError: a package the format needs is not installed; the message says how to.
+        MissingDependencyError: a package the format needs is not installed; the message says how
+            to.
     """
     module = _module(
         source_format, "import_", [name for name, form in FORMATS.items() if form.imports]

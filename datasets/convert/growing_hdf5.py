@@ -116,7 +116,8 @@ class GrowingFile:
 
 
 def _create(path: Path, sink: _Sink) -> h5py.h5f.FileID:
-    # A function of its own: what else knows of the sink must be gone before Python is, or HDF5 calls it afterwards.
+    # A function of its own: what else knows of the sink must be gone before Python is, or HDF5
+    # calls it afterwards.
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     access.set_libver_bounds(h5py.h5f.LIBVER_EARLIEST, h5py.h5f.LIBVER_LATEST)
     access.set_fclose_degree(

@@ -1,8 +1,9 @@
 """LeRobotDataset v3.0, out and in, without LeRobot: parquet and mp4 (or PNG), statistics, tasks and episodes.
 
-A row holds what was seen before an action, the action, and what came of it, so T actions are T rows. The last
-observation, simulator states, labels and an episode's facts have no place there: they lie in `meta/shopfloor`, which
-LeRobot passes over, and importing such an export gives equal episodes (pictures: equal from PNG, alike from video).
+A row holds what was seen before an action, the action, and what came of it, so T actions are T
+rows. The last observation, simulator states, labels and an episode's facts have no place there:
+they lie in `meta/shopfloor`, which LeRobot passes over, and importing such an export gives equal
+episodes (pictures: equal from PNG, alike from video).
 """
 
 from __future__ import annotations
@@ -47,14 +48,16 @@ def export(
     Args:
         dataset: what to export.
         out: the new folder.
-        options: `pictures` "video" (lossy, small) or "png" (exact); with `valid` the last episodes are the split "val".
+        options: `pictures` "video" (lossy, small) or "png" (exact); with `valid` the last episodes
+            are the split "val".
         sizes: how large files grow, LeRobot's defaults if not given.
 
     Returns:
         What was written.
 
     Raises:
-        InvalidInputError: no episode is chosen, or one has no steps, or observations of another kind than the first.
+        InvalidInputError: no episode is chosen, or one has no steps, or observations of another
+            kind than the first.
     """
     pictures = options.pictures or PICTURES[0]
     if pictures not in PICTURES:

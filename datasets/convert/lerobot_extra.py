@@ -65,7 +65,8 @@ class Extra:
     """What lies beside an export of ours.
 
     Attributes:
-        identity: the `dataset.json` of the dataset that was exported; says so where pictures were lossy.
+        identity: the `dataset.json` of the dataset that was exported; says so where pictures were
+            lossy.
         features: what has to be read of the frames.
     """
 

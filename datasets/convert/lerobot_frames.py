@@ -18,8 +18,8 @@ from shopfloor.datasets.errors import DamagedFileError, UnsafeFileError
 from shopfloor.datasets.files import open_regular, read_error
 
 DECODERS = ("h264", "hevc", "av1", "libdav1d", "vp9", "libvpx-vp9", "mpeg4")
-# How far a picture's time may be from the one asked for: LeRobot's own 0.1 ms, and room for times rounded to float32
-# and to the file's clock. Far less than half a step at any control rate.
+# How far a picture's time may be from the one asked for: LeRobot's own 0.1 ms, and room for times
+# rounded to float32 and to the file's clock. Far less than half a step at any control rate.
 TOLERANCE_S = 1e-3
 # A jump of more than this is a seek; less is decoded through.
 _SEEK_S = 2.0
@@ -33,7 +33,8 @@ class VideoReader:
         """Open a file whose pictures must be of this size in pixels.
 
         Raises:
-            DamagedFileError: it is no video, or of another size; UnsafeFileError: what is refused in it.
+            DamagedFileError: it is no video, or of another size; UnsafeFileError: what is refused
+                in it.
         """
         self.path, self._size = path, (height, width)
         self._stack = contextlib.ExitStack()
@@ -47,7 +48,8 @@ class VideoReader:
     def _open(self) -> None:
         fd = self._stack.enter_context(open_regular(self.path))
         file = self._stack.enter_context(os.fdopen(os.dup(fd), "rb"))
-        # Handed over as an open file and with the format named, so that no name inside it leads to another file.
+        # Handed over as an open file and with the format named, so that no name inside it leads to
+        # another file.
         container = av.open(
             file, "r", format="mp4", options={"enable_drefs": "0"}, metadata_errors="replace"
         )
@@ -76,7 +78,8 @@ class VideoReader:
             times_s: shape (T,), seconds from the file's start, rising.
 
         Raises:
-            DamagedFileError: there is no picture at one of the times, or the file cannot be decoded.
+            DamagedFileError: there is no picture at one of the times, or the file cannot be
+                decoded.
         """
         with self._errors():
             for picture, time_s in zip(out, times_s.tolist(), strict=True):

@@ -39,14 +39,16 @@ class Info:
         episodes: how many there are.
         chunk_episodes: episodes in a folder (version 2).
         robot_type: "" where it is not said.
-        features: those of `data`, automatic ones included; pictures with shape (height, width, channels).
+        features: those of `data`, automatic ones included; pictures with shape (height, width,
+            channels).
     """
 
     def __init__(self, root: Path) -> None:
         """Read it.
 
         Raises:
-            NotADatasetError: there is none; FormatVersionError: it is of another version than 2.x and 3.x.
+            NotADatasetError: there is none; FormatVersionError: it is of another version than 2.x
+                and 3.x.
             DamagedFileError: what is wrong with it; UnsafeFileError: what is refused in it.
         """
         self.root, self.file = root, root / INFO_FILE

@@ -79,8 +79,8 @@ def plan_features(
         pictures: "video" or "png".
 
     Returns:
-        Features without the automatic ones. Observations that LeRobot cannot hold (empty rows, more than five axes) are
-        not among them.
+        Features without the automatic ones. Observations that LeRobot cannot hold (empty rows, more
+        than five axes) are not among them.
 
     Raises:
         InvalidInputError: two observations would have the same name.

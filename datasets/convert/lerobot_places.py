@@ -67,7 +67,8 @@ def read_places(info: Info) -> Iterator[Place]:
     """Return where the episodes are, in order.
 
     Raises:
-        DamagedFileError: their numbers or frames have gaps, or there are more or fewer than `info.json` says.
+        DamagedFileError: their numbers or frames have gaps, or there are more or fewer than
+            `info.json` says.
     """
     number = frames = 0
     for place in _from_tables(info) if info.many_a_file else _from_lines(info):

@@ -10,22 +10,26 @@ import numpy.typing as npt
 
 QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 NAMES = ("min", "max", "mean", "std", "count", *QUANTILES)
-# Quantiles over a whole dataset come from at most this many rows, evenly spaced; with fewer rows they are exact.
+# Quantiles over a whole dataset come from at most this many rows, evenly spaced; with fewer rows
+# they are exact.
 SAMPLED_ROWS = 1 << 16
-# LeRobot looks at this many pictures of an episode (n ** 0.75, at least 100) and makes large ones about 150 px wide.
+# LeRobot looks at this many pictures of an episode (n ** 0.75, at least 100) and makes large ones
+# about 150 px wide.
 _LEAST_PICTURES, _MOST_PICTURES, _PICTURE_POWER = 100, 10_000, 0.75
 _LARGE_SIDE_PX, _SAMPLED_SIDE_PX = 300, 150
 
-# Name of a statistic -> array: (n,) for rows whose last axis has n entries, (1,) for the count, (3, 1, 1) for pictures.
+# Name of a statistic -> array: (n,) for rows whose last axis has n entries, (1,) for the count, (3,
+# 1, 1) for pictures.
 Statistics: TypeAlias = dict[str, npt.NDArray[Any]]
 
 
 class RunningRows:
     """Statistics of a feature's rows, episode after episode, in bounded memory.
 
-    Everything but the quantiles is exact. Quantiles are those of every k-th row, where k is 1 until there are more than
-    `SAMPLED_ROWS` rows and doubles whenever there are again: the same rows give the same figures, no drawing needed.
-    As in LeRobot, rows of several axes have statistics along the last one; the count is of rows all the same.
+    Everything but the quantiles is exact. Quantiles are those of every k-th row, where k is 1 until
+    there are more than `SAMPLED_ROWS` rows and doubles whenever there are again: the same rows give
+    the same figures, no drawing needed. As in LeRobot, rows of several axes have statistics along
+    the last one; the count is of rows all the same.
     """
 
     def __init__(self, sampled_rows: int = SAMPLED_ROWS) -> None:
@@ -44,7 +48,8 @@ class RunningRows:
             self._mean, self._squares = mean, squares
             self._min, self._max = values.min(0), values.max(0)
         else:
-            # Chan, Golub and LeVeque's pairwise update: sums of squares around the mean do not cancel.
+            # Chan, Golub and LeVeque's pairwise update: sums of squares around the mean do not
+            # cancel.
             total = self._values + len(values)
             delta = mean - self._mean
             self._mean = self._mean + delta * (len(values) / total)

@@ -20,7 +20,8 @@ from shopfloor.datasets.files import open_regular
 
 _ROWS = 1024
 _VALUES = 1 << 24  # numbers of one column in a block
-# A dictionary-encoded row may be as large as all that its column's row group has: a few of them are decoded at a time.
+# A dictionary-encoded row may be as large as all that its column's row group has: a few of them are
+# decoded at a time.
 _TEXT_BYTES = 1 << 28
 MAX_GROUP_BYTES = 1 << 31
 
@@ -131,7 +132,8 @@ class Table:
         """Open it and read its metadata.
 
         Raises:
-            DamagedFileError: it is no parquet file; UnsafeFileError: it is no regular file, or claims absurd sizes.
+            DamagedFileError: it is no parquet file; UnsafeFileError: it is no regular file, or
+                claims absurd sizes.
         """
         self.path = path
         self._stack = contextlib.ExitStack()
@@ -155,7 +157,8 @@ class Table:
             columns: name -> values in each row, 0 for any number.
 
         Raises:
-            DamagedFileError: a column is missing or has rows of other sizes, or the file cannot be read.
+            DamagedFileError: a column is missing or has rows of other sizes, or the file cannot be
+                read.
         """
         missing = [name for name in columns if name not in self.names]
         if missing:
@@ -201,7 +204,8 @@ class Table:
     def _block_rows(self, columns: Mapping[str, int]) -> int:
         """Return how many rows may be decoded at a time, after comparing what the footer claims with what is due.
 
-        A few bytes of a run-length encoding can stand for gigabytes, so nothing is decoded on trust.
+        A few bytes of a run-length encoding can stand for gigabytes, so nothing is decoded on
+        trust.
         """
         # A group is what a writer held in memory; blocks of several would hold more.
         rows = min(_ROWS, max((group.rows for group in self._groups), default=1))

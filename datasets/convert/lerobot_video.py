@@ -14,12 +14,14 @@ from av.video.stream import VideoStream
 from shopfloor.core import InvalidInputError, MissingDependencyError
 
 PIXEL_FORMAT = "yuv420p"
-# A key picture every second one, LeRobot's default: a reader who wants one picture decodes at most two.
+# A key picture every second one, LeRobot's default: a reader who wants one picture decodes at most
+# two.
 KEY_EVERY = 2
-# The first encoder that this build of PyAV has. Measured on 96 px pictures of our renderer (pictures per CPU second,
-# bytes, PSNR in dB): x264 crf 18 veryfast without looking ahead 5,550, 791, 34.9; medium, looking ahead: 3,150, 712,
-# 34.9; SVT-AV1 crf 30 preset 8: 518, 481, 34.3; crf 20 preset 10: 804, 1,093, 34.6. Colours at half resolution, which
-# LeRobot's own files have too, bound it. x264 alone takes pictures under 64 px.
+# The first encoder that this build of PyAV has. Measured on 96 px pictures of our renderer
+# (pictures per CPU second, bytes, PSNR in dB): x264 crf 18 veryfast without looking ahead 5,550,
+# 791, 34.9; medium, looking ahead: 3,150, 712, 34.9; SVT-AV1 crf 30 preset 8: 518, 481, 34.3; crf
+# 20 preset 10: 804, 1,093, 34.6. Colours at half resolution, which LeRobot's own files have too,
+# bound it. x264 alone takes pictures under 64 px.
 ENCODERS: dict[str, dict[str, str]] = {
     "libx264": {"crf": "18", "preset": "veryfast", "tune": "zerolatency"},
     "libsvtav1": {"crf": "20", "preset": "10"},

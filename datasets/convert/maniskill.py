@@ -1,9 +1,10 @@
 """ManiSkill's trajectories, in, without ManiSkill: an .h5 file and the .json beside it.
 
-Observations get their paths as keys (`agent/qpos` becomes `agent.qpos`), pictures the names of their cameras
-(`sensor_data/base_camera/rgb` becomes `base_camera`); a single vector becomes `state`. Simulator states are
-`env_states`, concatenated in order of their names. Actions of several agents are concatenated in the same way. What
-the numbers are is in `dataset.json`, under `descriptions`.
+Observations get their paths as keys (`agent/qpos` becomes `agent.qpos`), pictures the names of
+their cameras (`sensor_data/base_camera/rgb` becomes `base_camera`); a single vector becomes
+`state`. Simulator states are `env_states`, concatenated in order of their names. Actions of several
+agents are concatenated in the same way. What the numbers are is in `dataset.json`, under
+`descriptions`.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def import_(path: Path, out: Path, options: ImportOptions) -> Imported:
     Args:
         path: the .h5, the .json, or a folder with one pair of them.
         out: the new dataset.
-        options: what the source does not say; its actions are "maniskill:<control mode>" unless they say otherwise.
+        options: what the source does not say; its actions are "maniskill:<control mode>" unless
+            they say otherwise.
 
     Returns:
         What was imported, and which arrays had no place.

@@ -139,7 +139,8 @@ class Trajectory:
         """Check what it holds against the plan, the .json and itself, before any of it is read.
 
         Raises:
-            DamagedFileError: lengths that do not go together; InvalidInputError: it is not like the first one.
+            DamagedFileError: lengths that do not go together; InvalidInputError: it is not like the
+                first one.
         """
         self._plan, self._listed, self._arrays = plan, listed, arrays
         self._name = f"traj_{listed.number}"
@@ -202,7 +203,8 @@ class Trajectory:
             cast: whether actions and rewards may be rounded to float32.
 
         Raises:
-            DamagedFileError, UnsafeFileError: what is wrong with an array; InvalidInputError: it would be rounded.
+            DamagedFileError, UnsafeFileError: what is wrong with an array; InvalidInputError: it
+                would be rounded.
         """
         where = f"{self._plan.file}: {self._name}"
         actions = np.concatenate(

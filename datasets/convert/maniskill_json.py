@@ -62,7 +62,8 @@ class Recording:
             path: the .h5, the .json, or a folder with one pair.
 
         Raises:
-            NotADatasetError: it is none of them, or its other half is not there; InvalidInputError: there are several.
+            NotADatasetError: it is none of them, or its other half is not there; InvalidInputError:
+                there are several.
             DamagedFileError: what is wrong with the .json; UnsafeFileError: what is refused in it.
         """
         self.file, self.arrays_file = find_pair(path)

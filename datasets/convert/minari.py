@@ -1,9 +1,10 @@
 """Minari's datasets, out and in, without Minari: `OUT/data/main_data.hdf5` and `OUT/data/metadata.json`.
 
-`minari.MinariDataset("OUT/data")` opens an export anywhere. If OUT is called NAME-v0 (or another number),
-`minari.load_dataset` finds it by that name in the folder that MINARI_DATASETS_PATH names. Pictures are stored as they
-are, not as JPEG. What Minari has no place for lies in each episode's group `shopfloor` and in `OUT/shopfloor.json`,
-which Minari passes over: importing an export gives equal episodes.
+`minari.MinariDataset("OUT/data")` opens an export anywhere. If OUT is called NAME-v0 (or another
+number), `minari.load_dataset` finds it by that name in the folder that MINARI_DATASETS_PATH names.
+Pictures are stored as they are, not as JPEG. What Minari has no place for lies in each episode's
+group `shopfloor` and in `OUT/shopfloor.json`, which Minari passes over: importing an export gives
+equal episodes.
 """
 
 from __future__ import annotations
@@ -43,13 +44,15 @@ def export(dataset: Dataset, out: Path, options: ExportOptions) -> Exported:
     Args:
         dataset: what to export.
         out: the new folder, called NAME-v<number> if `minari.load_dataset` is to find it.
-        options: with `valid` the last episodes are those for validation, and the attribute "split" of each says so.
+        options: with `valid` the last episodes are those for validation, and the attribute "split"
+            of each says so.
 
     Returns:
         What was written.
 
     Raises:
-        InvalidInputError: no episode is chosen, or one has no steps, or observations of another kind than the first.
+        InvalidInputError: no episode is chosen, or one has no steps, or observations of another
+            kind than the first.
         DiskError: the disk refused; nothing is left behind.
     """
     if options.pictures not in (None, *PICTURES):
@@ -132,9 +135,9 @@ def _metadata(
     }
 
 
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Import
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def import_(path: Path, out: Path, options: ImportOptions) -> Imported:

@@ -38,10 +38,11 @@ _INSTRUCTION = "infos/instruction"
 class TheirEpisodes:
     """A Minari dataset that is being read, one episode after the other.
 
-    A plain vector becomes the observation `state`, plain pictures `image`, and observations in dictionaries and tuples
-    get their names, joined by dots. A text that does not change becomes the instruction. Actions are concatenated in
-    the order of their names; choices (Discrete) are numbers. An episode is a success if `infos` says `success` (or
-    `is_success`) anywhere; where it does not say, episodes are taken for successes and `dataset.json` says so.
+    A plain vector becomes the observation `state`, plain pictures `image`, and observations in
+    dictionaries and tuples get their names, joined by dots. A text that does not change becomes the
+    instruction. Actions are concatenated in the order of their names; choices (Discrete) are
+    numbers. An episode is a success if `infos` says `success` (or `is_success`) anywhere; where it
+    does not say, episodes are taken for successes and `dataset.json` says so.
     """
 
     def __init__(self, info: Info, file: ForeignFile, options: ImportOptions) -> None:
@@ -108,7 +109,8 @@ class TheirEpisodes:
         """Yield the episodes.
 
         Raises:
-            DamagedFileError, UnsafeFileError: what is wrong with one; InvalidInputError: it would be rounded.
+            DamagedFileError, UnsafeFileError: what is wrong with one; InvalidInputError: it would
+                be rounded.
         """
         for number in range(self._info.episodes):
             group = f"episode_{number}"

@@ -6,15 +6,17 @@ Loading one of them needs NumPy only, and no more memory than the rows that are 
     actions = np.load(Path(out, "actions.npy"), mmap_mode="r")
     state = np.load(Path(out, "obs.state.npy"), mmap_mode="r")
     for episode in index["episodes"]:
-        pairs = zip(state[episode["observation_start"] :], actions[episode["start"] : episode["stop"]])
+        pairs = zip(state[episode["observation_start"] :], actions[episode["start"] :
+        episode["stop"]])
 
-An episode of T actions has T rows in arrays that have a row a step (`actions`, `rewards`, `dones`, `terminated`,
-`actor`, `decisions`, `label_actions`, `label_valid`, `label_chunks`) and T+1 in those that have a row an observation
-(`obs.<key>`, `sim_states`, `cameras.<name>.extrinsics`): row t is what was seen before action t, the last one what was
-seen after the last action. `zip` above leaves it out. `episode_ends` and `observation_ends` hold, for each episode,
-the row after its last one; `cameras.<name>.intrinsics` has a row an episode. `index.json` says the rest. All that an
-episode holds is in there, bit for bit; where one has no label chunks or no such camera, there are zeros, and the index
-says so.
+An episode of T actions has T rows in arrays that have a row a step (`actions`, `rewards`, `dones`,
+`terminated`, `actor`, `decisions`, `label_actions`, `label_valid`, `label_chunks`) and T+1 in those
+that have a row an observation (`obs.<key>`, `sim_states`, `cameras.<name>.extrinsics`): row t is
+what was seen before action t, the last one what was seen after the last action. `zip` above leaves
+it out. `episode_ends` and `observation_ends` hold, for each episode, the row after its last one;
+`cameras.<name>.intrinsics` has a row an episode. `index.json` says the rest. All that an episode
+holds is in there, bit for bit; where one has no label chunks or no such camera, there are zeros,
+and the index says so.
 """
 
 from __future__ import annotations
@@ -56,7 +58,8 @@ def export(dataset: Dataset, out: Path, options: ExportOptions) -> Exported:
     Args:
         dataset: what to export.
         out: the new folder.
-        options: with `valid` the episodes of that share come last, and `index.json` says which they are.
+        options: with `valid` the episodes of that share come last, and `index.json` says which they
+            are.
 
     Returns:
         What was written.

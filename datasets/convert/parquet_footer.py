@@ -1,7 +1,8 @@
 """What a stranger's parquet file claims to hold, read from its footer without pyarrow.
 
-pyarrow reads columns safely, but ends the whole process when it is asked about a column of a damaged footer (seen with
-version 26). The footer is a struct in Thrift's compact protocol; of that four kinds of things are needed here.
+pyarrow reads columns safely, but ends the whole process when it is asked about a column of a
+damaged footer (seen with version 26). The footer is a struct in Thrift's compact protocol; of that
+four kinds of things are needed here.
 """
 
 from __future__ import annotations

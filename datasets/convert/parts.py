@@ -46,8 +46,8 @@ def episode_parts(episode: Episode, options: ExportOptions) -> dict[str, Part]:
 
     Args:
         episode: the episode.
-        options: which actions are wanted; the executed ones are there in any case, as "executed_actions" where
-            "actions" are not they.
+        options: which actions are wanted; the executed ones are there in any case, as
+            "executed_actions" where "actions" are not they.
     """
     T = episode.steps
     last = np.arange(T) == T - 1

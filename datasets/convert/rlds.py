@@ -1,7 +1,8 @@
 """RLDS, as Open X-Embodiment has it, out, without TensorFlow: TFRecord shards that TensorFlow Datasets reads.
 
-An episode is one Example of T steps, each what was seen before an action, and the action. What RLDS has no entry for
-(simulator states, labels, the observation after the last action) is not in it: train from it, but keep the source.
+An episode is one Example of T steps, each what was seen before an action, and the action. What RLDS
+has no entry for (simulator states, labels, the observation after the last action) is not in it:
+train from it, but keep the source.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ def export(
 
     Args:
         dataset: what to export.
-        out: the new folder, whose name (as lower case letters, digits and underscores) becomes the dataset's.
+        out: the new folder, whose name (as lower case letters, digits and underscores) becomes the
+            dataset's.
         options: with `valid` there is a split "val" beside "train".
         shard_bytes: how large shards grow.
 
@@ -43,7 +45,8 @@ def export(
         What was written.
 
     Raises:
-        InvalidInputError: no episode is chosen, or one has no steps, or observations of another kind than the first.
+        InvalidInputError: no episode is chosen, or one has no steps, or observations of another
+            kind than the first.
     """
     selection = Selection.of(dataset, options)
     columns = plan_columns(selection.first, selection.keys)

@@ -60,8 +60,8 @@ def dataset_name(text: str) -> str:
 def plan_columns(episode: Episode, keys: Sequence[str]) -> tuple[Column, ...]:
     """Decide how observations are called: Open X-Embodiment's tools look for `image`, `wrist_image` and `state`.
 
-    The first camera (by "front" before others, else by name) becomes `image`, any other <name> `<name>_image`; other
-    observations keep their keys.
+    The first camera (by "front" before others, else by name) becomes `image`, any other <name>
+    `<name>_image`; other observations keep their keys.
     """
     pictures = [key for key in keys if is_picture(episode.observations[key])]
     main = (

@@ -1,12 +1,13 @@
 """robomimic's one HDF5 file, out and in, without robomimic.
 
-Exports hold more than robomimic looks at: the last observation, states and labels of each episode lie beside what it
-reads, the dataset's description in the group `shopfloor`. So importing an export gives equal episodes. `next_obs` is
-not written: it doubles a file, and robomimic's training reads it only for algorithms that ask for it (`load_next_obs`).
+Exports hold more than robomimic looks at: the last observation, states and labels of each episode
+lie beside what it reads, the dataset's description in the group `shopfloor`. So importing an export
+gives equal episodes. `next_obs` is not written: it doubles a file, and robomimic's training reads
+it only for algorithms that ask for it (`load_next_obs`).
 
-Imports take the outcome from robomimic's convention: the reward is above 0 where the task is done. An episode with
-such a reward is a success, any other a failure by `timeout`; without rewards all are taken for successes, and
-`dataset.json` says so.
+Imports take the outcome from robomimic's convention: the reward is above 0 where the task is done.
+An episode with such a reward is a success, any other a failure by `timeout`; without rewards all
+are taken for successes, and `dataset.json` says so.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def export(dataset: Dataset, out: Path, options: ExportOptions) -> Exported:
         What was written.
 
     Raises:
-        InvalidInputError: no episode is chosen, or one has no steps, or observations of another kind than the first.
+        InvalidInputError: no episode is chosen, or one has no steps, or observations of another
+            kind than the first.
         DiskError: the disk refused; nothing is left behind.
     """
     if options.pictures not in (None, *PICTURES):
@@ -111,9 +113,9 @@ def _write_extra(root: h5py.h5g.GroupID, dataset: Dataset) -> None:
     write_array(group, "identity", np.frombuffer(identity, np.uint8), "gzip")
 
 
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Import
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def import_(path: Path, out: Path, options: ImportOptions) -> Imported:

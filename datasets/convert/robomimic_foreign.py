@@ -104,7 +104,8 @@ class TheirDemos:
         """Yield the episodes.
 
         Raises:
-            DamagedFileError, UnsafeFileError: what is wrong with one; InvalidInputError: it would be rounded.
+            DamagedFileError, UnsafeFileError: what is wrong with one; InvalidInputError: it would
+                be rounded.
         """
         for number, name in self._demos:
             group = f"data/{name}"

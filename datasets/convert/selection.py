@@ -41,7 +41,8 @@ class Selection:
         """Choose by the options' `where`, `valid`, `seed` and `keys`.
 
         Raises:
-            InvalidInputError: nothing is chosen; UnknownNameError: an observation key or kind of actions.
+            InvalidInputError: nothing is chosen; UnknownNameError: an observation key or kind of
+                actions.
         """
         if options.actions not in ACTIONS:
             raise UnknownNameError("kind of actions", options.actions, ACTIONS)

@@ -1,7 +1,8 @@
 """TFRecord files and `tf.train.Example` messages, written without TensorFlow.
 
-A TFRecord file is a row of records: 8 bytes little-endian length, the length's masked CRC-32C, the data, the data's
-masked CRC-32C. The data of a record is here a protobuf message `Example`, whose wire format needs four functions.
+A TFRecord file is a row of records: 8 bytes little-endian length, the length's masked CRC-32C, the
+data, the data's masked CRC-32C. The data of a record is here a protobuf message `Example`, whose
+wire format needs four functions.
 """
 
 from __future__ import annotations
@@ -107,7 +108,8 @@ def _varints(values: npt.NDArray[Any]) -> bytes:
     shifts = np.arange(0, 70, 7, dtype=np.uint64)
     blocks = []
     for start in range(0, len(values), _VARINT_BLOCK):
-        # uint64 bits beyond int64's range stay as they are: TensorFlow Datasets reads them back as uint64.
+        # uint64 bits beyond int64's range stay as they are: TensorFlow Datasets reads them back as
+        # uint64.
         bits = values[start : start + _VARINT_BLOCK].astype(
             np.int64 if values.dtype.kind != "u" else np.uint64
         )

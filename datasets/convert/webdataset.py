@@ -1,6 +1,7 @@
 """WebDataset, out: tar shards with one sample an episode, to be read one after the other from any store.
 
-A sample's files share the key "<number>-<first 16 hex of the episode's id>" and lie side by side in a shard:
+A sample's files share the key "<number>-<first 16 hex of the episode's id>" and lie side by side in
+a shard:
 
     00000000-5f8f...json            what the episode says: instruction, outcome, spec, control rate, ...
     00000000-5f8f...actions.npy     T rows, as are rewards, dones, actor, decisions, label_actions and label_valid
@@ -8,7 +9,8 @@ A sample's files share the key "<number>-<first 16 hex of the episode's id>" and
     00000000-5f8f...front.npy       pictures, too; with pictures "png" a file each: front.000000.png, ...
     00000000-5f8f...sim_states.npy  T+1 rows, as are the tracks of cameras
 
-With `.decode("rgb8")` WebDataset hands out arrays. All that an episode holds is in there, bit for bit.
+With `.decode("rgb8")` WebDataset hands out arrays. All that an episode holds is in there, bit for
+bit.
 """
 
 from __future__ import annotations
@@ -48,16 +50,16 @@ def export(
     Args:
         dataset: what to export.
         out: the new folder.
-        options: `pictures` "raw" (arrays) or "png" (a file each, also exact); with `valid` there are shards
-            `valid-000000.tar`, ..., too.
+        options: `pictures` "raw" (arrays) or "png" (a file each, also exact); with `valid` there
+            are shards `valid-000000.tar`, ..., too.
         shard_bytes: how large shards grow.
 
     Returns:
         What was written.
 
     Raises:
-        InvalidInputError: no episode is chosen, or one has observations of another kind than the first, or two arrays
-            would have the same name.
+        InvalidInputError: no episode is chosen, or one has observations of another kind than the
+            first, or two arrays would have the same name.
         UnknownNameError: another kind of pictures.
     """
     pictures = options.pictures or PICTURES[0]

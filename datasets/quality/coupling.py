@@ -1,7 +1,8 @@
 """Whether what was commanded is what moved: actions against the changes of the state, at every lag.
 
-Which action drives which column of the state, and after how many steps, is learned from a sample of the dataset itself;
-an episode whose actions fit at another lag, or at none, was put together wrongly.
+Which action drives which column of the state, and after how many steps, is learned from a sample of
+the dataset itself; an episode whose actions fit at another lag, or at none, was put together
+wrongly.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class Pair:
     Attributes:
         action: action column.
         column: column of the joined observations.
-        changes: whether the action's changes (an absolute target), not the action itself (a delta), drive it.
+        changes: whether the action's changes (an absolute target), not the action itself (a delta),
+            drive it.
         sign: +1 or -1.
         lag: steps from action to motion.
     """
@@ -47,7 +49,8 @@ class Match:
     """How an episode's actions fit its motion.
 
     Attributes:
-        late: steps by which motion follows later than usual in this dataset where the two fit best; negative: earlier.
+        late: steps by which motion follows later than usual in this dataset where the two fit best;
+            negative: earlier.
         best: median correlation of the pairs there.
         usual: the same at the dataset's own lags.
     """
@@ -80,8 +83,8 @@ def find_pairs(sample: Sequence[Signals], columns: Columns) -> tuple[Pair, ...]:
             ]
             if not curves:
                 return ()
-            # (lags, C); no negative lags: only actions that come before the motion are causes. The median holds against
-            # the few episodes of a sample that are put together wrongly.
+            # (lags, C); no negative lags: only actions that come before the motion are causes. The
+            # median holds against the few episodes of a sample that are put together wrongly.
             usual = np.median(curves, axis=0)
             if not usual.size:
                 return ()
@@ -139,8 +142,9 @@ def match(signals: Signals, pairs: Sequence[Pair], still: Array) -> Match | None
     Args:
         signals: the episode.
         pairs: what drives what.
-        still: shape (C,), change of a column in one step below which it stands still; such steps do not count, because
-            an arm that is pushed against an end of its range does not follow, and is no fault of the recording.
+        still: shape (C,), change of a column in one step below which it stands still; such steps do
+            not count, because an arm that is pushed against an end of its range does not follow,
+            and is no fault of the recording.
 
     Returns:
         The match; None where the episode is too short, moves too little, or no pairs are known.
@@ -155,7 +159,8 @@ def match(signals: Signals, pairs: Sequence[Pair], still: Array) -> Match | None
             curves.append(pair.sign * curve)
     if not curves:
         return None
-    # The median: one column may fail to follow for reasons of its own, such as an angle that wraps around.
+    # The median: one column may fail to follow for reasons of its own, such as an angle that wraps
+    # around.
     middle = np.median(curves, axis=0)
     return Match(int(np.argmax(middle)) - SEARCH, float(middle.max()), float(middle[SEARCH]))
 
@@ -174,7 +179,8 @@ def _curve(command: Array, motion: Array, steps: npt.NDArray[np.int64], lag: int
     )  # a single jump, of missing steps, would be all that counts
     moved = moved.clip(-far, far)
     moved = moved - moved.mean()
-    # Motion that follows r steps later than usual answers the action of r steps before the usual one.
+    # Motion that follows r steps later than usual answers the action of r steps before the usual
+    # one.
     drivers = np.stack([command[steps - lag - late] for late in range(-SEARCH, SEARCH + 1)])
     drivers = drivers - drivers.mean(axis=1, keepdims=True)
     scale = np.sqrt((drivers * drivers).sum(axis=1) * (moved @ moved))

@@ -1,9 +1,10 @@
 """How much an episode adds to the mutual information of states and actions: DemInf's score with fewer dimensions.
 
-Hejna et al. 2025 (arXiv 2502.08623) score a demonstration by what its steps contribute to the k-nearest-neighbour
-estimate (Kraskov, Stoegbauer and Grassberger 2004) of I(state; chunk of actions), averaged over several k and over
-random batches. They embed pictures and chunks with variational autoencoders; here the embedding is principal components
-of standardised numbers: the robot's state and, where it is known, where things are from the tool.
+Hejna et al. 2025 (arXiv 2502.08623) score a demonstration by what its steps contribute to the
+k-nearest-neighbour estimate (Kraskov, Stoegbauer and Grassberger 2004) of I(state; chunk of
+actions), averaged over several k and over random batches. They embed pictures and chunks with
+variational autoencoders; here the embedding is principal components of standardised numbers: the
+robot's state and, where it is known, where things are from the tool.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ def scores(pairs: Sequence[tuple[Pairs, Pairs]], generator: np.random.Generator)
         generator: draws the batches.
 
     Returns:
-        Shape (N,), float64; NaN for an episode without steps, and for all where there are too few pairs.
+        Shape (N,), float64; NaN for an episode without steps, and for all where there are too few
+        pairs.
     """
     counts = [len(states) for states, _ in pairs]
     owner = np.repeat(np.arange(len(pairs)), counts)
@@ -86,8 +88,9 @@ def principal(rows: npt.NDArray[np.floating], dimensions: int) -> Array:
 def contributions(states: Array, chunks: Array) -> Array:
     """Return what each pair adds to Kraskov's first estimate of the mutual information, averaged over `NEIGHBOURS`.
 
-    For a pair i with e(i) the larger of the two distances to its k-th neighbour in the joint space, it is
-    psi(k) + psi(M) - psi(n_s(i) + 1) - psi(n_a(i) + 1), n the number of others nearer than e(i) in one space alone.
+    For a pair i with e(i) the larger of the two distances to its k-th neighbour in the joint space,
+    it is psi(k) + psi(M) - psi(n_s(i) + 1) - psi(n_a(i) + 1), n the number of others nearer than
+    e(i) in one space alone.
 
     Args:
         states: shape (M, d), M more than the largest k.

@@ -1,7 +1,8 @@
 """From figures to findings: what is wrong with an episode, how sure that is, and what follows for training.
 
-Faults of a recording (what cannot be true, or says nothing) leave an episode out. Faults of a demonstrator (idle,
-shaking, wandering) halve its weight, and only where it teaches: an honest failure is no defect, whatever it looks like.
+Faults of a recording (what cannot be true, or says nothing) leave an episode out. Faults of a
+demonstrator (idle, shaking, wandering) halve its weight, and only where it teaches: an honest
+failure is no defect, whatever it looks like.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class Thresholds:
         idle_pause_s: seconds without motion in between.
         jerk: multiple of the usual jerk.
         path: multiple of the best path ratio.
-        path_extra: how much longer than at the best ratio the path is then, m (spreads without a tool).
+        path_extra: how much longer than at the best ratio the path is then, m (spreads without a
+            tool).
         chatter: gripper commands taken back within a quarter of a second.
         saturation: share of the commands that are at full scale.
         saturation_factor: multiple of the usual saturation that is needed, too.
@@ -40,7 +42,8 @@ class Thresholds:
         stuck_usual: columns whose usual share is above this are no sensors of motion.
         late_steps: steps by which actions and motion are out of step.
         late_gain: correlation that is won by shifting them back.
-        late_fit: share of the usual correlation that they reach then; actions that reach it nowhere are foreign.
+        late_fit: share of the usual correlation that they reach then; actions that reach it nowhere
+            are foreign.
         mismatch: share of the usual correlation of actions and motion.
         clock_off: share of intervals that are off.
         clock_drop: the same, from where an episode is left out.
@@ -49,7 +52,8 @@ class Thresholds:
         duplicate: distance to the nearest episode, in standard deviations.
         duplicate_usual: the same, as a share of the usual distance.
         information: standard deviations below the usual mutual information.
-        deviations: standard deviations from the usual that idle time, jerk, paths and saturation need, too.
+        deviations: standard deviations from the usual that idle time, jerk, paths and saturation
+            need, too.
         weight: of an episode for each finding that lowers it.
         least_weight: of an episode that is not left out.
     """
@@ -112,7 +116,8 @@ class Usual:
     Attributes:
         count: how many have it.
         median: of them.
-        deviation: their standard deviation by the median absolute deviation, at least 5 % of the median.
+        deviation: their standard deviation by the median absolute deviation, at least 5 % of the
+            median.
         best: the 5 % quantile.
     """
 
@@ -264,9 +269,9 @@ STYLE: Sequence[Rule] = (
 )
 
 
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Faults of a recording
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def recording_findings(
@@ -355,7 +360,8 @@ def stuck_findings(
 
     Args:
         shares: column -> share of the moving steps in its longest stretch without change.
-        usual: column -> the same, the 90 % quantile over episodes; columns that often stand still say nothing.
+        usual: column -> the same, the 90 % quantile over episodes; columns that often stand still
+            say nothing.
         limits: thresholds.
     """
     dead = [

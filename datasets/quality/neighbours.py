@@ -34,8 +34,8 @@ def outline(signals: Signals) -> Outline:
 def nearest(outlines: Sequence[Outline]) -> tuple[Array, npt.NDArray[np.int64]]:
     """Return how far the nearest other episode is, and which it is.
 
-    The distance of two episodes is the root mean square difference of their outlines, each column in units of its
-    standard deviation over all of them.
+    The distance of two episodes is the root mean square difference of their outlines, each column
+    in units of its standard deviation over all of them.
 
     Args:
         outlines: of N episodes of one cell, N at least 2.

@@ -23,7 +23,8 @@ class Assessed:
     Attributes:
         record: of the episode.
         figures: name -> value, None where it could not be had.
-        cameras: camera -> (share of dark pictures, share of the robot's motion in which it was frozen).
+        cameras: camera -> (share of dark pictures, share of the robot's motion in which it was
+            frozen).
         findings: what is wrong, worst first.
         weight: 0 to leave it out, 1 as usual.
     """

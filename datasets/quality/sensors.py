@@ -86,7 +86,8 @@ class Pictures:
 
     Attributes:
         dark: share of pictures that show nothing.
-        frozen: share of the moving steps in which the picture did not change, in stretches worth counting.
+        frozen: share of the moving steps in which the picture did not change, in stretches worth
+            counting.
         frames: how many there are.
     """
 
@@ -111,7 +112,8 @@ def look(
     """
     flat = pictures.reshape(len(pictures), -1)
     mean = flat.mean(axis=1)
-    # One picture after the other: the whole episode in floating point would take eight times its memory.
+    # One picture after the other: the whole episode in floating point would take eight times its
+    # memory.
     spread = np.array([float(row.std()) for row in flat])
     dark = (mean < DARK_MEAN) | (spread < FLAT_STD)
     same = np.array(

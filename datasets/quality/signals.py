@@ -44,7 +44,8 @@ class Columns:
         tool: columns of the tool's x, y and z; () where no names say so.
         clock: observation that holds the time in seconds, or None.
         cameras: observations that are pictures.
-        objects: whether the observation "objects" has a row for each thing, which begins with x, y and z.
+        objects: whether the observation "objects" has a row for each thing, which begins with x, y
+            and z.
         actions: names of the A action columns.
         gripper: action column of the gripper, or None.
         motion: action columns that move the robot.
@@ -73,10 +74,11 @@ class Signals:
     Attributes:
         numbers: shape (T+1, C), float64, the joined observations.
         actions: shape (T, A), float64, what was executed.
-        commands: shape (T, A), float64, what training imitates: the teacher's label where valid, else the action.
+        commands: shape (T, A), float64, what training imitates: the teacher's label where valid,
+            else the action.
         clock: shape (T+1,), float64, s, or None.
-        scene: shape (T+1, 3 N), float64, m, where things are from the tool, in order of their names; N is 0 where no
-            observation says it.
+        scene: shape (T+1, 3 N), float64, m, where things are from the tool, in order of their
+            names; N is 0 where no observation says it.
         bad: how many numbers of observations, actions and labels were not finite.
     """
 

@@ -10,7 +10,8 @@ import numpy as np
 from shopfloor.datasets.quality.coupling import Pair, find_pairs
 from shopfloor.datasets.quality.signals import Array, Columns, Signals
 
-# Slower than this is standing still: 5 mm/s as in the cells' own test of rest, and the like for the other units.
+# Slower than this is standing still: 5 mm/s as in the cells' own test of rest, and the like for the
+# other units.
 STILL_PER_S = {"m": 0.005, "rad": 0.05, "mm": 5.0, "deg": 3.0}
 STILL_SPREADS_PER_S = 0.1  # of a column's spread, where its unit is not known
 SMOOTH = 0.75  # spreads: columns that usually change by more in some step hold flags, commands or angles that wrap
@@ -24,9 +25,10 @@ class Survey:
     Attributes:
         columns: what is what; a gripper that no name announced is found by its two values.
         spread: shape (C,), float64, standard deviation of each column; 1 where it never changes.
-        smooth: columns that change little by little, which stand for the robot's place where no names say which do.
-        still: shape (C,), float64, change of a column in one step below which it stands still; infinite for columns
-            that say nothing about motion.
+        smooth: columns that change little by little, which stand for the robot's place where no
+            names say which do.
+        still: shape (C,), float64, change of a column in one step below which it stands still;
+            infinite for columns that say nothing about motion.
         low, high: shape (A,), float64, ends of the actions' range.
         middle: gripper commands above it close (or open): the other side of the range.
         pairs: which action drives which column.

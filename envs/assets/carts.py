@@ -16,8 +16,9 @@ CARRIER_SIZE: Vector = (0.70, 0.50, 0.35)  # m
 CARRIER_MASS_KG = 80.0
 CLEARANCE_M = 0.03  # between the floor and what collides of a chassis
 
-# On the carrier's deck, in the chassis frame, m. The tote lies to the arm's rear left, where the first joint still
-# reaches (it ends 166 degrees from straight ahead) and a tool that points down has room.
+# On the carrier's deck, in the chassis frame, m. The tote lies to the arm's rear left, where the
+# first joint still reaches (it ends 166 degrees from straight ahead) and a tool that points down
+# has room.
 ARM_ON_CARRIER: Vector = (0.22, -0.12, 0.35)
 TOTE_CENTRE = (-0.11, 0.12)
 TOTE_INNER = (0.26, 0.22)

@@ -1,12 +1,13 @@
 """Make the small Panda that shopfloor ships from the Apache-2.0 meshes in `pybullet_data`.
 
-Run `python envs/assets/decimate_panda.py` in an environment with pybullet: it rewrites `envs/assets/panda/` and
-`envs/assets/cylinder.obj`. Triangles are merged by quadric vertex clustering (Lindstrom 2000), one small OBJ per link
-and colour; the arm keeps no collision shapes, the hand and fingers get boxes.
+Run `python envs/assets/decimate_panda.py` in an environment with pybullet: it rewrites
+`envs/assets/panda/` and `envs/assets/cylinder.obj`. Triangles are merged by quadric vertex
+clustering (Lindstrom 2000), one small OBJ per link and colour; the arm keeps no collision shapes,
+the hand and fingers get boxes.
 
-PyBullet's renderer normalises a mesh's normals in place each time it draws, in float32, where most vectors settle late
-or never: equal states would give pictures that differ in the last digit. All normals written here are exactly of unit
-length in that arithmetic, see `exact_normal`.
+PyBullet's renderer normalises a mesh's normals in place each time it draws, in float32, where most
+vectors settle late or never: equal states would give pictures that differ in the last digit. All
+normals written here are exactly of unit length in that arithmetic, see `exact_normal`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ GRID_M = {"hand": 0.015, "finger": 0.007, "link0": 0.024, "link7": 0.016, "link6
 DEFAULT_GRID_M = 0.030
 DARK_BELOW = 0.6
 
-# Boxes (origin xyz, size xyz; m) that stand for the hand and one finger in collisions, measured on the source meshes.
+# Boxes (origin xyz, size xyz; m) that stand for the hand and one finger in collisions, measured on
+# the source meshes.
 HAND_BOXES = (("0 0 0.02", "0.06 0.2 0.09"),)
 FINGER_BOXES = (("0 0.0072 0.045", "0.0176 0.0144 0.0178"), ("0 0.0175 0.018", "0.020 0.015 0.036"))
 
@@ -108,7 +110,8 @@ def cluster(points: Points, faces: Faces, grid: float) -> tuple[Points, Faces]:
 def exact_normal(normal: Points) -> Points:
     """Return a vector of DECIMALS decimals, shape (3,), near a unit vector, that float32 arithmetic leaves as it is.
 
-    Its squared length is 1 or the next float above, in whatever order it is summed, so that 1 / sqrt of it is 1.
+    Its squared length is 1 or the next float above, in whatever order it is summed, so that 1 /
+    sqrt of it is 1.
     """
     large = int(np.argmax(np.abs(normal)))
     small = [axis for axis in range(3) if axis != large]

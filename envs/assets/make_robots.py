@@ -1,9 +1,10 @@
 """Make the robots that shopfloor models itself: run `python envs/assets/make_robots.py`, the files come out the same.
 
-It writes a six-axis arm with the kinematics of a UR5e, a suction gripper for it and for the Panda, and two mobile
-robots, one of which carries the Panda. Kinematics, masses and limits of the UR5e are Universal Robots' published
-figures ("DH parameters for calculations of kinematics and dynamics"; its data sheet); all shapes are our own.
-The Panda's arm and hand are taken from `panda/panda.urdf` as `decimate_panda.py` wrote it: run that first.
+It writes a six-axis arm with the kinematics of a UR5e, a suction gripper for it and for the Panda,
+and two mobile robots, one of which carries the Panda. Kinematics, masses and limits of the UR5e are
+Universal Robots' published figures ("DH parameters for calculations of kinematics and dynamics";
+its data sheet); all shapes are our own. The Panda's arm and hand are taken from `panda/panda.urdf`
+as `decimate_panda.py` wrote it: run that first.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from shopfloor.envs.assets.urdf_text import Vector
 TARGET = Path(__file__).parent
 _QUARTER = 0.5 * math.pi
 
-# Standard Denavit-Hartenberg rows (a m, d m, alpha rad): turn by the joint's angle and move by d along z, then move by
-# a along the new x axis and turn by alpha about it.
+# Standard Denavit-Hartenberg rows (a m, d m, alpha rad): turn by the joint's angle and move by d
+# along z, then move by a along the new x axis and turn by alpha about it.
 UR5E_DH = (
     (0.0, 0.1625, _QUARTER),
     (-0.425, 0.0, 0.0),
@@ -29,8 +30,8 @@ UR5E_DH = (
     (0.0, 0.0997, -_QUARTER),
     (0.0, 0.0996, 0.0),
 )
-# The same chain as modified rows: move by a along x and turn by alpha about it, then move by d along z and turn by the
-# joint's angle. Frames of the URDF's links are these.
+# The same chain as modified rows: move by a along x and turn by alpha about it, then move by d
+# along z and turn by the joint's angle. Frames of the URDF's links are these.
 UR5E_MODIFIED_DH = tuple(
     (before[0], row[1], before[2])
     for before, row in zip(((0.0, 0.0, 0.0), *UR5E_DH[:-1]), UR5E_DH, strict=True)
@@ -40,7 +41,8 @@ UR5E_LOWER = (-math.tau, -math.tau, -math.pi, -math.tau, -math.tau, -math.tau)
 UR5E_UPPER = (math.tau, math.tau, math.pi, math.tau, math.tau, math.tau)
 UR5E_EFFORT_NM = (150.0, 150.0, 150.0, 28.0, 28.0, 28.0)
 UR5E_SPEED_RAD_S = math.pi
-# Mass (kg) and centre of mass (m) in the standard frames; the arm weighs 20.6 kg, of which the base takes the rest.
+# Mass (kg) and centre of mass (m) in the standard frames; the arm weighs 20.6 kg, of which the base
+# takes the rest.
 UR5E_BASE_MASS_KG = 2.9
 UR5E_MASSES = (
     (3.761, (0.0, -0.02561, 0.00193)),
@@ -50,10 +52,12 @@ UR5E_MASSES = (
     (1.3, (0.0, 0.0018, 0.01634)),
     (0.365, (0.0, 0.0, -0.001159)),
 )
-# The first frame is turned by half a turn about z, so that the arm at joint angles 0 reaches along +x of its base.
+# The first frame is turned by half a turn about z, so that the arm at joint angles 0 reaches along
+# +x of its base.
 UR5E_BASE_YAW = math.pi
-# From the last joint's frame, which lies in the flange, along its z axis to the tool, as long as on the Panda; the hand
-# is turned about that axis by -90 degrees: the tool's x axis is minus y of the flange.
+# From the last joint's frame, which lies in the flange, along its z axis to the tool, as long as on
+# the Panda; the hand is turned about that axis by -90 degrees: the tool's x axis is minus y of the
+# flange.
 COUPLING_M = 0.107
 HAND_REACH_M = 0.105
 TOOL_OFFSET_M = COUPLING_M + HAND_REACH_M
@@ -273,7 +277,8 @@ def suction(parent: str, turn: float) -> tuple[str, dict[str, str]]:
     """Return the suction gripper on a flange, turned about its axis, as URDF text, and its meshes by path."""
     looks, files = _meshes("suction", "gripper", gripper_parts())
     cup_looks, made = _meshes("suction", "cup", cup_parts())
-    # Boxes, not cylinders: what they touch is computed anew in each step, from nothing that must be remembered.
+    # Boxes, not cylinders: what they touch is computed anew in each step, from nothing that must be
+    # remembered.
     body, cup = (
         (0.046, 0.046, 0.075),
         (0.039, 0.039, 0.030),

@@ -1,6 +1,7 @@
 """Small closed shapes, and the OBJ text of them: tubes and lids turned on a lathe, hulls lofted over outlines.
 
-Normals are rounded by `exact_normal` of `decimate_panda`, so that PyBullet's renderer leaves them as they are.
+Normals are rounded by `exact_normal` of `decimate_panda`, so that PyBullet's renderer leaves them
+as they are.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ def loft(rings: Sequence[Points]) -> Solid:
     """Return the surface over closed rings of equally many points, each shape (N, 3), m.
 
     Args:
-        rings: counter-clockwise seen from the end; a ring may be N times one point, which closes that end.
+        rings: counter-clockwise seen from the end; a ring may be N times one point, which closes
+            that end.
     """
     count = len(rings[0])
     points, place = np.unique(np.round(np.concatenate(rings), 6) + 0.0, axis=0, return_inverse=True)
@@ -68,7 +70,8 @@ def lathe(
     """Return a profile turned about an axis.
 
     Args:
-        profile: radius and place along the axis, m; with the surface to the right of its way. Radius 0 closes an end.
+        profile: radius and place along the axis, m; with the surface to the right of its way.
+            Radius 0 closes an end.
         axis: x, y, z, -x, -y or -z.
         at: where place 0 lies.
         sides: corners around.

@@ -1,20 +1,21 @@
 """AisleDelivery: mobile robots drive through the aisles of a warehouse to the docks that the instruction names.
 
-Task: racks stand between the robots' places on the left and four docks on the right, each with a sign of its own
-colour; people walk round the racks. The instruction names a dock for each robot.
-Robots: one to four mobile bases ("amr" to "amr_x4"); two actions and six entries of the state for each. Everything is
-in the frame of the floor: 6.4 x 4 m within walls, x to the docks. There are 400 steps, 100 more for each further robot.
-People walk on a path once round all racks. They come no nearer than 0.9 m to the middle of a robot (nor to each other):
-there they turn back, so they never stay in anyone's way for long.
-Randomisation: which dock is where, and each by +-5 cm and a yaw; where the robots start and their yaws; people: how
-many, where, how fast; the named docks; the phrasing; light and colours (mildly).
-Levels: width of the aisles and length of the racks, people, yaws of robots and docks.
+Task: racks stand between the robots' places on the left and four docks on the right, each with a
+sign of its own colour; people walk round the racks. The instruction names a dock for each robot.
+Robots: one to four mobile bases ("amr" to "amr_x4"); two actions and six entries of the state for
+each. Everything is in the frame of the floor: 6.4 x 4 m within walls, x to the docks. There are 400
+steps, 100 more for each further robot. People walk on a path once round all racks. They come no
+nearer than 0.9 m to the middle of a robot (nor to each other): there they turn back, so they never
+stay in anyone's way for long. Randomisation: which dock is where, and each by +-5 cm and a yaw;
+where the robots start and their yaws; people: how many, where, how fast; the named docks; the
+phrasing; light and colours (mildly). Levels: width of the aisles and length of the racks, people,
+yaws of robots and docks.
 - easy: 1.1 m, 2.2 m, nobody, within +-0.3 and 0 rad.
 - nominal: 1.0 m, 2.2 m, one or two, within +-0.6 and +-0.1 rad.
-- hard: 0.88 m, 2.6 m, three, within +-1.2 and +-0.2 rad; a stack of boxes blocks one of the three aisles.
-Success: every robot within 3 cm and 5 degrees of its dock, slower than 5 mm/s and 0.02 rad/s, for 0.5 s.
-Failure: a robot touches a rack, a person, a wall, a sign, boxes or another robot (`collision`); it rests in a dock that
-is not its own (`wrong_part`); time (`timeout`).
+- hard: 0.88 m, 2.6 m, three, within +-1.2 and +-0.2 rad; a stack of boxes blocks one of the three
+aisles. Success: every robot within 3 cm and 5 degrees of its dock, slower than 5 mm/s and 0.02
+rad/s, for 0.5 s. Failure: a robot touches a rack, a person, a wall, a sign, boxes or another robot
+(`collision`); it rests in a dock that is not its own (`wrong_part`); time (`timeout`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The expert of AisleDelivery: one decision per step for all robots, from what can be seen at that step alone.
 
-A robot takes the shortest free aisle, lines up before its dock and drives in. It stops for people and robots ahead.
-Several robots go one after the other: each leaves, and each comes out of the aisles, once those with a lower number
-have made room.
+A robot takes the shortest free aisle, lines up before its dock and drives in. It stops for people
+and robots ahead. Several robots go one after the other: each leaves, and each comes out of the
+aisles, once those with a lower number have made room.
 """
 
 from __future__ import annotations
@@ -150,7 +150,8 @@ def decide(
 def _waits(index: int, robots: Sequence[Pose], docks: Sequence[Pose], floor: Floor) -> bool:
     """Return whether a robot waits at its start or before an aisle's end for those with a lower number."""
     x, half = robots[index].x, floor.half_m
-    # It stays well inside, most of all in an aisle where people walk: they must be able to make way for others.
+    # It stays well inside, most of all in an aisle where people walk: they must be able to make way
+    # for others.
     line = 0.35 if abs(robots[index].y) < floor.half_aisle_m else -0.7
     for other, dock in zip(robots[:index], docks, strict=False):
         leaving = x < -half - 1.0 and other.x < -half - 0.1

@@ -1,15 +1,16 @@
 """ConveyorSort: take the part that the instruction names off a moving belt and drop it into its own bin.
 
-Task: three parts of three classes ride on a belt towards the robot; the instruction names one; it goes into the bin of
-its colour. Observations hold no speeds.
-Randomisation: belt speed 0.03-0.09 m/s; order, spacing and place of the parts (the named one stays in reach for at
-least 3.2 s), up to 2 cm off the belt's middle at a yaw within +-30 degrees (the can, round, at 0); the row of bins on
-4 x 6 cm; the named part; the phrasing; where the tool starts; light and colours (mildly).
-Success: the named part, and nothing else, lies in its bin, slower than 5 mm/s, gripper open and clear, for 0.5 s.
-Failure: a part in a bin that is not its own or not asked for (`wrong_part`), the named part past the belt's end or
-where the tool cannot come (`out_of_reach`) or off the table (`dropped`), time (`timeout`).
-Levels, where they differ from `nominal`: `easy` has a belt of 0.02-0.05 m/s and yaws within +-10 degrees; `hard` has
-0.1-0.3 m/s and five parts, two of them of another's colour or shape; they come from further up a longer belt.
+Task: three parts of three classes ride on a belt towards the robot; the instruction names one; it
+goes into the bin of its colour. Observations hold no speeds. Randomisation: belt speed 0.03-0.09
+m/s; order, spacing and place of the parts (the named one stays in reach for at least 3.2 s), up to
+2 cm off the belt's middle at a yaw within +-30 degrees (the can, round, at 0); the row of bins on 4
+x 6 cm; the named part; the phrasing; where the tool starts; light and colours (mildly). Success:
+the named part, and nothing else, lies in its bin, slower than 5 mm/s, gripper open and clear, for
+0.5 s. Failure: a part in a bin that is not its own or not asked for (`wrong_part`), the named part
+past the belt's end or where the tool cannot come (`out_of_reach`) or off the table (`dropped`),
+time (`timeout`). Levels, where they differ from `nominal`: `easy` has a belt of 0.02-0.05 m/s and
+yaws within +-10 degrees; `hard` has 0.1-0.3 m/s and five parts, two of them of another's colour or
+shape; they come from further up a longer belt.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The expert of ConveyorSort: one decision per step, from poses alone; the belt's speed is not known to it.
 
-It aims a fixed way ahead of the part, the same at any speed, and closes the fingers across the belt, so that an error
-along the belt is forgiven.
+It aims a fixed way ahead of the part, the same at any speed, and closes the fingers across the
+belt, so that an error along the belt is forgiven.
 """
 
 from __future__ import annotations

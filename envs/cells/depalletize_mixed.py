@@ -1,18 +1,18 @@
 """DepalletizeMixed: put all boxes of the colour that the instruction names from a mixed pallet onto a running conveyor.
 
-Task: boxes of several sizes and colours stand on a pallet, some on others; the instruction names a colour. Its boxes go
-onto the belt, which carries them past a line to an end stop; the others stay, or go to the mat where they stand on one
-that is asked for. The hand is a suction cup. Observations hold no speeds.
-Randomisation: which box stands where; each off its place by up to 4 mm and turned by up to 0.1 rad; the pallet on
-6 x 3 cm; the belt's speed, 0.06-0.12 m/s; the named colour; the phrasing; where the tool starts; light and colours
-(mildly).
-Levels: easy: four boxes in one layer, two of them named; nominal: six boxes, two of them on others, two named, none of
-them under one that is not; hard: eight boxes, four on others of mixed heights, three named, at least one of them under
-one that is not and has to be set aside.
-Success: every named box has been carried past the line, upright on the belt (riding or at the end stop), and no other,
-with nothing in the cup, for 0.5 s.
-Failure: a box of another colour past the line (`wrong_part`), any box off the table, or left on its side or leaning
-(`dropped`), a named one left where the tool cannot come (`out_of_reach`), time (`timeout`).
+Task: boxes of several sizes and colours stand on a pallet, some on others; the instruction names a
+colour. Its boxes go onto the belt, which carries them past a line to an end stop; the others stay,
+or go to the mat where they stand on one that is asked for. The hand is a suction cup. Observations
+hold no speeds. Randomisation: which box stands where; each off its place by up to 4 mm and turned
+by up to 0.1 rad; the pallet on 6 x 3 cm; the belt's speed, 0.06-0.12 m/s; the named colour; the
+phrasing; where the tool starts; light and colours (mildly). Levels: easy: four boxes in one layer,
+two of them named; nominal: six boxes, two of them on others, two named, none of them under one that
+is not; hard: eight boxes, four on others of mixed heights, three named, at least one of them under
+one that is not and has to be set aside. Success: every named box has been carried past the line,
+upright on the belt (riding or at the end stop), and no other, with nothing in the cup, for 0.5 s.
+Failure: a box of another colour past the line (`wrong_part`), any box off the table, or left on its
+side or leaning (`dropped`), a named one left where the tool cannot come (`out_of_reach`), time
+(`timeout`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The expert of DepalletizeMixed: one decision per step, from what can be seen at that step alone.
 
-It takes the named boxes from the top down. Where another box stands on a named one, that goes to the mat first.
+It takes the named boxes from the top down. Where another box stands on a named one, that goes to
+the mat first.
 """
 
 from __future__ import annotations

@@ -1,21 +1,21 @@
 """HandOver: one arm hands the bar that the instruction names to another arm, which lays it into a tray.
 
-Task: two arms face each other across a table. Three bars lie on the first arm's side, out of the second's reach; a tray
-stands on the second's side, out of the first's. The instruction names a bar by its colour. The first arm holds it up,
-the second grips it too, the first lets go, the second lays it into the tray. Half a turn of a bar makes no difference.
-Robot: two Pandas; 14 actions and 44 entries of the state, the first arm's, then the second's, each in the frame of its
-own base: the second stands 1.10 m ahead of the first and is turned by half a turn. `objects` are in the first's frame.
-Randomisation: bars on 7 x 52 cm, turned; the tray's centre on 6 x 24 cm, turned; the named bar; the phrasing; where the
-tools start; light and colours (mildly).
-Levels: length and mass of a bar, its yaw and the tray's, the tray's inside.
+Task: two arms face each other across a table. Three bars lie on the first arm's side, out of the
+second's reach; a tray stands on the second's side, out of the first's. The instruction names a bar
+by its colour. The first arm holds it up, the second grips it too, the first lets go, the second
+lays it into the tray. Half a turn of a bar makes no difference. Robot: two Pandas; 14 actions and
+44 entries of the state, the first arm's, then the second's, each in the frame of its own base: the
+second stands 1.10 m ahead of the first and is turned by half a turn. `objects` are in the first's
+frame. Randomisation: bars on 7 x 52 cm, turned; the tray's centre on 6 x 24 cm, turned; the named
+bar; the phrasing; where the tools start; light and colours (mildly). Levels: length and mass of a
+bar, its yaw and the tray's, the tray's inside.
 - easy: 200 mm, 0.06 kg, within +-0.2 and +-0.1 rad, 270 x 150 mm.
 - nominal: 220 mm, 0.10 kg, within +-0.5 and +-0.3 rad, 270 x 130 mm.
-- hard: 240 mm, 0.15 kg, within +-0.9 and +-0.6 rad, 270 x 112 mm.
-Success: the named bar lies on the floor of the tray, slower than 5 mm/s, both grippers open and clear of it, for 0.5 s,
-and it was handed over in the air: both hands gripped it at least 10 cm above the table, and since then the first has
-not had it to itself.
-Failure: another bar in the tray (`wrong_part`), the named bar off the table (`dropped`) or left where no arm that may
-take it can (`out_of_reach`), time (`timeout`).
+- hard: 240 mm, 0.15 kg, within +-0.9 and +-0.6 rad, 270 x 112 mm. Success: the named bar lies on
+the floor of the tray, slower than 5 mm/s, both grippers open and clear of it, for 0.5 s, and it was
+handed over in the air: both hands gripped it at least 10 cm above the table, and since then the
+first has not had it to itself. Failure: another bar in the tray (`wrong_part`), the named bar off
+the table (`dropped`) or left where no arm that may take it can (`out_of_reach`), time (`timeout`).
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ COLOURS: dict[str, tuple[float, float, float]] = {
     "green bar": (0.20, 0.62, 0.25),
     "blue bar": (0.16, 0.34, 0.80),
 }
-# An arm's tool in its own frame. Its end at 0.56 m keeps the bars from the second arm and the tray from the first.
+# An arm's tool in its own frame. Its end at 0.56 m keeps the bars from the second arm and the tray
+# from the first.
 WORKSPACE: Array = np.array([[0.26, -0.34, 0.012], [0.56, 0.34, 0.40]])
 START_LOW, START_HIGH = np.array([0.34, -0.06, 0.24]), np.array([0.42, 0.06, 0.30])
 BARS_LOW, BARS_HIGH = (0.34, -0.26), (0.41, 0.26)

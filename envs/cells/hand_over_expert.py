@@ -1,8 +1,9 @@
 """The expert of HandOver: one decision per step for both arms, from what can be seen at that step alone.
 
-The first arm grips the half of the bar that is nearer to it and holds the bar up in the middle, lengthwise between the
-two arms; the second grips the other half; the first lets go and makes way; the second lays the bar into its tray.
-Each arm is commanded in its own frame; the bar's two halves look alike, so each takes the one on its own side.
+The first arm grips the half of the bar that is nearer to it and holds the bar up in the middle,
+lengthwise between the two arms; the second grips the other half; the first lets go and makes way;
+the second lays the bar into its tray. Each arm is commanded in its own frame; the bar's two halves
+look alike, so each takes the one on its own side.
 """
 
 from __future__ import annotations
@@ -183,7 +184,8 @@ def _bring(scene: Scene, goal: Vector, yaw: float, free: float, speed: float = 1
     """Move the held bar's middle towards a place, m, and its length towards a yaw modulo half a turn."""
     turn = wrap(yaw, math.pi) - wrap(scene.part.yaw, math.pi)
     wanted = scene.yaw + turn
-    # The hand holds the bar off its middle: where the tool must be for the middle to come to the goal.
+    # The hand holds the bar off its middle: where the tool must be for the middle to come to the
+    # goal.
     c, s = math.cos(turn), math.sin(turn)
     dx, dy, dz = (tool - part for tool, part in zip(scene.tool, scene.part.position, strict=True))
     at = (goal[0] + c * dx - s * dy, goal[1] + s * dx + c * dy, goal[2] + dz)

@@ -1,17 +1,17 @@
 """Kitting: seat the part that the instruction names in the slot of a fixture.
 
-Task: two parts of the same footprint stand on the table; the instruction names one; it goes into the slot, which has
-5 mm of room on each side. Half a turn of a part makes no difference.
-Randomisation: parts anywhere on 26 x 18 cm at a yaw within +-1.2 rad, with room for the fingers between them; the
-fixture's centre on 12 x 8 cm at a yaw within +-0.7 rad; the named part; the phrasing; where the tool starts; light and
-colours (mildly).
-Success: the named part is seated upright on the slot's floor, within 5 mm and 8 degrees, slower than 5 mm/s, nothing
-else on the fixture, gripper open and clear, for 0.5 s.
-Failure: another part in its place (`wrong_part`), the named part off the table (`dropped`) or left where the tool
-cannot come (`out_of_reach`), time (`timeout`).
-Levels, where they differ from `nominal`: `easy` has 7 mm of room on each side, and yaws within +-0.6 (parts) and +-0.3
-rad (fixture); `hard` has five parts of three silhouettes on 32 x 23 cm, a slot for each silhouette in a row of three
-fixtures whose order changes, turned within +-0.3 rad, and 3.5 mm of room.
+Task: two parts of the same footprint stand on the table; the instruction names one; it goes into
+the slot, which has 5 mm of room on each side. Half a turn of a part makes no difference.
+Randomisation: parts anywhere on 26 x 18 cm at a yaw within +-1.2 rad, with room for the fingers
+between them; the fixture's centre on 12 x 8 cm at a yaw within +-0.7 rad; the named part; the
+phrasing; where the tool starts; light and colours (mildly). Success: the named part is seated
+upright on the slot's floor, within 5 mm and 8 degrees, slower than 5 mm/s, nothing else on the
+fixture, gripper open and clear, for 0.5 s. Failure: another part in its place (`wrong_part`), the
+named part off the table (`dropped`) or left where the tool cannot come (`out_of_reach`), time
+(`timeout`). Levels, where they differ from `nominal`: `easy` has 7 mm of room on each side, and
+yaws within +-0.6 (parts) and +-0.3 rad (fixture); `hard` has five parts of three silhouettes on 32
+x 23 cm, a slot for each silhouette in a row of three fixtures whose order changes, turned within
++-0.3 rad, and 3.5 mm of room.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The expert of Kitting: one decision per step, from what can be seen at that step alone.
 
-It grips above the part's centre, so that the fingers stay above the fixture. Turns never go the short way round: every
-yaw is taken within +-90 degrees, which keeps the last joint within its limits and the turn a plain difference.
+It grips above the part's centre, so that the fingers stay above the fixture. Turns never go the
+short way round: every yaw is taken within +-90 degrees, which keeps the last joint within its
+limits and the turn a plain difference.
 """
 
 from __future__ import annotations

@@ -1,19 +1,20 @@
 """MachineTending: have a machine work on the blank that the instruction names, and put it out.
 
-Task: three blanks, cubes of different colours, lie on the table beside a small machine; the instruction names one. It
-goes into the machine's nest; the door, a lid that slides over the nest, is pushed shut by its knob; the button is
-pressed. The machine then runs for a second, with its amber lamp lit, and lights the green one: the blank is finished.
-The door is pushed open, and the blank put on the out mat. A button pressed while the door is open or the nest is empty
-does nothing; a door pushed open while the machine runs stops it, and it has to be started again.
-Randomisation: blanks anywhere on 18 x 21 cm at a yaw within +-45 degrees, with room for the fingers between them; the
-nest on 10 x 5 cm; the machine's yaw; the mat on 4 x 10 cm; the named blank; the phrasing; where the tool starts; light
-and colours (mildly).
-Levels: at "easy", "nominal" and "hard" the machine is turned by up to 0.1, 0.3 and 0.5 rad, the nest has 3, 2 and 1.2
-mm of room on each side, the door needs 1, 2 and 6 N and the mat is 12, 10 and 8 cm wide.
-Success: the named blank is finished and lies on the mat with nothing else on it, slower than 5 mm/s, the door open,
-gripper open and clear, for 0.5 s.
-Failure: the machine runs on another blank, or another one is left on the mat (`wrong_part`), the named blank off the
-table (`dropped`) or left where the tool cannot come (`out_of_reach`), time (`timeout`).
+Task: three blanks, cubes of different colours, lie on the table beside a small machine; the
+instruction names one. It goes into the machine's nest; the door, a lid that slides over the nest,
+is pushed shut by its knob; the button is pressed. The machine then runs for a second, with its
+amber lamp lit, and lights the green one: the blank is finished. The door is pushed open, and the
+blank put on the out mat. A button pressed while the door is open or the nest is empty does nothing;
+a door pushed open while the machine runs stops it, and it has to be started again. Randomisation:
+blanks anywhere on 18 x 21 cm at a yaw within +-45 degrees, with room for the fingers between them;
+the nest on 10 x 5 cm; the machine's yaw; the mat on 4 x 10 cm; the named blank; the phrasing; where
+the tool starts; light and colours (mildly). Levels: at "easy", "nominal" and "hard" the machine is
+turned by up to 0.1, 0.3 and 0.5 rad, the nest has 3, 2 and 1.2 mm of room on each side, the door
+needs 1, 2 and 6 N and the mat is 12, 10 and 8 cm wide. Success: the named blank is finished and
+lies on the mat with nothing else on it, slower than 5 mm/s, the door open, gripper open and clear,
+for 0.5 s. Failure: the machine runs on another blank, or another one is left on the mat
+(`wrong_part`), the named blank off the table (`dropped`) or left where the tool cannot come
+(`out_of_reach`), time (`timeout`).
 """
 
 from __future__ import annotations

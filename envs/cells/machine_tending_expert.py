@@ -1,7 +1,7 @@
 """The expert of MachineTending: one decision per step, from what can be seen at that step alone.
 
-The place of the door, of the lamps and of the part tell how far the job is. The machine's own frame has its origin in
-the middle of the nest and its x axis towards where the open door stands.
+The place of the door, of the lamps and of the part tell how far the job is. The machine's own frame
+has its origin in the middle of the nest and its x axis towards where the open door stands.
 """
 
 from __future__ import annotations

@@ -1,19 +1,19 @@
 """Palletize: stack all boxes of the kind that the instruction names on the pallet, each layer across the one below.
 
-Task: red and blue boxes of the same size lie mixed on the infeed table; the instruction names one kind. Its boxes go
-onto the pallet, two side by side in a layer, 4 mm between them and the middle of the layer over the pallet's; the
-second layer is turned by a quarter of a turn against the first, and so on. Which box goes where within the pattern is
-free; half a turn of a box makes no difference. The hand is a suction cup.
-Randomisation: which boxes lie where on the infeed table, off the middle of their fields by up to 6 mm and turned by up
-to 0.2 rad; the pallet's place on 16 x 4 cm and its yaw; the named kind; the phrasing; where the tool starts; light and
-colours (mildly).
-Levels: easy: one layer (2 boxes of each kind), the pallet straight; nominal: two layers (4 of each), the pallet at a
-yaw within +-0.15 rad; hard: three layers (6 of each), within +-0.6 rad.
-Success: every place holds a box of the kind, within 8 mm and 5 degrees, upright, and for 1 s nothing of the kind moves
-faster than 5 mm/s while the cup holds nothing and is clear of them.
-Failure: a box of the other kind left on the pallet (`wrong_part`), a named box off the table or left on its side or
-leaning, where the cup cannot lay it right (`dropped`), or left where the tool cannot come (`out_of_reach`), time
-(`timeout`).
+Task: red and blue boxes of the same size lie mixed on the infeed table; the instruction names one
+kind. Its boxes go onto the pallet, two side by side in a layer, 4 mm between them and the middle of
+the layer over the pallet's; the second layer is turned by a quarter of a turn against the first,
+and so on. Which box goes where within the pattern is free; half a turn of a box makes no
+difference. The hand is a suction cup. Randomisation: which boxes lie where on the infeed table, off
+the middle of their fields by up to 6 mm and turned by up to 0.2 rad; the pallet's place on 16 x 4
+cm and its yaw; the named kind; the phrasing; where the tool starts; light and colours (mildly).
+Levels: easy: one layer (2 boxes of each kind), the pallet straight; nominal: two layers (4 of
+each), the pallet at a yaw within +-0.15 rad; hard: three layers (6 of each), within +-0.6 rad.
+Success: every place holds a box of the kind, within 8 mm and 5 degrees, upright, and for 1 s
+nothing of the kind moves faster than 5 mm/s while the cup holds nothing and is clear of them.
+Failure: a box of the other kind left on the pallet (`wrong_part`), a named box off the table or
+left on its side or leaning, where the cup cannot lay it right (`dropped`), or left where the tool
+cannot come (`out_of_reach`), time (`timeout`).
 """
 
 from __future__ import annotations

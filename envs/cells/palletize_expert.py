@@ -1,6 +1,7 @@
 """The expert of Palletize: one decision per step; which place is next follows from where the boxes are seen to be.
 
-Places are filled layer by layer. A box that lies wrong on the pallet is taken off first, the highest one before others.
+Places are filled layer by layer. A box that lies wrong on the pallet is taken off first, the
+highest one before others.
 """
 
 from __future__ import annotations

@@ -1,16 +1,17 @@
 """PegInsertion: push the peg that the instruction names into a square hole with 1 mm of room on each side.
 
-Task: three square pegs of the same size stand on the table; the instruction names one by its colour; it goes into the
-hole of a block. The rim of the hole is a plain edge, without a chamfer. Half and quarter turns of a peg make no
-difference.
-Randomisation: pegs anywhere on 30 x 26 cm, turned, with room for the fingers between them; the block's centre on
-16 x 6 cm at a yaw within +-0.5 rad; the named peg; the phrasing; where the tool starts; light and colours (mildly).
-Success: the named peg stands in the hole, at least 80 % of the hole's depth below its rim and within 3 degrees of
-upright, slower than 5 mm/s, no other peg in the hole, gripper open and clear, for 0.5 s.
-Failure: another peg in the hole (`wrong_part`), the named peg off the table or lying where a tool that points down
-cannot stand it up again (`dropped`) or left where the tool cannot come (`out_of_reach`), time (`timeout`).
-Levels, where they differ from `nominal`: at `easy` there are 2 mm of room on each side and the block turns by no more
-than 0.25 rad; at `hard` 0.5 mm on each side, in a hole of 36 instead of 30 mm.
+Task: three square pegs of the same size stand on the table; the instruction names one by its
+colour; it goes into the hole of a block. The rim of the hole is a plain edge, without a chamfer.
+Half and quarter turns of a peg make no difference. Randomisation: pegs anywhere on 30 x 26 cm,
+turned, with room for the fingers between them; the block's centre on 16 x 6 cm at a yaw within
++-0.5 rad; the named peg; the phrasing; where the tool starts; light and colours (mildly). Success:
+the named peg stands in the hole, at least 80 % of the hole's depth below its rim and within 3
+degrees of upright, slower than 5 mm/s, no other peg in the hole, gripper open and clear, for 0.5 s.
+Failure: another peg in the hole (`wrong_part`), the named peg off the table or lying where a tool
+that points down cannot stand it up again (`dropped`) or left where the tool cannot come
+(`out_of_reach`), time (`timeout`). Levels, where they differ from `nominal`: at `easy` there are 2
+mm of room on each side and the block turns by no more than 0.25 rad; at `hard` 0.5 mm on each side,
+in a hole of 36 instead of 30 mm.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The expert of PegInsertion: one decision per step, from what can be seen at that step alone.
 
-It grips the peg above its middle, so that the fingers stay above the block. A gripped peg comes to lean a few degrees
-about the line between the fingers: the expert lines up its lower end with the hole and, the deeper that is in the hole,
-the more it steers the gripped end over the hole instead, which stands the peg up again. A peg let go leaning may wedge.
+It grips the peg above its middle, so that the fingers stay above the block. A gripped peg comes to
+lean a few degrees about the line between the fingers: the expert lines up its lower end with the
+hole and, the deeper that is in the hole, the more it steers the gripped end over the hole instead,
+which stands the peg up again. A peg let go leaning may wedge.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ GRIP_ABOVE_M = 0.018  # the peg's middle
 HOVER_M = 0.08  # above the grip on the way to it
 OVER_PEGS_M = 0.015  # tool above the tops of standing pegs before it moves sideways
 UNDER_TOP_M = 0.012  # the tool may move this far sideways around a peg
-# Lower end of the peg where it starts to cross over, and on the way: the other pegs are 80 mm high. Until it is that
-# high it goes sideways no faster than up, and the nearest peg is further off than it has to rise.
+# Lower end of the peg where it starts to cross over, and on the way: the other pegs are 80 mm high.
+# Until it is that high it goes sideways no faster than up, and the nearest peg is further off than
+# it has to rise.
 START_M, CROSS_M = 0.010, 0.090
 STEP_M = 0.025
 BESIDE_M = 0.12  # this close to the hole it rises above the block before it goes sideways

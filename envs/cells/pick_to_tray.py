@@ -1,15 +1,15 @@
 """PickToTray: put the part that the instruction names into the tray.
 
-Task: three parts lie on the table; the instruction names one by colour and shape; it goes into the tray.
-Randomisation: parts anywhere on 34 x 24 cm at a yaw within +-45 degrees, with room for the fingers between them; the
-tray's centre on 16 x 8 cm; the named part; the phrasing; where the tool starts; light and colours (mildly).
-Success: the named part, and nothing else, lies in the tray, slower than 5 mm/s, gripper open and clear, for 0.5 s.
-Failure: another part in its place (`wrong_part`), the named part off the table (`dropped`) or left where the tool
-cannot come (`out_of_reach`), time (`timeout`).
-Levels, where they differ from `nominal`: `easy` has yaws within +-15 degrees, 12 cm between parts instead of 10.5, and
-a tray of 15 instead of 13 cm; `hard` has five parts of any yaw, two of them of another's colour or shape, and a tray
-of 11 cm.
-Robots: a `ur5e` reaches 0.70 m, and three starts in a thousand have the named part up to 2 cm further off.
+Task: three parts lie on the table; the instruction names one by colour and shape; it goes into the
+tray. Randomisation: parts anywhere on 34 x 24 cm at a yaw within +-45 degrees, with room for the
+fingers between them; the tray's centre on 16 x 8 cm; the named part; the phrasing; where the tool
+starts; light and colours (mildly). Success: the named part, and nothing else, lies in the tray,
+slower than 5 mm/s, gripper open and clear, for 0.5 s. Failure: another part in its place
+(`wrong_part`), the named part off the table (`dropped`) or left where the tool cannot come
+(`out_of_reach`), time (`timeout`). Levels, where they differ from `nominal`: `easy` has yaws within
++-15 degrees, 12 cm between parts instead of 10.5, and a tray of 15 instead of 13 cm; `hard` has
+five parts of any yaw, two of them of another's colour or shape, and a tray of 11 cm. Robots: a
+`ur5e` reaches 0.70 m, and three starts in a thousand have the named part up to 2 cm further off.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
 """RingOnShaft: put the ring that the instruction names onto an upright shaft.
 
-Task: three rings of the same size lie flat on the table; the instruction names one by its colour; it goes onto the
-shaft, around which its hole leaves 3.5 mm on each side. Which face is up makes no difference.
-Randomisation: rings anywhere on 30 x 26 cm, turned, with room for the fingers between them; the shaft's place on
-16 x 6 cm; the named ring; the phrasing; where the tool starts; light and colours (mildly).
-Success: the named ring is around the shaft, within 2 mm of its base and 5 degrees of flat, slower than 5 mm/s, no other
-ring on the shaft, gripper open and clear, for 0.5 s.
-Failure: another ring on the shaft (`wrong_part`), the named ring off the table (`dropped`) or left where the tool
-cannot come (`out_of_reach`), time (`timeout`).
-Levels, where they differ from `nominal`: at `easy` the hole leaves 5 mm on each side of a shaft of 40 instead of 50 mm;
-at `hard` 1 mm on each side of a shaft of 56 mm.
+Task: three rings of the same size lie flat on the table; the instruction names one by its colour;
+it goes onto the shaft, around which its hole leaves 3.5 mm on each side. Which face is up makes no
+difference. Randomisation: rings anywhere on 30 x 26 cm, turned, with room for the fingers between
+them; the shaft's place on 16 x 6 cm; the named ring; the phrasing; where the tool starts; light and
+colours (mildly). Success: the named ring is around the shaft, within 2 mm of its base and 5 degrees
+of flat, slower than 5 mm/s, no other ring on the shaft, gripper open and clear, for 0.5 s. Failure:
+another ring on the shaft (`wrong_part`), the named ring off the table (`dropped`) or left where the
+tool cannot come (`out_of_reach`), time (`timeout`). Levels, where they differ from `nominal`: at
+`easy` the hole leaves 5 mm on each side of a shaft of 40 instead of 50 mm; at `hard` 1 mm on each
+side of a shaft of 56 mm.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ Array = npt.NDArray[np.float64]
 
 CELL_ID = "shopfloor/RingOnShaft-v0"
 OUTER_M, HOLE_M, RING_HEIGHT_M = 0.060, 0.034, 0.024  # across flat sides
-# Every fourth side of a ring stands proud of the others, above and below, by more than Bullet takes for contact: lying
-# flat it has 12 contact points instead of 48, and a control step costs a third.
+# Every fourth side of a ring stands proud of the others, above and below, by more than Bullet takes
+# for contact: lying flat it has 12 contact points instead of 48, and a control step costs a third.
 SIDES_PER_PAD, PROUD_M = 4, 0.001
 BASE_M, BASE_HEIGHT_M = 0.080, 0.010
 RINGS_LOW, RINGS_HIGH = (0.35, -0.22), (0.65, 0.04)

@@ -1,7 +1,7 @@
 """The expert of RingOnShaft: one decision per step, from what can be seen at that step alone.
 
-It grips the ring across two opposite sides, those that ask for the smallest turn, and a little above its middle, where
-the thick part of the fingers passes over the rings beside it.
+It grips the ring across two opposite sides, those that ask for the smallest turn, and a little
+above its middle, where the thick part of the fingers passes over the rings beside it.
 """
 
 from __future__ import annotations

@@ -1,21 +1,21 @@
 """ShelfPick: a mobile robot with an arm fetches the item that the instruction names from a rack into its own tote.
 
-Task: items stand on the steps of a rack; each step lies higher and further back, so that a tool that points down
-reaches all of them. The instruction names one. The robot drives up to the rack, picks that item and lays it into the
-tote on its own deck.
-Robot: a Panda on a mobile base; nine actions: seven of the arm, then the base's speed and rate of turn. The arm's
-state, targets and actions are in the frame of its own base, which moves; the six last entries of the state say where
+Task: items stand on the steps of a rack; each step lies higher and further back, so that a tool
+that points down reaches all of them. The instruction names one. The robot drives up to the rack,
+picks that item and lays it into the tote on its own deck. Robot: a Panda on a mobile base; nine
+actions: seven of the arm, then the base's speed and rate of turn. The arm's state, targets and
+actions are in the frame of its own base, which moves; the six last entries of the state say where
 that is. `objects` are in the frame of the floor; the rack's face is at x = 0 there and looks at -x.
-Randomisation: which item is where, and each by +-1 cm and a yaw; where the robot starts and its yaw; where the tool
-starts; the named item; the phrasing; light and colours (mildly).
-Levels: items and steps; where the robot starts: its distance from the rack, how far to the side, its yaw.
+Randomisation: which item is where, and each by +-1 cm and a yaw; where the robot starts and its
+yaw; where the tool starts; the named item; the phrasing; light and colours (mildly). Levels: items
+and steps; where the robot starts: its distance from the rack, how far to the side, its yaw.
 - easy: 3 on 1 step; 1.3 to 1.5 m, +-0.2 m, within +-0.15 rad. Items turned within +-0.15 rad.
 - nominal: 4 on 2 steps; 1.3 to 1.7 m, +-0.5 m, within +-0.4 rad. Items turned within +-0.4 rad.
 - hard: 6 on 3 steps; 1.3 to 1.8 m, +-0.6 m, within +-1.0 rad. Items turned within +-0.6 rad.
-Success: the named item in the tote, slower than 5 mm/s, base at rest, gripper open and clear of it, for 0.5 s. What
-lies there while the robot drives does not count.
-Failure: another item in the tote (`wrong_part`), the named item below the steps (`dropped`), the chassis touches the
-rack (`collision`), time (`timeout`).
+Success: the named item in the tote, slower than 5 mm/s, base at rest, gripper open and clear of it,
+for 0.5 s. What lies there while the robot drives does not count. Failure: another item in the tote
+(`wrong_part`), the named item below the steps (`dropped`), the chassis touches the rack
+(`collision`), time (`timeout`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The expert of ShelfPick: one decision per step for arm and base, from what can be seen at that step alone.
 
-With the arm tucked in it drives to a place before the rack where the item is straight ahead of the arm. There the base
-stands still: the arm picks the item, lifts it, swings it round to the tote and lets it go.
+With the arm tucked in it drives to a place before the rack where the item is straight ahead of the
+arm. There the base stands still: the arm picks the item, lifts it, swings it round to the tote and
+lets it go.
 """
 
 from __future__ import annotations

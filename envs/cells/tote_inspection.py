@@ -1,20 +1,22 @@
 """ToteInspection: show the part that the instruction names to a camera, and sort it by the mark on its underside.
 
-Task: parts of different colours stand in a shallow tote, each with a green (accept) or a red (reject) mark underneath;
-the instruction names a part by its colour. It is held above the window of a camera that looks up, upright, square to
-the window and still, until the station has read its mark and lights the green or the red lamp. Then it goes into the
-bin of that colour. Neither the fixed view nor the one on the wrist sees a mark before that; the view `inspect` does.
-Randomisation: parts anywhere in the tote at a yaw within +-45 degrees, with room for the fingers between them; the
-tote's centre on 4 x 3 cm and its yaw; the bins on 3 x 3 cm each, and which of them is which; the marks; the named part;
-the phrasing; where the tool starts; light and colours (mildly). The station is bolted down.
-Levels: at "easy", "nominal" and "hard" there are 2, 3 and 4 parts, the tote is turned by up to 0, 0.1 and 0.25 rad, the
-part's middle has to be within 30, 20 and 12 mm of the station's axis (in height within 40, 30 and 20 mm), square within
-45, 20 and 9 degrees, for 0.2, 0.3 and 0.5 s, and the bins do not change places, do, do.
-Success: the named part has been shown and lies in the bin of its mark, without other parts in the bins, slower than
-5 mm/s, gripper open and clear, for 0.5 s.
-Failure: the named part left in the other bin, or in a bin before it has been shown, or another part left in a bin
-(`wrong_part`), the named part off the table or lying on its side, where its mark cannot be shown any more (`dropped`),
-or left where the tool cannot come (`out_of_reach`), time (`timeout`).
+Task: parts of different colours stand in a shallow tote, each with a green (accept) or a red
+(reject) mark underneath; the instruction names a part by its colour. It is held above the window of
+a camera that looks up, upright, square to the window and still, until the station has read its mark
+and lights the green or the red lamp. Then it goes into the bin of that colour. Neither the fixed
+view nor the one on the wrist sees a mark before that; the view `inspect` does. Randomisation: parts
+anywhere in the tote at a yaw within +-45 degrees, with room for the fingers between them; the
+tote's centre on 4 x 3 cm and its yaw; the bins on 3 x 3 cm each, and which of them is which; the
+marks; the named part; the phrasing; where the tool starts; light and colours (mildly). The station
+is bolted down. Levels: at "easy", "nominal" and "hard" there are 2, 3 and 4 parts, the tote is
+turned by up to 0, 0.1 and 0.25 rad, the part's middle has to be within 30, 20 and 12 mm of the
+station's axis (in height within 40, 30 and 20 mm), square within 45, 20 and 9 degrees, for 0.2, 0.3
+and 0.5 s, and the bins do not change places, do, do. Success: the named part has been shown and
+lies in the bin of its mark, without other parts in the bins, slower than 5 mm/s, gripper open and
+clear, for 0.5 s. Failure: the named part left in the other bin, or in a bin before it has been
+shown, or another part left in a bin (`wrong_part`), the named part off the table or lying on its
+side, where its mark cannot be shown any more (`dropped`), or left where the tool cannot come
+(`out_of_reach`), time (`timeout`).
 """
 
 from __future__ import annotations

@@ -1,19 +1,19 @@
 """TotePack: pack the order that the instruction names into a tote, so that its lid can close.
 
-Task: two orders lie on the table, one of red and one of blue boxes of different sizes; the instruction names one by its
-colour. All its boxes go into the tote, beside each other: one on top of another would keep the lid open.
-Randomisation: boxes anywhere on 36 x 38 cm (hard: 36 x 42 cm), turned by up to +-0.6 rad, with room for the fingers
-beside them; the tote's centre on 6 x 4 cm, its yaw within +-0.2 rad; the named order; the phrasing; where the tool
-starts; light and colours (mildly).
-Levels: what is in an order, the tote's inside and the share of it that the order fills.
+Task: two orders lie on the table, one of red and one of blue boxes of different sizes; the
+instruction names one by its colour. All its boxes go into the tote, beside each other: one on top
+of another would keep the lid open. Randomisation: boxes anywhere on 36 x 38 cm (hard: 36 x 42 cm),
+turned by up to +-0.6 rad, with room for the fingers beside them; the tote's centre on 6 x 4 cm, its
+yaw within +-0.2 rad; the named order; the phrasing; where the tool starts; light and colours
+(mildly). Levels: what is in an order, the tote's inside and the share of it that the order fills.
 - easy: carton and case; 260 x 130 x 49.5 mm; 0.30.
 - nominal: carton, case and block (red) or tub (blue); 260 x 117 x 49.5 mm; 0.47 and 0.45.
 - hard: carton, case, block and tub, larger; 179 x 205 x 49.2 mm, two rows, boxes 4 mm apart; 0.60.
-Success: every box of the order lies inside the tote with its top below the rim, slower than 5 mm/s, none of the other
-order in it, gripper open and clear of the boxes, for 0.5 s.
-Failure: a box of the other order in the tote (`wrong_part`), one of the named order off the table or on its side, which
-a tool that points down cannot change (`dropped`), or left where the tool cannot come (`out_of_reach`), time
-(`timeout`).
+Success: every box of the order lies inside the tote with its top below the rim, slower than 5 mm/s,
+none of the other order in it, gripper open and clear of the boxes, for 0.5 s. Failure: a box of the
+other order in the tote (`wrong_part`), one of the named order off the table or on its side, which a
+tool that points down cannot change (`dropped`), or left where the tool cannot come
+(`out_of_reach`), time (`timeout`).
 """
 
 from __future__ import annotations

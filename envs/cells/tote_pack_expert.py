@@ -1,8 +1,9 @@
 """The expert of TotePack: one decision per step, from what can be seen at that step alone.
 
-The sizes of the order's items decide where each goes: they are dealt out to rows, the longest first, each to the row
-with the most room left, and spread evenly. The fingers close across the rows and hold an item by its uppermost
-centimetre, so that nothing wider than the fingertips comes below the rim.
+The sizes of the order's items decide where each goes: they are dealt out to rows, the longest
+first, each to the row with the most room left, and spread evenly. The fingers close across the rows
+and hold an item by its uppermost centimetre, so that nothing wider than the fingertips comes below
+the rim.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """shopfloor: an open data flywheel for robots in factories and warehouses.
 
-Importing registers the work cells' ids with Gymnasium (strings only) and pulls in nothing heavy: the names below are
-loaded on first use.
+Importing registers the work cells' ids with Gymnasium (strings only) and pulls in nothing heavy:
+the names below are loaded on first use.
 """
 
 from __future__ import annotations

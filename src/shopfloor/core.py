@@ -1,6 +1,7 @@
 """The types every layer shares: episodes, policies, specs, receipts, errors.
 
-Nothing here touches a simulator, a file or a neural network, so each layer can be read and tested on its own.
+Nothing here touches a simulator, a file or a neural network, so each layer can be read and tested
+on its own.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ ACTOR_POLICY, ACTOR_EXPERT, ACTOR_HUMAN = 0, 1, 2
 STREAMS = {"cell": 0, "policy": 1, "noise": 2, "teacher": 3}
 
 
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Errors
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 class ShopfloorError(Exception):
@@ -98,9 +99,9 @@ class CancelledError(ShopfloorError):
         self.exit_code = 128 + signum
 
 
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Seeds and JSON
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def seed_stream(seed: int, stream: str) -> np.random.Generator:
@@ -126,9 +127,9 @@ def sha256_hex(data: bytes | str) -> str:
     return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
 
 
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Episodes
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,8 @@ class EpisodeSpec:
         seed: seed of all the episode's random streams.
         policy_digest: digest of the acting policy.
         teacher_digest: digest of the teacher, "" without one.
-        intervention: "none", "expert" (the teacher takes over on deviation) or "label" (the teacher only labels).
+        intervention: "none", "expert" (the teacher takes over on deviation) or "label" (the teacher
+            only labels).
         action_noise: scale of the noise added to executed actions, in units of a full action.
         purpose: "train", "gate", "report" or "other".
     """
@@ -238,7 +240,8 @@ class CameraTrack:
 
     Attributes:
         intrinsics: shape (3, 3), float64, pixels.
-        extrinsics: shape (T+1, 4, 4), float64, camera to world (OpenCV axes: x right, y down, z forward), m.
+        extrinsics: shape (T+1, 4, 4), float64, camera to world (OpenCV axes: x right, y down, z
+            forward), m.
     """
 
     intrinsics: FloatArray
@@ -252,7 +255,8 @@ class Episode:
     Attributes:
         spec: what was run.
         instruction: the text the policy was given.
-        observations: key -> array of T+1 rows ("state" float32, "objects" float32, one uint8 HWC image per camera).
+        observations: key -> array of T+1 rows ("state" float32, "objects" float32, one uint8 HWC
+            image per camera).
         sim_states: shape (T+1, D), float64, the simulator's full state.
         actions: shape (T, A), float32, what was executed, in [-1, 1].
         rewards: shape (T,), float32.
@@ -261,11 +265,13 @@ class Episode:
         actor: shape (T,), uint8, 0 policy, 1 expert, 2 human.
         object_names: class name per row of "objects".
         stages: (step, stage) pairs, a pair each time the stage changed.
-        label_actions: shape (T, A), float32, the teacher's command (zeros where `label_valid` is False).
+        label_actions: shape (T, A), float32, the teacher's command (zeros where `label_valid` is
+            False).
         label_valid: shape (T,), bool.
         label_chunks: shape (T, H, A), float32, the teacher's planned chunk at each step, or None.
         decisions: shape (T,), bool, True at steps where the policy was asked for a new chunk.
-        terminated: True if success or an unrecoverable failure ended the episode, False if time did.
+        terminated: True if success or an unrecoverable failure ended the episode, False if time
+            did.
         cameras: name -> where the recorded cameras were.
     """
 
@@ -298,9 +304,9 @@ class Episode:
         return self.outcome == "success"
 
 
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Policies
-# --------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -326,10 +332,12 @@ class PolicyInfo:
         name: short name for people.
         digest: identifies weights and configuration; part of an episode's identity.
         cells: full ids of the cells it was made for; empty means any.
-        observation_keys: the only observation entries it is handed ("state", "objects", "object_names", camera names).
+        observation_keys: the only observation entries it is handed ("state", "objects",
+            "object_names", camera names).
         action_convention: id of the meaning of its actions.
         image_size: (height, width) in pixels of the camera images it expects, None without cameras.
-        expert: True for a demonstrator: its steps count as the expert's, its clean commands as labels.
+        expert: True for a demonstrator: its steps count as the expert's, its clean commands as
+            labels.
     """
 
     name: str
@@ -361,7 +369,8 @@ class PolicyRef:
     """Where a worker process gets a policy from: plain JSON data.
 
     Attributes:
-        kind: "expert", "random", "checkpoint", or a name of the entry-point group `shopfloor.policies`.
+        kind: "expert", "random", "checkpoint", or a name of the entry-point group
+            `shopfloor.policies`.
         cell: full id of the cell it will act in.
         arguments: JSON arguments of the factory, such as {"path": ...}.
     """

@@ -1,6 +1,7 @@
 """A work cell without an engine: a point that must reach a goal, with faults on request. Fast, for tests of the loop.
 
-It is installed as a plugin by `plugin_path`, so worker processes find it as they would find a third party's cell.
+It is installed as a plugin by `plugin_path`, so worker processes find it as they would find a third
+party's cell.
 """
 
 from __future__ import annotations

@@ -233,7 +233,7 @@ def test_options_may_be_given_as_keywords(tmp_path):
         collect(config(tmp_path / "d"), episodes=1)
 
 
-# -- faults -----------------------------------------------------------------------------------------------------------
+# -- faults ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -384,7 +384,7 @@ def test_a_limit_of_the_file_system_reaches_the_user_as_a_disk_error(
     assert (len(dataset), dataset.verify()) == (4, [])
 
 
-# -- policies, evaluation, replay -------------------------------------------------------------------------------------
+# -- policies, evaluation, replay ------------------------------------------------------------------
 
 
 def test_policy_references():

@@ -217,7 +217,7 @@ def test_the_clock_of_a_job_starts_when_its_worker_is_there(monkeypatch):
         assert results(executor, "double", given, timeout_s=0.8)[0]["attempt"] == 1
 
 
-# -- the driver's end, signals -----------------------------------------------------------------------------------------
+# -- the driver's end, signals ---------------------------------------------------------------------
 
 DRIVER = """
     import sys

@@ -1,6 +1,7 @@
 """The promise of `collect`: what it reported is there, whole, however it was killed, and a resumed run is equal.
 
-Real processes on a real cell, killed with SIGKILL at random moments: while they start, simulate, write and report.
+Real processes on a real cell, killed with SIGKILL at random moments: while they start, simulate,
+write and report.
 """
 
 import json

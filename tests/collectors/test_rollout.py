@@ -168,7 +168,7 @@ def test_reset_gets_seed_and_instruction():
     assert policy.resets == teacher.resets == [(3, "reach goal 3")]
 
 
-# -- faults of the policy ----------------------------------------------------------------------------------------------
+# -- faults of the policy --------------------------------------------------------------------------
 
 
 def chunk(rows=1, columns=ACTION_SIZE, value=0.0, dtype=np.float32, **options):
@@ -260,7 +260,7 @@ def test_errors_with_a_cause_of_their_own_are_no_outcomes():
         run(FakePolicy(answer=missing))
 
 
-# -- faults of the cell and the teacher --------------------------------------------------------------------------------
+# -- faults of the cell and the teacher ------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_what_does_not_fit_is_refused_before_anything_runs():
     assert cell.executed == []
 
 
-# -- interventions -----------------------------------------------------------------------------------------------------
+# -- interventions ---------------------------------------------------------------------------------
 
 
 def test_label_asks_the_teacher_at_every_step_and_lets_the_policy_act():
@@ -378,7 +378,7 @@ def test_a_noisy_policy_without_teacher_has_no_labels():
     assert (episode.actor == ACTOR_POLICY).all()
 
 
-# -- noise -------------------------------------------------------------------------------------------------------------
+# -- noise -----------------------------------------------------------------------------------------
 
 AXES = motion_axes(FakeCell().describe())
 

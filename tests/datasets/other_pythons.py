@@ -13,7 +13,8 @@ from pathlib import Path
 from shopfloor.core import sha256_hex
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache"
-# torch first and pinned, as everywhere; robomimic itself without its dependencies, which it pins to old releases.
+# torch first and pinned, as everywhere; robomimic itself without its dependencies, which it pins to
+# old releases.
 ROBOMIMIC = (
     ["torch==2.13.0"],
     [

@@ -1,9 +1,10 @@
 """Datasets that earlier releases committed must open for ever.
 
-`tests/data/datasets/format-1` was written once, by the first release of format 1, from the synthetic episodes of
-`conftest.py`: one file per codec, a manifest behind its files, an overlay. It is never written again; a later
-format adds a folder. `format-1.expected.json` lies beside it and holds the digest of every array. `before-house` is of
-format 1, too: a dataset that release 0.1.0 (435edd1) collected in a cell.
+`tests/data/datasets/format-1` was written once, by the first release of format 1, from the
+synthetic episodes of `conftest.py`: one file per codec, a manifest behind its files, an overlay. It
+is never written again; a later format adds a folder. `format-1.expected.json` lies beside it and
+holds the digest of every array. `before-house` is of format 1, too: a dataset that release 0.1.0
+(435edd1) collected in a cell.
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ from shopfloor.datasets.manifest import publish_manifest
 from shopfloor.datasets.store import EpisodeWriter
 
 OPEN_FILES, BATCHES = 16, 60
-# Prints anonymous resident memory when the dataset is listed, after as many batches as open all files once, at the end.
+# Prints anonymous resident memory when the dataset is listed, after as many batches as open all
+# files once, at the end.
 READER = """
 import gc, json, sys
 from pathlib import Path

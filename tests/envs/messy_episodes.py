@@ -21,8 +21,8 @@ VARIATIONS = ("nominal", "nominal", "displaced", "mid_task")
 def play_messy(cell: WorkCell, seed: int) -> tuple[str, int]:
     """Run an episode and return the digest of all its states and the number of steps in which a part met a goal.
 
-    A random walk and the expert take turns; where the expert carries a part, it is let go somewhere on the way, near
-    the goal more often than not.
+    A random walk and the expert take turns; where the expert carries a part, it is let go somewhere
+    on the way, near the goal more often than not.
     """
     rng = np.random.default_rng(seed)
     expert, digest, meetings = make_expert(cell.cell_id), hashlib.sha256(), 0

@@ -127,7 +127,7 @@ def assert_alike(mine, theirs):
     assert (np.abs(mine.depth - theirs.depth)[same] < 0.001).mean() > 0.995
 
 
-# -- Like TinyRenderer -----------------------------------------------------------------------------------------------
+# -- Like TinyRenderer -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("variation", ["nominal", "texture", "clutter"])
@@ -286,7 +286,7 @@ def at_table(lit, shaded, x, y):
     return int(lit.rgb[row, column].astype(int).max() - shaded.rgb[row, column].astype(int).max())
 
 
-# -- The same bytes --------------------------------------------------------------------------------------------------
+# -- The same bytes --------------------------------------------------------------------------------
 
 
 def test_same_state_same_bytes_whatever_was_drawn_between(renderer, client):
@@ -370,7 +370,7 @@ def test_many_sizes_and_clients_leave_nothing_behind(renderer, client):
     assert client not in renderer._scenes
 
 
-# -- Errors ----------------------------------------------------------------------------------------------------------
+# -- Errors ----------------------------------------------------------------------------------------
 
 
 def test_without_moderngl_the_message_says_what_to_install(monkeypatch):

@@ -1,7 +1,7 @@
 """Golden rollouts: physics, reset and kinematics may not change unnoticed.
 
-After an intended change of physics run `python tests/envs/test_golden.py` and review the difference; raise the cell's
-version where it changes reward, reset or physics after a release.
+After an intended change of physics run `python tests/envs/test_golden.py` and review the
+difference; raise the cell's version where it changes reward, reset or physics after a release.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """A disk that writes down every call that changes it, and can stop or fail any of them.
 
-Within `with Disk(folder):` the calls of `SystemCalls` and the functions of `os` go through it, whoever makes them.
+Within `with Disk(folder):` the calls of `SystemCalls` and the functions of `os` go through it,
+whoever makes them.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ class Disk:
     """Records; with `at`, does something else at that call: "kill" before it, "torn" within it, or an error.
 
     Attributes:
-        log: (call, *what it was called with), file ids in place of descriptors, names relative to the folder; and
-            ("reported", what) where `report` was called.
+        log: (call, *what it was called with), file ids in place of descriptors, names relative to
+            the folder; and ("reported", what) where `report` was called.
         calls: how many of them were calls.
     """
 
@@ -119,7 +120,7 @@ class Disk:
         buffer = io.BufferedWriter(_Written(os.open(file, flags, 0o666)))
         return buffer if "b" in mode else io.TextIOWrapper(buffer, encoding, errors, newline)
 
-    # -- one call ----------------------------------------------------------------------------------------------------
+    # -- one call ----------------------------------------------------------------------------------
 
     def _wrap(self, name, real):
         def call(*arguments, **options):
@@ -178,7 +179,7 @@ class Disk:
         elif name == "close":
             self._reading.pop(arguments[0], None)
 
-    # -- what is written down ----------------------------------------------------------------------------------------
+    # -- what is written down ----------------------------------------------------------------------
 
     def _entry(self, name, arguments, options):
         """Return what is to be logged, None for a call that changes nothing here."""

@@ -1,8 +1,9 @@
 """A file system that forgets: what a power cut may leave of the calls that a `Disk` wrote down.
 
-Less is promised here than by any real disk. Of what was written to a file since its last fsync each 4 KB page is there
-or not; of what was named, renamed or removed in a folder since the folder's last fsync each change is there or not.
-Naming a file does not sync it, syncing a file does not keep its name, and no order holds.
+Less is promised here than by any real disk. Of what was written to a file since its last fsync each
+4 KB page is there or not; of what was named, renamed or removed in a folder since the folder's last
+fsync each change is there or not. Naming a file does not sync it, syncing a file does not keep its
+name, and no order holds.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python fault_writer.py FOLDER KIND [MEGABYTES]
 
-KIND: "size" (a full disk), "inodes" (no more files on it), "filesize" (a limit of one file), "files" (no more open
-files), "memory" (that many megabytes left, for an episode of 22). For the first two FOLDER is made a small tmpfs, which
-needs a mount namespace of its own.
+KIND: "size" (a full disk), "inodes" (no more files on it), "filesize" (a limit of one file),
+"files" (no more open files), "memory" (that many megabytes left, for an episode of 22). For the
+first two FOLDER is made a small tmpfs, which needs a mount namespace of its own.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python resuming.py OUT SEED EPISODES kill|alone
 
-Prints, in JSON, how often it was killed and which episodes were reported before, or at the end. The runs are forks of
-this process, so that starting one costs nothing beside what it does.
+Prints, in JSON, how often it was killed and which episodes were reported before, or at the end. The
+runs are forks of this process, so that starting one costs nothing beside what it does.
 """
 
 from __future__ import annotations

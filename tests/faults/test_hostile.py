@@ -102,7 +102,8 @@ def test_in_json(dataset, where, value):
     )
     told, read, _ = refuse(dataset)
     assert any(IN_JSON[value] in problem for problem in told)
-    # A manifest that cannot be used is passed over; without identity or overlays nothing can be read.
+    # A manifest that cannot be used is passed over; without identity or overlays nothing can be
+    # read.
     assert read == ([0, 1, 2] if where.startswith("manifests") else [])
 
 

@@ -15,7 +15,8 @@ import pytest
 from fault_episodes import load
 
 WRITER = Path(__file__).with_name("fault_writer.py")
-# Megabytes left for an episode of 22: too few for anything, for the image, for its copies; and enough.
+# Megabytes left for an episode of 22: too few for anything, for the image, for its copies; and
+# enough.
 MEMORY = (30, pytest.param(1, marks=pytest.mark.slow), pytest.param(70, marks=pytest.mark.slow))
 ENOUGH_MEMORY = 150
 

@@ -139,7 +139,8 @@ def garbled(data):
 def test_a_folder_that_cannot_be_used(data, capsys, verb, defect):
     message = defect(data)
     code, said = run(VERBS[verb], data, capsys)
-    # What is wrong inside a dataset is what `verify` is for; a folder that is none is bad input to it, too.
+    # What is wrong inside a dataset is what `verify` is for; a folder that is none is bad input to
+    # it, too.
     finding = verb.startswith("verify") and defect in (newer, garbled)
     assert code == (1 if finding else 1 if verb == "train" and defect is garbled else 2)
     assert message in said or (finding and str(data / "dataset.json") in said)

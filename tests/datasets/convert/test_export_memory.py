@@ -10,7 +10,8 @@ import sys
 import pytest
 
 LIMIT_MB = 110
-# Runs in a process of its own: makes a dataset, then prints how much the peak of its memory rose by each step.
+# Runs in a process of its own: makes a dataset, then prints how much the peak of its memory rose by
+# each step.
 JOB = """
 import dataclasses, json, resource, sys
 from pathlib import Path

@@ -1,6 +1,7 @@
 """PushToLine: push the crate over the line with the closed hand. A whole cell of another package.
 
-Task: one crate on the table, a line beyond it. Success: beyond the line for 0.5 s, at rest. Failure: `timeout`.
+Task: one crate on the table, a line beyond it. Success: beyond the line for 0.5 s, at rest.
+Failure: `timeout`.
 """
 
 import numpy as np
