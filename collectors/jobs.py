@@ -17,6 +17,7 @@ from shopfloor.collectors.policies import forget_policy, resolve_policy
 from shopfloor.collectors.rollout import check_policy, rollout
 from shopfloor.collectors.worker import one_torch_thread
 from shopfloor.core import (
+    ActionSpec,
     EpisodeSpec,
     InvalidInputError,
     Policy,
@@ -82,8 +83,13 @@ def prepare(payload: dict[str, Any]) -> dict[str, Any]:
     cell = pooled_cell(payload["cell"], options, variation)
     for role, policy in roles.items():
         check_policy(policy, role, cell)
+    description = cell.describe()
+    takes = ActionSpec.of(description, cell.action_size).convention
     infos = {role: info_to_json(policy.info) for role, policy in roles.items()}
-    told = {"image_size": size, "variation": variation, "description": cell.describe()}
+    for info in infos.values():
+        info["action_convention"] = info["action_convention"] or takes
+
+    told = {"image_size": size, "variation": variation, "description": description}
     return {"teacher": None, **infos, **told}
 
 

@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 from shopfloor.core import FloatArray
 
 CORRELATION = 0.8  # of the noise from one step to the next
-
-
-def axes_in_use(description: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
-    """Return which of an action's A axes the cell does not ignore, shape (A,), bool; from `WorkCell.describe()`."""
-    frozen = set(description.get("frozen_actions", ()))
-    return np.array([name not in frozen for name in description["action_names"]], dtype=np.bool_)
-
-
-def motion_axes(description: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
-    """Return which axes move something: those in use that are no grippers, shape (A,), bool."""
-    grippers = np.array(["gripper" in name for name in description["action_names"]], dtype=np.bool_)
-    return axes_in_use(description) & ~grippers
 
 
 class MotionNoise:

@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from shopfloor.collectors import signals
-from shopfloor.collectors.noise import MotionNoise, axes_in_use, motion_axes
+from shopfloor.collectors.noise import MotionNoise
 from shopfloor.core import (
-    ACTION_CONVENTION,
     ACTOR_EXPERT,
     ACTOR_POLICY,
     CONTROL_HZ,
     FAILURE_REASONS,
     ActionChunk,
+    ActionSpec,
     CameraTrack,
     Episode,
     EpisodeSpec,
@@ -138,11 +138,9 @@ class _Run:
             cameras,
         )
         self.record = _Record()
-        description = cell.describe()
-        self.axes = axes_in_use(description)
-        self.noise = MotionNoise(
-            seed_stream(spec.seed, "noise"), spec.action_noise, motion_axes(description)
-        )
+        actions = ActionSpec.of(cell.describe(), cell.action_size)
+        self.axes = actions.used
+        self.noise = MotionNoise(seed_stream(spec.seed, "noise"), spec.action_noise, actions.moving)
         self.queue: list[FloatArray] = []
         self.takeover = 0  # steps the teacher still acts
         self.takeover_steps = TAKEOVER_DECISIONS
@@ -385,12 +383,15 @@ def check_policy(policy: Policy, role: str, cell: WorkCell) -> None:
         raise InvalidInputError(
             f"The {role} {info.name!r} was made for {', '.join(info.cells)}, not {cell.cell_id}."
         )
-    if info.action_convention != ACTION_CONVENTION:
+    description = cell.describe()
+    actions = ActionSpec.of(description, cell.action_size)
+    if info.action_convention not in ("", actions.convention):
         raise InvalidInputError(
-            f"The {role} {info.name!r} speaks action convention {info.action_convention!r}; "
-            f"{cell.cell_id} expects {ACTION_CONVENTION!r}."
+            f"The {role} {info.name!r} answers actions of the convention "
+            f"{info.action_convention!r}; {cell.cell_id} takes {actions}. Choose a policy that was "
+            "made for this cell."
         )
-    known = {*cell.describe()["features"], NAMES}
+    known = {*description["features"], NAMES}
     missing = [key for key in info.observation_keys if key not in known]
     if missing:
         raise InvalidInputError(

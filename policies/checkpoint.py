@@ -300,6 +300,7 @@ class TrainedPolicy:
             digest=sha256_hex(point.digest + ":shuffled") if shuffle_instructions else point.digest,
             cells=shape.cells,
             observation_keys=keys,
+            action_convention=ACTION_CONVENTION,
             image_size=point.image_size,
         )
 

@@ -32,6 +32,7 @@ _LAZY = {
     "Episode": "shopfloor.core",
     "EpisodeSpec": "shopfloor.core",
     "ActionChunk": "shopfloor.core",
+    "ActionSpec": "shopfloor.core",
     "Policy": "shopfloor.core",
     "PolicyInfo": "shopfloor.core",
     "PolicyRef": "shopfloor.core",

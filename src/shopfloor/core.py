@@ -305,6 +305,86 @@ class Episode:
 
 
 # --------------------------------------------------------------------------------------------------
+# Actions
+# --------------------------------------------------------------------------------------------------
+
+# Physical units of the components of our own conventions, at full scale.
+_ACTION_UNITS = {
+    **dict.fromkeys(("dx", "dy", "dz"), "m"),
+    **dict.fromkeys(("rx", "ry", "rz"), "rad"),
+    "v": "m/s",
+    "omega": "rad/s",
+}
+
+
+@dataclass(frozen=True)
+class ActionSpec:
+    """What the A components of an action mean. It belongs to the cell: see `of`.
+
+    Attributes:
+        convention: id of the meaning, such as "ee_delta_base_v1".
+        names: one per component.
+        units: of each component's full scale; "1" for a gripper and for what is not known.
+        low: least value of each component.
+        high: greatest value of each component.
+        grippers: positions of the components that open and close a gripper.
+        frozen: positions of the components that the cell ignores.
+    """
+
+    convention: str
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    grippers: tuple[int, ...] = ()
+    frozen: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, description: Mapping[str, Any], size: int) -> ActionSpec:
+        """Read the specification off what a cell's `describe` returns.
+
+        Args:
+            description: a cell's; what it lacks is derived: the convention is `ee_delta_base_v1`,
+                components are named by their number, and none is frozen.
+            size: number of components A.
+        """
+        convention = str(description.get("action_convention", ACTION_CONVENTION))
+        names = tuple(
+            map(str, description.get("action_names") or map("action_{}".format, range(size)))
+        )
+        unmoved = set(description.get("frozen_actions", ()))
+
+        return cls(
+            convention=convention,
+            names=names,
+            # The components of a second robot of a kind end in _2.
+            units=tuple(_ACTION_UNITS.get(name.partition("_")[0], "1") for name in names),
+            low=(-1.0,) * len(names),
+            high=(1.0,) * len(names),
+            grippers=tuple(index for index, name in enumerate(names) if "gripper" in name),
+            frozen=tuple(index for index, name in enumerate(names) if name in unmoved),
+        )
+
+    @property
+    def used(self) -> npt.NDArray[np.bool_]:
+        """Which components the cell does not ignore, shape (A,), bool."""
+        used = np.ones(len(self.names), dtype=np.bool_)
+        used[list(self.frozen)] = False
+        return used
+
+    @property
+    def moving(self) -> npt.NDArray[np.bool_]:
+        """Which components move something: those in use that are no grippers, shape (A,), bool."""
+        moving = self.used
+        moving[list(self.grippers)] = False
+        return moving
+
+    def __str__(self) -> str:
+        """Name the convention and the components."""
+        return f"{self.convention!r} ({len(self.names)} components: {', '.join(self.names)})"
+
+
+# --------------------------------------------------------------------------------------------------
 # Policies
 # --------------------------------------------------------------------------------------------------
 
@@ -334,7 +414,8 @@ class PolicyInfo:
         cells: full ids of the cells it was made for; empty means any.
         observation_keys: the only observation entries it is handed ("state", "objects",
             "object_names", camera names).
-        action_convention: id of the meaning of its actions.
+        action_convention: id of the meaning of its actions; "" for a policy that does not say: it
+            takes the cell's, as an expert does, which was written for the cell.
         image_size: (height, width) in pixels of the camera images it expects, None without cameras.
         expert: True for a demonstrator: its steps count as the expert's, its clean commands as
             labels.
@@ -344,7 +425,7 @@ class PolicyInfo:
     digest: str
     cells: tuple[str, ...] = ()
     observation_keys: tuple[str, ...] = ("state",)
-    action_convention: str = ACTION_CONVENTION
+    action_convention: str = ""
     image_size: tuple[int, int] | None = None
     expert: bool = False
 

@@ -8,12 +8,13 @@ from fake_cell import ACTION_SIZE, CELL_ID, FakeCell, FakePolicy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shopfloor.collectors.noise import MotionNoise, motion_axes
+from shopfloor.collectors.noise import MotionNoise
 from shopfloor.collectors.rollout import TAKEOVER_DECISIONS, EpisodeFaultError, rollout
 from shopfloor.core import (
     ACTOR_EXPERT,
     ACTOR_POLICY,
     ActionChunk,
+    ActionSpec,
     EpisodeSpec,
     InfrastructureError,
     InvalidInputError,
@@ -305,7 +306,10 @@ def test_what_does_not_fit_is_refused_before_anything_runs():
             rollout(cell, bad, spec, teacher=teacher)
     foreign = FakePolicy()
     foreign.info = dataclasses.replace(foreign.info, action_convention="joint_v1")
-    with pytest.raises(InvalidInputError, match="action convention 'joint_v1'"):
+    with pytest.raises(
+        InvalidInputError,
+        match=r"convention 'joint_v1'.*takes 'ee_delta_base_v1' .7 components: dx, dy",
+    ):
         rollout(cell, foreign, spec_for(foreign))
     with pytest.raises(InvalidInputError, match="lidar"):
         run(FakePolicy(keys=("state", "lidar")))
@@ -380,7 +384,7 @@ def test_a_noisy_policy_without_teacher_has_no_labels():
 
 # -- noise -----------------------------------------------------------------------------------------
 
-AXES = motion_axes(FakeCell().describe())
+AXES = ActionSpec.of(FakeCell().describe(), ACTION_SIZE).moving
 
 
 def test_noise_moves_neither_grippers_nor_frozen_axes():
