@@ -63,7 +63,7 @@ def run(
         policy,
         cell_id,
         episodes,
-        seed_first=SEED,
+        seed=SEED,
         out=options.runs / name,
         variation=level,
         robot=robot,

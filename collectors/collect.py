@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from shopfloor.collectors import signals
+from shopfloor.collectors.choice import CONDITIONS, CellChoice, renamed
 from shopfloor.collectors.executors import TIMEOUT_S, Executor, make_executor
 from shopfloor.collectors.jobs import PREPARE, RUN_EPISODE
 from shopfloor.collectors.policies import policy_ref
@@ -36,85 +37,93 @@ from shopfloor.envs.registry import resolve_cell
 RECEIPTS, RUN = "receipts.jsonl", "run.json"
 PURPOSE_SEEDS = {"train": (0, 600_000), "gate": (700_000, 800_000), "report": (800_000, 900_000)}
 CODECS = ("blosc", "gzip", "none")
+OLD_NAMES = {"seed_first": "seed", "intervention": "intervene"}
 
 
 @dataclass(frozen=True)
 class CollectConfig:
-    """What to collect.
+    """What to collect; `of` makes one from single options.
 
     Attributes:
-        cell: cell id or bare name.
+        cell: the cell and the conditions; a name stands for the cell's usual ones.
+        out: the dataset's folder; an interrupted or shorter run there is continued.
         policy: who acts: "expert", "random", a checkpoint's folder, or a reference.
         episodes: how many, failed ones included.
-        out: the dataset's folder; an interrupted or shorter run there is continued.
-        seed_first: the episodes have seeds seed_first..seed_first + episodes - 1.
-        teacher: who labels or takes over; "expert", a checkpoint's folder, a reference, or None.
-        intervention: "none", "label" (the teacher labels each step) or "expert" (it also takes over
-            on deviation).
+        seed: the episodes have seeds seed..seed + episodes - 1.
+        intervene: "none", "label" (the teacher labels each step) or "expert" (it also takes over on
+            deviation).
+        teacher: who labels or takes over: "expert", a checkpoint's folder or a reference; None:
+            the expert where one is needed.
         noise: scale of the noise on executed actions, in units of a full action.
         purpose: "train", "gate", "report" or "other"; the first three have seed ranges of their
             own.
-        variation: name of the cell's variation.
-        robot: one of the cell's robots; None for the usual one.
-        cameras: names of the cameras whose pictures are stored.
-        renderer: who draws the pictures: "tiny" or "gl".
-        image_size: (height, width) of pictures in pixels; None: what the policy expects, else 96 x
-            96.
         codec: "blosc", "gzip" or "none".
         timeout_s: wall time after which an episode counts as hanging; needs more than one worker.
     """
 
-    cell: str
-    policy: str | PolicyRef
-    episodes: int
+    cell: CellChoice
     out: Path | str
-    seed_first: int = 0
+    policy: str | PolicyRef = "expert"
+    episodes: int = 10
+    seed: int = 0
+    intervene: str = "none"
     teacher: str | PolicyRef | None = None
-    intervention: str = "none"
     noise: float = 0.0
     purpose: str = "train"
-    variation: str = "nominal"
-    robot: str | None = None
-    renderer: str = "tiny"
-    cameras: Sequence[str] = ()
-    image_size: tuple[int, int] | None = None
     codec: str = "blosc"
     timeout_s: float = TIMEOUT_S
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
+        object.__setattr__(self, "cell", CellChoice.of(self.cell, {}))
         for kind, name, known in (
             ("purpose", self.purpose, PURPOSES),
-            ("intervention", self.intervention, INTERVENTIONS),
+            ("intervention", self.intervene, INTERVENTIONS),
             ("codec", self.codec, CODECS),
         ):
             if name not in known:
                 raise UnknownNameError(kind, name, known)
+
         if self.episodes < 1:
             raise InvalidInputError(f"Number of episodes is {self.episodes}; expected at least 1.")
         if not 0.0 <= self.noise <= 1.0:
             raise InvalidInputError(
                 f"Noise is {self.noise}; expected 0 to 1, in units of a full action."
             )
-        if (self.teacher is None) != (self.intervention == "none"):
+        if self.intervene == "none" and self.teacher is not None:
             raise InvalidInputError(
-                f"Intervention {self.intervention!r} with teacher {self.teacher!r}; expected a teacher with 'label' or "
-                "'expert', and none with 'none'."
+                f"Teacher {self.teacher!r} with intervene='none' would do nothing; expected 'label' "
+                "or 'expert', or no teacher."
             )
-        if len(set(self.cameras)) != len(self.cameras):
-            raise InvalidInputError(f"Cameras {', '.join(self.cameras)} name one twice.")
-        if self.image_size is not None and not all(8 <= side <= 4096 for side in self.image_size):
-            raise InvalidInputError(
-                f"Image size is {self.image_size}; expected (height, width) of 8 to 4096 pixels."
-            )
+        if self.intervene != "none" and self.teacher is None:
+            object.__setattr__(self, "teacher", "expert")
         self._check_seeds()
+
+    @classmethod
+    def of(cls, cell: str | CellChoice, **options: Any) -> CollectConfig:  # noqa: ANN401  # fields
+        """Make a configuration from single options.
+
+        Args:
+            cell: cell id or bare name, or a whole `CellChoice`.
+            **options: fields of `CollectConfig` and, beside a cell's name, of `CellChoice`.
+        """
+        given = renamed(options, OLD_NAMES)
+        conditions = {name: given.pop(name) for name in CONDITIONS if name in given}
+
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in given:
+            if name not in known:
+                raise UnknownNameError("option", name, [*known, *CONDITIONS])
+        if "out" not in given:
+            raise InvalidInputError("collect needs `out`: the folder of the dataset.")
+        return cls(CellChoice.of(cell, conditions), **given)
 
     def _check_seeds(self) -> None:
         low, high = PURPOSE_SEEDS.get(self.purpose, (0, 1 << 32))
-        if not (low <= self.seed_first and self.seed_first + self.episodes <= high):
+        if not (low <= self.seed and self.seed + self.episodes <= high):
             advice = "" if self.purpose == "other" else " Purpose 'other' takes any seed."
             raise InvalidInputError(
-                f"Seeds {self.seed_first} to {self.seed_first + self.episodes - 1} are outside the range of purpose "
+                f"Seeds {self.seed} to {self.seed + self.episodes - 1} are outside the range of purpose "
                 f"{self.purpose!r}, {low} to {high - 1}.{advice}"
             )
 
@@ -157,16 +166,17 @@ def collect(
     executor: Executor | None = None,
     workers: int = 1,
     on_receipt: Callable[[Receipt], None] | None = None,
-    **options: Any,  # noqa: ANN401  # the fields of CollectConfig
+    **options: Any,  # noqa: ANN401  # see CollectConfig.of
 ) -> CollectResult:
     """Run episodes and commit each to a dataset; what is already there is not run again.
 
     Args:
-        config: what to collect; or give its fields as keyword arguments.
+        config: what to collect; or give its fields, and those of its `CellChoice`, as keyword
+            arguments: ``collect(cell="Kitting", out="data", episodes=5, cameras="front,wrist")``.
         executor: runs the episodes; kept open. Without one, a pool of `workers` is made and closed.
         workers: number of worker processes, 1 for none but this one.
         on_receipt: called with each new receipt, after the episode is safe on disk.
-        **options: fields of `CollectConfig`, where `config` is not given.
+        **options: where `config` is not given; see `CollectConfig.of`.
 
     Returns:
         The receipts of all episodes asked for.
@@ -179,7 +189,9 @@ def collect(
         CancelledError: if a signal asked to stop; the same.
     """
     if config is None:
-        config = CollectConfig(**options)
+        if "cell" not in options:
+            raise InvalidInputError("collect needs `cell`: a work cell, such as 'PickToTray'.")
+        config = CollectConfig.of(**options)
     elif options:
         raise InvalidInputError(
             f"Give either a config or its fields, not both: {', '.join(sorted(options))}."
@@ -193,10 +205,10 @@ class _Collection:
     """One call of `collect`."""
 
     def __init__(self, config: CollectConfig, executor: Executor) -> None:
-        self.config, self.executor = config, executor
+        self.config, self.choice, self.executor = config, config.cell, executor
         self.out = Path(config.out).absolute()
-        self.cell = resolve_cell(config.cell)
-        self.policy = policy_ref(config.policy, self.cell, config.robot)
+        self.cell = resolve_cell(config.cell.cell)
+        self.policy = policy_ref(config.policy, self.cell, config.cell.robot)
         self.teacher = policy_ref(config.teacher, self.cell) if config.teacher is not None else None
 
     def run(self, on_receipt: Callable[[Receipt], None] | None) -> CollectResult:
@@ -244,10 +256,10 @@ class _Collection:
         """Ask a worker about cell and policies: the driver itself loads neither simulator nor network."""
         payload = {
             "cell": self.cell,
-            "robot": self.config.robot,
-            "renderer": self.config.renderer,
-            "image_size": list(self.config.image_size) if self.config.image_size else None,
-            "variation": self.config.variation,
+            "robot": self.choice.robot,
+            "renderer": self.choice.renderer,
+            "image_size": list(self.choice.image_size) if self.choice.image_size else None,
+            "variation": self.choice.variation,
             "policy": self.policy.to_json(),
             "teacher": self.teacher.to_json() if self.teacher else None,
         }
@@ -260,12 +272,12 @@ class _Collection:
         features = description["features"]
         unknown = [
             name
-            for name in self.config.cameras
+            for name in self.choice.cameras
             if name not in features or name in ("state", "objects")
         ]
         if unknown:
             raise UnknownNameError("camera", unknown[0], set(features) - {"state", "objects"})
-        stored = ("state", "objects", *self.config.cameras)
+        stored = ("state", "objects", *self.choice.cameras)
         description["features"] = {key: features[key] for key in stored if key in features}
         return description
 
@@ -273,21 +285,21 @@ class _Collection:
         config = self.config
         options = {
             "robot": self.told["description"]["robot"],
-            "cameras": list(config.cameras),
+            "cameras": list(self.choice.cameras),
             "image_size": self.told["image_size"],
         }
-        if config.renderer != "tiny":
-            options["renderer"] = config.renderer
+        if self.choice.renderer != "tiny":
+            options["renderer"] = self.choice.renderer
         teacher = self.told["teacher"]
         return [
             EpisodeSpec(
                 cell=self.cell,
-                seed=config.seed_first + index,
+                seed=config.seed + index,
                 policy_digest=self.told["policy"]["digest"],
                 cell_options=options,
                 variation=self.told["variation"],
                 teacher_digest=teacher["digest"] if teacher else "",
-                intervention=config.intervention,
+                intervention=config.intervene,
                 action_noise=float(config.noise),
                 purpose=config.purpose,
             )
@@ -363,11 +375,12 @@ class _Collection:
 
     def _run_entry(self) -> dict[str, Any]:
         config = asdict(self.config) | {
+            **asdict(self.choice),
             "cell": self.cell,
             "policy": self.policy.to_json(),
             "teacher": self.teacher.to_json() if self.teacher else None,
             "out": str(self.out),
-            "cameras": list(self.config.cameras),
+            "cameras": list(self.choice.cameras),
             "image_size": self.told["image_size"],
         }
         return {

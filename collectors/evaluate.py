@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shopfloor.collectors.collect import CollectConfig, CollectResult, collect
+from shopfloor.collectors.choice import CellChoice, renamed
+from shopfloor.collectors.collect import (
+    PURPOSE_SEEDS,
+    CollectConfig,
+    CollectResult,
+    collect,
+)
 from shopfloor.collectors.executors import TIMEOUT_S, Executor
 from shopfloor.collectors.statistics import wilson_interval
 from shopfloor.core import PolicyRef, Receipt
@@ -30,7 +36,7 @@ class Evaluation:
         success: their ratio, 0 without episodes.
         interval: Wilson 95 % interval of the success rate, (low, high).
         outcomes: count by reason; "success" for successes.
-        seed_first: first seed.
+        seed: first seed.
         seed_count: number of seeds asked for.
         per_seed: success by seed, in order of the seeds; None where infrastructure failed.
         mean_steps: mean number of actions of the episodes that count.
@@ -46,7 +52,7 @@ class Evaluation:
     success: float
     interval: tuple[float, float]
     outcomes: dict[str, int]
-    seed_first: int
+    seed: int
     seed_count: int
     per_seed: tuple[bool | None, ...]
     mean_steps: float
@@ -70,7 +76,7 @@ class Evaluation:
             "success": self.success,
             "interval": list(self.interval),
             "outcomes": dict(self.outcomes),
-            "seeds": {"first": self.seed_first, "count": self.seed_count},
+            "seeds": {"first": self.seed, "count": self.seed_count},
             "per_seed": list(self.per_seed),
             "mean_steps": self.mean_steps,
             "cpu_seconds": self.cpu_seconds,
@@ -80,41 +86,36 @@ class Evaluation:
 
 def evaluate(
     policy: str | PolicyRef,
-    cell: str,
-    episodes: int,
+    cell: str | CellChoice,
+    episodes: int = 100,
     *,
-    seed_first: int = 0,
+    seed: int = 800_000,
     out: Path | str | None = None,
-    purpose: str = "other",
-    variation: str = "nominal",
-    robot: str | None = None,
-    cameras: Sequence[str] = (),
-    image_size: tuple[int, int] | None = None,
+    purpose: str | None = None,
     noise: float = 0.0,
     timeout_s: float = TIMEOUT_S,
     executor: Executor | None = None,
     workers: int = 1,
     on_receipt: Callable[[Receipt], None] | None = None,
+    **options: Any,  # noqa: ANN401  # the fields of CellChoice
 ) -> Evaluation:
-    """Run a policy on seeds seed_first..seed_first + episodes - 1 and count.
+    """Run a policy on seeds seed..seed + episodes - 1 and count.
 
     Args:
         policy: "expert", "random", a checkpoint's folder, or a reference.
-        cell: cell id or bare name.
+        cell: cell id or bare name, or a whole `CellChoice`.
         episodes: number of seeds.
-        seed_first: first seed.
+        seed: first seed.
         out: dataset that keeps the episodes, so that the evaluation resumes; None uses a temporary
             folder.
-        purpose: "gate", "report", "train" or "other".
-        variation: name of the cell's variation.
-        robot: one of the cell's robots; None for the usual one.
-        cameras: cameras whose pictures are stored.
-        image_size: (height, width) in pixels; None: what the policy expects.
+        purpose: "gate", "report", "train" or "other"; None for the one that the seeds are reserved
+            for: "report" or "gate", else "other".
         noise: scale of the noise on executed actions, in units of a full action.
         timeout_s: wall time after which an episode counts as hanging; needs more than one worker.
         executor: runs the episodes; kept open.
         workers: number of worker processes, where no executor is given.
         on_receipt: called with each new receipt.
+        **options: fields of `CellChoice`, such as ``robot="ur5e"`` or ``variation="hard"``.
 
     Returns:
         Counts, rate and interval.
@@ -122,25 +123,34 @@ def evaluate(
     Raises:
         InvalidInputError, DiskError, CancelledError: as `collect`.
     """
+    conditions = renamed(options, {"seed_first": "seed"})
+    first = int(conditions.pop("seed", seed))
+
     with ExitStack() as stack:
         if out is None:
             out = stack.enter_context(tempfile.TemporaryDirectory(prefix="shopfloor-evaluate-"))
-        config = CollectConfig(
-            cell=cell,
+        config = CollectConfig.of(
+            cell,
             policy=policy,
             episodes=episodes,
             out=out,
-            seed_first=seed_first,
+            seed=first,
             noise=noise,
-            purpose=purpose,
-            variation=variation,
-            robot=robot,
-            cameras=cameras,
-            image_size=image_size,
+            purpose=purpose or purpose_of(first, episodes),
             timeout_s=timeout_s,
+            **conditions,
         )
         result = collect(config, executor=executor, workers=workers, on_receipt=on_receipt)
     return summarise(result, config)
+
+
+def purpose_of(seed: int, episodes: int) -> str:
+    """Return what episodes of these seeds are for: report or gate where all lie in that range, else other."""
+    for purpose in ("report", "gate"):
+        low, high = PURPOSE_SEEDS[purpose]
+        if low <= seed and seed + episodes <= high:
+            return purpose
+    return "other"
 
 
 def summarise(result: CollectResult, config: CollectConfig) -> Evaluation:
@@ -156,7 +166,7 @@ def summarise(result: CollectResult, config: CollectConfig) -> Evaluation:
         success=successes / len(counted) if counted else 0.0,
         interval=wilson_interval(successes, len(counted)),
         outcomes=dict(sorted(reasons.items())),
-        seed_first=config.seed_first,
+        seed=config.seed,
         seed_count=config.episodes,
         per_seed=tuple(
             None if receipt.outcome == "infrastructure" else receipt.outcome == "success"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from shopfloor.collectors import jobs, signals
 from shopfloor.collectors.executors import Executor, make_executor
-from shopfloor.core import Episode
+from shopfloor.core import Episode, listed_paths
 from shopfloor.datasets.errors import DamagedFileError
 from shopfloor.datasets.reader import Dataset, EpisodeRecord
 
@@ -54,7 +54,7 @@ def each_recorded(
         {
             **common,
             "dataset": str(dataset.path),
-            "overlays": [str(overlay) for overlay in overlays],
+            "overlays": [str(overlay) for overlay in listed_paths(overlays)],
             "position": places[record.episode_id],
             "episode_id": record.episode_id,
             "sha256": record.sha256,

@@ -21,6 +21,7 @@ from shopfloor.core import (
     InvalidInputError,
     UnknownNameError,
     canonical_json,
+    listed,
 )
 from shopfloor.datasets import layout
 from shopfloor.datasets.convert.incoming import Incoming
@@ -101,6 +102,7 @@ def render_dataset(
             states or its cell is not installed; `out` exists.
         DamagedFileError: something is damaged; nothing is made then.
     """
+    cameras = listed(cameras)
     _check(cameras, size, codec)
     dataset = Dataset(path, overlays=overlays)
     refuse_damage(dataset)

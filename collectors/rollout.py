@@ -29,6 +29,7 @@ from shopfloor.core import (
     Observation,
     Policy,
     ShopfloorError,
+    listed,
     seed_stream,
 )
 
@@ -99,8 +100,9 @@ def rollout(
         EpisodeFaultError: if the cell crashes or observes non-finite numbers.
         CancelledError: if a signal asked to stop.
     """
-    _check_fit(cell, policy, spec, teacher, record_cameras)
-    return _Run(cell, policy, spec, teacher, tuple(record_cameras)).finish()
+    cameras = listed(record_cameras)
+    _check_fit(cell, policy, spec, teacher, cameras)
+    return _Run(cell, policy, spec, teacher, cameras).finish()
 
 
 @dataclass

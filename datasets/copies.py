@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from shopfloor.core import InvalidInputError, UnknownNameError
+from shopfloor.core import InvalidInputError, UnknownNameError, listed_paths
 from shopfloor.datasets import layout
 from shopfloor.datasets.decode import EpisodeFile, EpisodeRecord
 from shopfloor.datasets.groups import assign, joined
@@ -106,7 +106,11 @@ def filter_episodes(
         )
     if view is not None:
         kept = {record.episode_id for record in chosen}
-        operations = [operation for overlay in overlays for operation in read_overlay_file(overlay)]
+        operations = [
+            operation
+            for overlay in listed_paths(overlays)
+            for operation in read_overlay_file(overlay)
+        ]
         operations += [
             {"op": "tombstone", "episode_id": record.episode_id, "reason": f"not: {where}"}
             for record in dataset.records

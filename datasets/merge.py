@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from shopfloor.core import InvalidInputError, sha256_hex
+from shopfloor.core import InvalidInputError, listed_paths, sha256_hex
 from shopfloor.datasets import layout
 from shopfloor.datasets.decode import EpisodeRecord
 from shopfloor.datasets.identity import DIGEST
@@ -73,7 +73,7 @@ def merge(paths: Sequence[Path | str], out: Path | str) -> Merged:
             episodes of one id that differ; `out` exists or lies in a source.
         DamagedFileError: an episode is damaged.
     """
-    roots = [Path(path).absolute() for path in paths]
+    roots = [path.absolute() for path in listed_paths(paths)]
     sources = [Dataset(root) for root in roots]
     _check_sources(roots)
     refuse_inside(Path(out), roots)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shopfloor.core import FAILURE_REASONS, DiskError, Episode, InvalidInputError
+from shopfloor.core import FAILURE_REASONS, DiskError, Episode, InvalidInputError, listed_paths
 from shopfloor.datasets import layout
 from shopfloor.datasets.decode import EpisodeRecord
 from shopfloor.datasets.errors import DamagedFileError, FormatVersionError
@@ -85,14 +85,14 @@ def load_overlays(root: Path, views: Iterable[Path | str] = ()) -> dict[str, Cha
     changes: dict[str, Change] = {}
     for path in overlay_files(root):
         _apply_all(changes, _load(path), path)
-    for view in views:
+    for view in listed_paths(views):
         try:
-            operations = _load(Path(view))
+            operations = _load(view)
         except FileNotFoundError:
             raise InvalidInputError(
                 f"There is no overlay {view}; name a file that `data filter --view` or `data quality` wrote."
             ) from None
-        _apply_all(changes, operations, Path(view))
+        _apply_all(changes, operations, view)
     return changes
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
-from shopfloor.core import InvalidInputError, UnknownNameError
+from shopfloor.core import InvalidInputError, UnknownNameError, listed
 from shopfloor.datasets.decode import EpisodeRecord
 
 Where: TypeAlias = Callable[[EpisodeRecord], bool]
@@ -143,7 +143,7 @@ def choose_records(
     Raises:
         InvalidInputError: no such expression or id; nothing is selected.
     """
-    records, ids = list(records), [ids] if isinstance(ids, str) else list(ids)
+    records, ids = list(records), listed(ids)
     test = parse_where(where) if where is not None else lambda record: not ids
     named = {resolve_id(one, {record.episode_id for record in records}, place) for one in ids}
     chosen = [record for record in records if record.episode_id in named or test(record)]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.core import InvalidInputError, UnknownNameError, canonical_json, sha256_hex
+from shopfloor.core import InvalidInputError, UnknownNameError, canonical_json, listed, sha256_hex
 from shopfloor.datasets.cache import StepCache, check_kind
 from shopfloor.datasets.decode import EpisodeFile, EpisodeRecord
 from shopfloor.datasets.order import Slots, permute
@@ -112,7 +112,7 @@ class Windows:
             if value < 1:
                 raise InvalidInputError(f"{name} is {value}; expected at least 1.")
         self.datasets = [datasets] if isinstance(datasets, Dataset) else list(datasets)
-        self.keys, self.step_keys = tuple(keys), tuple(step_keys)
+        self.keys, self.step_keys = listed(keys), listed(step_keys)
         self.observation_horizon, self.action_horizon = observation_horizon, action_horizon
         self.actions, self.batch_size, self.seed = actions, batch_size, seed
         self._plan = self._plan_reads()

@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.core import CONTROL_HZ, UnknownNameError
+from shopfloor.core import CONTROL_HZ, UnknownNameError, listed
 from shopfloor.envs.camera import check_size
 from shopfloor.envs.robot import Robot
 from shopfloor.envs.task import Task
@@ -72,14 +72,14 @@ class CellOptions:
         parse_variation(self.variation)
         if self.renderer not in RENDERERS:
             raise UnknownNameError("renderer", str(self.renderer), RENDERERS)
+        object.__setattr__(self, "modalities", listed(self.modalities))
         for name in self.modalities:
             if name not in MODALITIES:
                 raise UnknownNameError("modality", str(name), MODALITIES)
         if self.render_mode not in (None, "rgb_array"):
             raise UnknownNameError("render mode", str(self.render_mode), ["rgb_array"])
         object.__setattr__(self, "image_size", check_size(self.image_size))
-        object.__setattr__(self, "cameras", tuple(self.cameras or ()))
-        object.__setattr__(self, "modalities", tuple(self.modalities))
+        object.__setattr__(self, "cameras", listed(self.cameras))
 
 
 def cell_options(options: Mapping[str, Any]) -> CellOptions:

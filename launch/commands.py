@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,20 +90,14 @@ def collect(arguments: verbs.Collect) -> int:
 
     _check_policy(arguments.policy)
     config = CollectConfig(
-        cell=arguments.cell,
+        cell=arguments.conditions.choose(arguments.cell),
+        out=arguments.out,
         policy=arguments.policy,
         episodes=arguments.episodes,
-        out=arguments.out,
-        seed_first=arguments.seed,
-        teacher="expert" if arguments.intervene != "none" else None,
-        intervention=arguments.intervene,
+        seed=arguments.seed,
+        intervene=arguments.intervene,
         noise=arguments.noise,
         purpose=arguments.purpose,
-        variation=arguments.variation,
-        robot=arguments.robot,
-        cameras=_cameras(arguments.cameras),
-        image_size=arguments.image_size,
-        renderer=arguments.renderer,
         codec=arguments.codec,
     )
     with _counting("collect", arguments.episodes, arguments.quiet or arguments.json) as count:
@@ -139,10 +133,6 @@ def collect(arguments: verbs.Collect) -> int:
                 f"seed {receipt.seed} failed because of the machine ({receipt.reason}): {receipt.message}"
             )
     return result.exit_code
-
-
-def _cameras(text: str) -> tuple[str, ...]:
-    return tuple(name for name in text.replace(" ", "").split(",") if name and name != "none")
 
 
 def _outcomes_text(outcomes: dict[str, int]) -> str:
@@ -243,23 +233,23 @@ def evaluate(arguments: verbs.Evaluate) -> int:
     names = ("", *suites.wanted(arguments.suites, arguments.cell)) if arguments.suites else ("",)
     quiet = arguments.quiet or arguments.json
     with _counting("evaluate", len(names) * arguments.episodes, quiet) as count:
-        result, *shifted = (
-            run(
-                arguments.policy,
-                arguments.cell,
-                arguments.episodes,
-                seed_first=arguments.seed,
-                out=arguments.out / name if arguments.out and arguments.suites else arguments.out,
-                purpose=purpose_of(arguments.seed, arguments.episodes),
-                variation=suites.shifted(arguments.variation, name)
-                if name
-                else arguments.variation,
-                robot=arguments.robot,
-                workers=arguments.workers,
-                on_receipt=count,
+        choice = arguments.conditions.choose(arguments.cell)
+        runs = []
+        for name in names:
+            varied = suites.shifted(choice.variation, name) if name else choice.variation
+            out = arguments.out / name if arguments.out and arguments.suites else arguments.out
+            runs.append(
+                run(
+                    arguments.policy,
+                    replace(choice, variation=varied),
+                    arguments.episodes,
+                    seed=arguments.seed,
+                    out=out,
+                    workers=arguments.workers,
+                    on_receipt=count,
+                )
             )
-            for name in names
-        )
+    result, *shifted = runs
     document = {**result.to_json(), "policy": {"reference": arguments.policy, **result.policy}}
     met = threshold is None or result.success >= threshold
     document["min_success"] = threshold
@@ -293,59 +283,23 @@ def _print_evaluation(result: Evaluation, threshold: float | None, met: bool) ->
         note(f"{result.infrastructure} episodes failed because of the machine and do not count")
 
 
-def purpose_of(seed_first: int, episodes: int) -> str:
-    """Return what episodes of these seeds are for: report or gate where all lie in that range, else other."""
-    from shopfloor.collectors.collect import PURPOSE_SEEDS
-
-    for purpose in ("report", "gate"):
-        low, high = PURPOSE_SEEDS[purpose]
-        if low <= seed_first and seed_first + episodes <= high:
-            return purpose
-    return "other"
-
-
 def compare(arguments: verbs.Compare) -> int:
     """Run the gate on two policies: looks at 50, 100 and 200 pairs, stopping at the first that decides."""
-    from shopfloor.collectors.executors import make_executor
-    from shopfloor.collectors.policies import policy_ref
-    from shopfloor.envs.registry import resolve_cell
     from shopfloor.launch import gate
-    from shopfloor.launch.pairing import compare_policies
+    from shopfloor.launch.pairing import compare as run
 
-    if arguments.episodes < 1:
-        raise InvalidInputError(f"--episodes is {arguments.episodes}; expected at least 1.")
-    cell = resolve_cell(arguments.cell)
-    refs = {"a": policy_ref(arguments.a, cell), "b": policy_ref(arguments.b, cell)}
     for policy in (arguments.a, arguments.b):
         _check_policy(policy)
-    progress = make_progress(arguments.quiet or arguments.json)
-    with contextlib.ExitStack() as stack:
-        executor = stack.enter_context(make_executor(arguments.workers))
-        folder = arguments.out
-        if folder is None:
-            folder = Path(
-                stack.enter_context(tempfile.TemporaryDirectory(prefix="shopfloor-compare-"))
-            )
-        decision, results = compare_policies(
-            refs["a"],
-            refs["b"],
-            folder=folder,
-            looks=gate.LOOKS,
-            most=arguments.episodes,
-            seed_first=arguments.seed,
-            purpose=purpose_of(arguments.seed, arguments.episodes),
-            executor=executor,
-            progress=progress,
-        )
-    document: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
-        "cell": cell,
-        "decision": decision.verdict,
-        "gate": decision.to_json(),
-        "a": {"reference": arguments.a, **results.get("service", {})},
-        "b": {"reference": arguments.b, **results.get("candidate", {})},
-        "seeds": {"first": arguments.seed, "count": decision.pairs},
-    }
+    document = run(
+        arguments.a,
+        arguments.b,
+        arguments.conditions.choose(arguments.cell),
+        arguments.episodes,
+        seed=arguments.seed,
+        out=arguments.out,
+        workers=arguments.workers,
+        progress=make_progress(arguments.quiet or arguments.json),
+    )
     if arguments.json:
         print_json(document)
     else:
@@ -355,8 +309,8 @@ def compare(arguments: verbs.Compare) -> int:
                 print(
                     f"{role.upper()} {name}: {with_interval(figures['success'], figures['interval'])}"
                 )
-        print(f"{decision.verdict.replace('_', ' ')}: {decision.why}")
-    return 0 if decision.verdict == gate.PROMOTE else 1
+        print(f"{document['decision'].replace('_', ' ')}: {document['gate']['why']}")
+    return 0 if document["decision"] == gate.PROMOTE else 1
 
 
 def flywheel(arguments: verbs.Flywheel) -> int:

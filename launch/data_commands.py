@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shopfloor.core import InvalidInputError
+from shopfloor.core import InvalidInputError, listed
 from shopfloor.launch import data_verbs as verbs
 from shopfloor.launch.console import Phase, make_progress, note, print_json
 from shopfloor.launch.quality_command import quality
@@ -439,7 +439,7 @@ def render(arguments: verbs.Render) -> int:
     """Make pictures from stored simulator states."""
     from shopfloor.collectors.render import render_dataset
 
-    cameras = tuple(name for name in arguments.cameras.replace(" ", "").split(",") if name)
+    cameras = listed(arguments.cameras)
     with make_progress(arguments.quiet or arguments.json).phase("render", 1) as phase:
         done = render_dataset(
             arguments.dataset,

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from shopfloor.collectors import signals
+from shopfloor.collectors.collect import CollectConfig
 from shopfloor.collectors.executors import Executor, make_executor
 from shopfloor.collectors.provenance import replace_json
 from shopfloor.core import PolicyRef
@@ -136,21 +137,24 @@ class _Run:
         teacher = None if demonstrations or config.teacher == "none" else PolicyRef("expert", cell)
 
         def run() -> dict[str, Any]:
+            if demonstrations:
+                policy, episodes = PolicyRef("expert", cell), config.demonstrations
+                noise = setups.demonstration_noise(cell)
+            else:
+                policy, episodes = self.checkpoint(self.in_service[cell], cell), config.episodes
+                noise = config.collection_noise
+
             return self.episodes(
                 f"turn {turn} {'demonstrations' if demonstrations else 'collect'}",
                 name,
-                PolicyRef("expert", cell)
-                if demonstrations
-                else self.checkpoint(self.in_service[cell], cell),
-                (config.demonstrations if demonstrations else config.episodes) or 1,
+                policy,
+                episodes or 1,
                 setups.train_seed(config.seed, turn),
                 purpose="train",
+                cameras=config.views,
                 teacher=teacher,
-                intervention=config.intervention if teacher else "none",
-                noise=setups.demonstration_noise(cell)
-                if demonstrations
-                else config.collection_noise,
-                cameras=setups.CAMERAS if config.observations == "cameras" else (),
+                intervene=config.intervention if teacher else "none",
+                noise=noise,
             )
 
         return self.ledger.step(
@@ -164,16 +168,13 @@ class _Run:
             from shopfloor.policies.scenes import SCENE_BLOCK, scene_payloads
 
             share = (self.config.scenes or 0) // len(self.config.cells)
-            payloads = [
-                payload
-                for cell in self.config.cells
-                for payload in scene_payloads(
-                    cell,
-                    share,
-                    setups.scene_seed(self.config.seed),
-                    self.config.out / "data" / "scenes",
-                )
-            ]
+            folder = self.config.out / "data" / "scenes"
+            first = setups.scene_seed(self.config.seed)
+            payloads: list[dict[str, Any]] = []
+            for cell in self.config.cells:
+                choice = self.config.choice(cell, self.config.views)
+                payloads += scene_payloads(asdict(choice), share, first, folder)
+
             cpu_seconds, scenes = 0.0, 0
             with self.progress.phase(
                 "turn 0 scenes", share * len(self.config.cells), "scenes"
@@ -215,6 +216,7 @@ class _Run:
                 seed=config.seed,
                 scenes=config.out / "data" / "scenes" if config.scenes else None,
                 cache=config.out / "data" / "features",
+                views=config.views or setups.CAMERAS,
             )
             with self.progress.phase(
                 f"{key.replace('-', ' ').replace('/', ' ')} train", wanted or 1, "steps"
@@ -296,11 +298,12 @@ class _Run:
             decision, results = compare_policies(
                 self.checkpoint(service, cell),
                 self.checkpoint(candidate, cell),
+                self.config.choice(cell),
                 folder=self.config.out,
                 names=names,
                 looks=self.config.looks,
                 most=self.config.looks[-1].pairs,
-                seed_first=setups.gate_seed(self.config.seed, turn),
+                seed=setups.gate_seed(self.config.seed, turn),
                 purpose="gate",
                 executor=self.executor,
                 progress=self.progress,
@@ -391,6 +394,7 @@ class _Run:
                 "execute": card["execute"],
                 **measure_latency(
                     self.checkpoint(name, cell),
+                    self.config.choice(cell),
                     setups.report_seed(self.config.seed),
                     LATENCY_EPISODES,
                 ),
@@ -422,21 +426,21 @@ class _Run:
         dataset: str,
         policy: PolicyRef,
         episodes: int,
-        seed_first: int,
+        seed: int,
+        cameras: tuple[str, ...] = (),
         **options: Any,  # noqa: ANN401  # fields of CollectConfig
     ) -> dict[str, Any]:
         """Collect episodes into a dataset of this run; return their figures as plain JSON."""
-        figures = run_episodes(
-            self.title(title, policy.cell),
-            policy,
+        config = CollectConfig(
+            self.config.choice(policy.cell, cameras),
             self.config.out / dataset,
+            policy,
             episodes,
-            seed_first,
-            self.executor,
-            self.progress,
-            image_size=setups.IMAGE_SIZE,
+            seed,
             **options,
         )
+        title = self.title(title, policy.cell)
+        figures = run_episodes(title, config, self.executor, self.progress)
         return {"dataset": dataset, **figures}
 
     def dataset_rows(self, name: str, cell: str, turn: int) -> list[Row]:

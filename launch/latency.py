@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from shopfloor.collectors.jobs import build_cell
+from shopfloor.collectors.choice import CellChoice
+from shopfloor.collectors.jobs import DEFAULT_IMAGE_SIZE, build_cell
 from shopfloor.collectors.policies import resolve_policy
 from shopfloor.collectors.rollout import rollout
 from shopfloor.core import ActionChunk, EpisodeSpec, Observation, Policy, PolicyInfo, PolicyRef
@@ -32,12 +33,13 @@ class _Timed:
         return chunk
 
 
-def measure_latency(ref: PolicyRef, seed_first: int, episodes: int) -> dict[str, Any]:
+def measure_latency(ref: PolicyRef, choice: CellChoice, seed: int, episodes: int) -> dict[str, Any]:
     """Run some episodes in this process and time each answer.
 
     Args:
         ref: the policy and its cell.
-        seed_first: first seed; the episodes are not kept.
+        choice: the conditions under which it acts.
+        seed: first seed; the episodes are not kept.
         episodes: how many.
 
     Returns:
@@ -48,14 +50,16 @@ def measure_latency(ref: PolicyRef, seed_first: int, episodes: int) -> dict[str,
 
     cpu = time.process_time()
     timed = _Timed(resolve_policy(ref))
-    size = list(timed.info.image_size) if timed.info.image_size else [96, 96]
-    options = {"robot": "panda", "cameras": [], "image_size": size}
-    cell = build_cell(ref.cell, options, "nominal")
+    size = timed.info.image_size or choice.image_size or DEFAULT_IMAGE_SIZE
+    options = {"robot": choice.robot, "cameras": [], "image_size": list(size)}
+    if choice.renderer != "tiny":
+        options["renderer"] = choice.renderer
+    cell = build_cell(ref.cell, options, choice.variation)
+
     try:
-        for seed in range(seed_first, seed_first + episodes):
-            rollout(
-                cell, timed, EpisodeSpec(ref.cell, seed, timed.info.digest, cell_options=options)
-            )
+        for number in range(seed, seed + episodes):
+            spec = EpisodeSpec(ref.cell, number, timed.info.digest, cell_options=options)
+            rollout(cell, timed, spec)
     finally:
         cell.close()
     p50, p95 = np.percentile(timed.milliseconds, [50, 95])

@@ -2,53 +2,114 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shopfloor.collectors.collect import CollectResult, collect
-from shopfloor.collectors.executors import Executor
-from shopfloor.collectors.policies import resolve_policy
+from shopfloor.collectors.choice import CellChoice
+from shopfloor.collectors.collect import CollectConfig, CollectResult, collect
+from shopfloor.collectors.evaluate import purpose_of
+from shopfloor.collectors.executors import Executor, make_executor
+from shopfloor.collectors.policies import policy_ref, resolve_policy
 from shopfloor.collectors.statistics import wilson_interval
-from shopfloor.core import InfrastructureError, PolicyRef, Receipt
+from shopfloor.core import InfrastructureError, InvalidInputError, PolicyRef, Receipt
+from shopfloor.envs.registry import resolve_cell
 from shopfloor.launch import gate
-from shopfloor.launch.console import Progress
+from shopfloor.launch.console import Progress, QuietProgress
 from shopfloor.launch.gate import Decision, Look
 
+SCHEMA_VERSION = 1
 ROLES = ("service", "candidate")
 
 
+def compare(
+    a: str | PolicyRef,
+    b: str | PolicyRef,
+    cell: str | CellChoice,
+    episodes: int = 200,
+    *,
+    seed: int = 760_000,
+    out: Path | str | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+    **options: Any,  # noqa: ANN401  # the fields of CellChoice
+) -> dict[str, Any]:
+    """Run the gate on two policies: looks at 50, 100 and 200 pairs, stopping at the first that decides.
+
+    Args:
+        a: policy in service: "expert", "random", a checkpoint's folder, or a reference.
+        b: candidate, likewise.
+        cell: cell id or bare name, or a whole `CellChoice`.
+        episodes: most seeds to spend.
+        seed: first seed.
+        out: keeps the episodes, so that the comparison resumes; None uses a temporary folder.
+        workers: number of worker processes; the result is the same for any number.
+        progress: draws how it goes, None draws nothing.
+        **options: fields of `CellChoice`, such as ``robot="ur5e"``.
+
+    Returns:
+        What `shopfloor compare --json` prints: "decision", "gate", and the figures of "a" and "b".
+
+    Raises:
+        InvalidInputError, InfrastructureError, DiskError, CancelledError: as `collect`.
+    """
+    if episodes < 1:
+        raise InvalidInputError(f"--episodes is {episodes}; expected at least 1.")
+    choice = CellChoice.of(cell, options)
+    cell_id = resolve_cell(choice.cell)
+    references = {"a": a, "b": b}
+    refs = {role: policy_ref(name, cell_id, choice.robot) for role, name in references.items()}
+
+    with contextlib.ExitStack() as stack:
+        executor = stack.enter_context(make_executor(workers))
+        if out is None:
+            out = stack.enter_context(tempfile.TemporaryDirectory(prefix="shopfloor-compare-"))
+        decision, results = compare_policies(
+            refs["a"],
+            refs["b"],
+            choice,
+            folder=Path(out),
+            looks=gate.LOOKS,
+            most=episodes,
+            seed=seed,
+            purpose=purpose_of(seed, episodes),
+            executor=executor,
+            progress=progress or QuietProgress(),
+        )
+
+    figures = dict(zip(("a", "b"), (results.get(role, {}) for role in ROLES), strict=True))
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "cell": cell_id,
+        "decision": decision.verdict,
+        "gate": decision.to_json(),
+        **{role: {"reference": _name(references[role]), **figures[role]} for role in ("a", "b")},
+        "seeds": {"first": seed, "count": decision.pairs},
+    }
+
+
+def _name(policy: str | PolicyRef) -> Any:  # noqa: ANN401  # JSON
+    return policy.to_json() if isinstance(policy, PolicyRef) else policy
+
+
 def run_episodes(
-    title: str,
-    policy: PolicyRef,
-    folder: Path,
-    episodes: int,
-    seed_first: int,
-    executor: Executor,
-    progress: Progress,
-    **options: Any,  # noqa: ANN401  # fields of CollectConfig
+    title: str, config: CollectConfig, executor: Executor, progress: Progress
 ) -> dict[str, Any]:
     """Collect episodes, showing progress; return their figures, see `episode_figures`."""
-    with progress.phase(title, episodes) as phase:
-        phase.resume(min(episodes, len(list((folder / "episodes").glob("*.h5")))))
+    with progress.phase(title, config.episodes) as phase:
+        there = len(list((Path(config.out) / "episodes").glob("*.h5")))
+        phase.resume(min(config.episodes, there))
 
         def count(receipt: Receipt) -> None:
             phase.advance(receipt.outcome == "success")
 
-        result = collect(
-            cell=policy.cell,
-            policy=policy,
-            episodes=episodes,
-            out=folder,
-            seed_first=seed_first,
-            executor=executor,
-            on_receipt=count,
-            **options,
-        )
-    return episode_figures(result, seed_first)
+        result = collect(config, executor=executor, on_receipt=count)
+    return episode_figures(result, config.seed)
 
 
-def episode_figures(result: CollectResult, seed_first: int) -> dict[str, Any]:
+def episode_figures(result: CollectResult, seed: int) -> dict[str, Any]:
     """Boil a collection down to plain JSON: counts, outcomes, interval, successes in seed order.
 
     Raises:
@@ -74,7 +135,7 @@ def episode_figures(result: CollectResult, seed_first: int) -> dict[str, Any]:
         "success": sum(succeeded) / len(receipts),
         "interval": list(wilson_interval(sum(succeeded), len(receipts))),
         "outcomes": dict(sorted(outcomes.items())),
-        "seeds": {"first": seed_first, "count": len(receipts)},
+        "seeds": {"first": seed, "count": len(receipts)},
         "succeeded": succeeded,
         "steps": sum(receipt.steps for receipt in receipts),
         "expert_steps": sum(receipt.expert_steps for receipt in receipts),
@@ -85,12 +146,13 @@ def episode_figures(result: CollectResult, seed_first: int) -> dict[str, Any]:
 def compare_policies(
     service: PolicyRef,
     candidate: PolicyRef,
+    choice: CellChoice,
     *,
     folder: Path,
     names: Mapping[str, str] | None = None,
     looks: Sequence[Look],
     most: int,
-    seed_first: int,
+    seed: int,
     purpose: str,
     executor: Executor,
     progress: Progress,
@@ -100,12 +162,13 @@ def compare_policies(
 
     Args:
         service: policy in service.
-        candidate: its challenger, in the same cell.
+        candidate: its challenger.
+        choice: the cell and the conditions.
         folder: keeps the episodes; what is there is not run again.
         names: folder of each role inside `folder`; the roles' names by default.
         looks: when to look.
         most: most pairs to run.
-        seed_first: first seed.
+        seed: first seed.
         purpose: of the episodes.
         executor: runs them.
         progress: draws them.
@@ -122,10 +185,15 @@ def compare_policies(
     for pairs in [look.pairs for look in looks if look.pairs < most] + [min(most, looks[-1].pairs)]:
         for role, policy in zip(ROLES, (service, candidate), strict=True):
             shown = f"{title}, {'in service' if role == 'service' else role}"
-            dataset = folder / (names or {}).get(role, role)
-            results[role] = run_episodes(
-                shown, policy, dataset, pairs, seed_first, executor, progress, purpose=purpose
+            config = CollectConfig(
+                choice,
+                folder / (names or {}).get(role, role),
+                policy,
+                pairs,
+                seed,
+                purpose=purpose,
             )
+            results[role] = run_episodes(shown, config, executor, progress)
         decision = gate.decide(
             results["service"]["succeeded"], results["candidate"]["succeeded"], looks
         )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from shopfloor.core import InvalidInputError, MissingDependencyError, UnknownNameError
+from shopfloor.collectors.choice import CONDITIONS, CellChoice
+from shopfloor.core import InvalidInputError, MissingDependencyError, UnknownNameError, listed
 from shopfloor.launch.gate import LOOKS, SMOKE_LOOKS, Look
 
 MAX_TURNS, MAX_SEED, MAX_EPISODES, MAX_SCENES = 9, 29, 1000, 10_000
@@ -51,6 +53,13 @@ class FlywheelConfig:
         cells: work cells; several share one policy, and each has its own gate.
         turns: turns after the demonstrations, at most 9.
         observations: what the policy acts from.
+        robot: one of the cells' robots (default: each cell's usual one).
+        variation: how all episodes depart from the nominal ones: a name, as shopfloor cells --json
+            lists them, or JSON.
+        cameras: views that are stored, and that the policy sees with --observations cameras
+            (default: front and wrist there, else none).
+        image_size: height and width of pictures in pixels (default: 96 96).
+        renderer: who draws them: tiny, or gl (extra gl), ten times as fast.
         teacher: expert: takes over or labels while the policy collects; none: the policy learns
             from its own successes.
         seed: loop seed, 0 to 29; decides all episode seeds.
@@ -76,6 +85,11 @@ class FlywheelConfig:
     cells: tuple[str, ...] = ("PickToTray",)
     turns: int = 3
     observations: Literal["poses", "cameras"] = "poses"
+    robot: str | None = None
+    variation: str = "nominal"
+    cameras: tuple[str, ...] = ()
+    image_size: tuple[int, int] | None = None
+    renderer: Literal["tiny", "gl"] = "tiny"
     teacher: Literal["expert", "none"] = "expert"
     seed: int = 0
     smoke: bool = False
@@ -93,6 +107,10 @@ class FlywheelConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
+        for name in ("cells", "cameras"):
+            given = getattr(self, name)
+            names = listed(given if isinstance(given, str) else ",".join(given))
+            object.__setattr__(self, name, names)
         for name, allowed in (
             ("observations", ("poses", "cameras")),
             ("teacher", ("expert", "none")),
@@ -138,11 +156,33 @@ class FlywheelConfig:
             return "none"
         return "label" if self.smoke else "expert"
 
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Cameras whose pictures are stored while episodes are collected to train on."""
+        return self.cameras or (CAMERAS if self.observations == "cameras" else ())
+
+    def choice(self, cell: str, cameras: tuple[str, ...] = ()) -> CellChoice:
+        """Return a cell and the conditions its episodes are run under.
+
+        Args:
+            cell: full id.
+            cameras: views that are stored.
+        """
+        size = self.image_size or IMAGE_SIZE
+        return CellChoice(cell, self.robot, self.variation, cameras, size, self.renderer)
+
     def to_json(self) -> dict[str, Any]:
-        """Return what decides the run's results as plain JSON data: all but `out` and `workers`."""
+        """Return what decides the run's results as plain JSON data: all but `out` and `workers`.
+
+        Conditions at their defaults are left out, so that runs of earlier releases go on.
+        """
         data = asdict(self)
         del data["out"], data["workers"]
-        return {**data, "cells": list(self.cells)}
+        usual = CellChoice("")
+        for name in CONDITIONS:
+            if data[name] == getattr(usual, name):
+                del data[name]
+        return json.loads(json.dumps(data))  # type: ignore[no-any-return]
 
     @property
     def collection_noise(self) -> float:
@@ -160,7 +200,6 @@ def resolved(config: FlywheelConfig) -> FlywheelConfig:
     from shopfloor.envs.registry import resolve_cell
 
     cameras = config.observations == "cameras"
-    names = [name for part in config.cells for name in part.split(",") if name]
     setup: dict[str, Any] = {
         "demonstrations": 3 if config.smoke else 5,
         "episodes": 60 if cameras else 40,
@@ -174,7 +213,7 @@ def resolved(config: FlywheelConfig) -> FlywheelConfig:
     missing = {key: value for key, value in setup.items() if getattr(config, key) is None}
     if not cameras and config.scenes:
         raise InvalidInputError("--scenes trains perception; it needs --observations cameras.")
-    return replace(config, cells=tuple(resolve_cell(name) for name in names), **missing)
+    return replace(config, cells=tuple(resolve_cell(name) for name in config.cells), **missing)
 
 
 def demonstration_noise(cell: str) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from shopfloor.core import UnknownNameError
+from shopfloor.core import UnknownNameError, listed
 from shopfloor.launch.console import print_table, with_interval
 from shopfloor.launch.gate import binomial_tail
 
@@ -27,7 +27,7 @@ def wanted(text: str, cell: str) -> tuple[str, ...]:
     made = make_cell(cell, cameras=())
     known = [name for name in variations_of(made.task) if name in SUITES]
     made.close()
-    names = known if text == "all" else [name for name in text.replace(" ", "").split(",") if name]
+    names = known if text == "all" else listed(text)
     for name in names:
         if name not in known:
             raise UnknownNameError(f"shift suite of {made.cell_id}", name, known)

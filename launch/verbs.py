@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from shopfloor.collectors.choice import CellChoice
+from shopfloor.core import listed
 from shopfloor.launch.data_verbs import DATA_VERBS, Overlays
 from shopfloor.launch.setups import FlywheelConfig
 
@@ -33,6 +35,34 @@ class Cells:
 
 
 @dataclass(frozen=True)
+class Conditions:
+    """The flags of a `CellChoice`, which every verb has that runs episodes.
+
+    Attributes:
+        variation: how episodes depart from the nominal one: a name, as shopfloor cells --json lists
+            them, or JSON.
+        robot: one of the cell's robots (default: its usual one).
+        cameras: none, or names with commas (front,wrist), of cameras whose pictures are stored at
+            every step.
+        image_size: height and width of pictures in pixels (default: what the policy expects, else
+            96 96).
+        renderer: who draws them: tiny, or gl (extra gl), ten times as fast.
+    """
+
+    variation: str = "nominal"
+    robot: str | None = None
+    cameras: str = "none"
+    image_size: tuple[int, int] | None = None
+    renderer: Literal["tiny", "gl"] = "tiny"
+
+    def choose(self, cell: str) -> CellChoice:
+        """Return a cell under these conditions."""
+        return CellChoice(
+            cell, self.robot, self.variation, listed(self.cameras), self.image_size, self.renderer
+        )
+
+
+@dataclass(frozen=True)
 class Collect:
     """Run a policy in a cell and log every episode, failed ones included. Run again to continue or to add episodes.
 
@@ -43,19 +73,13 @@ class Collect:
         episodes: episodes to have in the end, failed ones included.
         seed: first seed; episode i has seed FIRST + i. Below 600000 for training data.
         workers: processes; the files are the same for any number.
-        cameras: none, or names with commas (front,wrist), of cameras whose pictures are stored at
-            every step.
-        image_size: height and width of pictures in pixels.
-        renderer: who draws them: tiny, or gl (extra gl), ten times as fast.
         codec: compression; gzip opens in any HDF5 reader, blosc after `import hdf5plugin`.
         intervene: the expert's help: none; expert: it takes over when the policy strays; label: it
             labels every visited state while the policy acts.
         noise: scale of the noise on executed actions, in units of a full action; the clean command
             is kept as label.
-        variation: how episodes depart from the nominal one: a name, as shopfloor cells --json lists
-            them, or JSON.
-        robot: one of the cell's robots (default: its usual one).
         purpose: what the episodes may be used for; train refuses the others.
+        conditions: the cell's.
         json: print one JSON document on standard output.
         quiet: no progress.
     """
@@ -66,15 +90,11 @@ class Collect:
     episodes: int = 10
     seed: Annotated[int, arg(metavar="FIRST")] = 0
     workers: int = 1
-    cameras: str = "none"
-    image_size: tuple[int, int] = (96, 96)
     codec: Literal["blosc", "gzip", "none"] = "blosc"
     intervene: Literal["none", "expert", "label"] = "none"
     noise: float = 0.0
-    variation: str = "nominal"
-    robot: str | None = None
-    renderer: Literal["tiny", "gl"] = "tiny"
     purpose: Literal["train", "gate", "report", "other"] = "train"
+    conditions: OmitArgPrefixes[Conditions] = Conditions()
     json: bool = False
     quiet: bool = False
 
@@ -126,11 +146,9 @@ class Evaluate:
         summary: write the result as JSON to this file.
         out: keep the episodes as a dataset in this folder, so that the evaluation resumes.
         workers: processes; the result is the same for any number.
-        variation: how episodes depart from the nominal one: a name, as shopfloor cells --json lists
-            them, or JSON.
-        robot: one of the cell's robots (default: its usual one).
         suites: names of shift suites with commas (light,camera), or all: evaluate under each on the
             same seeds, too.
+        conditions: the cell's.
         json: print one JSON document on standard output.
         quiet: no progress.
     """
@@ -143,9 +161,8 @@ class Evaluate:
     summary: Path | None = None
     out: Path | None = None
     workers: int = 1
-    variation: str = "nominal"
-    robot: str | None = None
     suites: str | None = None
+    conditions: OmitArgPrefixes[Conditions] = Conditions()
     json: bool = False
     quiet: bool = False
 
@@ -163,6 +180,7 @@ class Compare:
         seed: first seed.
         out: keep the episodes in this folder, so that the comparison resumes.
         workers: processes; the result is the same for any number.
+        conditions: the cell's.
         json: print one JSON document on standard output.
         quiet: no progress.
     """
@@ -174,6 +192,7 @@ class Compare:
     seed: Annotated[int, arg(metavar="FIRST")] = 760_000
     out: Path | None = None
     workers: int = 1
+    conditions: OmitArgPrefixes[Conditions] = Conditions()
     json: bool = False
     quiet: bool = False
 

@@ -2,8 +2,10 @@
 
     loader = DataLoader(WindowIterable(windows, epochs=1), batch_size=None, num_workers=2)
     for batch in loader:
-        ... state = state_after(windows, batch)  # JSON; `windows.load_state_dict(state)` and a new
-        loader go on from here
+        ...
+        state = state_after(windows, batch)  # JSON
+
+`windows.load_state_dict(state)` and a new loader go on from there.
 
 `WindowIterable` reads whole batches, which is the fast way. `WindowDataset` gives single windows to
 code that brings its own sampler. Workers may be forked or spawned; each opens files for itself.

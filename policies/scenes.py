@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from safetensors import safe_open
 from shopfloor.core import InvalidInputError, canonical_json
 from shopfloor.envs.experts import make_expert
 from shopfloor.envs.registry import make_cell
+from shopfloor.envs.variation import parse_variation
 from shopfloor.policies import vision
 from shopfloor.policies.tensors import publish_tensors
 
@@ -53,34 +54,26 @@ class Scenes:
 
 
 def scene_payloads(
-    cell: str,
-    count: int,
-    seed: int,
-    out: Path,
-    views: tuple[str, ...] = ("front", "wrist"),
-    image_size: tuple[int, int] = (96, 96),
+    choice: Mapping[str, Any], count: int, seed: int, out: Path
 ) -> list[dict[str, Any]]:
     """Split `count` scenes with seeds seed..seed+count-1 into jobs for an executor.
 
     Args:
-        cell: full cell id.
+        choice: the cell's full id and the conditions: "cell", "robot", "variation", "cameras",
+            "image_size" ((height, width), pixels) and "renderer".
         count: number of scenes.
         seed: first seed, in the training range.
         out: folder for the block files.
-        views: camera names.
-        image_size: (height, width), pixels.
 
     Returns:
         JSON payloads of `render_block`; running one again is harmless.
     """
     return [
         {
-            "cell": cell,
+            **choice,
             "first": first,
             "count": min(BLOCK, seed + count - first),
             "out": str(out),
-            "views": list(views),
-            "image_size": list(image_size),
         }
         for first in range(seed, seed + count, BLOCK)
     ]
@@ -106,29 +99,30 @@ def render_block(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 def _render(payload: Mapping[str, Any], path: Path) -> None:
     torch.set_num_threads(1)
+    views = tuple(payload["cameras"])
     cell = make_cell(
         payload["cell"],
-        variation="mid_task",
+        robot=payload["robot"],
+        variation=replace(parse_variation(payload["variation"]), mid_task=True),
         privileged=True,
-        cameras=tuple(payload["views"]),
+        cameras=views,
         image_size=tuple(payload["image_size"]),
+        renderer=payload["renderer"],
     )
     expert = make_expert(payload["cell"])
-    rows: dict[str, list[Any]] = {
-        key: [] for key in ("state", "objects", "chunk", *payload["views"])
-    }
+    rows: dict[str, list[Any]] = {key: [] for key in ("state", "objects", "chunk", *views)}
     names, instructions = [], []
     for seed in range(payload["first"], payload["first"] + payload["count"]):
         observation, info = cell.reset(seed=seed)
         expert.reset(seed, info["instruction"])
         plan = expert.act({**observation, "object_names": info["object_names"]})
         rows["chunk"].append(plan.actions)
-        for key in ("state", "objects", *payload["views"]):
+        for key in ("state", "objects", *views):
             rows[key].append(observation[key])
         names.append(list(info["object_names"]))
         instructions.append(info["instruction"])
     cell.close()
-    maps = torch.stack([vision.encode(np.stack(rows[view])) for view in payload["views"]], 1).half()
+    maps = torch.stack([vision.encode(np.stack(rows[view])) for view in views], 1).half()
     tensors = {
         key: torch.from_numpy(np.stack(rows[key]).astype(np.float32))
         for key in ("state", "objects", "chunk")

@@ -10,7 +10,14 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
-from shopfloor.core import InvalidInputError, UnknownNameError, canonical_json, sha256_hex
+from shopfloor.core import (
+    InvalidInputError,
+    UnknownNameError,
+    canonical_json,
+    listed,
+    listed_paths,
+    sha256_hex,
+)
 from shopfloor.datasets.overlays import load_overlays
 from shopfloor.datasets.reader import Dataset
 from shopfloor.policies import checkpoint, vision
@@ -64,6 +71,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse values outside the closed lists."""
+        object.__setattr__(self, "data", listed_paths(self.data))
+        object.__setattr__(self, "overlays", listed_paths(self.overlays))
+        object.__setattr__(self, "views", listed(self.views))
         if self.head not in HEADS:
             raise UnknownNameError("head", self.head, HEADS)
         if self.observations is not None and self.observations not in OBSERVATIONS:

@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from shopfloor.core import InvalidInputError, UnknownNameError
+from shopfloor.core import InvalidInputError, UnknownNameError, listed, listed_paths
 from shopfloor.datasets.encode import CODECS
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.transfer import refuse_damage, refuse_inside
@@ -83,6 +83,12 @@ class ExportOptions:
     valid: float = 0.0
     pictures: str | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Take a single name or path for a list of one."""
+        if self.keys is not None:
+            object.__setattr__(self, "keys", listed(self.keys))
+        object.__setattr__(self, "overlays", listed_paths(self.overlays))
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ Loading one of them needs NumPy only, and no more memory than the rows that are 
     actions = np.load(Path(out, "actions.npy"), mmap_mode="r")
     state = np.load(Path(out, "obs.state.npy"), mmap_mode="r")
     for episode in index["episodes"]:
-        pairs = zip(state[episode["observation_start"] :], actions[episode["start"] :
-        episode["stop"]])
+        done = actions[episode["start"] : episode["stop"]]
+        pairs = zip(state[episode["observation_start"] :], done)
 
 An episode of T actions has T rows in arrays that have a row a step (`actions`, `rewards`, `dones`,
 `terminated`, `actor`, `decisions`, `label_actions`, `label_valid`, `label_chunks`) and T+1 in those

@@ -89,8 +89,11 @@ def contributions(states: Array, chunks: Array) -> Array:
     """Return what each pair adds to Kraskov's first estimate of the mutual information, averaged over `NEIGHBOURS`.
 
     For a pair i with e(i) the larger of the two distances to its k-th neighbour in the joint space,
-    it is psi(k) + psi(M) - psi(n_s(i) + 1) - psi(n_a(i) + 1), n the number of others nearer than
-    e(i) in one space alone.
+    it is
+
+        psi(k) + psi(M) - psi(n_s(i) + 1) - psi(n_a(i) + 1),
+
+    n the number of others nearer than e(i) in one space alone.
 
     Args:
         states: shape (M, d), M more than the largest k.

@@ -42,8 +42,10 @@ _LAZY = {
     "EpisodeWriter": "shopfloor.datasets.store",
     "Windows": "shopfloor.datasets.windows",
     "rollout": "shopfloor.collectors.rollout",
+    "CellChoice": "shopfloor.collectors.choice",
     "collect": "shopfloor.collectors.collect",
     "evaluate": "shopfloor.collectors.evaluate",
+    "compare": "shopfloor.launch.pairing",
     "train": "shopfloor.policies.training",
     "flywheel": "shopfloor.launch.flywheel",
 }

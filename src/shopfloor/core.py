@@ -9,8 +9,10 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -125,6 +127,35 @@ def canonical_json(value: Any) -> str:  # noqa: ANN401  # any JSON value
 def sha256_hex(data: bytes | str) -> str:
     """Return the SHA-256 of bytes, or of a text's UTF-8 bytes, in hexadecimal."""
     return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
+
+
+# --------------------------------------------------------------------------------------------------
+# Lists
+# --------------------------------------------------------------------------------------------------
+
+
+def listed(value: str | Iterable[str] | None) -> tuple[str, ...]:
+    """Return names, whichever way they were given.
+
+    Args:
+        value: names one by one, or a text of names between commas or blanks; "none", an empty text
+            and None name nothing.
+    """
+    if value is None:
+        return ()
+    if not isinstance(value, str):
+        return tuple(map(str, value))
+    names = tuple(value.replace(",", " ").split())
+    return () if names == ("none",) else names
+
+
+def listed_paths(
+    value: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+) -> tuple[Path, ...]:
+    """Return paths: those given one by one, or the one that was given alone."""
+    if isinstance(value, str | os.PathLike):
+        return (Path(value),)
+    return tuple(map(Path, value))
 
 
 # --------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ def files(folder):
 
 
 def config(out, **options):
-    return CollectConfig(
+    return CollectConfig.of(
         **{
             "cell": "FakeReach",
             "policy": POLICY,
@@ -65,7 +65,7 @@ def test_the_same_bytes_for_one_and_two_workers_and_any_order(tmp_path, two):
     options = {
         "policy": BACKWARDS,
         "teacher": EXPERT,
-        "intervention": "expert",
+        "intervene": "expert",
         "noise": 0.2,
         "cameras": ("front",),
     }
@@ -79,7 +79,7 @@ def test_the_same_bytes_for_one_and_two_workers_and_any_order(tmp_path, two):
         4,
         2,
     ):  # any order, one at a time: index is counted from the first seed
-        collect(config(tmp_path / f"s{seed}", **options, seed_first=seed, episodes=1))
+        collect(config(tmp_path / f"s{seed}", **options, seed=seed, episodes=1))
     one = files(tmp_path / "one")
     assert len(one) == 6
     assert one == files(tmp_path / "two")
@@ -143,9 +143,7 @@ def test_resuming_runs_only_what_is_missing_and_gives_the_same(tmp_path):
 
 def test_several_policies_share_a_dataset(tmp_path):
     collect(config(tmp_path / "d", episodes=2))
-    collect(
-        config(tmp_path / "d", policy=BACKWARDS, teacher=EXPERT, intervention="label", episodes=2)
-    )
+    collect(config(tmp_path / "d", policy=BACKWARDS, teacher=EXPERT, intervene="label", episodes=2))
     dataset = Dataset(tmp_path / "d")
     assert [record.index for record in dataset.records] == [0, 0, 1, 1]
     assert len({record.policy_digest for record in dataset.records}) == 2
@@ -195,13 +193,12 @@ def test_a_damaged_episode_is_named_and_not_replaced(tmp_path):
         {"noise": -0.1},
         {"noise": float("nan")},
         {"purpose": "gate"},
-        {"purpose": "report", "seed_first": 899_999},
-        {"seed_first": 599_995},
-        {"seed_first": -1, "purpose": "other"},
-        {"intervention": "label"},
+        {"purpose": "report", "seed": 899_999},
+        {"seed": 599_995},
+        {"seed": -1, "purpose": "other"},
         {"teacher": EXPERT},
         {"purpose": "fun"},
-        {"intervention": "human"},
+        {"intervene": "human"},
         {"codec": "zip"},
         {"image_size": (0, 96)},
         {"cell": "FakeReech"},
@@ -221,9 +218,9 @@ def test_bad_options_are_refused_and_nothing_is_written(tmp_path, options):
 
 def test_seed_ranges():
     for purpose, (low, high) in PURPOSE_SEEDS.items():
-        config("x", purpose=purpose, seed_first=low)
-        config("x", purpose=purpose, seed_first=high - 6)
-    config("x", purpose="other", seed_first=950_000)
+        config("x", purpose=purpose, seed=low)
+        config("x", purpose=purpose, seed=high - 6)
+    config("x", purpose="other", seed=950_000)
 
 
 def test_options_may_be_given_as_keywords(tmp_path):
@@ -427,7 +424,7 @@ def test_pictures_have_the_size_the_policy_expects(tmp_path):
 
 def test_an_episode_is_known_by_its_spec_not_by_its_index(tmp_path):
     collect(config(tmp_path / "d", episodes=4))
-    again = collect(config(tmp_path / "d", seed_first=2, episodes=2))
+    again = collect(config(tmp_path / "d", seed=2, episodes=2))
     assert (again.resumed, [receipt.index for receipt in again.receipts]) == (2, [0, 1])
     assert [receipt.path[:20] for receipt in again.receipts] == [
         "episodes/ep-00000002",
@@ -443,17 +440,17 @@ def test_a_folder_is_a_checkpoint(tmp_path):
 
 def test_evaluation_counts(tmp_path, two):
     good = evaluate(
-        POLICY, CELL_ID, 6, seed_first=800_000, purpose="report", out=tmp_path / "e", executor=two
+        POLICY, CELL_ID, 6, seed=800_000, purpose="report", out=tmp_path / "e", executor=two
     )
     assert (good.episodes, good.successes, good.success) == (6, 6, 1.0)
     assert good.per_seed == (True,) * 6
     assert good.interval == pytest.approx((0.6097, 1.0), abs=1e-4)
     assert good.outcomes == {"success": 6}
     assert good.cpu_seconds > 0
-    again = evaluate(POLICY, CELL_ID, 6, seed_first=800_000, purpose="report", out=tmp_path / "e")
+    again = evaluate(POLICY, CELL_ID, 6, seed=800_000, purpose="report", out=tmp_path / "e")
     assert again.resumed == 6
     assert again.to_json() == good.to_json()
-    bad = evaluate(BACKWARDS, "FakeReach", 3)
+    bad = evaluate(BACKWARDS, "FakeReach", 3, seed=0)
     assert (bad.successes, bad.outcomes) == (0, {"timeout": 3})
     summary = bad.to_json()
     assert summary["seeds"] == {"first": 0, "count": 3}

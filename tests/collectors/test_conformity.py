@@ -29,7 +29,7 @@ def test_the_same_bytes_for_any_number_of_workers(cell, executors, tmp_path):
             cell=cell,
             policy="expert",
             episodes=4,
-            seed_first=40,
+            seed=40,
             noise=0.1,
             out=out,
             executor=executor,

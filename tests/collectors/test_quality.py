@@ -30,7 +30,7 @@ def demonstrations(tmp_path_factory):
         policy="expert",
         episodes=4,
         noise=0.2,
-        seed_first=645_000,
+        seed=645_000,
         purpose="other",
         out=out,
     )
@@ -185,7 +185,7 @@ def test_pictures_are_the_recorded_ones_or_rendered(demonstrations, tmp_path):
         cell=CELL,
         policy="expert",
         episodes=1,
-        seed_first=645_000,
+        seed=645_000,
         purpose="other",
         out=out,
         **options,

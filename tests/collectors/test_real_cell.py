@@ -13,11 +13,11 @@ from shopfloor.datasets.reader import Dataset
 CELL = "PickToTray"
 KINDS = {
     "demonstrations": {"policy": "expert", "noise": 0.2},
-    "expert intervenes": {"policy": "random", "teacher": "expert", "intervention": "expert"},
+    "expert intervenes": {"policy": "random", "teacher": "expert", "intervene": "expert"},
     "expert labels": {
         "policy": "random",
         "teacher": "expert",
-        "intervention": "label",
+        "intervene": "label",
         "noise": 0.1,
     },
     "displaced": {"policy": "expert", "variation": "displaced"},
@@ -73,8 +73,8 @@ def test_an_intervention_rescues_a_hopeless_policy(tmp_path):
 
 
 def test_evaluation_tells_an_expert_from_chance():
-    expert = evaluate("expert", CELL, 5, seed_first=600_000)
-    chance = evaluate("random", CELL, 2, seed_first=600_000)
+    expert = evaluate("expert", CELL, 5, seed=600_000)
+    chance = evaluate("random", CELL, 2, seed=600_000)
     assert expert.successes == 5
     assert chance.successes == 0
     assert expert.mean_steps < chance.mean_steps
@@ -90,7 +90,7 @@ def test_one_and_two_workers_and_any_order_give_the_same_files(tmp_path, kind):
         collect(**options, out=tmp_path / "warm", executor=two)  # the same again, in used cells
     assert episodes(tmp_path / "one") == episodes(tmp_path / "two") == episodes(tmp_path / "warm")
     for seed in (7, 2, 11):
-        collect(**{**options, "episodes": 1, "seed_first": seed}, out=tmp_path / f"s{seed}")
+        collect(**{**options, "episodes": 1, "seed": seed}, out=tmp_path / f"s{seed}")
         ((name, data),) = episodes(tmp_path / f"s{seed}").items()
         assert episodes(tmp_path / "one")[name.replace("ep-00000000", f"ep-{seed:08d}")] == data
 

@@ -24,10 +24,10 @@ KINDS = {
     "expert labels": {
         "policy": "random",
         "teacher": "expert",
-        "intervention": "label",
+        "intervene": "label",
         "noise": 0.1,
     },
-    "expert intervenes": {"policy": "random", "teacher": "expert", "intervention": "expert"},
+    "expert intervenes": {"policy": "random", "teacher": "expert", "intervene": "expert"},
     "displaced": {"policy": "expert", "variation": "displaced"},
     "mid task": {"policy": "expert", "variation": "mid_task"},
 }
@@ -95,7 +95,7 @@ def test_every_kind_of_episode_renders_as_live(tmp_path, cell, kind):
 
 def test_overlays_come_along_and_variations_stay_together(parts, tmp_path):
     displaced = {"cell": "Kitting", "policy": "expert", "variation": "displaced", "episodes": 1}
-    collect(**displaced, seed_first=2, out=tmp_path / "displaced")
+    collect(**displaced, seed=2, out=tmp_path / "displaced")
     merge([parts / "Kitting", tmp_path / "displaced"], tmp_path / "all")
     relabel(tmp_path / "all", where="seed == 0", instruction="otherwise")
     (gone,) = [

@@ -17,7 +17,7 @@ from shopfloor.datasets.store import EpisodeWriter
 from shopfloor.datasets.verify import verify
 
 CELLS = ("PickToTray", "Kitting", "ConveyorSort")
-FAILS = {"policy": "random", "teacher": "expert", "intervention": "label"}
+FAILS = {"policy": "random", "teacher": "expert", "intervene": "label"}
 
 
 @pytest.fixture(scope="module")

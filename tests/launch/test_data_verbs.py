@@ -240,7 +240,7 @@ def test_render(recorded, tmp_path, capsys):
     assert "r: 2 episodes with " in capsys.readouterr().out
     assert Dataset(tmp_path / "r").read(0).observations["front"].shape[1:] == (16, 20, 3)
     assert shop("render", recorded, "--out", tmp_path / "x", "--cameras", "none") == 2
-    assert "Unknown camera 'none'" in capsys.readouterr().err
+    assert "No camera is named" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
 
 

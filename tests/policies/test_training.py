@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from shopfloor.collectors.choice import CellChoice
 from shopfloor.collectors.collect import collect
 from shopfloor.core import DiskError, InvalidInputError, UnknownNameError
 from shopfloor.datasets.reader import Dataset
@@ -16,6 +17,7 @@ from shopfloor.policies import checkpoint, data, scenes, text, training
 from shopfloor.policies.training import TrainConfig, train
 
 CELL = "shopfloor/PickToTray-v0"
+SCENES = dataclasses.asdict(CellChoice(CELL, cameras=("front", "wrist"), image_size=(96, 96)))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def seen(tmp_path_factory):
     """A camera policy trained for a moment on one demonstration and six scenes."""
     root = tmp_path_factory.mktemp("cameras")
     collect(cell=CELL, policy="expert", episodes=1, out=root / "data", cameras=("front", "wrist"))
-    [payload] = scenes.scene_payloads(CELL, 6, 10_000, root / "scenes")
+    [payload] = scenes.scene_payloads(SCENES, 6, 10_000, root / "scenes")
     scenes.render_block(payload)
     config = TrainConfig(
         (root / "data",),
@@ -110,7 +112,7 @@ def test_only_episodes_collected_for_training_are_taken(tmp_path):
         policy="expert",
         episodes=1,
         out=tmp_path / "gate",
-        seed_first=700_000,
+        seed=700_000,
         purpose="gate",
     )
     with pytest.raises(InvalidInputError, match="collected for 'gate'"):
@@ -191,7 +193,7 @@ def test_pictures_that_were_not_recorded_are_asked_for(demonstrations, tmp_path)
 
 
 def test_scene_blocks_repeat_and_damage_is_named(tmp_path):
-    first, second = (scenes.scene_payloads(CELL, 3, 10_000, tmp_path / name)[0] for name in "ab")
+    first, second = (scenes.scene_payloads(SCENES, 3, 10_000, tmp_path / name)[0] for name in "ab")
     paths = [scenes.render_block(payload)["path"] for payload in (first, second)]
     blocks = [open(path, "rb").read() for path in paths]  # noqa: SIM115, PTH123
     assert blocks[0] == blocks[1]
@@ -202,7 +204,7 @@ def test_scene_blocks_repeat_and_damage_is_named(tmp_path):
 
 
 def test_payloads_cover_every_scene_once(tmp_path):
-    payloads = scenes.scene_payloads(CELL, 250, 10_000, tmp_path)
+    payloads = scenes.scene_payloads(SCENES, 250, 10_000, tmp_path)
     seeds = [seed for job in payloads for seed in range(job["first"], job["first"] + job["count"])]
     assert seeds == list(range(10_000, 10_250))
 

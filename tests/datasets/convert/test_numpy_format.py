@@ -141,7 +141,7 @@ def test_what_lies_there(dataset, tmp_path, description):
 def test_the_example_of_the_documentation(dataset, tmp_path):
     folder, _ = run(dataset, tmp_path / "out")
     lines = [line for line in npy.__doc__.splitlines() if line.startswith("    ")]
-    assert len(lines) == 5
+    assert len(lines) == 6
     found = []
     names = {"json": json, "np": np, "Path": Path, "out": folder, "found": found}
     exec(textwrap.dedent("\n".join(lines)) + "\n    found.append(list(pairs))", names)

@@ -1,0 +1,149 @@
+"""One parcel of options for everything that runs episodes, one name and one default for each."""
+
+import dataclasses
+import inspect
+from pathlib import Path
+
+import pytest
+
+from shopfloor import CellChoice, collect, evaluate
+from shopfloor.collectors.choice import CONDITIONS
+from shopfloor.collectors.collect import CollectConfig
+from shopfloor.core import InvalidInputError, UnknownNameError, listed, listed_paths
+from shopfloor.datasets.convert.formats import ExportOptions
+from shopfloor.datasets.reader import Dataset
+from shopfloor.datasets.windows import Windows
+from shopfloor.envs.description import CellOptions
+from shopfloor.launch import verbs
+from shopfloor.launch.pairing import compare
+from shopfloor.launch.setups import FlywheelConfig
+
+CELL = "PickToTray"
+
+
+def defaults(kind):
+    return {
+        field.name: field.default
+        for field in dataclasses.fields(kind)
+        if field.default is not dataclasses.MISSING
+    }
+
+
+# -- one name, one default -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [verbs.Conditions, FlywheelConfig])
+def test_a_condition_is_called_the_same_everywhere_and_has_one_default(kind):
+    here, usual = defaults(kind), defaults(CellChoice)
+    assert set(CONDITIONS) <= set(here)
+    for name in CONDITIONS:
+        assert here[name] in (usual[name], "none" if name == "cameras" else usual[name])
+
+
+@pytest.mark.parametrize("verb", [verbs.Collect, verbs.Evaluate, verbs.Compare])
+def test_every_verb_that_runs_episodes_takes_them(verb):
+    assert "conditions" in defaults(verb)
+
+
+def test_python_has_the_defaults_of_the_command_line():
+    config, flags = defaults(CollectConfig), defaults(verbs.Collect)
+    for name in config.keys() & flags.keys():
+        assert config[name] == flags[name], name
+    for call, verb in ((evaluate, verbs.Evaluate), (compare, verbs.Compare)):
+        flags = defaults(verb)
+        for name, parameter in inspect.signature(call).parameters.items():
+            if name in flags:
+                assert parameter.default == flags[name], (call.__name__, name)
+
+
+def test_single_options_make_a_parcel():
+    config = CollectConfig.of(CELL, out="x", robot="ur5e", cameras="front, wrist", episodes=3)
+    assert config.cell == CellChoice(CELL, robot="ur5e", cameras=("front", "wrist"))
+    assert CollectConfig.of(config.cell, out="x", episodes=3) == config
+    assert CollectConfig(CELL, "x").cell == CellChoice(CELL)
+
+
+def test_a_parcel_and_single_options_are_refused_together():
+    with pytest.raises(InvalidInputError, match=r"not both: robot"):
+        CollectConfig.of(CellChoice(CELL), out="x", robot="ur5e")
+    with pytest.raises(InvalidInputError, match=r"not both: robot"):
+        evaluate("expert", CellChoice(CELL), 1, robot="ur5e")
+
+
+def test_unknown_options_are_named():
+    with pytest.raises(UnknownNameError, match=r"'robott'.*Did you mean 'robot'"):
+        CollectConfig.of(CELL, out="x", robott="ur5e")
+    with pytest.raises(InvalidInputError, match="`out`"):
+        collect(cell=CELL)
+    with pytest.raises(InvalidInputError, match="`cell`"):
+        collect(out="x")
+    with pytest.raises(UnknownNameError, match="'gll'"):
+        CellChoice(CELL, renderer="gll")
+
+
+def test_whoever_helps_is_the_expert_unless_somebody_else_is_named():
+    assert CollectConfig.of(CELL, out="x", intervene="label").teacher == "expert"
+    assert CollectConfig.of(CELL, out="x", intervene="label", teacher="random").teacher == "random"
+    assert CollectConfig.of(CELL, out="x").teacher is None
+
+
+# -- old names -------------------------------------------------------------------------------------
+
+
+def test_old_names_are_accepted_with_a_warning(tmp_path):
+    with pytest.warns(DeprecationWarning, match="'seed_first' is called 'seed' now"):
+        config = CollectConfig.of(CELL, out="x", seed_first=7)
+    assert config.seed == 7
+    with pytest.warns(DeprecationWarning, match="'intervention' is called 'intervene' now"):
+        assert CollectConfig.of(CELL, out="x", intervention="label").intervene == "label"
+    with pytest.raises(InvalidInputError, match="give only 'seed'"):
+        CollectConfig.of(CELL, out="x", seed_first=7, seed=8)
+
+
+def test_evaluate_accepts_the_old_name(tmp_path):
+    with pytest.warns(DeprecationWarning, match="seed_first"):
+        found = evaluate("expert", CELL, 1, seed_first=600_001, out=tmp_path / "e")
+    assert found.seed == 600_001
+    assert [record.seed for record in Dataset(tmp_path / "e").records] == [600_001]
+
+
+# -- a text where a list is expected ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("front", ("front",)),
+        ("front,wrist", ("front", "wrist")),
+        ("front, wrist", ("front", "wrist")),
+        ("front wrist", ("front", "wrist")),
+        (["front", "wrist"], ("front", "wrist")),
+        ("none", ()),
+        ("", ()),
+        (None, ()),
+        ((), ()),
+    ],
+)
+def test_names_are_taken_for_what_they_plainly_mean(given, meant):
+    assert listed(given) == meant
+    assert CellChoice(CELL, cameras=given).cameras == meant
+    assert CellOptions(cameras=given).cameras == meant
+
+
+def test_one_path_is_a_list_of_one():
+    assert listed_paths("folder") == listed_paths(Path("folder")) == (Path("folder"),)
+    assert listed_paths(["a", Path("b")]) == (Path("a"), Path("b"))
+
+
+def test_a_flywheel_takes_texts(tmp_path):
+    config = FlywheelConfig(tmp_path, cells="PickToTray,Kitting", cameras="front")
+    assert (config.cells, config.cameras) == (("PickToTray", "Kitting"), ("front",))
+
+
+def test_windows_and_exports_take_texts(tmp_path):
+    collect(cell=CELL, out=tmp_path / "d", episodes=1, cameras="front", image_size=(16, 16))
+    windows = Windows(Dataset(tmp_path / "d"), "state,front", 1, 1, step_keys="label_valid")
+    assert windows.keys == ("state", "front")
+    assert {"state", "front", "label_valid"} <= set(next(iter(windows)))
+    options = ExportOptions(keys="state", overlays=tmp_path / "view.json")
+    assert (options.keys, options.overlays) == (("state",), (tmp_path / "view.json",))
