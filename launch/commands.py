@@ -40,13 +40,13 @@ def cells(arguments: verbs.Cells) -> int:
             ",".join(entry["robots"]),
             ",".join(entry["cameras"]),
             _expert_text(entry),
+            "yes" if entry["learnable"] else "not yet",
             entry["instruction"],
         )
         for entry in listed
     ]
-    print_table(
-        "", ("cell", "robots", "cameras", "expert success", "instruction, for example"), rows
-    )
+    columns = ("cell", "robots", "cameras", "expert success", "policies learn it", "for example")
+    print_table("", columns, rows)
     return 0
 
 
@@ -54,6 +54,7 @@ def _describe_cell(cell_id: str) -> dict[str, Any] | None:
     """Describe a cell; None, and a note, for one of another package that is broken: it must not hide the others."""
     from shopfloor.envs.description import variations_of
     from shopfloor.envs.registry import make_cell
+    from shopfloor.policies.learnable import why_not
 
     try:
         cell = make_cell(cell_id, cameras=())
@@ -65,16 +66,22 @@ def _describe_cell(cell_id: str) -> dict[str, Any] | None:
         _, info = cell.reset(seed=0)
     finally:
         cell.close()
+
+    task = getattr(cell, "task", None)  # cells of other packages need not have one
+    robot = description.get("robot")
+    reason = why_not(description)
     measured = json.loads(EXPERT_SUCCESS.read_text()) if EXPERT_SUCCESS.is_file() else {}
     return {
         "id": cell_id,
         "instruction": info["instruction"],
-        "robot": description["robot"],
-        "robots": list(cell.task.robots),
-        "cameras": list(description["cameras"]),
-        "variations": list(variations_of(cell.task)),
-        "max_episode_steps": description["max_episode_steps"],
+        "robot": robot,
+        "robots": list(task.robots) if task else [robot],
+        "cameras": list(description.get("cameras", ())),
+        "variations": list(variations_of(task)) if task else ["nominal"],
+        "max_episode_steps": description.get("max_episode_steps"),
         "expert": measured.get(cell_id),
+        "learnable": not reason,
+        "why_not_learnable": reason or None,
     }
 
 

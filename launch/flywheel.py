@@ -51,6 +51,7 @@ def flywheel(config: FlywheelConfig, progress: Progress | None = None) -> dict[s
         config.out / LEDGER
     ).is_file():  # a new run: say what is missing before anything is made
         setups.require_weights(config.observations)
+        setups.require_learnable(config)
     workers = config.workers or setups.default_workers()
     open_run(config.out, config.to_json(), seeds_used(config), workers)
     with (

@@ -195,6 +195,46 @@ def default_workers() -> int:
     return min(4, len(os.sched_getaffinity(0)))
 
 
+def require_learnable(config: FlywheelConfig) -> None:
+    """Refuse cells that no policy can learn yet, and conditions that a cell does not have.
+
+    Args:
+        config: a resolved one.
+
+    Raises:
+        InvalidInputError: a cell cannot be learnt; the message says why and names those that can.
+        UnknownNameError: a cell has no such robot, variation or camera.
+    """
+    from shopfloor.envs.description import variations_of
+    from shopfloor.envs.registry import make_cell
+    from shopfloor.policies.learnable import why_not
+
+    for cell_id in config.cells:
+        cell = make_cell(
+            cell_id,
+            robot=config.robot,
+            variation=config.variation,
+            cameras=config.views,
+            image_size=config.image_size or IMAGE_SIZE,
+        )
+        description = cell.describe()
+        task = getattr(cell, "task", None)  # cells of other packages need not have one
+        variations = variations_of(task) if task else ()
+        cell.close()
+
+        reason = why_not(description)
+        if reason:
+            raise InvalidInputError(
+                f"No policy can learn {cell_id} yet: {reason}. `shopfloor cells` says which cells "
+                "can be learnt; the expert's episodes can be collected and exported."
+            )
+        if config.scenes and "mid_task" not in variations:
+            raise InvalidInputError(
+                f"Perception of {cell_id} cannot be trained on random scenes: its episodes cannot "
+                "start in the middle. Give --scenes 0 to learn from its episodes' pictures alone."
+            )
+
+
 def resolved(config: FlywheelConfig) -> FlywheelConfig:
     """Fill in the setup's values and the cells' full ids."""
     from shopfloor.envs.registry import resolve_cell

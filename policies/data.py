@@ -17,11 +17,10 @@ from shopfloor.core import ACTION_CONVENTION, ACTOR_EXPERT, Episode, InvalidInpu
 from shopfloor.datasets.reader import Dataset, EpisodeRecord
 from shopfloor.policies import vision
 from shopfloor.policies.features import OBJECT_WIDTH
+from shopfloor.policies.learnable import why_not
 from shopfloor.policies.scenes import read_block
 from shopfloor.policies.tensors import publish_tensors
 from shopfloor.policies.weights import catalogue
-
-ACTIONS = ("dx", "dy", "dz", "rx", "ry", "rz", "gripper")  # of `ee_delta_base_v1` for one arm
 
 
 @dataclass(frozen=True)
@@ -101,16 +100,11 @@ def describe(datasets: Iterable[Dataset]) -> list[Mapping[str, Any]]:
                 "import it again with --action-convention if its actions do mean that."
             )
         for cell, description in dataset.identity.raw["descriptions"].items():
-            if not {"vocabulary", "instruction_templates"} <= set(description):
+            reason = why_not(description)
+            if reason:
                 raise InvalidInputError(
-                    f"{dataset.path} does not say which parts and goals {cell} has (it was not recorded in a work cell "
-                    "of this kind), so no policy can be trained on it here."
-                )
-            if len(description.get("action_names", ACTIONS)) != len(ACTIONS):
-                raise InvalidInputError(
-                    f"{cell} in {dataset.path} has {len(description['action_names'])} action components, those of "
-                    f"several robots; policies learn one arm, with {len(ACTIONS)}. Export it (`data export`) and train "
-                    "with its own tools."
+                    f"No policy can be trained on {cell} in {dataset.path}: {reason}. Export it "
+                    "(`data export`) and train with its own tools."
                 )
             found.append(description)
     if (
