@@ -1,6 +1,7 @@
 # `make demo` and `make test` do their whole set-up: a virtual environment in .venv, made once and kept up to date with
-# pyproject.toml and requirements-weights.txt. Needs Python 3.10 or 3.11 with pip, make and git. Nothing here names a
-# package index: pip's own configuration does (README.md, "Installation").
+# pyproject.toml and requirements-weights.txt. Needs Python 3.11, 3.12 or 3.13 with pip, make and git; PYTHON=3.12 or
+# PYTHON=/path/to/python chooses one. Nothing here names a package index: pip's own configuration does (README.md,
+# "Installation").
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,7 +16,7 @@ PYTEST := PYTHONSAFEPATH=1 $(ONE_THREAD) $(BIN)/python -m pytest
 JOBS := 2
 PYTEST_ARGS :=
 
-.PHONY: help setup demo smoke test slow lint format types layers digests docs wheel results ci clean
+.PHONY: help setup demo smoke test slow test-core core lint format types layers digests docs wheel results ci clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
 
@@ -23,6 +24,7 @@ help:
 	@echo "make demo    set up, run the flywheel from cameras on PickToTray, write $(OUT)/report.html"
 	@echo "make smoke   set up, run the smallest flywheel"
 	@echo "make test    set up, run the quick tests       make slow    the slow tests"
+	@echo "make test-core  the tests that need no torch, in an environment of their own: PYTHON=3.12 chooses"
 	@echo "make lint    ruff: rules and formatting        make types   mypy, strict"
 	@echo "make layers  imports go one way                make docs    run the documents' code"
 	@echo "make digests compare a part of what is written, byte for byte; make digests ARGS= compares all"
@@ -63,6 +65,19 @@ test: setup
 slow: setup
 	$(PYTEST) -n $(JOBS) -m slow --timeout 1200 --durations 15 $(PYTEST_ARGS)
 
+# What works without torch, on each Python: an environment of its own, .venv-3.12 for Python 3.12.
+test-core:
+	@python=$$(sh checks/find-python.sh) || exit 2; \
+	version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	$(MAKE) --no-print-directory core "PYTHON=$$python" "VENV=.venv-$$version"
+
+$(VENV)/.core: $(VENV)/.made pyproject.toml
+	$(PIP) install --editable '.[test]'
+	@touch $@
+
+core: $(VENV)/.core
+	$(PYTEST) -n $(JOBS) -m "core and not torch and not slow" --timeout 300 $(PYTEST_ARGS)
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -97,5 +112,5 @@ ci:
 	bash .ci/run
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
+	rm -rf $(VENV) .venv-3.* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
 	find . -name __pycache__ -not -path './runs/*' -prune -exec rm -rf {} +

@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("envs", "datasets", "collectors", "policies", "launch")
 LEFT_OUT = shutil.ignore_patterns(
-    ".git", ".venv", "build", "dist", "runs", "__pycache__", "*.egg-info", ".*_cache", ".hypothesis"
+    ".git", ".venv*", "build", "dist", "runs", "__pycache__", "*.egg-info", ".*_cache", ".hypothesis"
 )
 
 

@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import subprocess
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ PACKAGES = ("numpy", "gymnasium", "pybullet", "h5py", "hdf5plugin", "torch")
 
 def now() -> str:
     """Return the current time, UTC, ISO 8601."""
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 @functools.lru_cache(maxsize=1)

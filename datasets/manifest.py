@@ -113,7 +113,7 @@ def ruling_manifest(root: Path) -> tuple[Manifest, dict[str, ShopfloorError]]:
     for _, path in reversed(numbered(root, layout.MANIFESTS, layout.MANIFEST_NAME)):
         try:
             return load_manifest(path), damage
-        except FileNotFoundError:  # noqa: PERF203  # the one before it may be whole
+        except FileNotFoundError:  # the one before it may be whole
             continue
         except DamagedFileError as error:
             damage[f"{layout.MANIFESTS}/{path.name}"] = error

@@ -135,7 +135,7 @@ def _apply_all(changes: dict[str, Change], operations: Sequence[Any], path: Path
     for number, operation in enumerate(operations):
         try:
             _apply(changes, operation)
-        except (KeyError, TypeError, ValueError) as error:  # noqa: PERF203  # says which operation
+        except (KeyError, TypeError, ValueError) as error:  # says which operation
             raise DamagedFileError(
                 path, f"its operation {number} cannot be used ({error})", _ADVICE
             ) from None

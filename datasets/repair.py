@@ -111,7 +111,7 @@ def _repair(root: Path, left_out: set[str], dry_run: bool, calls: SystemCalls) -
     for file in sorted(data_files(root)):
         try:
             whole += _whole_episodes(root, file)
-        except FileNotFoundError:  # noqa: PERF203  # swept by another process
+        except FileNotFoundError:  # swept by another process
             continue
         except DamagedFileError as error:
             damaged[file] = error
@@ -154,7 +154,7 @@ def _manifests(root: Path) -> tuple[set[str], dict[str, DamagedFileError]]:
     for _, path in reversed(numbered(root, layout.MANIFESTS, layout.MANIFEST_NAME)):
         try:
             manifest = load_manifest(path)
-        except DamagedFileError as error:  # noqa: PERF203  # each manifest is judged by itself
+        except DamagedFileError as error:  # each manifest is judged by itself
             damaged[f"{layout.MANIFESTS}/{path.name}"] = error
         else:
             listed = (

@@ -63,7 +63,7 @@ def verify(path: Path | str) -> list[Damage]:
     for name in layout.FOLDERS:
         try:
             inner_folder(root, name)
-        except DamagedFileError as error:  # noqa: PERF203  # each folder is judged by itself
+        except DamagedFileError as error:  # each folder is judged by itself
             return [*found, Damage.of(root / name, error)]
     found += _damaged_json(root)
     listing = list_dataset(root, _left_out(root))
@@ -88,12 +88,12 @@ def _damaged_json(root: Path) -> list[Damage]:
     for overlay in overlay_files(root):
         try:
             read_overlay_file(overlay)
-        except ShopfloorError as error:  # noqa: PERF203  # each overlay is judged by itself
+        except ShopfloorError as error:  # each overlay is judged by itself
             found.append(Damage.of(overlay, error))
     for _, manifest in numbered(root, layout.MANIFESTS, layout.MANIFEST_NAME):
         try:
             load_manifest(manifest)
-        except ShopfloorError as error:  # noqa: PERF203  # each manifest is judged by itself
+        except ShopfloorError as error:  # each manifest is judged by itself
             found.append(Damage.of(manifest, error))
     return found
 

@@ -65,11 +65,7 @@ def weight_file(model: str, name: str) -> Path:
 @cache
 def _check_hash(path: Path, expected: str, model: str) -> None:
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else None
-        if digest is None:  # Python 3.10
-            digest = hashlib.sha256()
-            while block := file.read(1 << 20):
-                digest.update(block)
+        digest = hashlib.file_digest(file, "sha256")
     if digest.hexdigest() != expected:
         raise InvalidInputError(
             f"{path.name} of {model} has SHA-256 {digest.hexdigest()}; expected {expected}. "

@@ -1,11 +1,27 @@
-"""Rules for all tests: what may be skipped, and that runs leave no environment behind."""
+"""Rules for all tests: what may be skipped, and which files need torch."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
+
+HERE = Path(__file__).resolve().parent
+# Files, and folders of them, whose imports need torch. Where it is not installed they are not collected, so they may hold
+# no test with the marker `core`; tests/test_repository.py checks that, and that no other file needs torch to be imported.
+NEED_TORCH = ("policies", "envs/test_packages.py")
+collect_ignore = [] if importlib.util.find_spec("torch") else list(NEED_TORCH)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of the files that need torch; elsewhere a test says so itself."""
+    folders = tuple(HERE / name for name in NEED_TORCH)
+    for item in items:
+        if any(item.path.is_relative_to(folder) for folder in folders):
+            item.add_marker(pytest.mark.torch)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import os
 import re
@@ -10,9 +11,11 @@ import stat
 import subprocess
 import sys
 import textwrap
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import shopfloor
 
@@ -346,10 +349,19 @@ def fake_python(path, answer):
 
 def test_set_up_passes_over_shims_that_fail(tmp_path):
     fake_python(tmp_path / "python3.11", None)
-    fake_python(tmp_path / "python3.10", "3.10.13 1")
+    fake_python(tmp_path / "python3.12", None)
+    fake_python(tmp_path / "python3.13", "3.13.0 1")
     fake_python(tmp_path / "python3", "3.11.2 1")
     found = find_python(tmp_path)
-    assert (found.returncode, found.stdout.strip()) == (0, str(tmp_path / "python3.10"))
+    assert (found.returncode, found.stdout.strip()) == (0, str(tmp_path / "python3.13"))
+
+
+def test_set_up_takes_3_11_before_later_ones_whatever_their_order_on_path(tmp_path):
+    fake_python(tmp_path / "one" / "python3.13", "3.13.0 1")
+    fake_python(tmp_path / "two" / "python3.12", "3.12.1 1")
+    fake_python(tmp_path / "three" / "python3.11", "3.11.2 1")
+    path = os.pathsep.join(str(tmp_path / name) for name in ("one", "two", "three"))
+    assert find_python(path).stdout.strip() == str(tmp_path / "three" / "python3.11")
 
 
 def test_set_up_tries_every_folder_of_path(tmp_path):
@@ -359,33 +371,71 @@ def test_set_up_tries_every_folder_of_path(tmp_path):
     assert found.stdout.strip() == str(tmp_path / "bin" / "python3.11")
 
 
-def test_python_3_12_is_refused_with_the_reason(tmp_path):
-    fake_python(tmp_path / "python3", "3.12.1 0")
+def test_where_a_shim_fails_pyenv_is_asked(tmp_path):
+    fake_python(tmp_path / "shims" / "python3.12", None)
+    fake_python(tmp_path / "versions" / "3.12.1" / "bin" / "python3.12", "3.12.1 1")
+    (tmp_path / "shims" / "pyenv").write_text(
+        f'#!/bin/sh\n[ "$1 $2" = "prefix 3.12" ] && echo {tmp_path}/versions/3.12.1\n',
+        encoding="utf-8",
+    )
+    (tmp_path / "shims" / "pyenv").chmod(0o755)
+    for asked in ({}, {"PYTHON": "python3.12"}, {"PYTHON": "3.12"}):
+        found = find_python(tmp_path / "shims", **asked)
+        assert found.stdout.strip() == str(tmp_path / "versions/3.12.1/bin/python3.12"), asked
+    found = find_python(tmp_path / "shims", PYTHON="3.13")
+    assert (found.returncode, found.stdout) == (2, "")
+    assert "no python3.13 on PATH" in found.stderr
+
+
+@pytest.mark.parametrize("version", ["3.10.13", "3.14.0"])
+def test_other_pythons_are_refused_with_the_reason(version, tmp_path):
+    fake_python(tmp_path / "python3", f"{version} 0")
     found = find_python(tmp_path)
     assert found.returncode == 2
     assert found.stdout == ""
-    assert f"{tmp_path / 'python3'}: is Python 3.12.1" in found.stderr
+    assert f"{tmp_path / 'python3'}: is Python {version}" in found.stderr
     assert "PyBullet" in found.stderr
     assert "PYTHON=" in found.stderr
 
 
 def test_named_python_is_tried_alone(tmp_path):
     fake_python(tmp_path / "python3.11", "3.11.2 1")
-    fake_python(tmp_path / "mine", "3.13.0 0")
+    fake_python(tmp_path / "mine", "3.10.13 0")
     found = find_python(tmp_path, PYTHON=str(tmp_path / "mine"))
     assert found.returncode == 2
-    assert "mine: is Python 3.13.0" in found.stderr
+    assert "mine: is Python 3.10.13" in found.stderr
+
+
+def test_what_find_python_accepts_is_what_the_package_asks_for():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["requires-python"] == ">=3.11,<3.14"
+    script = (ROOT / "checks" / "find-python.sh").read_text(encoding="utf-8")
+    assert "(3, 11) <= sys.version_info[:2] < (3, 14)" in script
+    said = {line for line in project["classifiers"] if "Python :: 3." in line}
+    assert said == {f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)}
+
+
+@pytest.mark.parametrize("minor", [11, 12, 13])
+def test_one_pybullet_on_every_python(minor):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = itertools.chain(project["dependencies"], *project["optional-dependencies"].values())
+    wanted = [Requirement(line) for line in lines]
+    here = {"python_version": f"3.{minor}"}
+    asked = {entry.name for entry in wanted if not entry.marker or entry.marker.evaluate(here)}
+    engine = "pybullet" if minor < 12 else "pybullet-arm64"
+    assert asked & {"pybullet", "pybullet-arm64"} == {engine}
+    assert ("panda-gym" in asked) == (minor < 12)  # it asks for `pybullet`
 
 
 def test_make_says_why_before_installing_anything(tmp_path):
-    fake_python(tmp_path / "python3.12", "3.12.1 0")
+    fake_python(tmp_path / "python3.14", "3.14.0 0")
     done = subprocess.run(
         [
             "make",
             "-C",
             str(ROOT),
             "setup",
-            f"PYTHON={tmp_path / 'python3.12'}",
+            f"PYTHON={tmp_path / 'python3.14'}",
             f"VENV={tmp_path / 'env'}",
         ],
         capture_output=True,

@@ -117,7 +117,7 @@ def _rows(
     for index, data in enumerate(block.pictures(feature.name)):
         try:
             pictures[index] = decode_picture(data, height, width)
-        except ValueError as error:  # noqa: PERF203  # says which one
+        except ValueError as error:  # says which one
             where = f"its picture {feature.name!r} of frame {index}, episode {place.number},"
             raise DamagedFileError(block.path, f"{where} {error}", ADVICE) from None
     return pictures

@@ -238,7 +238,7 @@ class _Episode:
         ):
             try:
                 pictures[row] = decode_picture(data, height, width)
-            except ValueError as error:  # noqa: PERF203  # says which one
+            except ValueError as error:  # says which one
                 raise self._file.damaged(
                     f"{self._group}/{path}", f"row {row}: the picture {error}"
                 ) from None

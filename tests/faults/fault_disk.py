@@ -10,7 +10,6 @@ import builtins
 import errno
 import io
 import os
-import pathlib
 from pathlib import Path
 
 from shopfloor.datasets.files import POSIX
@@ -80,17 +79,8 @@ class Disk:
         for name in _NAMES:
             if hasattr(os, name):
                 self._replace(os, name, self._wrap(name, getattr(os, name)))
-        # Python 3.10 keeps the functions that paths use here.
-        accessor = getattr(pathlib, "_NormalAccessor", None)
-        for name in _NAMES[4:] if accessor else ():
-            if hasattr(accessor, name):
-                self._replace(accessor, name, staticmethod(getattr(os, name)))
-        for owner in (io, builtins, *([accessor] if accessor else [])):
-            self._replace(
-                owner,
-                "open",
-                self._open_file if owner is not accessor else staticmethod(self._open_file),
-            )
+        for owner in (io, builtins):
+            self._replace(owner, "open", self._open_file)
         return self
 
     def __exit__(self, kind, error, trace) -> bool:

@@ -172,7 +172,6 @@ def test_verify_finds_a_flipped_byte_and_repair_sets_it_aside(write, capsys):
 
 
 def test_export_and_import_round_trip(write, tmp_path, capsys):
-    pytest.importorskip("pyarrow")
     data = write("data", *range(3))
     found = document(
         capsys, "export", data, "--to", "lerobot", "--out", tmp_path / "le", "--pictures", "png"
@@ -244,8 +243,8 @@ def test_render(recorded, tmp_path, capsys):
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.torch
 def test_train_learns_by_an_overlay(recorded, tmp_path, capsys):
-    pytest.importorskip("torch")
     one, two = Dataset(recorded).records
     capsys.readouterr()
     assert shop("filter", recorded, "--where", "seed == 0", "--view", tmp_path / "first.json") == 0

@@ -16,7 +16,7 @@ import pytest
 from shopfloor.core import CancelledError, InvalidInputError
 from shopfloor.datasets.reader import Dataset
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.torch]
 TINY = Path(__file__).with_name("tiny.py")
 CELL = "shopfloor/PickToTray-v0"
 

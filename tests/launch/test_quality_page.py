@@ -214,8 +214,8 @@ def test_a_page_without_findings(toys, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.torch
 def test_train_reads_through_the_view(tmp_path, capsys):
-    pytest.importorskip("torch")
     data, out = tmp_path / "data", tmp_path / "q"
     collect = [
         "collect",
