@@ -27,13 +27,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-MAY_IMPORT = {
+CORE = {"core", "platforms"}
+MAY_IMPORT: dict[str, set[str]] = {
     "core": set(),
-    "envs": {"core"},
-    "datasets": {"core"},
-    "collectors": {"core", "envs", "datasets"},
-    "policies": {"core", "envs", "datasets", "collectors"},
-    "launch": {"core", "envs", "datasets", "collectors", "policies"},
+    "platforms": set(),
+    "envs": CORE,
+    "datasets": CORE,
+    "collectors": {*CORE, "envs", "datasets"},
+    "policies": {*CORE, "envs", "datasets", "collectors"},
+    "launch": {*CORE, "envs", "datasets", "collectors", "policies"},
 }
 FOLDERS = ("envs", "datasets", "collectors", "policies", "launch")
 LEARNING = {"torch", "safetensors", "tokenizers", "transformers", "peft", "torchvision"}

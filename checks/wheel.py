@@ -20,7 +20,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("envs", "datasets", "collectors", "policies", "launch")
 LEFT_OUT = shutil.ignore_patterns(
-    ".git", ".venv*", "build", "dist", "runs", "__pycache__", "*.egg-info", ".*_cache", ".hypothesis"
+    ".git",
+    ".venv*",
+    "build",
+    "dist",
+    "runs",
+    "__pycache__",
+    "*.egg-info",
+    ".*_cache",
+    ".hypothesis",
 )
 
 
@@ -63,12 +71,12 @@ USES = [
     Step(
         ["shopfloor", "evaluate", "--policy", "ck", "--cell", "PickToTray", "--episodes", "2"],
         code=2,
-        shows="shopfloor[policies]",
+        shows="pip install -e '.[policies]'",
     ),
     Step(
         ["shopfloor", "train", "--data", "d", "--out", "trained"],
         code=2,
-        shows="shopfloor[policies]",
+        shows="pip install -e '.[policies]'",
     ),
 ]
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shopfloor import platforms
 from shopfloor.collectors import signals
 from shopfloor.collectors.choice import CONDITIONS, CellChoice, renamed
 from shopfloor.collectors.executors import TIMEOUT_S, Executor, make_executor
@@ -404,11 +405,10 @@ class _Journal:
         ]
         self._receipts = out / RECEIPTS
         try:
-            self._fd = os.open(
-                self._receipts, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666
-            )
+            flags = platforms.CLOSED_IN_CHILDREN | platforms.AS_IT_IS
+            self._fd = os.open(self._receipts, os.O_RDWR | os.O_CREAT | os.O_APPEND | flags, 0o666)
             size = os.fstat(self._fd).st_size
-            if size and os.pread(self._fd, 1, size - 1) != b"\n":
+            if size and platforms.read_at(self._fd, 1, size - 1) != b"\n":
                 os.write(self._fd, b"\n")  # the last run was killed within a line
         except OSError as error:
             raise disk_error(self._receipts, error) from error

@@ -32,6 +32,7 @@ from shopfloor.collectors.worker import (
     one_torch_thread,
 )
 from shopfloor.core import InfrastructureError, InvalidInputError, ShopfloorError
+from shopfloor.platforms import STARTS_WORKERS
 
 logger = logging.getLogger(__name__)
 
@@ -298,6 +299,11 @@ class LocalExecutor:
         """
         if workers < 1:
             raise InvalidInputError(f"Number of workers is {workers}; expected at least 1.")
+        if not STARTS_WORKERS:
+            raise InvalidInputError(
+                f"Number of workers is {workers}, but worker processes cannot be started on this operating system; "
+                "expected 1: leave out --workers."
+            )
         self._workers = workers
         self._allowed = tuple(allowed)
         self._grace_s = grace_s

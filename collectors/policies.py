@@ -16,6 +16,7 @@ from shopfloor.core import (
     PolicyRef,
     UnknownNameError,
     canonical_json,
+    install_command,
 )
 
 ENTRY_POINT_GROUP = "shopfloor.policies"
@@ -96,7 +97,7 @@ def resolve_policy(ref: PolicyRef) -> Policy:
             raise
         raise MissingDependencyError(
             f"Policy {ref.kind!r} needs {error.name}, which is not installed. Install it with "
-            "`pip install 'shopfloor[policies]'`."
+            f"{install_command('policies')}."
         ) from error
     _cache[key] = policy
     while len(_cache) > MAX_CACHED:

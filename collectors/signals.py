@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from types import FrameType
 
 from shopfloor.core import CancelledError
+from shopfloor.platforms import handled_signals
 
-HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+HANDLED = handled_signals()
 
 
 class _Flag:
@@ -52,7 +53,7 @@ def handling() -> Iterator[None]:
         _flag.signum = None
         for signum in HANDLED:
             before = signal.getsignal(signum)
-            if signum == signal.SIGHUP and before == signal.SIG_IGN:
+            if signum.name == "SIGHUP" and before == signal.SIG_IGN:
                 continue
             previous[signum] = before
             signal.signal(signum, _flag.handle)

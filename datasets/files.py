@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import fcntl
 import functools
 import hashlib
 import os
@@ -16,8 +15,16 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from shopfloor import platforms
 from shopfloor.core import DiskError, InvalidInputError
 from shopfloor.datasets.errors import DamagedFileError, UnsafeFileError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    _LOCKS = False
+else:
+    _LOCKS = True
 
 TRAILER_MAGIC = b"SFSHA256"
 TRAILER_BYTES = 40
@@ -28,6 +35,12 @@ STALE_SECONDS = 86_400.0
 _NAME_BYTES = 200  # of the final name in a temporary one: file systems allow 255 in all
 _TEMPORARY_NAME = re.compile(r"\..+\.([0-9a-z]+)-(\d+)-[0-9a-f]{12}\.tmp")
 _BLOCK = 1 << 20
+_READ = os.O_RDONLY | platforms.NO_BLOCK | platforms.CLOSED_IN_CHILDREN | platforms.AS_IT_IS
+NEW_FILE = (
+    os.O_CREAT | os.O_EXCL | platforms.NO_FOLLOW | platforms.CLOSED_IN_CHILDREN | platforms.AS_IT_IS
+)
+_IS_A_LINK = "it is a symbolic link, expected a regular file"
+_ELSEWHERE = "elsewhere"  # the tag where no /proc says which boot of the machine this is
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
 # Why a file that may be whole cannot be read: the process or its user, not the file, is at fault.
@@ -125,13 +138,15 @@ def open_regular(path: Path, limit: int = MAX_FILE_BYTES) -> Iterator[int]:
         DiskError: it may be whole, but this process may not open it, or not now.
         FileNotFoundError: there is no such file.
     """
+    if not platforms.NO_FOLLOW and path.is_symlink():
+        raise UnsafeFileError(path, _IS_A_LINK)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(path, _READ | platforms.NO_FOLLOW)
     except FileNotFoundError:
         raise
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise UnsafeFileError(path, "it is a symbolic link, expected a regular file") from None
+            raise UnsafeFileError(path, _IS_A_LINK) from None
         raise read_error(path, error) from error
     try:
         info = os.fstat(fd)
@@ -179,7 +194,7 @@ def hash_file(path: Path, limit: int = MAX_FILE_BYTES) -> tuple[str, FileState]:
         hasher = hashlib.sha256()
         try:
             _require_trailer(
-                path, os.pread(fd, TRAILER_BYTES, left)
+                path, platforms.read_at(fd, TRAILER_BYTES, left)
             )  # before gigabytes are read for nothing
             while left:
                 part = os.read(fd, min(left, _BLOCK))
@@ -213,7 +228,18 @@ def read_error(path: Path, error: OSError) -> DamagedFileError | DiskError:
 # --------------------------------------------------------------------------------------------------
 
 
-def _renameat2_noreplace(source: Path, target: Path) -> None:
+def _rename_noreplace(source: Path, target: Path) -> None:
+    """Rename, never replacing what is there.
+
+    On macOS another process may come between the look and the rename; even then no folder is
+    replaced that holds something. On Windows a rename never replaces.
+    """
+    if not platforms.LINUX:
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+        source.rename(target)
+        return
+
     libc = ctypes.CDLL(None, use_errno=True)
     if (
         libc.renameat2(
@@ -234,7 +260,7 @@ class SystemCalls:
     fsync: Callable[[int], None] = os.fsync
     close: Callable[[int], None] = os.close
     link: Callable[[Path, Path], None] = os.link
-    rename_noreplace: Callable[[Path, Path], None] = _renameat2_noreplace
+    rename_noreplace: Callable[[Path, Path], None] = _rename_noreplace
     unlink: Callable[[Path], None] = os.unlink
     mkdir: Callable[[Path, int], None] = os.mkdir
 
@@ -315,7 +341,7 @@ def _machine() -> str:
             f"{boot}{Path('/proc/self/ns/pid').stat().st_ino}".encode()
         ).hexdigest()[:8]
     except OSError:
-        return "elsewhere"
+        return _ELSEWHERE
 
 
 def sweep_temporaries(folder: Path, calls: SystemCalls = POSIX) -> None:
@@ -343,15 +369,13 @@ def abandoned(path: Path) -> bool:
 
 
 def _abandoned(path: Path, machine: str, process: str) -> bool:
-    if machine == _machine():
+    if machine == _machine() != _ELSEWHERE:
         return not Path(f"/proc/{process}").exists()
     return time.time() - path.lstat().st_mtime > STALE_SECONDS
 
 
 def _write_temporary(temporary: Path, data: bytes, calls: SystemCalls) -> None:
-    fd = calls.open(
-        temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
-    )
+    fd = calls.open(temporary, os.O_WRONLY | NEW_FILE, 0o666)
     try:
         view = memoryview(data)
         while view:
@@ -386,7 +410,10 @@ def _give_name(temporary: Path, path: Path, calls: SystemCalls) -> bool:
 
 
 def _sync_folder(folder: Path, calls: SystemCalls) -> None:
-    fd = calls.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, 0)
+    if not platforms.SYNCS_FOLDERS:
+        return
+
+    fd = calls.open(folder, os.O_RDONLY | platforms.FOLDER | platforms.CLOSED_IN_CHILDREN, 0)
     try:
         calls.fsync(fd)
     except OSError as error:
@@ -406,10 +433,15 @@ def alone(root: Path) -> Iterator[None]:
     Raises:
         InvalidInputError: another one is at work. DiskError: the folder cannot be opened.
     """
+    if not _LOCKS:
+        yield
+        return
+
     try:
-        fd = os.open(root, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(root, _READ)
     except OSError as error:
         raise read_error(root, error) from error
+
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

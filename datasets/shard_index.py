@@ -9,7 +9,6 @@ read; `data verify` compares the two.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from shopfloor import platforms
 from shopfloor.core import canonical_json
 from shopfloor.datasets import layout
 from shopfloor.datasets.errors import DamagedFileError, UnsafeFileError
@@ -72,7 +72,7 @@ class PlainArray:
         if not out.size:
             return
         if (
-            os.preadv(self._file.number, [out.data], self.offset + start * self._row_bytes)
+            platforms.read_into(self._file.number, out.data, self.offset + start * self._row_bytes)
             != out.nbytes
         ):
             raise OSError("the file ends before the array does")

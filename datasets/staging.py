@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from shopfloor import platforms
 from shopfloor.core import InvalidInputError
 from shopfloor.datasets.files import (
     POSIX,
@@ -131,7 +132,12 @@ def _sync_tree(folder: Path, calls: SystemCalls) -> None:
 
 
 def _sync(path: Path, calls: SystemCalls) -> None:
-    fd = calls.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0)
+    if not platforms.SYNCS_FOLDERS and path.is_dir():
+        return
+
+    fd = calls.open(
+        path, platforms.OPEN_TO_SYNC | platforms.NO_FOLLOW | platforms.CLOSED_IN_CHILDREN, 0
+    )
     try:
         calls.fsync(fd)
     except OSError as error:

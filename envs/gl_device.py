@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from typing import Any
 
 import numpy.typing as npt
 
-from shopfloor.core import MissingDependencyError
+from shopfloor.core import InvalidInputError, MissingDependencyError, install_command
+from shopfloor.platforms import LINUX
 
 SHADOW_PX = 384
 TEXELS_A_ROW = 1024  # of the texture that holds all pictures
@@ -199,14 +201,19 @@ class Device:
 
 
 def _context() -> Any:  # noqa: ANN401  # moderngl is optional
+    if not LINUX:
+        raise InvalidInputError(
+            f'The OpenGL renderer needs EGL, which {sys.platform} does not have; use renderer="tiny".'
+        )
+
     try:
         moderngl: Any = importlib.import_module(
             "moderngl"
         )  # by name: type checkers need not find it
     except ImportError:
         raise MissingDependencyError(
-            "The OpenGL renderer needs the package moderngl, which is not installed. "
-            'Run: pip install "shopfloor[gl]"; or use renderer="tiny".'
+            "The OpenGL renderer needs the package moderngl, which is not installed. Install it with "
+            f'{install_command("gl")}; or use renderer="tiny".'
         ) from None
     # Mesa's software renderer would start a thread per core, though workers already share the
     # cores, and one more for a cache on disk that saves 0.1 s; neither lives on in a process that

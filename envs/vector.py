@@ -43,6 +43,7 @@ from shopfloor.envs.vector_worker import (
     Share,
     share,
 )
+from shopfloor.platforms import STARTS_WORKERS, shared_memory, usable_cores
 
 Array = npt.NDArray[Any]
 Observations = dict[str, Array]
@@ -152,10 +153,13 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
             options: see `shopfloor.envs.description.CellOptions`.
         """
         self.closed = True  # until there is something to close
+        if not STARTS_WORKERS:
+            raise InvalidInputError(
+                f"{cell}: copies of a cell run in worker processes, which cannot be started on this operating system. "
+                "Use gymnasium.make."
+            )
         self.num_envs = _at_least_one("num_envs", num_envs)
-        usable = (
-            len(os.sched_getaffinity(0)) if workers is None else _at_least_one("workers", workers)
-        )
+        usable = usable_cores() if workers is None else _at_least_one("workers", workers)
         self.autoreset_mode, self.copy, self._timeout_s = _mode(autoreset_mode), copy, timeout_s
         sample = make(cell, **options)
         try:
@@ -212,7 +216,7 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
             self, _end, self._workers
         )  # for a vector that nobody closes
         self.closed = False
-        memory = os.memfd_create(f"{self._cell} x {self.num_envs}")
+        memory = shared_memory(f"{self._cell} x {self.num_envs}")
         try:
             self._shared = share(memory, self._spaces, self._action_shape[1:], self.num_envs)
             for part in parts:

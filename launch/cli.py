@@ -12,11 +12,18 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from shopfloor import __version__
-from shopfloor.core import InfrastructureError, InvalidInputError, ShopfloorError, UnknownNameError
+from shopfloor import __version__, platforms
+from shopfloor.core import (
+    InfrastructureError,
+    InvalidInputError,
+    ShopfloorError,
+    UnknownNameError,
+    install_command,
+)
 from shopfloor.launch.console import note
 
 GROUP_HELP = "  what decides the result."
+UNLIMITED = ("cells", "view")  # verbs that do the same on every operating system
 USAGE = "usage: shopfloor VERB [flags]        shopfloor VERB --help explains a verb"
 
 
@@ -46,8 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not error.name or error.name.startswith("shopfloor"):
             raise
         note(
-            f"shopfloor: the package {error.name!r} is not installed, and this verb needs it. Install it, or shopfloor "
-            "with all that belongs to it: pip install 'shopfloor[policies,export]'"
+            f"shopfloor: the package {error.name!r} is not installed, and this verb needs it. Install it, or all that "
+            f"verbs need with {install_command('policies,export')}."
         )
         return InvalidInputError.exit_code
     except BrokenPipeError:
@@ -79,6 +86,8 @@ def _main(arguments: list[str]) -> int:
         return parsed
     from shopfloor.launch.stopping import stopping_in_time
 
+    if verb not in UNLIMITED and (limits := platforms.limits()):
+        note(f"shopfloor: {limits}")
     with stopping_in_time():
         return _command(verb)(parsed)
 

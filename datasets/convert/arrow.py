@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from shopfloor.core import MissingDependencyError
+from shopfloor.core import MissingDependencyError, install_command
 
 try:
     import pyarrow as pa
     import pyarrow.parquet as pq
 except ImportError:
     raise MissingDependencyError(
-        "LeRobot datasets are parquet files, for which pyarrow is needed. Install it with: "
-        "pip install 'shopfloor[export]'"
+        "LeRobot datasets are parquet files, for which pyarrow is needed. Install it with "
+        f"{install_command('export')}."
     ) from None
 
 __all__ = ["Arrow", "pa", "pq"]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import h5py
 
+from shopfloor import platforms
 from shopfloor.datasets.container import hdf5_errors
 from shopfloor.datasets.errors import DamagedFileError, UnsafeFileError
 
@@ -62,7 +63,7 @@ class Source:
         if count > self._limit:
             raise ValueError(f"one piece has {count} bytes, more than {self._limit}")
         while len(view):
-            got = os.preadv(self._fd, [view], self._position)
+            got = platforms.read_into(self._fd, view, self._position)
             if not got:
                 raise ValueError("the file ends before what it points to")
             self._position += got

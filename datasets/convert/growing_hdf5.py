@@ -9,6 +9,9 @@ from pathlib import Path
 
 import h5py
 
+from shopfloor import platforms
+from shopfloor.datasets.files import NEW_FILE
+
 
 class _Sink:
     """What HDF5 writes to. HDF5 ends the process where a file cannot grow, so it is told that all went well.
@@ -31,7 +34,7 @@ class _Sink:
     def readinto(self, out: memoryview) -> int:
         count, view = len(out), memoryview(out)
         while len(view):
-            got = 0 if self.error else os.preadv(self._fd, [view], self._position)
+            got = 0 if self.error else platforms.read_into(self._fd, view, self._position)
             if not got:  # never written: HDF5 knows it as zeros
                 view[:] = bytes(len(view))
                 break
@@ -43,7 +46,7 @@ class _Sink:
         view = memoryview(data)
         while len(view) and not self.error:
             try:
-                count = os.pwrite(self._fd, view, self._position)
+                count = platforms.write_at(self._fd, view, self._position)
             except OSError as error:
                 self.error = error
                 break
@@ -78,9 +81,7 @@ class GrowingFile:
 
     def __init__(self, path: Path) -> None:
         """Make a file, which must not exist yet; raises OSError."""
-        self._fd = os.open(
-            path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
-        )
+        self._fd = os.open(path, os.O_RDWR | NEW_FILE, 0o666)
         self._sink = _Sink(self._fd)
         try:
             with self.disk():

@@ -12,6 +12,8 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
+from shopfloor import platforms
+
 _MAGIC = b"PAR1"
 MAX_FOOTER_BYTES = 1 << 28
 _MAX_DEPTH = 16
@@ -57,14 +59,14 @@ def read_footer(fd: int) -> list[RowGroup]:
         ValueError: saying what is wrong with the footer.
     """
     size = os.fstat(fd).st_size
-    end = os.pread(fd, 8, max(size - 8, 0))
+    end = platforms.read_at(fd, 8, max(size - 8, 0))
     if len(end) < 8 or end[4:] != _MAGIC:
         raise ValueError("it does not end with the magic bytes PAR1")
     (length,) = struct.unpack("<I", end[:4])
     if length > min(size - 8, MAX_FOOTER_BYTES):
         raise ValueError(f"its footer claims {length} bytes")
     try:
-        footer = _Compact(os.pread(fd, length, size - 8 - length)).struct()
+        footer = _Compact(platforms.read_at(fd, length, size - 8 - length)).struct()
         return [_group(group) for group in footer.get(4, [])]
     except (IndexError, KeyError, TypeError, AttributeError, UnicodeDecodeError, struct.error):
         raise ValueError("its footer is not one of parquet") from None

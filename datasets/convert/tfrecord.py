@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.core import InvalidInputError, MissingDependencyError
+from shopfloor.core import InvalidInputError, MissingDependencyError, install_command
 
 # A tf.train.Feature: texts or pictures as bytes, float32 numbers, or integers (bool as 0 and 1).
 Feature: TypeAlias = Sequence[bytes] | npt.NDArray[Any]
@@ -34,7 +34,8 @@ def masked_crc32c(data: bytes) -> int:
         import google_crc32c
     except ImportError:
         raise MissingDependencyError(
-            "Writing TFRecord files needs the package google-crc32c. Install it with: pip install 'shopfloor[export]'"
+            "Writing TFRecord files needs the package google-crc32c. Install it with "
+            f"{install_command('export')}."
         ) from None
     crc: int = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF

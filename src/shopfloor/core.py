@@ -80,6 +80,11 @@ class MissingDependencyError(ShopfloorError):
     """An optional package or a weight file is not installed; the message names the command that installs it."""
 
 
+def install_command(extras: str) -> str:
+    """Return the command that installs some extras ("policies", "policies,export"), and where to run it."""
+    return f"`pip install -e '.[{extras}]'` in your clone of shopfloor's repository"
+
+
 class InfrastructureError(ShopfloorError):
     """The machine, not the policy, failed: disk full, worker lost, simulator crashed."""
 

@@ -255,7 +255,7 @@ def test_a_policy_that_cannot_even_start_gives_an_episode_without_steps():
 
 def test_errors_with_a_cause_of_their_own_are_no_outcomes():
     def missing(*_):
-        raise MissingDependencyError("pip install shopfloor[policies]")
+        raise MissingDependencyError("pip install torch")
 
     with pytest.raises(MissingDependencyError):
         run(FakePolicy(answer=missing))

@@ -377,7 +377,7 @@ def test_without_moderngl_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setattr(gl, "_devices", {})
     monkeypatch.setitem(sys.modules, "moderngl", None)
     with pytest.raises(
-        MissingDependencyError, match=r'pip install "shopfloor\[gl\]"; or use renderer="tiny"'
+        MissingDependencyError, match=r"pip install -e '\.\[gl\]'.*; or use renderer=\"tiny\""
     ):
         gl.GlRenderer()
 

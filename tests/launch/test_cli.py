@@ -209,5 +209,5 @@ def test_without_torch_the_message_says_what_to_install(verb, tmp_path):
     )
     answer = python(code, *lines[verb].split())
     assert answer.returncode == 2
-    assert "pip install 'shopfloor[policies]'" in answer.stderr
+    assert "pip install -e '.[policies]'" in answer.stderr
     assert "Traceback" not in answer.stderr

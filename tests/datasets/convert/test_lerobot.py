@@ -495,4 +495,4 @@ def test_without_pyarrow_the_command_that_installs_it_is_named():
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert "MissingDependencyError" in result.stderr
-    assert "pip install 'shopfloor[export]'" in result.stderr
+    assert "pip install -e '.[export]'" in result.stderr
