@@ -23,6 +23,10 @@ DECODERS = ("h264", "hevc", "av1", "libdav1d", "vp9", "libvpx-vp9", "mpeg4")
 TOLERANCE_S = 1e-3
 # A jump of more than this is a seek; less is decoded through.
 _SEEK_S = 2.0
+# Texts that are not UTF-8 are no reason to refuse a video; PyAV takes them as they come from release 19 on.
+_ANY_TEXT: dict[str, Any] = (
+    {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+)
 ADVICE = "Get the dataset again from where it came from, or leave the episode out there."
 
 
@@ -50,9 +54,7 @@ class VideoReader:
         file = self._stack.enter_context(os.fdopen(os.dup(fd), "rb"))
         # Handed over as an open file and with the format named, so that no name inside it leads to
         # another file.
-        container = av.open(
-            file, "r", format="mp4", options={"enable_drefs": "0"}, metadata_errors="replace"
-        )
+        container = av.open(file, "r", format="mp4", options={"enable_drefs": "0"}, **_ANY_TEXT)
         self._container = self._stack.enter_context(container)
         if not container.streams.video:
             raise DamagedFileError(self.path, "it has no video stream", ADVICE)

@@ -15,6 +15,8 @@ from shopfloor.collectors import executors
 from shopfloor.collectors.executors import ATTEMPTS, LocalExecutor, SerialExecutor, make_executor
 from shopfloor.core import CancelledError, DiskError, InfrastructureError, InvalidInputError
 
+pytestmark = pytest.mark.core
+
 ALLOWED = ("fault_jobs",)
 HOWS = ("kill", "exit", "hang", "raise", "infrastructure")
 

@@ -22,6 +22,8 @@ from shopfloor.core import (
     seed_stream,
 )
 
+pytestmark = pytest.mark.core
+
 
 def spec_for(policy, teacher=None, seed=3, intervention="none", noise=0.0, variation="nominal"):
     return EpisodeSpec(

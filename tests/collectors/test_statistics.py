@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from shopfloor.collectors.statistics import Z_95, wilson_interval
 
+pytestmark = pytest.mark.core
+
 
 @pytest.mark.parametrize(
     ("successes", "trials", "expected"),  # Newcombe 1998, table I, method 3

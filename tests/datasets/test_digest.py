@@ -11,6 +11,8 @@ from shopfloor.datasets.digest import episode_digest
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.store import EpisodeWriter
 
+pytestmark = pytest.mark.core
+
 # Pinned: proofs of merges and shards made by this release must hold in later ones.
 GOLDEN = Path(__file__).parents[1] / "data/datasets/format-1"
 PINNED = "9c307e8157256ce61e3ecf80a2d4e7e93cef5f8795b0f760188088f298a90891"

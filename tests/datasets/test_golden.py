@@ -22,6 +22,8 @@ from shopfloor.core import CameraTrack, Episode
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.windows import Windows
 
+pytestmark = pytest.mark.core
+
 GOLDEN = Path(__file__).parents[1] / "data" / "datasets"
 
 

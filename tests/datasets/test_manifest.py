@@ -14,6 +14,8 @@ from shopfloor.datasets.manifest import list_dataset
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.store import EpisodeWriter, write_manifest
 
+pytestmark = pytest.mark.core
+
 
 def forbid_reading(monkeypatch):
     """Fail the test when an episode is opened to list it."""

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
@@ -14,6 +15,8 @@ from hypothesis.extra import numpy as nps
 from shopfloor.core import FAILURE_REASONS, PURPOSES, CameraTrack, Episode, EpisodeSpec
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.store import EpisodeWriter
+
+pytestmark = pytest.mark.core
 
 OBSERVATION_DTYPES = (
     "u1",

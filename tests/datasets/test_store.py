@@ -19,6 +19,8 @@ from shopfloor.datasets.errors import DamagedFileError, NotADatasetError
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.store import EpisodeWriter, Provenance, write_manifest
 
+pytestmark = pytest.mark.core
+
 
 @pytest.mark.parametrize("codec", ["blosc", "gzip", "none"])
 @pytest.mark.parametrize("steps", [0, 1, 2, 63])

@@ -23,6 +23,7 @@ def memory_pages() -> int:
         return int(file.read().split()[1])
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("name", cell_episodes.CELLS)
 @pytest.mark.parametrize("privileged", [False, True])
 @pytest.mark.filterwarnings("ignore:.*WARN.*")
@@ -35,6 +36,7 @@ def test_gymnasium_checker(name, privileged):
     env.close()
 
 
+@pytest.mark.core
 def test_observations_are_as_described(cell):
     description = cell.describe()
     assert json.loads(json.dumps(description)) == json.loads(json.dumps(cell.describe()))

@@ -26,6 +26,7 @@ def fresh(request):
     return request.param, runs
 
 
+@pytest.mark.core
 def test_seeds_differ(fresh):
     _, runs = fresh
     assert len({run.digest for run in runs.values()}) == len(SEEDS)
@@ -57,6 +58,7 @@ def test_used_world_equals_fresh_world_in_every_variation(fresh):
         used.close()
 
 
+@pytest.mark.core
 def test_new_process_gives_the_same(fresh):
     name, runs = fresh
     order = [str(seed) for seed in reversed(SEEDS)]

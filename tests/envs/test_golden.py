@@ -20,6 +20,8 @@ from cell_episodes import CELLS, build, play
 from shopfloor.envs.experts import make_expert
 from shopfloor.envs.robot import Arm
 
+pytestmark = pytest.mark.core
+
 FOLDER = Path(__file__).parent / "golden"
 SEED, STEPS, EVERY = 600_001, 50, 10
 TOLERANCE = 1e-5  # on other machines; here it is bit for bit

@@ -16,6 +16,8 @@ from shopfloor.envs.cell import WorkCell
 from shopfloor.envs.cells.pick_to_tray import PickToTray
 from shopfloor.envs.experts import make_expert
 
+pytestmark = pytest.mark.core
+
 
 def test_our_cells_are_registered_by_importing_the_package():
     assert shopfloor.__version__

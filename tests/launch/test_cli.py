@@ -12,6 +12,8 @@ import pytest
 from shopfloor.launch import cli
 from shopfloor.launch.verbs import VERBS
 
+pytestmark = pytest.mark.core
+
 SNAPSHOT = Path(__file__).parent / "snapshots" / "errors.txt"
 # Users' mistakes. Regenerate the messages with SHOPFLOOR_UPDATE_SNAPSHOTS=1 and review the diff.
 MISTAKES = (
@@ -62,6 +64,7 @@ def foreign(tmp_path):
     return folder
 
 
+@pytest.mark.torch  # before what is wrong with their data, `train` and `flywheel` would say that torch is missing
 @pytest.mark.usefixtures("foreign")
 def test_messages_for_mistakes(tmp_path, capfd):
     shown = []
@@ -180,6 +183,7 @@ def test_a_closed_pipe_is_no_error():
     assert "Traceback" not in answer.stderr
 
 
+@pytest.mark.torch
 def test_without_weights_a_flywheel_makes_nothing(tmp_path):
     code = (
         "import sys, importlib.util as u\nfind = u.find_spec\n"

@@ -15,6 +15,8 @@ import pytest
 
 from shopfloor.launch import cli, suites
 
+pytestmark = pytest.mark.core
+
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):

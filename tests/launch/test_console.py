@@ -2,7 +2,11 @@
 
 import json
 
+import pytest
+
 from shopfloor.launch import console
+
+pytestmark = pytest.mark.core
 
 
 def test_plain_tables_are_aligned_and_never_cut(capsys):

@@ -16,6 +16,8 @@ from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.store import EpisodeWriter
 from shopfloor.launch import cli
 
+pytestmark = pytest.mark.core
+
 
 def _load(path, name):
     """Import a file of the tests of the store, whose episodes are used here."""

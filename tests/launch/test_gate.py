@@ -15,6 +15,8 @@ from shopfloor.launch.gate import (
     decide,
 )
 
+pytestmark = pytest.mark.core
+
 
 def pairs(both=0, gained=0, lost=0, neither=0):
     """Interleave the four kinds of pair, so that prefixes look like the whole."""

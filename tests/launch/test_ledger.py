@@ -10,6 +10,8 @@ import pytest
 from shopfloor.core import InvalidInputError
 from shopfloor.launch.ledger import Ledger
 
+pytestmark = pytest.mark.core
+
 DATASET = {"name": "data/a", "cell": "c", "purpose": "train", "turn": 0, "episodes": 1, "steps": 5}
 
 

@@ -13,6 +13,8 @@ from shopfloor.launch.charts import Point, Series, stacked_bars, success_chart, 
 from shopfloor.launch.page import page
 from shopfloor.launch.video import _CHOICES, _animated_webp, _encode_with, encode, video_tag
 
+pytestmark = pytest.mark.core
+
 VOID = {"meta", "link", "br", "img", "line", "circle", "rect", "polyline", "input"}
 
 

@@ -9,6 +9,8 @@ from shopfloor.launch.runfile import open_run, read_json
 from shopfloor.launch.setups import resolved
 from shopfloor.launch.summary import seeds_used
 
+pytestmark = pytest.mark.core
+
 
 def test_it_follows_its_schema(config, validate):
     config = resolved(config)

@@ -20,6 +20,8 @@ from shopfloor.launch.setups import (
     train_seed,
 )
 
+pytestmark = pytest.mark.core
+
 
 def blocks():
     for loop, turn in itertools.product(range(MAX_SEED + 1), range(MAX_TURNS + 1)):

@@ -2,8 +2,12 @@
 
 import json
 
+import pytest
+
 from shopfloor.launch.setups import FlywheelConfig
 from shopfloor.launch.summary import build_summary, table_rows, teacher_statement
+
+pytestmark = pytest.mark.core
 
 
 def test_it_follows_its_schema(summary, validate):

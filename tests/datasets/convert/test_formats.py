@@ -17,6 +17,8 @@ from shopfloor.datasets.errors import DamagedFileError
 from shopfloor.datasets.overlays import append_overlay
 from shopfloor.datasets.reader import Dataset
 
+pytestmark = pytest.mark.core
+
 
 def test_there_and_back(dataset, tmp_path):
     options = ExportOptions(pictures="png")

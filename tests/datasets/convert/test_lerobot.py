@@ -25,6 +25,8 @@ from shopfloor.datasets.merge import merge
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.store import EpisodeWriter
 
+pytestmark = pytest.mark.core
+
 FPS = 20
 STEPS = (12, 5, 1)
 IMAGE = "observation.images.front"

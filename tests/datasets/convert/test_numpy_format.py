@@ -25,6 +25,8 @@ from shopfloor.datasets.convert.npy_write import NpyFile
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.store import EpisodeWriter
 
+pytestmark = pytest.mark.core
+
 STEPS = (12, 5, 1)
 
 

@@ -18,6 +18,8 @@ from shopfloor.datasets.convert.rlds_layout import dataset_name
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.store import EpisodeWriter
 
+pytestmark = pytest.mark.core
+
 STEPS = (12, 5, 1)
 CLASS = "tensorflow_datasets.core.features."
 

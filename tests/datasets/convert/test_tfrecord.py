@@ -11,6 +11,8 @@ import tfrecord_reader as reader
 from shopfloor.core import InvalidInputError, MissingDependencyError
 from shopfloor.datasets.convert import tfrecord
 
+pytestmark = pytest.mark.core
+
 # RFC 3720, appendix B.4, and the check value of the CRC catalogue.
 VECTORS = [
     (bytes(32), 0x8A9136AA),

@@ -27,6 +27,8 @@ from shopfloor.datasets.convert.tar_write import ShardWriter
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.store import EpisodeWriter
 
+pytestmark = pytest.mark.core
+
 INSTALLS = (["webdataset==1.0.2", "numpy", "pillow"],)
 # Runs in WebDataset's environment: saves what it hands out, after its own decoders.
 READER = """
