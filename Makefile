@@ -65,7 +65,8 @@ test: setup
 slow: setup
 	$(PYTEST) -n $(JOBS) -m slow --timeout 1200 --durations 15 $(PYTEST_ARGS)
 
-# What works without torch, on each Python: an environment of its own, .venv-3.12 for Python 3.12.
+# What works without torch, on each Python: an environment of its own, .venv-3.12 for Python 3.12. Only the files that
+# hold such tests are read, which halves the time; one of them that imports torch is an error.
 test-core:
 	@python=$$(sh checks/find-python.sh) || exit 2; \
 	version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
@@ -76,7 +77,8 @@ $(VENV)/.core: $(VENV)/.made pyproject.toml
 	@touch $@
 
 core: $(VENV)/.core
-	$(PYTEST) -n $(JOBS) -m "core and not torch and not slow" --timeout 300 $(PYTEST_ARGS)
+	$(PYTEST) -n $(JOBS) -m "core and not torch and not slow" --timeout 300 $(PYTEST_ARGS) \
+		$$(grep -rl --include='test_*.py' 'mark\.core' tests)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -15,8 +15,6 @@ from shopfloor.collectors import executors
 from shopfloor.collectors.executors import ATTEMPTS, LocalExecutor, SerialExecutor, make_executor
 from shopfloor.core import CancelledError, DiskError, InfrastructureError, InvalidInputError
 
-pytestmark = pytest.mark.core
-
 ALLOWED = ("fault_jobs",)
 HOWS = ("kill", "exit", "hang", "raise", "infrastructure")
 
@@ -33,6 +31,7 @@ def results(executor, function, given, **options):
     return dict(executor.run(f"fault_jobs:{function}", given, **options))
 
 
+@pytest.mark.core
 def test_workers_and_order_do_not_change_results(pool):
     expected = {index: 2 * index for index in range(20)}
     for executor in (serial(), pool):
@@ -50,6 +49,7 @@ def test_pool_keeps_its_processes_between_runs_and_uses_all(pool):
     assert os.getpid() not in first
 
 
+@pytest.mark.core
 def test_workers_have_one_thread_no_torch_and_leave_ctrl_c_to_the_driver(pool):
     look = results(pool, "look", [{}, {}])[0]
     assert look["threads"] == "1"
@@ -140,6 +140,7 @@ def test_a_result_that_is_not_json_is_a_failure(pool):
     assert "quarantined" in results(pool, "garbage", [{}], keep_going=True)[0]
 
 
+@pytest.mark.core
 @pytest.mark.parametrize(
     "name",
     [
@@ -159,6 +160,7 @@ def test_only_the_packages_functions_are_run(name):
         executor.close()
 
 
+@pytest.mark.core
 def test_worker_counts():
     assert isinstance(make_executor(1), SerialExecutor)
     assert make_executor(3).workers == 3
@@ -184,6 +186,7 @@ def test_an_idle_worker_that_dies_is_replaced_without_blaming_a_job(pool):
     assert not pids & {r["pid"] for r in got.values()}
 
 
+@pytest.mark.core
 def test_close_ends_the_workers():
     executor = LocalExecutor(2, allowed=ALLOWED)
     pids = {
@@ -275,6 +278,7 @@ def workers_of(process, lines):
     return pids
 
 
+@pytest.mark.core
 def test_the_drivers_death_kills_the_workers(child_environment):
     process = driver(child_environment, LOCAL, sleep=0.2)
     pids = workers_of(process, 6)
@@ -335,6 +339,7 @@ def test_a_second_signal_ends_the_process_at_once(child_environment):
     process.stdout.close()
 
 
+@pytest.mark.core
 def test_handlers_are_put_back_and_the_flag_is_forgotten():
     from shopfloor.collectors import signals
 

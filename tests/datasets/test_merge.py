@@ -16,8 +16,6 @@ from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.store import EpisodeWriter, Provenance, write_manifest
 from shopfloor.datasets.verify import verify
 
-pytestmark = pytest.mark.core
-
 
 def contents(root):
     return {

@@ -18,8 +18,6 @@ from shopfloor.datasets.overlays import (
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.verify import verify
 
-pytestmark = pytest.mark.core
-
 
 def overlay(path, number, *operations, version=1):
     (path / "overlays").mkdir(exist_ok=True)

@@ -23,9 +23,8 @@ def memory_pages() -> int:
         return int(file.read().split()[1])
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("name", cell_episodes.CELLS)
-@pytest.mark.parametrize("privileged", [False, True])
+@pytest.mark.parametrize("privileged", [False, pytest.param(True, marks=pytest.mark.core)])
 @pytest.mark.filterwarnings("ignore:.*WARN.*")
 def test_gymnasium_checker(name, privileged):
     env = gymnasium.make(name, privileged=privileged, image_size=(32, 48), render_mode="rgb_array")

@@ -15,8 +15,6 @@ import pytest
 
 from shopfloor.launch import cli, suites
 
-pytestmark = pytest.mark.core
-
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
@@ -32,6 +30,7 @@ def document(capsys, *arguments, code=0):
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.core
 def test_cells(capsys, validate):
     listed = document(capsys, "cells")
     validate(listed, "cells")
@@ -114,16 +113,19 @@ def test_what_a_suite_costs_is_counted_in_pairs():
     assert found["p_value"] == 0.5
 
 
+@pytest.mark.core
 def test_collect_resumes_and_counts(dataset, capsys):
     found = document(capsys, "collect", "PickToTray", "--episodes", 3, "--out", dataset)
     assert (found["episodes"], found["resumed"], found["infrastructure"]) == (3, 2, 0)
     assert sum(found["outcomes"].values()) == 3
 
 
+@pytest.mark.core
 def test_run_json_of_a_dataset_follows_the_schema(dataset, validate):
     validate(json.loads((dataset / "run.json").read_text()), "run")
 
 
+@pytest.mark.core
 def test_evaluate_writes_its_summary(tmp_path, capsys, validate):
     summary = tmp_path / "s.json"
     found = document(
@@ -144,6 +146,7 @@ def test_evaluate_writes_its_summary(tmp_path, capsys, validate):
     assert found["policy"]["reference"] == "expert"
 
 
+@pytest.mark.core
 def test_a_missed_threshold_is_exit_code_1(capsys):
     command = "evaluate --policy random --cell PickToTray --episodes 1 --min-success 0.5 --quiet"
     assert cli.main(command.split()) == 1
@@ -170,6 +173,7 @@ def test_compare_needs_more(capsys, validate, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["candidate", "service"]
 
 
+@pytest.mark.core
 def test_compare_the_same_policy_runs_nothing(capsys, validate):
     found = document(capsys, "compare", "expert", "expert", "--cell", "PickToTray", code=1)
     validate(found, "compare")
@@ -189,6 +193,7 @@ def test_compare_promotes(capsys, monkeypatch):
     assert "promote: 6 pairs" in capsys.readouterr().out
 
 
+@pytest.mark.core
 def test_data_info_and_verify(dataset, capsys, tmp_path):
     info = document(capsys, "data", "info", dataset)
     assert info["episodes"] >= 2
@@ -222,6 +227,7 @@ def test_view_makes_a_page_of_an_episode(dataset, tmp_path, capsys):
     assert "has " in capsys.readouterr().err
 
 
+@pytest.mark.core
 def test_view_finds_a_report(tmp_path, capsys):
     (tmp_path / "report.html").write_text("x")
     assert cli.main(["view", str(tmp_path), "--no-open"]) == 0

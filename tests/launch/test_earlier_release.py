@@ -15,7 +15,8 @@ import pytest
 from shopfloor.datasets.convert.formats import FORMATS
 from shopfloor.datasets.reader import Dataset
 from shopfloor.launch.cli import main
-from shopfloor.policies.checkpoint import load_policy
+
+pytestmark = pytest.mark.core
 
 DATA = Path(__file__).parents[1] / "data"
 CHECKPOINT = DATA / "checkpoints" / "before-house"
@@ -55,7 +56,10 @@ def test_a_dataset_is_exported(dataset, tmp_path, name):
     assert (tmp_path / "exported-v0").exists()
 
 
+@pytest.mark.torch
 def test_a_checkpoint_acts_as_it_did(dataset):
+    from shopfloor.policies.checkpoint import load_policy
+
     expected = json.loads(CHECKPOINT.with_name("before-house.expected.json").read_text())
     policy = load_policy("shopfloor/PickToTray-v0", str(CHECKPOINT))
     assert policy.info.digest == expected["digest"]
@@ -69,6 +73,7 @@ def test_a_checkpoint_acts_as_it_did(dataset):
         np.testing.assert_allclose(found, actions, atol=1e-4)
 
 
+@pytest.mark.torch
 def test_a_checkpoint_is_evaluated_and_trained_further(dataset, tmp_path):
     summary, further = tmp_path / "summary.json", tmp_path / "further"
     flags = ["--cell", "PickToTray", "--episodes", 1, "--summary", summary, "--quiet"]

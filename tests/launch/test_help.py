@@ -8,8 +8,12 @@ import io
 import re
 from pathlib import Path
 
+import pytest
+
 from shopfloor.launch.cli import main
 from shopfloor.launch.verbs import VERBS
+
+pytestmark = pytest.mark.core
 
 SNAPSHOT = Path(__file__).parent / "snapshots" / "help.txt"
 # The help of release 0.1.0 (435edd1); never written again.

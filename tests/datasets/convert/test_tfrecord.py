@@ -77,5 +77,5 @@ def test_what_an_example_cannot_hold_is_refused(monkeypatch):
 
 def test_without_the_package_the_command_that_installs_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "google_crc32c", None)
-    with pytest.raises(MissingDependencyError, match=r"shopfloor\[export\]"):
+    with pytest.raises(MissingDependencyError, match=r"pip install -e '\.\[export\]'"):
         tfrecord.record(b"x")
