@@ -33,6 +33,7 @@ def run(*words):
     assert main([str(word) for word in words]) == 0
 
 
+@pytest.mark.core
 def test_a_dataset_is_continued(dataset, capsys):
     before = {path.name: path.read_bytes() for path in (dataset / "episodes").iterdir()}
     run("collect", "PickToTray", "--episodes", 3, *COLLECTED, "--out", dataset, "--json")
@@ -43,6 +44,7 @@ def test_a_dataset_is_continued(dataset, capsys):
     assert Dataset(dataset).verify() == []
 
 
+@pytest.mark.core
 def test_a_dataset_is_merged_with_a_new_one(dataset, tmp_path):
     new, merged = tmp_path / "new", tmp_path / "merged"
     run("collect", "PickToTray", "--episodes", 1, "--seed", 5, *COLLECTED, "--out", new)
@@ -50,6 +52,7 @@ def test_a_dataset_is_merged_with_a_new_one(dataset, tmp_path):
     assert sorted(record.seed for record in Dataset(merged).records) == [0, 1, 5, 7]
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("name", [name for name, form in FORMATS.items() if form.exports])
 def test_a_dataset_is_exported(dataset, tmp_path, name):
     run("data", "export", dataset, "--to", name, "--out", tmp_path / "exported-v0")
@@ -57,10 +60,12 @@ def test_a_dataset_is_exported(dataset, tmp_path, name):
 
 
 @pytest.mark.torch
+@pytest.mark.torch
 def test_a_checkpoint_acts_as_it_did(dataset):
+    
+    expected = json.loads(CHECKPOINT.with_name("before-house.expected.json").read_text())
     from shopfloor.policies.checkpoint import load_policy
 
-    expected = json.loads(CHECKPOINT.with_name("before-house.expected.json").read_text())
     policy = load_policy("shopfloor/PickToTray-v0", str(CHECKPOINT))
     assert policy.info.digest == expected["digest"]
 
@@ -73,6 +78,7 @@ def test_a_checkpoint_acts_as_it_did(dataset):
         np.testing.assert_allclose(found, actions, atol=1e-4)
 
 
+@pytest.mark.torch
 @pytest.mark.torch
 def test_a_checkpoint_is_evaluated_and_trained_further(dataset, tmp_path):
     summary, further = tmp_path / "summary.json", tmp_path / "further"
