@@ -2,10 +2,11 @@
 
     python -m benchmarks.durability --kills 1000
     python -m benchmarks.durability --fuzz-seconds 600
+    python -m benchmarks.durability --fuzz-files 20000
 
 A kill: a process commits small episodes back to back, every few of them followed by a manifest, an
 overlay or a compaction, and reports each through a pipe once its commit has returned; SIGKILL comes
-after a random 2 to 200 ms. Then everything reported so far must be read back bit for bit, and
+at a random moment after a random one of the first reports. Then everything reported so far must be read back bit for bit, and
 everything under a final name must be whole. Exits 1 if anything was lost, unreadable or torn, or if
 the reader crashed, hung or raised what it should not.
 """
@@ -39,7 +40,10 @@ from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.store import EpisodeWriter, write_manifest
 
 CELL = "shopfloor/PickToTray-v0"
-KILL_AFTER_S = (0.002, 0.2)
+# A kill comes after up to so many reports, the first of them "I start", and then at any moment:
+# seconds alone would kill the writers of a busy machine before they have written anything.
+MOST_REPORTS = 5
+THEN_S = 0.2
 KILLS_PER_DATASET = 10
 STEPS = 12
 
@@ -164,19 +168,20 @@ def _killed_writer(root: Path, first: int, dice: random.Random) -> dict[int, str
         finally:
             os._exit(1)  # it never comes here unless something failed
     os.close(write_end)
-    try:
-        if (
-            dice.random() < 0.9
-        ):  # mostly counted from when it writes, so that a slow start does not hide all kills
-            os.read(read_end, 1)
-        time.sleep(dice.uniform(*KILL_AFTER_S))
-    finally:
-        os.kill(process, signal.SIGKILL)
-        status = os.waitpid(process, 0)[1]
+
+    lines: list[bytes] = []
     with os.fdopen(read_end, "rb") as pipe:
-        lines = pipe.read().splitlines(keepends=True)
+        try:
+            for _ in range(dice.randint(0, MOST_REPORTS)):
+                lines.append(pipe.readline())
+            time.sleep(dice.uniform(0.0, THEN_S))
+        finally:
+            os.kill(process, signal.SIGKILL)
+            status = os.waitpid(process, 0)[1]
+        lines += pipe.readlines()
     if not os.WIFSIGNALED(status):
         raise RuntimeError(f"The writer ended by itself with status {status}.")
+
     return {
         int(line.split()[0]): line.split()[1].decode()
         for line in lines
@@ -185,7 +190,7 @@ def _killed_writer(root: Path, first: int, dice: random.Random) -> dict[int, str
 
 
 def _write_for_ever(root: Path, first: int, pipe: int) -> None:
-    os.write(pipe, b"\n")
+    os.write(pipe, b"\n")  # it starts
     writer = EpisodeWriter(root, {"cell": CELL})
     index = first
     while True:
@@ -278,6 +283,9 @@ def main() -> int:
         "--fuzz-seconds", type=float, default=0.0, help="how long to read changed files"
     )
     parser.add_argument(
+        "--fuzz-files", type=int, default=0, help="how many changed files to read"
+    )
+    parser.add_argument(
         "--seed", type=int, default=0, help="of the moments of the kills and of the changes"
     )
     parser.add_argument(
@@ -285,8 +293,9 @@ def main() -> int:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args()
-    if not (arguments.kills or arguments.fuzz_seconds):
-        parser.error("give --kills or --fuzz-seconds, or both")
+    fuzzing = arguments.fuzz_files or arguments.fuzz_seconds
+    if not (arguments.kills or fuzzing):
+        parser.error("give --kills, --fuzz-files or --fuzz-seconds")
     result: dict[str, Any] = {"schema_version": 1, "benchmark": "durability"}
     broken = 0
     with tempfile.TemporaryDirectory() as name:
@@ -296,13 +305,14 @@ def main() -> int:
             result["kills"] = asdict(kills)
             if not arguments.json:
                 _print_kills(kills)
-        if arguments.fuzz_seconds:
+        if fuzzing:
             fuzzed = fuzz(
-                arguments.fuzz_seconds,
                 Path(name),
                 small_episode,
-                arguments.seed,
-                arguments.findings,
+                files=arguments.fuzz_files,
+                seconds=arguments.fuzz_seconds,
+                seed=arguments.seed,
+                keep=arguments.findings,
             )
             broken += fuzzed.broken
             result["fuzz"] = asdict(fuzzed)

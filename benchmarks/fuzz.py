@@ -28,9 +28,8 @@ from shopfloor.datasets.overlays import append_overlay
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.store import EpisodeWriter, write_manifest
 
-LIMIT_S = 5.0
 ADDRESS_SPACE = 4 << 30
-BATCH = 200
+BATCH = 40  # changes of a data file before the next file's turn; an eighth of that of a JSON file
 CODECS = ("blosc", "gzip", "none")
 KINDS = (*CODECS, *SHARD_LAYOUTS)
 
@@ -45,7 +44,7 @@ class Fuzzed:
             value).
         refused: how many it refused with an error of ours.
         crashed: how often its process died.
-        hung: how often it took more than 5 s.
+        hung: how often it took more than 20 s of CPU time, or waited for ten minutes.
         other: how often it raised anything else.
         memory: largest growth of a reading process, bytes.
         findings: what crashed, hung or raised anything else.
@@ -69,18 +68,21 @@ class Fuzzed:
 
 
 def fuzz(
-    seconds: float,
     folder: Path,
     make_episode: Callable[[int], Episode],
+    *,
+    files: int = 0,
+    seconds: float = 0.0,
     seed: int = 0,
     keep: Path | None = None,
 ) -> Fuzzed:
-    """Read changed files for some time.
+    """Read changed files, for as long as either limit asks for.
 
     Args:
-        seconds: how long.
         folder: an empty folder to work in.
         make_episode: gives the episodes that files are made of.
+        files: how many changed files to read at least.
+        seconds: how long to go on at least.
         seed: of the changes.
         keep: where to keep files that broke the reader, None for nowhere.
 
@@ -90,16 +92,15 @@ def fuzz(
     logging.disable(logging.CRITICAL)  # the reader warns of each damaged file, and they all are
     targets = [target for kind in KINDS for target in _targets(folder / kind, kind, make_episode)]
     result, began, batch = Fuzzed(), time.monotonic(), 0
-    while time.monotonic() - began < seconds:
+    while result.files < files or time.monotonic() - began < seconds:
         target = targets[batch % len(targets)]
-        cases = range(
-            batch * BATCH, (batch + 1) * BATCH if target.spans else batch * BATCH + BATCH // 8
-        )
+        first = batch * BATCH
+        cases = range(first, first + (BATCH if target.spans else BATCH // 8))
 
         def read(case: int, target: Target = target) -> str:
             return target.read_changed(random.Random(f"{seed}-{case}"))
 
-        for outcome in outcomes(read, cases, LIMIT_S, address_space=ADDRESS_SPACE):
+        for outcome in outcomes(read, cases, address_space=ADDRESS_SPACE):
             _count(result, outcome, target, random.Random(f"{seed}-{outcome.case}"), keep)
         target.restore()
         batch += 1

@@ -150,7 +150,7 @@ def as_somebody(task, *, uid=NOBODY):
             os.setuid(uid)
         return task()
 
-    (outcome,) = children.outcomes(run, [0], 60)
+    (outcome,) = children.outcomes(run, [0])
     assert outcome.how == "returned", outcome
     return outcome.value
 
