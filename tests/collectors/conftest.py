@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,31 @@ def pool():
     """Two workers, kept for a module's tests."""
     with executors.LocalExecutor(2, allowed=("fault_jobs",)) as pool:
         yield pool
+
+
+class SkippingClock:
+    """An executor's clock, which skips ahead while the only job that runs is one that hangs.
+
+    So no test needs a limit so short that a busy machine would pass it by itself. A job that hangs
+    says so by a file `hangs-PID`.
+    """
+
+    def __init__(self, executor, marks):
+        self.executor, self.marks, self.skipped_s = executor, marks, 0.0
+
+    def monotonic(self):
+        busy = self.executor._busy()
+        if len(busy) == 1 and (self.marks / f"hangs-{busy[0].process.pid}").exists():
+            self.skipped_s += 2 * executors.TIMEOUT_S
+        return time.monotonic() + self.skipped_s
+
+
+@pytest.fixture
+def skip_hangs(tmp_path, monkeypatch):
+    """Give a function that makes an executor's time pass by itself where one of its jobs hangs."""
+    return lambda executor: monkeypatch.setattr(
+        executors, "time", SkippingClock(executor, tmp_path)
+    )
 
 
 @pytest.fixture

@@ -77,8 +77,11 @@ class FakeCell:
             self.position = self.position * np.nan
         if self.fault == "kill" or (self.fault == "kill_once" and _first_time(self.seed)):
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.fault == "hang" or (self.fault == "slow"):
-            time.sleep(3600 if self.fault == "hang" else 0.2)
+        if self.fault == "slow":
+            time.sleep(0.2)
+        if self.fault == "hang":
+            (Path(os.environ["FAKE_CELL_MARKS"]) / f"hangs-{os.getpid()}").touch()
+            time.sleep(3600)
         if self.fault == "dropped":
             self.failure = "dropped"
         if self.fault == "odd":

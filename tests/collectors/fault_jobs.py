@@ -10,6 +10,8 @@ from shopfloor.core import DiskError, InfrastructureError, InvalidInputError
 
 
 def double(payload):
+    if "mark" in payload:
+        Path(payload["mark"]).touch()  # it is under way
     time.sleep(payload.get("sleep", 0))
     return {"value": 2 * payload["value"], "attempt": payload.get("attempt"), "pid": os.getpid()}
 
@@ -20,16 +22,17 @@ def fail(payload):
     tries = len(list(marks.glob(f"{payload['name']}-*")))
     (marks / f"{payload['name']}-{tries}").touch()
     if tries < payload["times"]:
-        _misbehave(payload["how"])
+        _misbehave(payload["how"], marks)
     return {"value": payload["name"], "tries": tries + 1, "attempt": payload.get("attempt")}
 
 
-def _misbehave(how):
+def _misbehave(how, marks):
     if how == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "exit":
         os._exit(0)
     if how == "hang":
+        (marks / f"hangs-{os.getpid()}").touch()
         time.sleep(3600)
     if how == "raise":
         raise ZeroDivisionError("by zero")

@@ -38,7 +38,8 @@ DRIVER = f"""
 class Collecting:
     """A `collect` in a process group of its own."""
 
-    def __init__(self, out, environment):
+    def __init__(self, out, environment, wait_until):
+        self.wait_until = wait_until
         self.process = subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(DRIVER), str(out)],
             stdout=subprocess.PIPE,
@@ -60,16 +61,8 @@ class Collecting:
         lines = self.process.stdout.read().splitlines(keepends=True)
         code = self.process.wait()
         self.process.stdout.close()
-        assert self._all_gone(within_s=10)
+        self.wait_until(lambda: not _members(self.group))
         return lines, running and code == -signal.SIGKILL
-
-    def _all_gone(self, within_s):
-        end = time.monotonic() + within_s
-        while time.monotonic() < end:
-            if not _members(self.group):
-                return True
-            time.sleep(0.02)
-        return False
 
 
 def _members(group):
@@ -116,14 +109,14 @@ def episodes(folder):
 
 
 def test_no_kill_loses_a_reported_episode_and_the_resumed_dataset_is_equal(
-    tmp_path, child_environment
+    tmp_path, child_environment, wait_until
 ):
     generator = np.random.default_rng(20)
     out, reported, kills = tmp_path / "killed", {}, {True: 0, False: 0}
     began = time.monotonic()
     plan = generator.permutation([True] * GROUP_KILLS + [False] * DRIVER_KILLS).tolist()
     for whole_group in plan:
-        collecting = Collecting(out, child_environment)
+        collecting = Collecting(out, child_environment, wait_until)
         receipts = int(generator.integers(0, 5))
         delay = generator.uniform(0, 0.15) if receipts else generator.uniform(0, 1.5)
         lines = collecting.wait_for(receipts, float(delay))

@@ -398,7 +398,7 @@ def test_noise_moves_neither_grippers_nor_frozen_axes():
     assert (moved[:, AXES] != 0).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     scale=st.floats(0.0, 1.0),
     action=st.lists(st.floats(-1, 1, width=32), min_size=7, max_size=7),

@@ -105,7 +105,7 @@ def test_writers_of_manifests_do_not_replace_each_other(dataset):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(600)
         assert process.exitcode == 0
     assert Dataset(dataset).verify() == []
     assert list_dataset(dataset).loose == ()

@@ -154,7 +154,7 @@ def test_writers_of_overlays_do_not_replace_each_other(dataset, ids):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(600)
         assert process.exitcode == 0
     assert set(load_overlays(dataset)) == {
         f"{number}-{count}" for number in range(4) for count in range(5)

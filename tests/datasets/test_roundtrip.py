@@ -100,7 +100,7 @@ def episodes(draw):
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     episode=episodes(),
     codec=st.sampled_from(["blosc", "gzip", "none"]),

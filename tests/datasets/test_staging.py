@@ -145,17 +145,15 @@ def test_errors_about_other_files_stay_what_they_are(tmp_path):
 
 
 @BOTH
-def test_leftovers_of_the_dead_are_swept(tmp_path, kind):
+def test_leftovers_of_the_dead_are_swept(tmp_path, wait_until, kind):
     def hang():
         with kind(tmp_path / "new") as staged:
             (staged / "file" if kind is staged_folder else staged).write_bytes(b"x")
-            time.sleep(60)
+            time.sleep(3600)
 
-    process = multiprocessing.get_context("fork").Process(target=hang)
+    process = multiprocessing.get_context("fork").Process(target=hang, daemon=True)
     process.start()
-    deadline = time.monotonic() + 30
-    while not list(tmp_path.glob(".new.*")) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: list(tmp_path.glob(".new.*")))
     write(tmp_path / "other", kind)
     with kind(tmp_path / "new") as staged:  # while it runs, its folder stays
         assert len(list(tmp_path.glob(".new.*"))) >= 1

@@ -244,9 +244,9 @@ def test_processes_writing_the_same_specs_give_one_file_each(tmp_path, make_epis
     for process in processes:
         process.start()
     start.set()
-    commits = [queue.get(timeout=60) for _ in processes]
+    commits = [queue.get(timeout=600) for _ in processes]
     for process in processes:
-        process.join(60)
+        process.join(600)
     for seed in range(8):
         assert len({commit[seed].sha256 for commit in commits}) == 1
         assert sum(commit[seed].new for commit in commits) == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shopfloor.core import InvalidInputError, UnknownNameError
@@ -40,9 +40,7 @@ def places(batches):
     ]
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40)
 @given(
     observation_horizon=st.integers(1, 6),
     action_horizon=st.integers(1, 40),
@@ -94,9 +92,7 @@ def test_windows_stay_inside_and_cover_each_step_once(
             assert batch["actor"][row] == episode.actor[step]
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25)
 @given(
     observation_horizon=st.integers(1, 6),
     action_horizon=st.integers(1, 40),
@@ -216,7 +212,7 @@ def test_a_position_of_other_windows_is_refused(folder):
             other.load_state_dict(state)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     steps=st.lists(st.integers(1, 50), min_size=1, max_size=12),
     data=st.data(),
@@ -269,7 +265,7 @@ def test_overlay_weights_are_the_default(folder, dataset):
     assert [source.record.index for source in Windows(Dataset(dataset)).sources] == [1, 2]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(count=st.integers(1, 5000), seed=st.integers(0, 2**63), epoch=st.integers(0, 9))
 def test_the_order_is_a_permutation(count, seed, epoch):
     out = permute(np.arange(count, dtype=np.uint64), count, seed, epoch)

@@ -30,7 +30,7 @@ def between_limits(chain, shares):
     return chain.lower + np.array(shares[: len(chain.lower)]) * (chain.upper - chain.lower)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(shares=shares)
 def test_forward_kinematics_equal_the_simulators(arm, shares):
     chain = arm.model.chain
@@ -42,7 +42,7 @@ def test_forward_kinematics_equal_the_simulators(arm, shares):
     np.testing.assert_allclose(rotation, arm.tool_rotation, atol=1e-6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(shares=shares)
 def test_jacobian_is_the_derivative(arm, shares):
     chain = arm.model.chain

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -279,8 +279,10 @@ def test_a_dead_worker_is_an_error_and_the_others_end():
 
 
 def test_a_hanging_worker_is_an_error_after_the_time_given():
-    with made(CELL, 1, timeout_s=0.5, **OPTIONS) as vec:
+    with made(CELL, 1, timeout_s=3600.0, **OPTIONS) as vec:
         vec.reset(seed=0)
+        assert vec._timeout_s == 3600.0
+        vec._timeout_s = 0.5  # only now: a reset on a busy machine may take longer
         os.kill(vec.process_ids()[0], signal.SIGSTOP)
         with pytest.raises(
             InfrastructureError, match=r"no answer to 'step' within 0.5 s and was killed"
@@ -305,10 +307,11 @@ def test_an_interrupted_step_leaves_no_answers_for_the_next(monkeypatch):
             vec.reset(seed=0)
 
 
-def test_closing_ends_the_workers():
+def test_closing_ends_the_workers(monkeypatch):
+    monkeypatch.setattr(vector._end, "__defaults__", (600.0,))  # the grace, on a busy machine
     vec = WorkCellVector(CELL, 1, **OPTIONS)
     process = vec._workers[0].process
-    vec.close()
+    vec.close(timeout=600.0)
     vec.close()
     assert process.returncode == 0
     with pytest.raises(ClosedEnvironmentError, match="closed; make a new one"):
@@ -319,7 +322,7 @@ def test_closing_ends_the_workers():
     assert process.returncode == 0
 
 
-def test_workers_die_with_a_program_that_needs_no_guard():
+def test_workers_die_with_a_program_that_needs_no_guard(wait_until):
     program = (
         "import os, sys; from shopfloor.envs.vector import WorkCellVector\n"
         f"vec = WorkCellVector({CELL!r}, 1, cameras=())\n"
@@ -331,12 +334,16 @@ def test_workers_die_with_a_program_that_needs_no_guard():
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=600,
     )
     assert run.returncode == -signal.SIGKILL, run.stderr
-    worker, deadline = int(run.stdout), time.monotonic() + 10
-    while os.path.exists(f"/proc/{worker}/cmdline") and time.monotonic() < deadline:  # noqa: PTH110  # not ours to open
-        if not open(f"/proc/{worker}/cmdline").read():  # noqa: PTH123, SIM115  # a zombie
-            break
-        time.sleep(0.05)
-    assert time.monotonic() < deadline
+    worker = int(run.stdout)
+    wait_until(lambda: not runs(worker))
+
+
+def runs(process):
+    """Whether a process, by its id, has not ended: a zombie has no command line."""
+    try:
+        return bool(Path(f"/proc/{process}/cmdline").read_bytes())
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -68,7 +68,7 @@ def test_workers_that_commit_one_episode_at_the_same_moment(tmp_path):
         ]
         for process in processes:
             process.start()
-        told = [replies.get(timeout=60) for _ in processes]
+        told = [replies.get(timeout=600) for _ in processes]
         for process in processes:
             process.join()
         assert sum(new for new, _ in told) == 1

@@ -1,7 +1,6 @@
 """The report in headless Chromium, opened as a file: nothing in the console, nothing loaded, videos play."""
 
 import shutil
-import time
 
 import numpy as np
 import pytest
@@ -55,14 +54,19 @@ def page(summary, config, monkeypatch):
     return report.write_report(config.out, summary)
 
 
-def test_the_report_in_a_browser(browser, page):
-    check(browser, page, charts=3, videos=2)
+def test_the_report_in_a_browser(browser, page, wait_until):
+    check(browser, page, charts=3, videos=2, wait_until=wait_until)
 
 
-def check(browser, path, charts, videos):
+def check(browser, path, charts, videos, wait_until):
     browser.get_log("performance")
     browser.get(path.as_uri())
-    time.sleep(2.0)
+    wait_until(
+        lambda: browser.execute_script(
+            "return document.readyState == 'complete' && [...document.querySelectorAll('video')]"
+            ".every(v => v.error || v.currentTime > 0.1)"
+        )
+    )
     errors = [
         entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")
     ]

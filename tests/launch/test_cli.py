@@ -123,7 +123,7 @@ def python(code, *arguments, **options):
         [sys.executable, "-c", code, *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
         **options,
     )
@@ -156,7 +156,7 @@ def test_it_runs_as_a_module():
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=600,
     )
     assert (answer.returncode, answer.stdout[:10]) == (0, "shopfloor ")
 
@@ -168,7 +168,7 @@ def test_standard_output_holds_one_document_and_nothing_else():
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
     assert answer.returncode == 0, answer.stderr
     assert json.loads(answer.stdout)["episodes"] == 1
@@ -178,7 +178,7 @@ def test_standard_output_holds_one_document_and_nothing_else():
 def test_a_closed_pipe_is_no_error():
     command = f"{sys.executable} -m shopfloor flywheel --help | head -1"
     answer = subprocess.run(
-        ["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60
+        ["bash", "-c", command], capture_output=True, text=True, check=False, timeout=600
     )
     assert "Traceback" not in answer.stderr
 

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from types import SimpleNamespace
 
 import av
@@ -247,7 +246,7 @@ def test_a_missing_browser_is_said(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_stops_and_the_run_resumes(tmp_path, signum, code):
+def test_a_signal_stops_and_the_run_resumes(tmp_path, wait_until, signum, code):
     command = [
         sys.executable,
         "-m",
@@ -262,14 +261,11 @@ def test_a_signal_stops_and_the_run_resumes(tmp_path, signum, code):
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ
     )
-    deadline = time.monotonic() + 60
-    while not list((tmp_path / "d" / "episodes").glob("*.h5")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: list((tmp_path / "d" / "episodes").glob("*.h5")))
     process.send_signal(signum)
-    began = time.monotonic()
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=600)
     assert process.returncode == code, err
-    assert time.monotonic() - began < 10
+    assert len(list((tmp_path / "d" / "episodes").glob("*.h5"))) < 250  # of 500
     assert "run the same command again" in err
     assert "Traceback" not in err
     assert cli.main(["data", "verify", str(tmp_path / "d")]) == 0

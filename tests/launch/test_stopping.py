@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -11,7 +10,7 @@ PROGRAM = """
 import sys, time
 from shopfloor.collectors import signals
 from shopfloor.launch.stopping import stopping_in_time
-with stopping_in_time(0.5):
+with stopping_in_time(float(sys.argv[2])):
     print("ready", flush=True)
     while sys.argv[1] == "deaf" or signals.requested() is None:
         time.sleep(0.05)
@@ -20,19 +19,18 @@ print("left by itself")
 
 
 @pytest.mark.parametrize(
-    ("how", "code", "said"), [("deaf", 143, ""), ("listening", 0, "left by itself\n")]
+    ("how", "grace_s", "code", "said"),
+    [("deaf", 0.5, 143, ""), ("listening", 600.0, 0, "left by itself\n")],
 )
-def test_the_process_leaves(how, code, said):
+def test_the_process_leaves(how, grace_s, code, said):
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, how],
+        [sys.executable, "-c", PROGRAM, how, str(grace_s)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     assert process.stdout.readline() == "ready\n"
-    began = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=600)
     assert (process.returncode, out) == (code, said)
-    assert time.monotonic() - began < 10
     assert ("run the same command again" in err) == (how == "deaf")

@@ -11,7 +11,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
@@ -119,9 +119,7 @@ def test_numbers_of_every_kind(make, code):
     assert np.array_equal(found, values)
 
 
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_any_rows_of_any_array(make, data):
     shapes = arrays_of.array_shapes(min_dims=1, max_dims=4, max_side=9)

@@ -12,7 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from other_pythons import run_with
 from PIL import Image
@@ -206,9 +206,7 @@ def test_episodes_come_back_bit_for_bit(dataset, exported, tmp_path, assert_same
     assert data.identity.raw == source.identity.raw
 
 
-@settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=8)
 @given(
     code=st.sampled_from(["u1", "i1", "<u2", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8"]),
     row=st.lists(st.integers(0, 5), max_size=3),
