@@ -6,9 +6,9 @@
 
 A kill: a process commits small episodes back to back, every few of them followed by a manifest, an
 overlay or a compaction, and reports each through a pipe once its commit has returned; SIGKILL comes
-at a random moment after a random one of the first reports. Then everything reported so far must be read back bit for bit, and
-everything under a final name must be whole. Exits 1 if anything was lost, unreadable or torn, or if
-the reader crashed, hung or raised what it should not.
+at a random moment after a random one of the first reports. Then everything reported so far must be
+read back bit for bit, and everything under a final name must be whole. Exits 1 if anything was
+lost, unreadable or torn, or if the reader crashed, hung or raised what it should not.
 """
 
 from __future__ import annotations
@@ -172,8 +172,7 @@ def _killed_writer(root: Path, first: int, dice: random.Random) -> dict[int, str
     lines: list[bytes] = []
     with os.fdopen(read_end, "rb") as pipe:
         try:
-            for _ in range(dice.randint(0, MOST_REPORTS)):
-                lines.append(pipe.readline())
+            lines += [pipe.readline() for _ in range(dice.randint(0, MOST_REPORTS))]
             time.sleep(dice.uniform(0.0, THEN_S))
         finally:
             os.kill(process, signal.SIGKILL)
@@ -282,9 +281,7 @@ def main() -> int:
     parser.add_argument(
         "--fuzz-seconds", type=float, default=0.0, help="how long to read changed files"
     )
-    parser.add_argument(
-        "--fuzz-files", type=int, default=0, help="how many changed files to read"
-    )
+    parser.add_argument("--fuzz-files", type=int, default=0, help="how many changed files to read")
     parser.add_argument(
         "--seed", type=int, default=0, help="of the moments of the kills and of the changes"
     )

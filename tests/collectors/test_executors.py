@@ -79,9 +79,7 @@ def test_payloads_are_drawn_only_when_needed(pool):
 
 
 @pytest.mark.parametrize("how", HOWS)
-def test_a_failed_try_is_repeated_and_other_jobs_are_not_affected(
-    pool, skip_hangs, tmp_path, how
-):
+def test_a_failed_try_is_repeated_and_other_jobs_are_not_affected(pool, skip_hangs, tmp_path, how):
     skip_hangs(pool)
     given = [
         {

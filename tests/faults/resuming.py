@@ -55,8 +55,7 @@ def life(out, episodes, dice):
     with os.fdopen(read_end, "rb") as pipe:
         read = []
         if sys.argv[4] == "kill":
-            for _ in range(dice.randint(0, MOST_REPORTS)):
-                read.append(pipe.readline())
+            read += [pipe.readline() for _ in range(dice.randint(0, MOST_REPORTS))]
             time.sleep(dice.uniform(0.0, THEN_S))
             os.kill(process, signal.SIGKILL)
         read += pipe.readlines()
