@@ -15,8 +15,10 @@ ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST := PYTHONSAFEPATH=1 $(ONE_THREAD) $(BIN)/python -m pytest
 JOBS := 2
 PYTEST_ARGS :=
+# Against hangs alone: a busy machine may take many times as long as a quiet one. Seconds.
+HANG := 1800
 
-.PHONY: help setup demo smoke test slow test-core core lint format types layers digests docs wheel results ci clean
+.PHONY: help setup demo smoke test slow long test-core core lint format types layers digests docs wheel results ci clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
 
@@ -24,6 +26,7 @@ help:
 	@echo "make demo    set up, run the flywheel from cameras on PickToTray, write $(OUT)/report.html"
 	@echo "make smoke   set up, run the smallest flywheel"
 	@echo "make test    set up, run the quick tests       make slow    the slow tests"
+	@echo "make long    what make slow samples, at length: many more kills, power cuts, seeds; not in CI"
 	@echo "make test-core  the tests that need no torch, in an environment of their own: PYTHON=3.12 chooses"
 	@echo "make lint    ruff: rules and formatting        make types   mypy, strict"
 	@echo "make layers  imports go one way                make docs    run the documents' code"
@@ -60,10 +63,13 @@ smoke: setup
 	$(BIN)/shopfloor flywheel --cells PickToTray --smoke --out runs/smoke
 
 test: setup
-	$(PYTEST) -n $(JOBS) --timeout 300 $(PYTEST_ARGS)
+	$(PYTEST) -n $(JOBS) --timeout $(HANG) $(PYTEST_ARGS)
 
 slow: setup
-	$(PYTEST) -n $(JOBS) -m slow --timeout 1200 --durations 15 $(PYTEST_ARGS)
+	$(PYTEST) -n $(JOBS) -m "slow and not long" --timeout $(HANG) --durations 15 $(PYTEST_ARGS)
+
+long: setup
+	$(PYTEST) -n $(JOBS) -m long --durations 15 $(PYTEST_ARGS)
 
 # What works without torch, on each Python: an environment of its own, .venv-3.12 for Python 3.12. Only the files that
 # hold such tests are read, which halves the time; one of them that imports torch is an error.
@@ -77,8 +83,9 @@ $(VENV)/.core: $(VENV)/.made pyproject.toml
 	@touch $@
 
 core: $(VENV)/.core
-	$(PYTEST) -n $(JOBS) -m "core and not torch and not slow" --timeout 300 $(PYTEST_ARGS) \
+	$(PYTEST) -n $(JOBS) -m "core and not torch and not slow" --timeout $(HANG) $(PYTEST_ARGS) \
 		$$(grep -rl --include='test_*.py' 'mark\.core' tests)
+	$(BIN)/python checks/digests.py --quick --only plain/
 
 lint: setup
 	$(BIN)/ruff check .

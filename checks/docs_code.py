@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LANGUAGES = ("python", "bash")
 FENCE = re.compile(r"^(?P<ticks>`{3,})(?P<language>[\w+-]*)\s*$")
 DIRECTIVE = re.compile(r"^<!--\s*(?P<key>no-run|file|exit):\s*(?P<value>.+?)\s*-->$")
-TIME_LIMIT_S = 900
+TIME_LIMIT_S = 1800  # against hangs alone: a busy machine takes many times as long
 
 
 @dataclass(frozen=True)

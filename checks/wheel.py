@@ -39,7 +39,7 @@ class Step:
     command: Sequence[str]
     code: int = 0
     shows: str = ""
-    limit_s: int = 300
+    limit_s: int = 1800  # against hangs alone
 
 
 USES = [

@@ -13,6 +13,9 @@ from shopfloor.envs.scene import grasp_yaw, wrap
 
 QUICK = range(600_100, 600_106)
 MANY = range(600_200, 600_260)
+# Level, actions between two looks, episodes, and the share of them that succeeds at least.
+SAMPLES = (("nominal", 1, 16, 0.9), ("nominal", 2, 8, 0.85), ("hard", 1, 12, 0.8))
+AT_LENGTH = (("nominal", 1, 60, 0.95), ("nominal", 2, 30, 0.9), ("hard", 1, 40, 0.85))
 DISPLACING, TELEPORTING = cells_with("displaced"), cells_with("mid_task")
 
 
@@ -75,7 +78,7 @@ def test_random_fails(name):
 @pytest.mark.parametrize("name", CELLS)
 @pytest.mark.parametrize(
     ("level", "execute", "episodes", "share"),
-    [("nominal", 1, 60, 0.95), ("nominal", 2, 30, 0.9), ("hard", 1, 40, 0.85)],
+    [*SAMPLES, *(pytest.param(*sample, marks=pytest.mark.long) for sample in AT_LENGTH)],
 )
 def test_expert_succeeds_at_a_sample(name, level, execute, episodes, share):
     """`python -m benchmarks.experts` measures 200 episodes a level."""
@@ -84,13 +87,14 @@ def test_expert_succeeds_at_a_sample(name, level, execute, episodes, share):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("episodes", [10, pytest.param(40, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", DISPLACING)
-def test_expert_recovers_when_the_part_is_moved(name):
-    outcomes = count(name, MANY[:40], variation="displaced")
-    assert outcomes.count("success") >= 32, outcomes
+def test_expert_recovers_when_the_part_is_moved(name, episodes):
+    outcomes = count(name, MANY[:episodes], variation="displaced")
+    assert outcomes.count("success") >= 0.8 * episodes, outcomes
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", CELLS)
 def test_random_succeeds_in_at_most_2_of_100(name):
     assert count(name, MANY, expert=False).count("success") <= 0.02 * len(MANY)

@@ -20,7 +20,7 @@ from shopfloor.datasets.store import EpisodeWriter, write_manifest
 
 IDENTITY_KEYS = json.loads((ROOT / "docs/schemas/dataset.schema.json").read_text())["required"]
 KEYS = ("state", "front", "actions", "label_valid", "label_chunks", "sim_states")
-QUICK, MANY = 16, 250
+QUICK, SOME, MANY = 16, 80, 250
 SHARE_OF_CUTS = 5  # one in so many cuts the file instead
 
 
@@ -127,7 +127,14 @@ def damages(path, count, dice):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("count", [QUICK, pytest.param(MANY, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "count",
+    [
+        QUICK,
+        pytest.param(SOME, marks=pytest.mark.slow),
+        pytest.param(MANY, marks=pytest.mark.long),
+    ],
+)
 def test_no_damage_is_silent(tmp_path, kind, count):
     make, name = KINDS[kind]
     root = make(tmp_path / "data")

@@ -1,4 +1,8 @@
-"""Every operation, stopped before and within every call that changes the disk, and refused every such call."""
+"""Every operation, stopped before and within every call that changes the disk, and refused every such call.
+
+In CI, the calls of an operation that makes many take turns: one is stopped before, the next within;
+one is refused in this way, the next in that. `make long` does all of it to each.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +23,31 @@ FAULTS = [*((fault, "once") for fault in ERRORS), ("ENOSPC", "for ever"), ("EIO"
 FAULTS_ALIKE = (("ENOSPC", "once"), ("EIO", "for ever"), ("short", "once"))
 QUICK_STOPS = ("commit",)
 QUICK_FAULTS = (("commit", "ENOSPC", "once"),)
+# Refused in every way in CI: what writes one file, and what writes many; the others in few ways.
+IN_EVERY_WAY = ("commit", "compact once more")
+MANY_CALLS = 30
+STOPS = ("kill", "torn")
 
 
-def _cases(cases, quick):
-    return [
-        pytest.param(*case, marks=() if case in quick else pytest.mark.slow, id="-".join(case))
-        for case in cases
-    ]
+def _cases(cases, quick, sample=lambda *case: True):
+    """Return (*case, at_length) for each case: as a sample, quick or slow, where it is one, and at length."""
+    params = []
+    for case in cases:
+        name = "-".join(case)
+        marks = () if case in quick else pytest.mark.slow
+        if sample(*case):
+            params.append(pytest.param(*case, False, marks=marks, id=name))
+        params.append(pytest.param(*case, True, marks=pytest.mark.long, id=f"{name}-at length"))
+    return params
+
+
+def _in_ci(name, *fault):
+    return name in IN_EVERY_WAY or fault in FAULTS_ALIKE
+
+
+def turns(calls, ways, at_length):
+    """Return how many ways take turns at an operation's calls: 1 where each does its worst to every call."""
+    return 1 if at_length or calls <= MANY_CALLS else ways
 
 
 class Places:
@@ -57,13 +79,15 @@ def count_calls(places):
 
 
 @pytest.mark.parametrize(
-    "name", _cases([(name,) for name in OPERATIONS], [(name,) for name in QUICK_STOPS])
+    ("name", "at_length"),
+    _cases([(name,) for name in OPERATIONS], [(name,) for name in QUICK_STOPS]),
 )
-def test_stopped_before_and_within_every_call(tmp_path, name):
+def test_stopped_before_and_within_every_call(tmp_path, name, at_length):
     places = Places(OPERATIONS[name], tmp_path / "places")
     calls = count_calls(places)
-    for at in range(calls):
-        for fault in ("kill", "torn"):
+    step = turns(calls, len(STOPS), at_length)
+    for first, fault in enumerate(STOPS):
+        for at in range(first % step, calls, step):
             root = places.new()
             with Disk(root, at, fault):
                 places.operation.run(root)
@@ -74,7 +98,7 @@ def test_stopped_before_and_within_every_call(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "fault", "how_long"),
+    ("name", "fault", "how_long", "at_length"),
     _cases(
         [
             (name, *fault)
@@ -82,11 +106,16 @@ def test_stopped_before_and_within_every_call(tmp_path, name):
             for fault in (FAULTS_ALIKE if operation.at_once or operation.alike else FAULTS)
         ],
         QUICK_FAULTS,
+        _in_ci,
     ),
 )
-def test_every_call_refused(tmp_path, name, fault, how_long):
+def test_every_call_refused(tmp_path, name, fault, how_long, at_length):
     places = Places(OPERATIONS[name], tmp_path / "places")
-    messages, at, forever = [], 0, how_long == "for ever"
+    messages, forever = [], how_long == "for ever"
+
+    step = turns(count_calls(places), len(FAULTS_ALIKE), at_length)
+    ways = FAULTS_ALIKE if (fault, how_long) in FAULTS_ALIKE else FAULTS
+    at = ways.index((fault, how_long)) % step
     while True:
         root = places.new()
         disk = Disk(root, at, fault, forever=forever)
@@ -103,7 +132,7 @@ def test_every_call_refused(tmp_path, name, fault, how_long):
         assert not temporaries(root) or forever or disk.hit[0] in ("unlink", "rmdir")
         places.operation.run(root)
         check(places.operation, root, finished=True)
-        at += 1
+        at += step
     assert bool(messages) == (fault != "short")  # writing the rest is enough
     for message in messages:
         assert f"Writing {root.parent}" in message

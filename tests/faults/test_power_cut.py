@@ -18,7 +18,7 @@ from shopfloor.datasets.purge import purge
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.store import write_manifest
 
-QUICK_STATES, STATES = 40, 600
+QUICK_STATES, STATES, MANY_STATES = 40, 150, 600
 
 
 def live(root, disk):
@@ -98,7 +98,14 @@ def life(tmp_path):
     return before, disk.log
 
 
-@pytest.mark.parametrize("states", [QUICK_STATES, pytest.param(STATES, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "states",
+    [
+        QUICK_STATES,
+        pytest.param(STATES, marks=pytest.mark.slow),
+        pytest.param(MANY_STATES, marks=pytest.mark.long),
+    ],
+)
 def test_what_was_reported_survives(tmp_path, life, states):
     found = cut_power(Model(*life), states, tmp_path)
     assert [problem for problem in found if problem] == []
@@ -122,9 +129,10 @@ def resume_and_cut_power(folder, states):
 
 
 @pytest.mark.slow
-def test_what_was_reported_survives_when_a_killed_run_was_resumed_before(tmp_path):
-    found = list(resume_and_cut_power(tmp_path, STATES))
-    assert len(found) >= STATES
+@pytest.mark.parametrize("states", [STATES, pytest.param(MANY_STATES, marks=pytest.mark.long)])
+def test_what_was_reported_survives_when_a_killed_run_was_resumed_before(tmp_path, states):
+    found = list(resume_and_cut_power(tmp_path, states))
+    assert len(found) >= states
     assert [problem for problem in found if problem] == []
 
 
