@@ -62,7 +62,7 @@ def test_a_dataset_is_exported(dataset, tmp_path, name):
 @pytest.mark.torch
 @pytest.mark.torch
 def test_a_checkpoint_acts_as_it_did(dataset):
-    
+
     expected = json.loads(CHECKPOINT.with_name("before-house.expected.json").read_text())
     from shopfloor.policies.checkpoint import load_policy
 
