@@ -451,17 +451,19 @@ LEARNING = ("torch", "safetensors", "tokenizers", "transformers", "stable_baseli
 
 
 def imports_learning(path):
-    """Whether importing a file imports torch, or a module of ours that does."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    """Whether importing a file imports torch, itself or by a module of `policies`."""
     names = []
-    for node in tree.body:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             names += [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return any(
-        name.split(".")[0] in LEARNING or name.startswith("shopfloor.policies") for name in names
-    )
+    if any(name.split(".")[0] in LEARNING for name in names):
+        return True
+
+    ours = {name.removeprefix("shopfloor.") for name in names if "shopfloor.policies." in name}
+    files = {(ROOT / name.replace(".", "/")).with_suffix(".py") for name in ours}
+    return any(imports_learning(file) for file in files if file.is_file())
 
 
 def test_files_that_need_torch_are_listed_and_hide_no_core_test():
