@@ -24,7 +24,10 @@ pytestmark = pytest.mark.core
 
 FOLDER = Path(__file__).parent / "golden"
 SEED, STEPS, EVERY = 600_001, 50, 10
-TOLERANCE = 1e-5  # on other machines; here it is bit for bit
+# Bit for bit on one kind of machine. Elsewhere the last digits of matrix products differ, which
+# contacts make grow: to 0.01 (m, rad) in 50 steps between processors with AVX-512 and without.
+# `checks/digests.py` compares bytes on any machine.
+TOLERANCE, AFTER_CONTACT = 1e-5, 0.03
 
 
 def path(name: str) -> Path:
@@ -69,9 +72,10 @@ def test_rollouts_equal_the_golden_ones(name):
     states = replay(name, golden["actions"])
     assert len(states) == len(golden["states"]) > 2
     for step, (found, wanted) in enumerate(zip(states, golden["states"], strict=True)):
-        np.testing.assert_allclose(
-            found, wanted, rtol=0, atol=TOLERANCE, err_msg=f"{name} at step {EVERY * step}"
-        )
+        where = f"{name} at step {EVERY * step}"
+        tolerance = AFTER_CONTACT if step else TOLERANCE
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance, err_msg=where)
+        assert np.median(np.abs(np.subtract(found, wanted))) < TOLERANCE, where
 
 
 def main() -> None:
