@@ -301,7 +301,10 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "")
+    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    wide = any(line.startswith("flags") and "avx512f" in line for line in lines)
+    # Libraries choose other kernels, with other last digits, where there is AVX-512.
+    return f"{names[0] if names else ''}{' with AVX-512' if wide else ''}"
 
 
 @contextmanager
