@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+import shopfloor
 from shopfloor.envs.camera import Camera, Light, View
 from shopfloor.envs.engine import pybullet
 from shopfloor.envs.gl import GlRenderer
@@ -16,7 +17,7 @@ from shopfloor.envs.world import Built, Shape, World, extents, link_on, movable
 
 # Of radius 1 and height 1, with sharp rims: the renderer rounds its own cylinders. A file, because
 # PyBullet never frees the memory of meshes that are handed to it as lists (50 kB each).
-CYLINDER_MESH = Path(__file__).parent / "assets" / "cylinder.obj"
+CYLINDER_MESH = Path(shopfloor.__file__).parent / "envs" / "assets" / "cylinder.obj"
 
 
 class Drawing:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+import shopfloor
 from shopfloor.envs import kinematics
 from shopfloor.envs.engine import pybullet
 from shopfloor.envs.robot import Arm, Frame
@@ -28,7 +29,7 @@ _JOINT_NAMES = ("base_x", "base_y", "base_yaw")
 _CHASSIS = "chassis"
 _FORCES = [600.0, 600.0, 200.0]  # N, N, N m: of the drive; what is heavier stops it
 
-AMR_URDF = Path(__file__).parent / "assets" / "mobile" / "amr.urdf"
+AMR_URDF = Path(shopfloor.__file__).parent / "envs" / "assets" / "mobile" / "amr.urdf"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+import shopfloor
 from shopfloor.core import ACTION_CONVENTION
 from shopfloor.envs import kinematics
 from shopfloor.envs.engine import pybullet
@@ -28,7 +29,7 @@ LEASH_M = 0.060
 LEASH_RAD = 0.3
 _ARM_GAIN = 0.2  # of the lag per substep: about nine tenths of it per control step
 _ORIGIN = (0.0, 0.0, 0.0)
-_ASSETS = Path(__file__).parent / "assets"
+_ASSETS = Path(shopfloor.__file__).parent / "envs" / "assets"
 
 ACTION_NAMES = ("dx", "dy", "dz", "rx", "ry", "rz", "gripper")
 # What follows the joints in an arm's state. An opening is the fingers', or 1 while a suction cup

@@ -8,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+import shopfloor
+
 TEXTURES = ("wood", "checker", "concrete", "stripes", "speckle", "plate")
-_FOLDER = Path(__file__).parent / "assets" / "textures"
+_FOLDER = Path(shopfloor.__file__).parent / "envs" / "assets" / "textures"
 
 
 def texture_file(name: str) -> Path:

@@ -20,12 +20,13 @@ from shopfloor.core import PolicyRef
 from shopfloor.launch import gate, setups
 from shopfloor.launch.console import Progress, QuietProgress
 from shopfloor.launch.ledger import Ledger, Row
+from shopfloor.launch.page import REPORT
 from shopfloor.launch.pairing import compare_policies, run_episodes
 from shopfloor.launch.runfile import open_run, read_json
 from shopfloor.launch.setups import FlywheelConfig, resolved
 from shopfloor.launch.summary import build_summary, evaluation_figures, seeds_used, turn_entry
 
-SUMMARY, REPORT, LEDGER = "summary.json", "report.html", "ledger.sqlite"
+SUMMARY, LEDGER = "summary.json", "ledger.sqlite"
 LATENCY_EPISODES = 2
 
 

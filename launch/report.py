@@ -12,12 +12,11 @@ from typing import Any
 from shopfloor.core import DiskError
 from shopfloor.launch.charts import Point, Series, stacked_bars, success_chart
 from shopfloor.launch.console import with_interval
-from shopfloor.launch.page import page, table
+from shopfloor.launch.page import REPORT, page, table
 from shopfloor.launch.runfile import RUN, read_json
 from shopfloor.launch.summary import before_the_loop
 from shopfloor.launch.video import video_tag
 
-REPORT = "report.html"
 VIDEOS = 3
 VIDEO_SIZE = (192, 192)
 RULE = (

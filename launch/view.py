@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from shopfloor.core import InvalidInputError
 from shopfloor.launch.charts import time_series
 from shopfloor.launch.console import note
-from shopfloor.launch.page import page, table
-from shopfloor.launch.report import REPORT
+from shopfloor.launch.page import REPORT, page, table
 from shopfloor.launch.video import video_tag
 
 if TYPE_CHECKING:

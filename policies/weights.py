@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+import shopfloor
 from shopfloor.core import DiskError, InvalidInputError, MissingDependencyError, UnknownNameError
 from shopfloor.policies.tensors import publish_tensors
 
@@ -28,7 +29,7 @@ INSTALL_HINT = (
 def catalogue() -> dict[str, dict[str, Any]]:
     """Return the model catalogue: name -> package, files with SHA-256, licence, country, parameters, modalities."""
     entries: dict[str, dict[str, Any]] = json.loads(
-        (Path(__file__).parent / "catalogue.json").read_text()
+        (Path(shopfloor.__file__).parent / "policies" / "catalogue.json").read_text()
     )
     return entries
 

@@ -37,25 +37,46 @@ class Format:
 
 FORMATS: Mapping[str, Format] = {
     "robomimic": Format(
-        "robomimic", True, True, "robomimic: one HDF5 file, with masks of a train and a valid share"
+        "shopfloor.datasets.convert.robomimic",
+        True,
+        True,
+        "robomimic: one HDF5 file, with masks of a train and a valid share",
     ),
     "lerobot": Format(
-        "lerobot", True, True, "LeRobotDataset v3.0: parquet and mp4 or PNG (reads v2.x, too)"
+        "shopfloor.datasets.convert.lerobot",
+        True,
+        True,
+        "LeRobotDataset v3.0: parquet and mp4 or PNG (reads v2.x, too)",
     ),
     "minari": Format(
-        "minari", True, True, "Minari: HDF5 and metadata in a folder that MinariDataset opens"
+        "shopfloor.datasets.convert.minari",
+        True,
+        True,
+        "Minari: HDF5 and metadata in a folder that MinariDataset opens",
     ),
     "rlds": Format(
-        "rlds", True, False, "RLDS as in Open X-Embodiment: TFRecord for TensorFlow Datasets"
+        "shopfloor.datasets.convert.rlds",
+        True,
+        False,
+        "RLDS as in Open X-Embodiment: TFRecord for TensorFlow Datasets",
     ),
     "numpy": Format(
-        "npy", True, False, "plain .npy files, one flat array a feature, to be memory-mapped"
+        "shopfloor.datasets.convert.npy",
+        True,
+        False,
+        "plain .npy files, one flat array a feature, to be memory-mapped",
     ),
     "webdataset": Format(
-        "webdataset", True, False, "WebDataset: tar shards, one sample an episode"
+        "shopfloor.datasets.convert.webdataset",
+        True,
+        False,
+        "WebDataset: tar shards, one sample an episode",
     ),
     "maniskill": Format(
-        "maniskill", False, True, "ManiSkill trajectories: an .h5 with its .json beside it"
+        "shopfloor.datasets.convert.maniskill",
+        False,
+        True,
+        "ManiSkill trajectories: an .h5 with its .json beside it",
     ),
 }
 
@@ -223,7 +244,7 @@ def import_dataset(
 def _module(name: str, call: str, known: Sequence[str]) -> Any:  # noqa: ANN401  # a module
     """Return the module of a format that has a function `call`: ours, or one that an installed package announces."""
     if name in known:
-        return importlib.import_module(f"shopfloor.datasets.convert.{FORMATS[name].module}")
+        return importlib.import_module(FORMATS[name].module)
     others = {point.name: point for point in entry_points(group=GROUP)}
     if name in others and name not in FORMATS:
         try:
