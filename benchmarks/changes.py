@@ -11,9 +11,9 @@ from typing import Any
 
 import h5py
 
-from shopfloor.datasets.files import TRAILER_BYTES
-from shopfloor.datasets.jsonfile import json_digest
-from shopfloor.datasets.shard_index import INDEX
+from shopfloor.datasets.disk.files import TRAILER_BYTES
+from shopfloor.datasets.disk.json_file import json_digest
+from shopfloor.datasets.format.shard_index import INDEX
 
 _NUMBERS = (
     0,

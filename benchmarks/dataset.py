@@ -41,8 +41,8 @@ from benchmarks.dataset_episodes import (
 from benchmarks.dataset_peers import PACKAGES, Peer, installed, pythons
 from benchmarks.dataset_readers import BATCH, Local, Places
 from shopfloor.core import Episode
-from shopfloor.datasets.files import POSIX
-from shopfloor.datasets.store import EpisodeWriter, write_manifest
+from shopfloor.datasets.disk.files import POSIX
+from shopfloor.datasets.writer import EpisodeWriter, write_manifest
 
 CODECS = ("blosc", "gzip", "none")
 RAW, RAW_CHUNKS, MEMMAP = "raw h5py blocks, unsafe", "raw h5py, 1-step chunks", "NumPy memory map"
@@ -134,7 +134,7 @@ def _timed(waited: dict[str, float], codec: str) -> Any:  # noqa: ANN401  # Syst
 def shard(folder: Path) -> dict[str, Path]:
     """Make datasets of shards from the loose files, by layout; none where this release has no `compact`."""
     try:
-        from shopfloor.datasets.compact import compact
+        from shopfloor.datasets.tools.compact import compact
     except ImportError:
         return {}
     made = {}

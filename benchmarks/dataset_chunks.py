@@ -18,7 +18,7 @@ import hdf5plugin
 import numpy as np
 
 from benchmarks.dataset_episodes import CAMERAS, STEPS, Pictures, make_episode
-from shopfloor.datasets.encode import IMAGE_INCREMENT
+from shopfloor.datasets.format.encode import IMAGE_INCREMENT
 
 FRAMES, WINDOWS = 2, 100
 Setter = Callable[[h5py.h5p.PropDCID], object]

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.windows import Windows
+from shopfloor.datasets.windows.windows import Windows
 
 OBSERVATION_HORIZON, ACTION_HORIZON, BATCH = 2, 16, 64
 NOT_READ = ("sim_states", "rewards")

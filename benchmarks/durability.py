@@ -32,12 +32,12 @@ import numpy as np
 
 from benchmarks.fuzz import Fuzzed, fuzz
 from shopfloor.core import Episode, EpisodeSpec, ShopfloorError
-from shopfloor.datasets.compact import compact
-from shopfloor.datasets.files import check_trailer
-from shopfloor.datasets.layout import SHARD_LAYOUTS
-from shopfloor.datasets.overlays import append_overlay
+from shopfloor.datasets.disk.files import check_trailer
+from shopfloor.datasets.format.layout import SHARD_LAYOUTS
+from shopfloor.datasets.listing.overlays import append_overlay
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.store import EpisodeWriter, write_manifest
+from shopfloor.datasets.tools.compact import compact
+from shopfloor.datasets.writer import EpisodeWriter, write_manifest
 
 CELL = "shopfloor/PickToTray-v0"
 # A kill comes after up to so many reports, the first of them "I start", and then at any moment:

@@ -21,9 +21,9 @@ from shopfloor.envs.registry import cell_ids, make_cell
 from shopfloor.envs.variation import LEVELS
 from shopfloor.launch.commands import EXPERT_SUCCESS
 from shopfloor.launch.console import note
-from shopfloor.launch.report import short
-from shopfloor.launch.runfile import read_json
-from shopfloor.launch.setups import default_workers
+from shopfloor.launch.flywheel.report import short
+from shopfloor.launch.flywheel.run_file import read_json
+from shopfloor.launch.flywheel.setups import default_workers
 
 SEED = 600_000
 AIMS = {"nominal": 0.95, "hard": 0.85, "random": 0.02}

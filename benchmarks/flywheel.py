@@ -25,7 +25,7 @@ REFERENCE_EPISODES = 20
 def reference(episodes: int) -> tuple[float, int]:
     """Run the expert bare; return CPU seconds and control steps."""
     from shopfloor.collectors.jobs import build_cell
-    from shopfloor.envs.experts import make_expert
+    from shopfloor.envs.experts.scripted import make_expert
 
     cell = build_cell(CELL, {"robot": "panda", "image_size": (96, 96)}, "nominal")
     expert = make_expert(CELL)
@@ -65,8 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args(arguments)
-    from shopfloor.launch.flywheel import flywheel
-    from shopfloor.launch.setups import FlywheelConfig
+    from shopfloor.launch.flywheel.loop import flywheel
+    from shopfloor.launch.flywheel.setups import FlywheelConfig
 
     spent, steps = reference(REFERENCE_EPISODES)
     with tempfile.TemporaryDirectory(prefix="shopfloor-bench-") as folder:

@@ -21,12 +21,12 @@ from pathlib import Path
 from benchmarks.changes import change_image, change_json, structures
 from benchmarks.children import Outcome, outcomes
 from shopfloor.core import Episode, InvalidInputError, ShopfloorError
-from shopfloor.datasets.compact import compact
-from shopfloor.datasets.files import TRAILER_BYTES, with_trailer
-from shopfloor.datasets.layout import SHARD_LAYOUTS
-from shopfloor.datasets.overlays import append_overlay
+from shopfloor.datasets.disk.files import TRAILER_BYTES, with_trailer
+from shopfloor.datasets.format.layout import SHARD_LAYOUTS
+from shopfloor.datasets.listing.overlays import append_overlay
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.store import EpisodeWriter, write_manifest
+from shopfloor.datasets.tools.compact import compact
+from shopfloor.datasets.writer import EpisodeWriter, write_manifest
 
 ADDRESS_SPACE = 4 << 30
 BATCH = 40  # changes of a data file before the next file's turn; an eighth of that of a JSON file

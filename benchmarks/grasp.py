@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from shopfloor.envs.cell import WorkCell
 from shopfloor.envs.conditions import Conditions, apply_physics
-from shopfloor.envs.engine import pybullet
-from shopfloor.envs.experts import make_expert
+from shopfloor.envs.experts.scripted import make_expert
+from shopfloor.envs.physics.engine import pybullet
 from shopfloor.envs.registry import make_cell
 
 CELLS = ("PickToTray", "Kitting", "MachineTending")

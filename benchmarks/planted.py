@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shopfloor.collectors.jobs import pooled_cell
-from shopfloor.collectors.render import with_pictures
+from shopfloor.collectors.recorded.render import with_pictures
 from shopfloor.collectors.rollout import rollout
 from shopfloor.core import (
     ActionChunk,
@@ -27,7 +27,7 @@ from shopfloor.core import (
     PolicyInfo,
     sha256_hex,
 )
-from shopfloor.envs.experts import make_expert, make_random
+from shopfloor.envs.experts.scripted import make_expert, make_random
 
 CELLS = ("shopfloor/PickToTray-v0", "shopfloor/Kitting-v0", "shopfloor/ConveyorSort-v0")
 CLOCK = "timestamp"

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from shopfloor.policies import vision
 from shopfloor.policies.checkpoint import Checkpoint, TrainedPolicy
-from shopfloor.policies.network import NetworkConfig, PolicyNetwork
-from shopfloor.policies.text import embed
+from shopfloor.policies.encoders import vision
+from shopfloor.policies.encoders.text import embed
+from shopfloor.policies.networks.network import NetworkConfig, PolicyNetwork
 
 CELL = "shopfloor/PickToTray-v0"
 NAMES = ("blue bar", "green cylinder", "red cube", "tray")

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.planted import CELLS, KINDS, Planted, description, plant
-from shopfloor.collectors.quality import quality
+from shopfloor.collectors.recorded.quality import quality
 from shopfloor.collectors.statistics import wilson_interval
 from shopfloor.datasets.quality.judge import NOTE
 from shopfloor.datasets.quality.result import Assessed
-from shopfloor.datasets.store import EpisodeWriter, write_manifest
+from shopfloor.datasets.writer import EpisodeWriter, write_manifest
 
 SEEDS_EACH = 1000  # of a cell's block; a set never uses more
 WITH_PICTURES = ("frozen_camera", "black_camera")

@@ -17,9 +17,9 @@ from typing import Any
 
 from shopfloor.collectors.statistics import wilson_interval
 from shopfloor.launch.console import make_progress, note, with_interval
-from shopfloor.launch.report import command_line
-from shopfloor.launch.runfile import read_json
-from shopfloor.launch.summary import before_the_loop
+from shopfloor.launch.flywheel.report import command_line
+from shopfloor.launch.flywheel.run_file import read_json
+from shopfloor.launch.flywheel.summary import before_the_loop
 
 Summary = Mapping[str, Any]
 FIGURES = (
@@ -64,8 +64,8 @@ def run_one(
     if arguments.report_only:
         summary = out / "summary.json"
         return read_json(summary) if (out / "report.html").is_file() and summary.is_file() else None
-    from shopfloor.launch.flywheel import flywheel
-    from shopfloor.launch.setups import FlywheelConfig
+    from shopfloor.launch.flywheel.loop import flywheel
+    from shopfloor.launch.flywheel.setups import FlywheelConfig
 
     note(f"-- {cell} from {observations}, loop seed {seed}: {out}")
     config = FlywheelConfig(

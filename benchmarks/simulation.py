@@ -29,12 +29,12 @@ import pybullet_data
 
 from shopfloor.core import CONTROL_HZ
 from shopfloor.envs.cell import WorkCell
-from shopfloor.envs.engine import pybullet
-from shopfloor.envs.experts import make_expert
-from shopfloor.envs.kinematics import PANDA, matrix, quaternion
+from shopfloor.envs.experts.scripted import make_expert
+from shopfloor.envs.physics.engine import pybullet
+from shopfloor.envs.physics.kinematics import PANDA, matrix, quaternion
+from shopfloor.envs.physics.world import SUBSTEPS
 from shopfloor.envs.registry import make_cell
-from shopfloor.envs.robot import ARMS
-from shopfloor.envs.world import SUBSTEPS
+from shopfloor.envs.robots.arm import ARMS
 
 CELL = "shopfloor/PickToTray-v0"
 SEEDS = range(600_500, 600_506)

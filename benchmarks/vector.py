@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
-from shopfloor.envs.vector import WorkCellVector
+from shopfloor.envs.vectors.vector import WorkCellVector
 
 CASES = ((2, 0), (8, 0), (2, 2), (8, 2))  # copies, cameras
 WORKERS = 2

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from shopfloor import platforms
-from shopfloor.collectors import signals
 from shopfloor.collectors.choice import CONDITIONS, CellChoice, renamed
-from shopfloor.collectors.executors import TIMEOUT_S, Executor, make_executor
+from shopfloor.collectors.executors import signals
+from shopfloor.collectors.executors.local import TIMEOUT_S, Executor, make_executor
 from shopfloor.collectors.jobs import PREPARE, RUN_EPISODE
-from shopfloor.collectors.policies import policy_ref
 from shopfloor.collectors.provenance import environment, now, replace_json
+from shopfloor.collectors.sources import policy_ref
 from shopfloor.core import (
     INTERVENTIONS,
     PURPOSES,
@@ -29,10 +29,10 @@ from shopfloor.core import (
     ShopfloorError,
     UnknownNameError,
 )
-from shopfloor.datasets.files import disk_error
-from shopfloor.datasets.manifest import list_dataset
-from shopfloor.datasets.overlays import load_overlays, tombstoned
-from shopfloor.datasets.store import EpisodeWriter, write_manifest
+from shopfloor.datasets.disk.files import disk_error
+from shopfloor.datasets.listing.manifest import list_dataset
+from shopfloor.datasets.listing.overlays import load_overlays, tombstoned
+from shopfloor.datasets.writer import EpisodeWriter, write_manifest
 from shopfloor.envs.registry import resolve_cell
 
 RECEIPTS, RUN = "receipts.jsonl", "run.json"

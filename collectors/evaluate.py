@@ -17,7 +17,7 @@ from shopfloor.collectors.collect import (
     CollectResult,
     collect,
 )
-from shopfloor.collectors.executors import TIMEOUT_S, Executor
+from shopfloor.collectors.executors.local import TIMEOUT_S, Executor
 from shopfloor.collectors.statistics import wilson_interval
 from shopfloor.core import PolicyRef, Receipt
 

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shopfloor.collectors.policies import forget_policy, resolve_policy
+from shopfloor.collectors.executors.worker import one_torch_thread
 from shopfloor.collectors.rollout import check_policy, rollout
-from shopfloor.collectors.worker import one_torch_thread
+from shopfloor.collectors.sources import forget_policy, resolve_policy
 from shopfloor.core import (
     ActionSpec,
     EpisodeSpec,
@@ -26,7 +26,7 @@ from shopfloor.core import (
     Receipt,
     canonical_json,
 )
-from shopfloor.datasets.store import EpisodeWriter
+from shopfloor.datasets.writer import EpisodeWriter
 from shopfloor.envs.registry import make_cell
 from shopfloor.envs.variation import variation_name
 

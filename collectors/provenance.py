@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import shopfloor
-from shopfloor.datasets.files import disk_error, temporary_name
+from shopfloor.datasets.disk.files import disk_error, temporary_name
 
 PACKAGES = ("numpy", "gymnasium", "pybullet", "h5py", "hdf5plugin", "torch")
 

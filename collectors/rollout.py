@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.collectors import signals
+from shopfloor.collectors.executors import signals
 from shopfloor.collectors.noise import MotionNoise
 from shopfloor.core import (
     ACTOR_EXPERT,

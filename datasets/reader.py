@@ -13,15 +13,15 @@ from weakref import WeakValueDictionary
 import numpy.typing as npt
 
 from shopfloor.core import Episode, InvalidInputError
-from shopfloor.datasets import layout
-from shopfloor.datasets.container import Container, Verified
-from shopfloor.datasets.decode import EpisodeFile, EpisodeRecord
-from shopfloor.datasets.errors import DamagedFileError
-from shopfloor.datasets.files import read_bytes
-from shopfloor.datasets.identity import load_identity
-from shopfloor.datasets.manifest import inner_folder, list_dataset
-from shopfloor.datasets.overlays import Change, load_overlays, tombstoned
-from shopfloor.datasets.verify import Damage, verify
+from shopfloor.datasets.disk.errors import DamagedFileError
+from shopfloor.datasets.disk.files import read_bytes
+from shopfloor.datasets.format import layout
+from shopfloor.datasets.format.container import Container, Verified
+from shopfloor.datasets.format.decode import EpisodeFile, EpisodeRecord
+from shopfloor.datasets.listing.identity import load_identity
+from shopfloor.datasets.listing.manifest import inner_folder, list_dataset
+from shopfloor.datasets.listing.overlays import Change, load_overlays, tombstoned
+from shopfloor.datasets.listing.verify import Damage, verify
 
 __all__ = ["Damage", "Dataset", "EpisodeRecord"]
 

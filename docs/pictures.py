@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from shopfloor.collectors.replay import render_episode
+from shopfloor.collectors.recorded.replay import render_episode
 from shopfloor.envs.registry import cell_ids
-from shopfloor.launch.gallery import middle, play
+from shopfloor.launch.pages.gallery import middle, play
 
 TARGET = Path(__file__).parent / "images" / "cells.png"
 COLUMNS = 5

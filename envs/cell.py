@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from shopfloor.core import CONTROL_HZ, InvalidInputError, UnknownNameError, seed_stream
-from shopfloor.envs.camera import LIGHT_SIZE, Camera, Image, Light, View, check_size
 from shopfloor.envs.conditions import (
     Conditions,
     Draw,
@@ -30,12 +29,13 @@ from shopfloor.envs.description import (
     observation_space,
     vocabulary,
 )
-from shopfloor.envs.drawing import Drawing
+from shopfloor.envs.looks.camera import LIGHT_SIZE, Camera, Image, Light, View, check_size
+from shopfloor.envs.looks.drawing import Drawing
 from shopfloor.envs.mid_task import Displacement, start_mid_task
+from shopfloor.envs.physics.textures import TEXTURES
+from shopfloor.envs.physics.world import BODY_STATE, SUBSTEPS, World
 from shopfloor.envs.task import Task, Verdict
-from shopfloor.envs.textures import TEXTURES
 from shopfloor.envs.variation import Variation
-from shopfloor.envs.world import BODY_STATE, SUBSTEPS, World
 
 Array = npt.NDArray[np.float64]
 

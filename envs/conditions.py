@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.envs.camera import Camera, Light
-from shopfloor.envs.engine import pybullet
+from shopfloor.envs.looks.camera import Camera, Light
+from shopfloor.envs.physics.engine import pybullet
+from shopfloor.envs.physics.textures import TEXTURES
+from shopfloor.envs.physics.world import Shape, World
 from shopfloor.envs.task import Task
-from shopfloor.envs.textures import TEXTURES
 from shopfloor.envs.variation import Range, Variation
-from shopfloor.envs.world import Shape, World
 
 Array = npt.NDArray[np.float64]
 

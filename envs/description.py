@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shopfloor.core import CONTROL_HZ, UnknownNameError, listed
-from shopfloor.envs.camera import check_size
-from shopfloor.envs.robot import Robot
+from shopfloor.envs.looks.camera import check_size
+from shopfloor.envs.robots.arm import Robot
 from shopfloor.envs.task import Task
 from shopfloor.envs.variation import SUITES, VARIATIONS, Variation, parse_variation
 

@@ -7,11 +7,11 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.envs import kinematics
-from shopfloor.envs.hand import MAX_OPENING_M
-from shopfloor.envs.robot import Arm
+from shopfloor.envs.physics import kinematics
+from shopfloor.envs.physics.world import SUBSTEPS, World
+from shopfloor.envs.robots.arm import Arm
+from shopfloor.envs.robots.hand import MAX_OPENING_M
 from shopfloor.envs.task import Task, ToolPose
-from shopfloor.envs.world import SUBSTEPS, World
 
 Array = npt.NDArray[np.float64]
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.envs.camera import Camera
-from shopfloor.envs.robot import ARMS, Arm, Post, Robot
-from shopfloor.envs.world import TABLE, Ground, World
+from shopfloor.envs.looks.camera import Camera
+from shopfloor.envs.physics.world import TABLE, Ground, World
+from shopfloor.envs.robots.arm import ARMS, Arm, Post, Robot
 
 Array = npt.NDArray[np.float64]
 Words = Mapping[str, tuple[str, ...]]
@@ -84,7 +84,7 @@ class Task(ABC):
         max_episode_steps: control steps after which an episode is cut off.
         robots: names of the robots that can do the job, the usual one first.
         ground: what everything stands on.
-        frozen_axes: action components that an arm ignores (see `shopfloor.envs.robot.Post`).
+        frozen_axes: action components that an arm ignores (see `shopfloor.envs.robots.arm.Post`).
         workspace: shape (2, 3), m, lowest and highest target position of an arm's tool.
         start_low, start_high: shape (3,), m, box in which an arm's tool starts.
         cameras: views of this cell.

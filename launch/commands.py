@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from shopfloor.core import InvalidInputError, Receipt
 from shopfloor.launch import verbs
 from shopfloor.launch.console import make_progress, note, print_json, print_table, with_interval
-from shopfloor.launch.setups import require_torch
+from shopfloor.launch.flywheel.setups import require_torch
 
 if TYPE_CHECKING:
     from shopfloor.collectors.evaluate import Evaluation
@@ -28,7 +28,7 @@ def cells(arguments: verbs.Cells) -> int:
     described = [_describe_cell(cell_id) for cell_id in cell_ids()]
     listed = [entry for entry in described if entry is not None]
     if arguments.gallery is not None:
-        from shopfloor.launch.gallery import write_gallery
+        from shopfloor.launch.pages.gallery import write_gallery
 
         write_gallery([entry["id"] for entry in listed], arguments.gallery)
     if arguments.json:
@@ -157,12 +157,12 @@ def _counting(title: str, episodes: int, quiet: bool) -> Iterator[Callable[[Rece
 
 def train(arguments: verbs.Train) -> int:
     """Train or fine-tune a policy."""
-    from shopfloor.collectors import signals
+    from shopfloor.collectors.executors import signals
 
     require_torch()
     from shopfloor.policies.checkpoint import read_card
-    from shopfloor.policies.training import TrainConfig
-    from shopfloor.policies.training import train as run
+    from shopfloor.policies.learners.training import TrainConfig
+    from shopfloor.policies.learners.training import train as run
 
     config = TrainConfig(
         data=arguments.data,
@@ -212,7 +212,7 @@ def train(arguments: verbs.Train) -> int:
 
 def _check_policy(policy: str) -> None:
     """Say how to install torch where the policy is a checkpoint and there is none, before any process starts."""
-    from shopfloor.collectors.policies import policy_kinds
+    from shopfloor.collectors.sources import policy_kinds
 
     if policy not in policy_kinds() and Path(policy).is_dir():
         require_torch()
@@ -221,7 +221,7 @@ def _check_policy(policy: str) -> None:
 def evaluate(arguments: verbs.Evaluate) -> int:
     """Evaluate a policy."""
     from shopfloor.collectors.evaluate import evaluate as run
-    from shopfloor.launch import suites
+    from shopfloor.launch.gate import suites
 
     threshold = arguments.min_success
     if threshold is not None and not 0.0 <= threshold <= 1.0:
@@ -292,8 +292,8 @@ def _print_evaluation(result: Evaluation, threshold: float | None, met: bool) ->
 
 def compare(arguments: verbs.Compare) -> int:
     """Run the gate on two policies: looks at 50, 100 and 200 pairs, stopping at the first that decides."""
-    from shopfloor.launch import gate
-    from shopfloor.launch.pairing import compare as run
+    from shopfloor.launch.gate import decide as gate
+    from shopfloor.launch.gate.pairing import compare as run
 
     for policy in (arguments.a, arguments.b):
         _check_policy(policy)
@@ -322,8 +322,8 @@ def compare(arguments: verbs.Compare) -> int:
 
 def flywheel(arguments: verbs.Flywheel) -> int:
     """Run or resume a flywheel."""
-    from shopfloor.launch.flywheel import flywheel as run
-    from shopfloor.launch.summary import COLUMNS, table_rows
+    from shopfloor.launch.flywheel.loop import flywheel as run
+    from shopfloor.launch.flywheel.summary import COLUMNS, table_rows
 
     summary = run(arguments.run, make_progress(arguments.quiet or arguments.json))
     if arguments.json:
@@ -337,7 +337,7 @@ def flywheel(arguments: verbs.Flywheel) -> int:
 
 def view(arguments: verbs.View) -> int:
     """Open a report, or make and open an episode's page."""
-    from shopfloor.launch.view import open_page, page_of
+    from shopfloor.launch.pages.view import open_page, page_of
 
     page = page_of(arguments.folder, arguments.episode, arguments.camera, arguments.out)
     print(page)

@@ -13,7 +13,7 @@ from shopfloor.launch.console import Phase, make_progress, note, print_json
 from shopfloor.launch.quality_command import quality
 
 if TYPE_CHECKING:
-    from shopfloor.datasets.verify import Damage
+    from shopfloor.datasets.listing.verify import Damage
 
 SCHEMA_VERSION = 1
 SHOWN = 10  # names in a line for people; --json has all
@@ -24,7 +24,7 @@ def run(verb: str, arguments: Any) -> int:  # noqa: ANN401  # the verb's own dat
 
     A damaged dataset is bad input to every verb but `verify`, whose finding it is.
     """
-    from shopfloor.datasets.errors import DamagedFileError
+    from shopfloor.datasets.disk.errors import DamagedFileError
 
     try:
         return COMMANDS[verb](arguments)
@@ -72,8 +72,8 @@ def _feature(feature: Mapping[str, Any]) -> str:
 
 def verify(arguments: verbs.Verify) -> int:
     """Check a dataset, byte by byte, and with `deep` action by action."""
+    from shopfloor.datasets.listing.verify import verify as check
     from shopfloor.datasets.reader import Dataset
-    from shopfloor.datasets.verify import verify as check
 
     if arguments.deep:
         return _verify_deep(arguments)
@@ -86,7 +86,7 @@ def verify(arguments: verbs.Verify) -> int:
 
 
 def _verify_deep(arguments: verbs.Verify) -> int:
-    from shopfloor.collectors.replay import deep_verify
+    from shopfloor.collectors.recorded.replay import deep_verify
     from shopfloor.datasets.reader import Dataset
 
     with make_progress(arguments.json).phase("replay", arguments.sample) as phase:
@@ -135,7 +135,7 @@ def _told(damage: Sequence[Damage]) -> bool:
 
 def repair(arguments: verbs.Repair) -> int:
     """Set damaged files aside and list the whole ones."""
-    from shopfloor.datasets.repair import repair as call
+    from shopfloor.datasets.tools.repair import repair as call
 
     done = call(arguments.dataset, dry_run=arguments.dry_run)
     if arguments.json:
@@ -160,7 +160,7 @@ def repair(arguments: verbs.Repair) -> int:
 
 def compact(arguments: verbs.Compact) -> int:
     """Bundle episodes into shards."""
-    from shopfloor.datasets.compact import compact as call
+    from shopfloor.datasets.tools.compact import compact as call
 
     if arguments.shard_mb < 1:
         raise InvalidInputError(f"--shard-mb is {arguments.shard_mb}; expected at least 1.")
@@ -191,7 +191,7 @@ def compact(arguments: verbs.Compact) -> int:
 
 def merge(arguments: verbs.Merge) -> int:
     """Join datasets."""
-    from shopfloor.datasets.merge import merge as call
+    from shopfloor.datasets.tools.merge import merge as call
 
     done = call(arguments.datasets, arguments.out)
     if arguments.json:
@@ -206,7 +206,7 @@ def merge(arguments: verbs.Merge) -> int:
 
 def split(arguments: verbs.Split) -> int:
     """Divide a dataset."""
-    from shopfloor.datasets.copies import split as call
+    from shopfloor.datasets.tools.copies import split as call
 
     done = call(
         arguments.dataset,
@@ -243,7 +243,7 @@ def _shares(texts: tuple[str, ...]) -> dict[str, float]:
 
 def filter_(arguments: verbs.Filter) -> int:
     """Keep some episodes, in a copy or a view."""
-    from shopfloor.datasets.copies import filter_episodes
+    from shopfloor.datasets.tools.copies import filter_episodes
 
     if (arguments.out is None) == (arguments.view is None):
         raise InvalidInputError(
@@ -274,7 +274,7 @@ def filter_(arguments: verbs.Filter) -> int:
 
 def delete(arguments: verbs.Delete) -> int:
     """Leave episodes out, or take that back."""
-    from shopfloor.datasets import edit
+    from shopfloor.datasets.tools import edit
 
     dataset, where, ids = arguments.dataset, arguments.where, arguments.ids
     if arguments.undo:
@@ -304,7 +304,7 @@ def delete(arguments: verbs.Delete) -> int:
 
 def purge(arguments: verbs.Purge) -> int:
     """Remove deleted episodes for good."""
-    from shopfloor.datasets.purge import purge as call
+    from shopfloor.datasets.tools.purge import purge as call
 
     done = call(arguments.dataset)
     if arguments.json:
@@ -324,7 +324,7 @@ def purge(arguments: verbs.Purge) -> int:
 
 def relabel(arguments: verbs.Relabel) -> int:
     """Call episodes otherwise."""
-    from shopfloor.datasets.edit import relabel as call
+    from shopfloor.datasets.tools.edit import relabel as call
 
     done = call(
         arguments.dataset,
@@ -404,7 +404,7 @@ def import_(arguments: verbs.Import) -> int:
 
 def replay(arguments: verbs.Replay) -> int:
     """Execute recorded actions again."""
-    from shopfloor.collectors.replay import replay_dataset
+    from shopfloor.collectors.recorded.replay import replay_dataset
 
     with make_progress(arguments.quiet or arguments.json).phase("replay", 1) as phase:
         done = replay_dataset(
@@ -437,7 +437,7 @@ def replay(arguments: verbs.Replay) -> int:
 
 def render(arguments: verbs.Render) -> int:
     """Make pictures from stored simulator states."""
-    from shopfloor.collectors.render import render_dataset
+    from shopfloor.collectors.recorded.render import render_dataset
 
     cameras = listed(arguments.cameras)
     with make_progress(arguments.quiet or arguments.json).phase("render", 1) as phase:

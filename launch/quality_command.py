@@ -20,8 +20,8 @@ REPORT, PAGE, VIEW = "quality.json", "quality.html", "view.json"
 
 def quality(arguments: Quality) -> int:
     """Judge episodes; findings are no errors, so it exits with 0 whatever they are."""
-    from shopfloor.datasets.staging import staged_folder
-    from shopfloor.datasets.transfer import refuse_inside
+    from shopfloor.datasets.disk.staging import staged_folder
+    from shopfloor.datasets.tools.transfer import refuse_inside
 
     if arguments.out is None:
         found = _judge(arguments)
@@ -38,7 +38,7 @@ def quality(arguments: Quality) -> int:
 
 
 def _judge(arguments: Quality) -> Found:
-    from shopfloor.collectors.quality import quality as call
+    from shopfloor.collectors.recorded.quality import quality as call
 
     with _phases(arguments.quiet or arguments.json) as progress:
         return call(
@@ -69,8 +69,8 @@ def _phases(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
 
 
 def _write(found: Found, folder: Path, arguments: Quality) -> None:
-    from shopfloor.datasets.overlays import write_view
-    from shopfloor.launch.quality_page import quality_page
+    from shopfloor.datasets.listing.overlays import write_view
+    from shopfloor.launch.pages.quality_page import quality_page
 
     (folder / REPORT).write_text(
         json.dumps(found.to_json(), indent=1, allow_nan=False) + "\n", encoding="utf-8"

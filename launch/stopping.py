@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 
-from shopfloor.collectors import signals
+from shopfloor.collectors.executors import signals
 from shopfloor.core import CancelledError
 from shopfloor.launch.console import note
 

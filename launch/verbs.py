@@ -15,7 +15,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from shopfloor.collectors.choice import CellChoice
 from shopfloor.core import listed
 from shopfloor.launch.data_verbs import DATA_VERBS, Overlays
-from shopfloor.launch.setups import FlywheelConfig
+from shopfloor.launch.flywheel.setups import FlywheelConfig
 
 PolicyName = Annotated[str, arg(metavar="expert|random|PATH")]
 CellName = Annotated[str, arg(metavar="CELL")]

@@ -27,11 +27,11 @@ from shopfloor.core import (
     seed_stream,
     sha256_hex,
 )
-from shopfloor.datasets.files import disk_error, settle
-from shopfloor.policies import text, vision
-from shopfloor.policies.features import OBJECT_WIDTH
-from shopfloor.policies.network import Inputs, NetworkConfig, PolicyNetwork
-from shopfloor.policies.weights import catalogue
+from shopfloor.datasets.disk.files import disk_error, settle
+from shopfloor.policies.encoders import text, vision
+from shopfloor.policies.encoders.weights import catalogue
+from shopfloor.policies.networks.features import OBJECT_WIDTH
+from shopfloor.policies.networks.network import Inputs, NetworkConfig, PolicyNetwork
 
 FORMAT = 1
 MODEL, CONFIG, CARD = "model.safetensors", "config.json", "card.md"

@@ -180,7 +180,7 @@ def test_memory_to_share_without_memfd(without):
 
 
 def test_a_rename_replaces_nothing_without_renameat2(monkeypatch, tmp_path):
-    from shopfloor.datasets.files import POSIX
+    from shopfloor.datasets.disk.files import POSIX
 
     monkeypatch.setattr(platforms, "LINUX", False)
     (tmp_path / "a").write_text("a")
@@ -195,7 +195,7 @@ def test_a_rename_replaces_nothing_without_renameat2(monkeypatch, tmp_path):
 
 
 def test_without_proc_a_writer_at_work_is_not_taken_for_dead(monkeypatch, tmp_path):
-    from shopfloor.datasets import files
+    from shopfloor.datasets.disk import files
 
     monkeypatch.setattr(files, "_machine", lambda: "elsewhere")
     there = tmp_path / ".ep.h5.elsewhere-4999999-0123456789ab.tmp"  # no process has this number
@@ -208,8 +208,8 @@ def test_without_proc_a_writer_at_work_is_not_taken_for_dead(monkeypatch, tmp_pa
 
 
 def test_links_are_refused_without_the_flag_for_it(monkeypatch, tmp_path):
-    from shopfloor.datasets.errors import UnsafeFileError
-    from shopfloor.datasets.files import read_bytes
+    from shopfloor.datasets.disk.errors import UnsafeFileError
+    from shopfloor.datasets.disk.files import read_bytes
 
     (tmp_path / "file").write_bytes(b"x")
     (tmp_path / "link").symlink_to(tmp_path / "file")

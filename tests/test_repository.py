@@ -94,10 +94,10 @@ def test_both_datasets_packages_work_side_by_side(tmp_path):
     stub.mkdir(parents=True)
     (stub / "__init__.py").write_text("WHOSE = 'hugging face'\n", encoding="utf-8")
     code = """
-        import datasets, shopfloor.datasets.store
-        print(datasets.WHOSE, shopfloor.datasets.store.EpisodeWriter.__module__)
+        import datasets, shopfloor.datasets.writer
+        print(datasets.WHOSE, shopfloor.datasets.writer.EpisodeWriter.__module__)
     """
-    expected = "hugging face shopfloor.datasets.store"
+    expected = "hugging face shopfloor.datasets.writer"
     assert python(code, path=[tmp_path / "site", ROOT / "src"], safe_path=False) == expected
 
 
@@ -184,7 +184,7 @@ def test_layers_hold():
 PLANTED = {
     "envs imports the store": (
         "envs/a.py",
-        "from shopfloor.datasets.store import EpisodeWriter",
+        "from shopfloor.datasets.writer import EpisodeWriter",
         "layer",
     ),
     "datasets imports a cell": ("datasets/a.py", "import shopfloor.envs.cell", "layer"),

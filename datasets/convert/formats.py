@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from shopfloor.core import InvalidInputError, UnknownNameError, listed, listed_paths
-from shopfloor.datasets.encode import CODECS
+from shopfloor.datasets.format.encode import CODECS
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.transfer import refuse_damage, refuse_inside
+from shopfloor.datasets.tools.transfer import refuse_damage, refuse_inside
 
 GROUP = "shopfloor.formats"  # entry points: name -> a module with `export`, `import_` or both
 
@@ -37,43 +37,43 @@ class Format:
 
 FORMATS: Mapping[str, Format] = {
     "robomimic": Format(
-        "shopfloor.datasets.convert.robomimic",
+        "shopfloor.datasets.convert.robomimic.convert",
         True,
         True,
         "robomimic: one HDF5 file, with masks of a train and a valid share",
     ),
     "lerobot": Format(
-        "shopfloor.datasets.convert.lerobot",
+        "shopfloor.datasets.convert.lerobot.convert",
         True,
         True,
         "LeRobotDataset v3.0: parquet and mp4 or PNG (reads v2.x, too)",
     ),
     "minari": Format(
-        "shopfloor.datasets.convert.minari",
+        "shopfloor.datasets.convert.minari.convert",
         True,
         True,
         "Minari: HDF5 and metadata in a folder that MinariDataset opens",
     ),
     "rlds": Format(
-        "shopfloor.datasets.convert.rlds",
+        "shopfloor.datasets.convert.rlds.convert",
         True,
         False,
         "RLDS as in Open X-Embodiment: TFRecord for TensorFlow Datasets",
     ),
     "numpy": Format(
-        "shopfloor.datasets.convert.npy",
+        "shopfloor.datasets.convert.arrays.npy",
         True,
         False,
         "plain .npy files, one flat array a feature, to be memory-mapped",
     ),
     "webdataset": Format(
-        "shopfloor.datasets.convert.webdataset",
+        "shopfloor.datasets.convert.arrays.webdataset",
         True,
         False,
         "WebDataset: tar shards, one sample an episode",
     ),
     "maniskill": Format(
-        "shopfloor.datasets.convert.maniskill",
+        "shopfloor.datasets.convert.maniskill.convert",
         False,
         True,
         "ManiSkill trajectories: an .h5 with its .json beside it",

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from shopfloor.core import Episode, InvalidInputError
-from shopfloor.datasets import layout
-from shopfloor.datasets.encode import encode_episode
-from shopfloor.datasets.identity import DIGEST, load_identity
-from shopfloor.datasets.jsonfile import json_digest
-from shopfloor.datasets.manifest import write_manifest
+from shopfloor.datasets.disk.json_file import json_digest
+from shopfloor.datasets.format import layout
+from shopfloor.datasets.format.encode import encode_episode
+from shopfloor.datasets.listing.identity import DIGEST, load_identity
+from shopfloor.datasets.listing.manifest import write_manifest
 
 
 class Incoming:

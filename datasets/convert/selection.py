@@ -11,9 +11,9 @@ import numpy.typing as npt
 from shopfloor.core import Episode, InvalidInputError, UnknownNameError
 from shopfloor.datasets.convert.formats import ExportOptions
 from shopfloor.datasets.convert.rows import name_episode
-from shopfloor.datasets.groups import assign, joined
+from shopfloor.datasets.listing.groups import assign, joined
+from shopfloor.datasets.listing.select import parse_where
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.select import parse_where
 
 ACTIONS = ("executed", "label")
 

@@ -1,6 +1,6 @@
 """The quality of a dataset's episodes: one is read at a time, its figures are kept, then all are compared.
 
-`assess` needs no simulator; `shopfloor.collectors.quality` adds what only the simulator knows.
+`assess` needs no simulator; `shopfloor.collectors.recorded.quality` adds what only the simulator knows.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from shopfloor.core import InvalidInputError
-from shopfloor.datasets.decode import EpisodeRecord
-from shopfloor.datasets.errors import DamagedFileError
+from shopfloor.datasets.disk.errors import DamagedFileError
+from shopfloor.datasets.format.decode import EpisodeRecord
+from shopfloor.datasets.listing.select import choose_records
 from shopfloor.datasets.quality import coupling, information, judge, motion, neighbours, sensors
 from shopfloor.datasets.quality.judge import DROP, NOTE, Finding, Thresholds, Usual
 from shopfloor.datasets.quality.motion import Metrics
@@ -23,7 +24,6 @@ from shopfloor.datasets.quality.result import Assessed, Quality
 from shopfloor.datasets.quality.signals import Columns, Signals, find_columns, read_signals
 from shopfloor.datasets.quality.survey import Survey, survey
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.select import choose_records
 
 SURVEYED = 48  # episodes of a cell that its survey looks at
 Progress = Callable[[int, int], None]

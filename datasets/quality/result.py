@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from shopfloor.datasets.decode import EpisodeRecord
+from shopfloor.datasets.format.decode import EpisodeRecord
 from shopfloor.datasets.quality import judge, motion
 from shopfloor.datasets.quality.judge import DROP, NOTE, Finding, Thresholds, Usual
 from shopfloor.datasets.quality.motion import Metrics

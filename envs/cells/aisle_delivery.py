@@ -28,16 +28,16 @@ from itertools import permutations
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.envs.camera import Camera
 from shopfloor.envs.cell import WorkCell
 from shopfloor.envs.cells.aisle_delivery_expert import AisleExpert
-from shopfloor.envs.engine import pybullet
-from shopfloor.envs.kinematics import yaw_quaternion
-from shopfloor.envs.mobile import Base, Start, Team
-from shopfloor.envs.robot import Robot
+from shopfloor.envs.looks.camera import Camera
+from shopfloor.envs.physics.engine import pybullet
+from shopfloor.envs.physics.kinematics import yaw_quaternion
+from shopfloor.envs.physics.world import FLOOR, SUBSTEP_S, Shape, World
+from shopfloor.envs.robots.arm import Robot
+from shopfloor.envs.robots.mobile import Base, Start, Team
 from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, Verdict
 from shopfloor.envs.variation import LEVELS
-from shopfloor.envs.world import FLOOR, SUBSTEP_S, Shape, World
 
 Array = npt.NDArray[np.float64]
 Rgb = tuple[float, float, float]

@@ -15,9 +15,16 @@ from typing import final
 import numpy as np
 
 from shopfloor.core import ActionChunk, Observation, PolicyInfo
-from shopfloor.envs.drive_moves import BRAKE_M_S2, LINE_UP_M, Point, Pose, drive_to, in_funnel
-from shopfloor.envs.experts import Reader
-from shopfloor.envs.mobile import MAX_SPEED_M_S, MAX_TURN_RAD_S
+from shopfloor.envs.experts.moves.drive import (
+    BRAKE_M_S2,
+    LINE_UP_M,
+    Point,
+    Pose,
+    drive_to,
+    in_funnel,
+)
+from shopfloor.envs.experts.scripted import Reader
+from shopfloor.envs.robots.mobile import MAX_SPEED_M_S, MAX_TURN_RAD_S
 
 VERSION = "2"
 

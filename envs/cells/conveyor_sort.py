@@ -22,15 +22,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.envs.camera import Camera
 from shopfloor.envs.cell import WorkCell
 from shopfloor.envs.cells.conveyor_sort_expert import BIN_OF, VERSION, decide
-from shopfloor.envs.experts import ScriptedExpert
-from shopfloor.envs.kinematics import yaw_of, yaw_quaternion
-from shopfloor.envs.robot import Arm
+from shopfloor.envs.experts.scripted import ScriptedExpert
+from shopfloor.envs.looks.camera import Camera
+from shopfloor.envs.physics.kinematics import yaw_of, yaw_quaternion
+from shopfloor.envs.physics.world import UPRIGHT, Shape, World
+from shopfloor.envs.robots.arm import Arm
 from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, ToolPose, Verdict
 from shopfloor.envs.variation import LEVELS
-from shopfloor.envs.world import UPRIGHT, Shape, World
 
 Array = npt.NDArray[np.float64]
 

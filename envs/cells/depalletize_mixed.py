@@ -23,15 +23,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.envs.camera import Camera
-from shopfloor.envs.cartons import add_carton
 from shopfloor.envs.cell import WorkCell
+from shopfloor.envs.cells.cartons import add_carton
 from shopfloor.envs.cells.depalletize_mixed_expert import VERSION, decide
-from shopfloor.envs.experts import ScriptedExpert
-from shopfloor.envs.kinematics import uprightness, yaw_quaternion
-from shopfloor.envs.robot import Arm
+from shopfloor.envs.experts.scripted import ScriptedExpert
+from shopfloor.envs.looks.camera import Camera
+from shopfloor.envs.physics.kinematics import uprightness, yaw_quaternion
+from shopfloor.envs.physics.world import UPRIGHT, Shape, World
+from shopfloor.envs.robots.arm import Arm
 from shopfloor.envs.task import HOLD_STEPS, Item, Task, Verdict
-from shopfloor.envs.world import UPRIGHT, Shape, World
 
 Array = npt.NDArray[np.float64]
 

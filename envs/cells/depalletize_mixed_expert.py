@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 
-from shopfloor.envs.cup_moves import held, leave, pick, put, top
-from shopfloor.envs.scene import Decision, Scene, Thing, Vector
+from shopfloor.envs.experts.moves.cup import held, leave, pick, put, top
+from shopfloor.envs.experts.scene import Decision, Scene, Thing, Vector
 
 VERSION = "1"
 

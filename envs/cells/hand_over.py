@@ -27,7 +27,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.envs.camera import Camera
 from shopfloor.envs.cell import WorkCell
 from shopfloor.envs.cells.hand_over_expert import (
     ARM_STATE,
@@ -37,13 +36,14 @@ from shopfloor.envs.cells.hand_over_expert import (
     VERSION,
     decide,
 )
-from shopfloor.envs.experts import ScriptedExpert
-from shopfloor.envs.kinematics import yaw_of, yaw_quaternion
-from shopfloor.envs.mobile import Team
-from shopfloor.envs.robot import PANDA, Arm, Post
+from shopfloor.envs.experts.scripted import ScriptedExpert
+from shopfloor.envs.looks.camera import Camera
+from shopfloor.envs.physics.kinematics import yaw_of, yaw_quaternion
+from shopfloor.envs.physics.world import Ground, Shape, World, walls_around
+from shopfloor.envs.robots.arm import PANDA, Arm, Post
+from shopfloor.envs.robots.mobile import Team
 from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, Verdict
 from shopfloor.envs.variation import LEVELS
-from shopfloor.envs.world import Ground, Shape, World, walls_around
 
 Array = npt.NDArray[np.float64]
 

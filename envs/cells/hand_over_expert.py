@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from shopfloor.envs.robot import TAIL_SIZE
-from shopfloor.envs.scene import Decision, Scene, Thing, Vector, wrap
+from shopfloor.envs.experts.scene import Decision, Scene, Thing, Vector, wrap
+from shopfloor.envs.robots.arm import TAIL_SIZE
 
 VERSION = "1"
 

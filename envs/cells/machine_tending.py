@@ -26,7 +26,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.envs.camera import Camera
 from shopfloor.envs.cell import WorkCell
 from shopfloor.envs.cells.machine_tending_expert import (
     BUTTON_TOP_M,
@@ -41,13 +40,14 @@ from shopfloor.envs.cells.machine_tending_expert import (
     VERSION,
     decide,
 )
-from shopfloor.envs.engine import pybullet
-from shopfloor.envs.experts import ScriptedExpert
-from shopfloor.envs.kinematics import yaw_of, yaw_quaternion
-from shopfloor.envs.robot import Arm
+from shopfloor.envs.experts.scripted import ScriptedExpert
+from shopfloor.envs.looks.camera import Camera
+from shopfloor.envs.physics.engine import pybullet
+from shopfloor.envs.physics.kinematics import yaw_of, yaw_quaternion
+from shopfloor.envs.physics.world import Shape, Slide, World, walls_around
+from shopfloor.envs.robots.arm import Arm
 from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, ToolPose, Verdict
 from shopfloor.envs.variation import LEVELS
-from shopfloor.envs.world import Shape, Slide, World, walls_around
 
 Array = npt.NDArray[np.float64]
 

@@ -24,9 +24,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.envs.camera import Camera
-from shopfloor.envs.cartons import add_carton
 from shopfloor.envs.cell import WorkCell
+from shopfloor.envs.cells.cartons import add_carton
 from shopfloor.envs.cells.palletize_expert import (
     FIELD_Z_M,
     FIELDS_X_M,
@@ -37,12 +36,13 @@ from shopfloor.envs.cells.palletize_expert import (
     decide,
     slots,
 )
-from shopfloor.envs.experts import ScriptedExpert
-from shopfloor.envs.kinematics import uprightness, yaw_of, yaw_quaternion
-from shopfloor.envs.robot import Arm
-from shopfloor.envs.scene import Thing, wrap
+from shopfloor.envs.experts.scene import Thing, wrap
+from shopfloor.envs.experts.scripted import ScriptedExpert
+from shopfloor.envs.looks.camera import Camera
+from shopfloor.envs.physics.kinematics import uprightness, yaw_of, yaw_quaternion
+from shopfloor.envs.physics.world import Shape, World
+from shopfloor.envs.robots.arm import Arm
 from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, Verdict
-from shopfloor.envs.world import Shape, World
 
 Array = npt.NDArray[np.float64]
 

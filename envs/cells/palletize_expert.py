@@ -10,8 +10,8 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from shopfloor.envs.cup_moves import held, leave, pick, put
-from shopfloor.envs.scene import Decision, Scene, Thing, Vector, wrap
+from shopfloor.envs.experts.moves.cup import held, leave, pick, put
+from shopfloor.envs.experts.scene import Decision, Scene, Thing, Vector, wrap
 
 VERSION = "1"
 

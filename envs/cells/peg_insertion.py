@@ -23,7 +23,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.envs.camera import Camera
 from shopfloor.envs.cell import WorkCell
 from shopfloor.envs.cells.peg_insertion_expert import (
     FLOOR_M,
@@ -32,13 +31,14 @@ from shopfloor.envs.cells.peg_insertion_expert import (
     VERSION,
     decide,
 )
-from shopfloor.envs.experts import ScriptedExpert
-from shopfloor.envs.kinematics import uprightness, yaw_of, yaw_quaternion
-from shopfloor.envs.robot import Arm
-from shopfloor.envs.scatter import scatter, spots_near
+from shopfloor.envs.experts.scripted import ScriptedExpert
+from shopfloor.envs.looks.camera import Camera
+from shopfloor.envs.physics.kinematics import uprightness, yaw_of, yaw_quaternion
+from shopfloor.envs.physics.scatter import scatter, spots_near
+from shopfloor.envs.physics.world import Shape, World, walls_around
+from shopfloor.envs.robots.arm import Arm
 from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, ToolPose, Verdict
 from shopfloor.envs.variation import LEVELS
-from shopfloor.envs.world import Shape, World, walls_around
 
 Array = npt.NDArray[np.float64]
 

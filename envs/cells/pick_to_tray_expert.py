@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from shopfloor.envs.scene import Decision, Scene, grasp_yaw
+from shopfloor.envs.experts.scene import Decision, Scene, grasp_yaw
 
 VERSION = "1"
 

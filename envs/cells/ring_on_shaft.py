@@ -21,8 +21,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.envs import kinematics
-from shopfloor.envs.camera import Camera
 from shopfloor.envs.cell import WorkCell
 from shopfloor.envs.cells.ring_on_shaft_expert import (
     GRIP_ABOVE_M,
@@ -31,14 +29,16 @@ from shopfloor.envs.cells.ring_on_shaft_expert import (
     VERSION,
     decide,
 )
-from shopfloor.envs.engine import pybullet
-from shopfloor.envs.experts import ScriptedExpert
-from shopfloor.envs.kinematics import uprightness
-from shopfloor.envs.robot import Arm
-from shopfloor.envs.scatter import scatter, spots_near
+from shopfloor.envs.experts.scripted import ScriptedExpert
+from shopfloor.envs.looks.camera import Camera
+from shopfloor.envs.physics import kinematics
+from shopfloor.envs.physics.engine import pybullet
+from shopfloor.envs.physics.kinematics import uprightness
+from shopfloor.envs.physics.scatter import scatter, spots_near
+from shopfloor.envs.physics.world import STEADY_INERTIA, Shape, World
+from shopfloor.envs.robots.arm import Arm
 from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, ToolPose, Verdict
 from shopfloor.envs.variation import LEVELS
-from shopfloor.envs.world import STEADY_INERTIA, Shape, World
 
 Array = npt.NDArray[np.float64]
 

@@ -27,7 +27,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.envs.camera import Camera
 from shopfloor.envs.cell import WorkCell
 from shopfloor.envs.cells.shelf_pick_expert import (
     BASE_STATE,
@@ -37,14 +36,15 @@ from shopfloor.envs.cells.shelf_pick_expert import (
     VERSION,
     decide,
 )
-from shopfloor.envs.engine import pybullet
-from shopfloor.envs.experts import ScriptedExpert
-from shopfloor.envs.kinematics import yaw_quaternion
-from shopfloor.envs.mobile import Base, Start, Team
-from shopfloor.envs.robot import MOBILE_PANDA, Arm, Post
+from shopfloor.envs.experts.scripted import ScriptedExpert
+from shopfloor.envs.looks.camera import Camera
+from shopfloor.envs.physics.engine import pybullet
+from shopfloor.envs.physics.kinematics import yaw_quaternion
+from shopfloor.envs.physics.world import FLOOR, STEADY_INERTIA, Shape, World, box_inertia, indices
+from shopfloor.envs.robots.arm import MOBILE_PANDA, Arm, Post
+from shopfloor.envs.robots.mobile import Base, Start, Team
 from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, Verdict
 from shopfloor.envs.variation import LEVELS
-from shopfloor.envs.world import FLOOR, STEADY_INERTIA, Shape, World, box_inertia, indices
 
 Array = npt.NDArray[np.float64]
 Rgb = tuple[float, float, float]

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from shopfloor.envs.drive_moves import LINE_UP_M, Pose, drive_to
-from shopfloor.envs.mobile import MAX_SPEED_M_S, MAX_TURN_RAD_S
-from shopfloor.envs.robot import FULL_SCALE_M
-from shopfloor.envs.scene import Decision, Scene, Thing, Vector, grasp_yaw
+from shopfloor.envs.experts.moves.drive import LINE_UP_M, Pose, drive_to
+from shopfloor.envs.experts.scene import Decision, Scene, Thing, Vector, grasp_yaw
+from shopfloor.envs.robots.arm import FULL_SCALE_M
+from shopfloor.envs.robots.mobile import MAX_SPEED_M_S, MAX_TURN_RAD_S
 
 VERSION = "1"
 

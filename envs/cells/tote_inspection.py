@@ -28,7 +28,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.envs.camera import Camera
 from shopfloor.envs.cell import WorkCell
 from shopfloor.envs.cells.tote_inspection_expert import (
     FLOOR_M,
@@ -39,13 +38,14 @@ from shopfloor.envs.cells.tote_inspection_expert import (
     ZONE_M,
     decide,
 )
-from shopfloor.envs.engine import pybullet
-from shopfloor.envs.experts import ScriptedExpert
-from shopfloor.envs.kinematics import uprightness, yaw_of, yaw_quaternion
-from shopfloor.envs.robot import Arm
+from shopfloor.envs.experts.scripted import ScriptedExpert
+from shopfloor.envs.looks.camera import Camera
+from shopfloor.envs.physics.engine import pybullet
+from shopfloor.envs.physics.kinematics import uprightness, yaw_of, yaw_quaternion
+from shopfloor.envs.physics.world import Shape, World, walls_around
+from shopfloor.envs.robots.arm import Arm
 from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, ToolPose, Verdict
 from shopfloor.envs.variation import LEVELS
-from shopfloor.envs.world import Shape, World, walls_around
 
 Array = npt.NDArray[np.float64]
 

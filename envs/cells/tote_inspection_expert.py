@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from shopfloor.envs.scene import Decision, Scene, Thing, come_down, wrap
+from shopfloor.envs.experts.scene import Decision, Scene, Thing, come_down, wrap
 
 VERSION = "1"
 

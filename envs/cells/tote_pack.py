@@ -25,8 +25,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.envs import kinematics
-from shopfloor.envs.camera import Camera
 from shopfloor.envs.cell import WorkCell
 from shopfloor.envs.cells.tote_pack_expert import (
     FLOOR_M,
@@ -36,13 +34,15 @@ from shopfloor.envs.cells.tote_pack_expert import (
     decide,
     pack,
 )
-from shopfloor.envs.experts import ScriptedExpert
-from shopfloor.envs.kinematics import uprightness, yaw_of, yaw_quaternion
-from shopfloor.envs.robot import Arm
-from shopfloor.envs.scene import Thing
+from shopfloor.envs.experts.scene import Thing
+from shopfloor.envs.experts.scripted import ScriptedExpert
+from shopfloor.envs.looks.camera import Camera
+from shopfloor.envs.physics import kinematics
+from shopfloor.envs.physics.kinematics import uprightness, yaw_of, yaw_quaternion
+from shopfloor.envs.physics.world import Shape, World, walls_around
+from shopfloor.envs.robots.arm import Arm
 from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, ToolPose, Verdict
 from shopfloor.envs.variation import LEVELS
-from shopfloor.envs.world import Shape, World, walls_around
 
 Array = npt.NDArray[np.float64]
 Size = tuple[float, float, float]

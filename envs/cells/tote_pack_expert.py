@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from shopfloor.envs.scene import Decision, Scene, Thing, wrap
+from shopfloor.envs.experts.scene import Decision, Scene, Thing, wrap
 
 VERSION = "1"
 

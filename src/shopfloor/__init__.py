@@ -39,21 +39,21 @@ _LAZY = {
     "Receipt": "shopfloor.core",
     "WorkCell": "shopfloor.envs.cell",
     "Dataset": "shopfloor.datasets.reader",
-    "EpisodeWriter": "shopfloor.datasets.store",
-    "Windows": "shopfloor.datasets.windows",
+    "EpisodeWriter": "shopfloor.datasets.writer",
+    "Windows": "shopfloor.datasets.windows.windows",
     "rollout": "shopfloor.collectors.rollout",
     "CellChoice": "shopfloor.collectors.choice",
     "collect": "shopfloor.collectors.collect",
     "evaluate": "shopfloor.collectors.evaluate",
-    "compare": "shopfloor.launch.pairing",
-    "train": "shopfloor.policies.training",
-    "flywheel": "shopfloor.launch.flywheel",
+    "compare": "shopfloor.launch.gate.pairing",
+    "train": "shopfloor.policies.learners.training",
+    "flywheel": "shopfloor.launch.flywheel.loop",
 }
 
 for _id, _entry in _CELLS.items():
     if _id not in gymnasium.registry:
         gymnasium.register(
-            id=_id, entry_point=_entry, vector_entry_point=f"shopfloor.envs.vector:{_id}"
+            id=_id, entry_point=_entry, vector_entry_point=f"shopfloor.envs.vectors.vector:{_id}"
         )
 
 

@@ -10,7 +10,7 @@ import pytest
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from shopfloor.collectors import executors  # noqa: E402
+from shopfloor.collectors.executors import local as executors  # noqa: E402
 
 
 @pytest.fixture

@@ -125,8 +125,8 @@ def test_cells_that_know_of_no_specification_work_unchanged():
 
 
 def test_the_command_line_refuses_a_mismatch_with_2(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("shopfloor.collectors.policies._factory", lambda kind: Drive)
-    monkeypatch.setattr("shopfloor.collectors.policies.policy_kinds", lambda: ["drive"])
+    monkeypatch.setattr("shopfloor.collectors.sources._factory", lambda kind: Drive)
+    monkeypatch.setattr("shopfloor.collectors.sources.policy_kinds", lambda: ["drive"])
     flags = ["--policy", "drive", "--episodes", "1", "--seed", "0"]
     assert main(["evaluate", "--cell", "AisleDelivery", *flags]) == 0
     assert main(["evaluate", "--cell", "PickToTray", *flags]) == 2

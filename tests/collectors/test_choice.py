@@ -12,11 +12,11 @@ from shopfloor.collectors.collect import CollectConfig
 from shopfloor.core import InvalidInputError, UnknownNameError, listed, listed_paths
 from shopfloor.datasets.convert.formats import ExportOptions
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.windows import Windows
+from shopfloor.datasets.windows.windows import Windows
 from shopfloor.envs.description import CellOptions
 from shopfloor.launch import verbs
-from shopfloor.launch.pairing import compare
-from shopfloor.launch.setups import FlywheelConfig
+from shopfloor.launch.flywheel.setups import FlywheelConfig
+from shopfloor.launch.gate.pairing import compare
 
 CELL = "PickToTray"
 

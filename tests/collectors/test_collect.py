@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from fake_cell import CELL_ID
 
-from shopfloor.collectors import policies
+from shopfloor.collectors import sources as policies
 from shopfloor.collectors.collect import PURPOSE_SEEDS, CollectConfig, collect, read_receipts
 from shopfloor.collectors.evaluate import evaluate
-from shopfloor.collectors.executors import LocalExecutor, SerialExecutor
-from shopfloor.collectors.policies import policy_kinds, policy_ref, resolve_policy
-from shopfloor.collectors.replay import render_episode, replay
+from shopfloor.collectors.executors.local import LocalExecutor, SerialExecutor
+from shopfloor.collectors.recorded.replay import render_episode, replay
+from shopfloor.collectors.sources import policy_kinds, policy_ref, resolve_policy
 from shopfloor.core import (
     DiskError,
     InvalidInputError,
@@ -26,8 +26,8 @@ from shopfloor.core import (
     ShopfloorError,
     UnknownNameError,
 )
-from shopfloor.datasets.edit import delete, purge, restore
 from shopfloor.datasets.reader import Dataset
+from shopfloor.datasets.tools.edit import delete, purge, restore
 
 pytestmark = pytest.mark.usefixtures("plugin")
 
@@ -271,7 +271,7 @@ def test_a_cell_that_always_kills_or_hangs_its_worker_is_quarantined(
 def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path, monkeypatch):
     import errno
 
-    from shopfloor.datasets.store import EpisodeWriter
+    from shopfloor.datasets.writer import EpisodeWriter
 
     write, count = EpisodeWriter.write, [0]
 
@@ -308,7 +308,7 @@ MANY = 5000  # episodes: far more than are run before a signal
 DRIVER = """
     import sys
     from shopfloor.collectors.collect import collect
-    from shopfloor.collectors.executors import LocalExecutor, SerialExecutor
+    from shopfloor.collectors.executors.local import LocalExecutor, SerialExecutor
     from shopfloor.core import PolicyRef, CancelledError
     # Time for running episodes to end by themselves, however busy the machine is.
     executor = LocalExecutor(2, grace_s=600.0) if sys.argv[2] == "2" else SerialExecutor()

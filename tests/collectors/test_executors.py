@@ -11,8 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from shopfloor.collectors import executors
-from shopfloor.collectors.executors import ATTEMPTS, LocalExecutor, SerialExecutor, make_executor
+from shopfloor.collectors.executors import local as executors
+from shopfloor.collectors.executors.local import (
+    ATTEMPTS,
+    LocalExecutor,
+    SerialExecutor,
+    make_executor,
+)
 from shopfloor.core import CancelledError, DiskError, InfrastructureError, InvalidInputError
 
 ALLOWED = ("fault_jobs",)
@@ -241,7 +246,7 @@ def test_the_clock_of_a_job_starts_when_its_worker_is_there(monkeypatch):
 DRIVER = """
     import sys
     from shopfloor.collectors import signals
-    from shopfloor.collectors.executors import {executor}
+    from shopfloor.collectors.executors.local import {executor}
     from shopfloor.core import CancelledError
     print(" ", end="", flush=True)
     with signals.handling(), {make} as executor:
@@ -352,7 +357,7 @@ def test_a_second_signal_ends_the_process_at_once(driver, tmp_path, wait_until):
 
 @pytest.mark.core
 def test_handlers_are_put_back_and_the_flag_is_forgotten():
-    from shopfloor.collectors import signals
+    from shopfloor.collectors.executors import signals
 
     before = [signal.getsignal(signum) for signum in signals.HANDLED]
     with signals.handling(), signals.handling():

@@ -18,7 +18,7 @@ import pytest
 
 from shopfloor.collectors.collect import collect
 from shopfloor.core import sha256_hex
-from shopfloor.datasets.errors import NotADatasetError
+from shopfloor.datasets.disk.errors import NotADatasetError
 from shopfloor.datasets.reader import Dataset
 
 pytestmark = pytest.mark.slow

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from shopfloor.collectors.collect import collect
-from shopfloor.collectors.quality import quality, strips
+from shopfloor.collectors.recorded.quality import quality, strips
 from shopfloor.core import EpisodeSpec
-from shopfloor.datasets.edit import relabel
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.store import EpisodeWriter
+from shopfloor.datasets.tools.edit import relabel
+from shopfloor.datasets.writer import EpisodeWriter
 
 ROOT = Path(__file__).parents[2]
 CELL = "PickToTray"

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from shopfloor.collectors.collect import collect
-from shopfloor.collectors.render import render_dataset
+from shopfloor.collectors.recorded.render import render_dataset
 from shopfloor.core import InvalidInputError, UnknownNameError
-from shopfloor.datasets.edit import delete, relabel
-from shopfloor.datasets.errors import DamagedFileError
-from shopfloor.datasets.merge import merge
-from shopfloor.datasets.overlays import write_view
+from shopfloor.datasets.disk.errors import DamagedFileError
+from shopfloor.datasets.listing.overlays import write_view
+from shopfloor.datasets.listing.verify import verify
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.store import EpisodeWriter
-from shopfloor.datasets.verify import verify
+from shopfloor.datasets.tools.edit import delete, relabel
+from shopfloor.datasets.tools.merge import merge
+from shopfloor.datasets.writer import EpisodeWriter
 
 CELLS = ("PickToTray", "Kitting", "ConveyorSort")
 SIZE = (24, 32)

@@ -5,16 +5,17 @@ import dataclasses
 import numpy as np
 import pytest
 
-from shopfloor.collectors import jobs, recorded
+from shopfloor.collectors import jobs
 from shopfloor.collectors.collect import collect
-from shopfloor.collectors.replay import deep_verify, draw, replay, replay_dataset
+from shopfloor.collectors.recorded import episodes as recorded
+from shopfloor.collectors.recorded.replay import deep_verify, draw, replay, replay_dataset
 from shopfloor.core import InvalidInputError
-from shopfloor.datasets.edit import delete, relabel
-from shopfloor.datasets.errors import DamagedFileError
-from shopfloor.datasets.overlays import write_view
+from shopfloor.datasets.disk.errors import DamagedFileError
+from shopfloor.datasets.listing.overlays import write_view
+from shopfloor.datasets.listing.verify import verify
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.store import EpisodeWriter
-from shopfloor.datasets.verify import verify
+from shopfloor.datasets.tools.edit import delete, relabel
+from shopfloor.datasets.writer import EpisodeWriter
 
 CELLS = ("PickToTray", "Kitting", "ConveyorSort")
 FAILS = {"policy": "random", "teacher": "expert", "intervene": "label"}

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import other_pythons
 
 from shopfloor.core import CameraTrack, Episode, EpisodeSpec
-from shopfloor.datasets.store import EpisodeWriter
+from shopfloor.datasets.writer import EpisodeWriter
 
 CELL = "shopfloor/PickToTray-v0"
 DESCRIPTION = {

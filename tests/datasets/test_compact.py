@@ -15,21 +15,22 @@ import numpy as np
 import pytest
 
 from shopfloor.core import InfrastructureError, InvalidInputError, UnknownNameError
-from shopfloor.datasets import compact as compacting
-from shopfloor.datasets import layout, shards
-from shopfloor.datasets.compact import compact
-from shopfloor.datasets.container import Container
-from shopfloor.datasets.decode import EpisodeFile
-from shopfloor.datasets.edit import delete, purge, relabel
-from shopfloor.datasets.errors import DamagedFileError, NotADatasetError
-from shopfloor.datasets.files import TRAILER_BYTES, alone, with_trailer
-from shopfloor.datasets.manifest import publish_manifest
-from shopfloor.datasets.merge import merge
+from shopfloor.datasets.disk.errors import DamagedFileError, NotADatasetError
+from shopfloor.datasets.disk.files import TRAILER_BYTES, alone, with_trailer
+from shopfloor.datasets.format import layout
+from shopfloor.datasets.format.container import Container
+from shopfloor.datasets.format.decode import EpisodeFile
+from shopfloor.datasets.listing.manifest import publish_manifest
+from shopfloor.datasets.listing.verify import verify
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.repair import repair
-from shopfloor.datasets.store import EpisodeWriter, write_manifest
-from shopfloor.datasets.verify import verify
-from shopfloor.datasets.windows import Windows
+from shopfloor.datasets.tools import compact as compacting
+from shopfloor.datasets.tools import shards
+from shopfloor.datasets.tools.compact import compact
+from shopfloor.datasets.tools.edit import delete, purge, relabel
+from shopfloor.datasets.tools.merge import merge
+from shopfloor.datasets.tools.repair import repair
+from shopfloor.datasets.windows.windows import Windows
+from shopfloor.datasets.writer import EpisodeWriter, write_manifest
 
 STEPS = (12, 5, 1)
 LAYOUTS = pytest.mark.parametrize("kind", layout.SHARD_LAYOUTS)
@@ -449,7 +450,7 @@ def test_checking_a_shard_takes_no_memory_for_all_of_it(tmp_path, make_episode, 
     assert size > 40 << 20
 
     code = (
-        "from shopfloor.datasets.repair import repair; from shopfloor.datasets.verify import verify; "
+        "from shopfloor.datasets.tools.repair import repair; from shopfloor.datasets.listing.verify import verify; "
         "import resource, sys; before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; "
         "verify(sys.argv[1]); repair(sys.argv[1], dry_run=True); "
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"

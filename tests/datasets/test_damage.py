@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 
 from shopfloor.core import ShopfloorError
-from shopfloor.datasets import files
-from shopfloor.datasets.encode import encode_episode
-from shopfloor.datasets.errors import (
+from shopfloor.datasets.disk import files
+from shopfloor.datasets.disk.errors import (
     DamagedFileError,
     FormatVersionError,
     NotADatasetError,
     UnsafeFileError,
 )
-from shopfloor.datasets.files import with_trailer
-from shopfloor.datasets.overlays import append_overlay
+from shopfloor.datasets.disk.files import with_trailer
+from shopfloor.datasets.format.encode import encode_episode
+from shopfloor.datasets.listing.overlays import append_overlay
+from shopfloor.datasets.listing.verify import verify
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.store import EpisodeWriter, write_manifest
-from shopfloor.datasets.verify import verify
+from shopfloor.datasets.writer import EpisodeWriter, write_manifest
 
 
 def episode_file(path, index):
@@ -145,7 +145,7 @@ def test_a_damaged_identity(dataset, old, new, error, message):
 
 
 def test_a_file_of_a_later_version(dataset, monkeypatch, make_episode, description):
-    monkeypatch.setattr("shopfloor.datasets.layout.FORMAT_VERSION", 2)
+    monkeypatch.setattr("shopfloor.datasets.format.layout.FORMAT_VERSION", 2)
     data = encode_episode(make_episode(5))
     monkeypatch.undo()
     (dataset / f"episodes/ep-00000005-{make_episode(5).spec.episode_id[:16]}.h5").write_bytes(data)

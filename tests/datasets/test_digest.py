@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from shopfloor.core import CameraTrack, Episode
-from shopfloor.datasets.digest import episode_digest
+from shopfloor.datasets.format.digest import episode_digest
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.store import EpisodeWriter
+from shopfloor.datasets.writer import EpisodeWriter
 
 pytestmark = pytest.mark.core
 

@@ -5,11 +5,11 @@ import hashlib
 import pytest
 
 from shopfloor.core import InvalidInputError, UnknownNameError
-from shopfloor.datasets.edit import delete, purge, relabel, restore
-from shopfloor.datasets.errors import NotADatasetError
+from shopfloor.datasets.disk.errors import NotADatasetError
+from shopfloor.datasets.listing.verify import verify
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.store import EpisodeWriter, write_manifest
-from shopfloor.datasets.verify import verify
+from shopfloor.datasets.tools.edit import delete, purge, relabel, restore
+from shopfloor.datasets.writer import EpisodeWriter, write_manifest
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from shopfloor.core import DiskError, InvalidInputError, UnknownNameError
-from shopfloor.datasets.compact import compact
-from shopfloor.datasets.copies import filter_episodes, initial_state, split
-from shopfloor.datasets.edit import delete, relabel
-from shopfloor.datasets.errors import DamagedFileError, NotADatasetError
-from shopfloor.datasets.overlays import append_overlay
+from shopfloor.datasets.disk.errors import DamagedFileError, NotADatasetError
+from shopfloor.datasets.listing.overlays import append_overlay
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.store import EpisodeWriter
+from shopfloor.datasets.tools.compact import compact
+from shopfloor.datasets.tools.copies import filter_episodes, initial_state, split
+from shopfloor.datasets.tools.edit import delete, relabel
+from shopfloor.datasets.writer import EpisodeWriter
 
 
 def contents(root):
@@ -146,7 +146,7 @@ def test_damage_is_not_hidden_by_a_copy(dataset, tmp_path):
 
 def test_a_byte_that_changes_under_a_manifest_is_found_while_copying(dataset, tmp_path):
     """The manifest knows the file, so opening the dataset does not read it."""
-    from shopfloor.datasets.store import write_manifest
+    from shopfloor.datasets.writer import write_manifest
 
     write_manifest(dataset)
     path = dataset / Dataset(dataset).records[1].file

@@ -20,7 +20,7 @@ import pytest
 
 from shopfloor.core import CameraTrack, Episode
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.windows import Windows
+from shopfloor.datasets.windows.windows import Windows
 
 pytestmark = pytest.mark.core
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shopfloor.core import InvalidInputError
-from shopfloor.datasets.groups import assign, joined
+from shopfloor.datasets.listing.groups import assign, joined
 
 keys = st.lists(st.lists(st.integers(0, 8), max_size=3), max_size=12)
 sizes = st.lists(st.integers(1, 9), min_size=1, max_size=30)

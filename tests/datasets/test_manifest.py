@@ -8,11 +8,11 @@ import h5py
 import pytest
 
 from shopfloor.core import canonical_json, sha256_hex
-from shopfloor.datasets import files
-from shopfloor.datasets.errors import FormatVersionError
-from shopfloor.datasets.manifest import list_dataset
+from shopfloor.datasets.disk import files
+from shopfloor.datasets.disk.errors import FormatVersionError
+from shopfloor.datasets.listing.manifest import list_dataset
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.store import EpisodeWriter, write_manifest
+from shopfloor.datasets.writer import EpisodeWriter, write_manifest
 
 pytestmark = pytest.mark.core
 
@@ -23,7 +23,7 @@ def forbid_reading(monkeypatch):
     def refuse(root, file):
         raise AssertionError(f"{file} was opened")
 
-    monkeypatch.setattr("shopfloor.datasets.manifest.read_records", refuse)
+    monkeypatch.setattr("shopfloor.datasets.listing.manifest.read_records", refuse)
 
 
 def test_opening_by_a_manifest_opens_no_episode(dataset, monkeypatch):

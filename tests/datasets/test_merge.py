@@ -7,14 +7,14 @@ import json
 import pytest
 
 from shopfloor.core import InvalidInputError
-from shopfloor.datasets.compact import compact
-from shopfloor.datasets.digest import episode_digest
-from shopfloor.datasets.edit import delete, relabel
-from shopfloor.datasets.errors import DamagedFileError, FormatVersionError, NotADatasetError
-from shopfloor.datasets.merge import merge
+from shopfloor.datasets.disk.errors import DamagedFileError, FormatVersionError, NotADatasetError
+from shopfloor.datasets.format.digest import episode_digest
+from shopfloor.datasets.listing.verify import verify
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.store import EpisodeWriter, Provenance, write_manifest
-from shopfloor.datasets.verify import verify
+from shopfloor.datasets.tools.compact import compact
+from shopfloor.datasets.tools.edit import delete, relabel
+from shopfloor.datasets.tools.merge import merge
+from shopfloor.datasets.writer import EpisodeWriter, Provenance, write_manifest
 
 
 def contents(root):
@@ -256,7 +256,7 @@ def test_damage_is_not_hidden(write, tmp_path, manifest):
 
 def test_a_copy_that_differs_from_its_source_is_not_kept(write, tmp_path, monkeypatch):
     """The closing proof compares what lies on disk in the end."""
-    from shopfloor.datasets import merge as module
+    from shopfloor.datasets.tools import merge as module
 
     one, two = write("one", 0, 1), write("two", 2)
     real = module.copy_records

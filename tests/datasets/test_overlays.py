@@ -6,8 +6,8 @@ import multiprocessing
 import pytest
 
 from shopfloor.core import InvalidInputError
-from shopfloor.datasets.errors import DamagedFileError, FormatVersionError
-from shopfloor.datasets.overlays import (
+from shopfloor.datasets.disk.errors import DamagedFileError, FormatVersionError
+from shopfloor.datasets.listing.overlays import (
     Change,
     append_overlay,
     load_overlays,
@@ -15,8 +15,8 @@ from shopfloor.datasets.overlays import (
     read_overlay_file,
     write_view,
 )
+from shopfloor.datasets.listing.verify import verify
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.verify import verify
 
 
 def overlay(path, number, *operations, version=1):

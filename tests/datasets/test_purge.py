@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from shopfloor.core import DiskError, InvalidInputError
-from shopfloor.datasets.compact import compact
-from shopfloor.datasets.edit import delete, purge
-from shopfloor.datasets.errors import DamagedFileError, NotADatasetError
-from shopfloor.datasets.files import POSIX, TRAILER_BYTES, with_trailer
-from shopfloor.datasets.overlays import append_overlay
+from shopfloor.datasets.disk.errors import DamagedFileError, NotADatasetError
+from shopfloor.datasets.disk.files import POSIX, TRAILER_BYTES, with_trailer
+from shopfloor.datasets.listing.overlays import append_overlay
+from shopfloor.datasets.listing.verify import verify
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.repair import repair
-from shopfloor.datasets.store import EpisodeWriter, write_manifest
-from shopfloor.datasets.transfer import unpack
-from shopfloor.datasets.verify import verify
+from shopfloor.datasets.tools.compact import compact
+from shopfloor.datasets.tools.edit import delete, purge
+from shopfloor.datasets.tools.repair import repair
+from shopfloor.datasets.tools.transfer import unpack
+from shopfloor.datasets.writer import EpisodeWriter, write_manifest
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from shopfloor.core import InvalidInputError
-from shopfloor.datasets.overlays import write_view
+from shopfloor.datasets.listing.overlays import write_view
 from shopfloor.datasets.quality.assess import assess
 from shopfloor.datasets.quality.judge import Thresholds
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.store import EpisodeWriter
-from shopfloor.datasets.windows import Windows
+from shopfloor.datasets.windows.windows import Windows
+from shopfloor.datasets.writer import EpisodeWriter
 
 HERE = Path(__file__).parent
 SCHEMAS = HERE.parents[1] / "docs" / "schemas"

@@ -9,15 +9,15 @@ import os
 import pytest
 
 from shopfloor.core import DiskError, InvalidInputError
-from shopfloor.datasets import files
-from shopfloor.datasets.compact import compact
-from shopfloor.datasets.edit import delete
-from shopfloor.datasets.errors import DamagedFileError, FormatVersionError, NotADatasetError
-from shopfloor.datasets.files import POSIX
+from shopfloor.datasets.disk import files
+from shopfloor.datasets.disk.errors import DamagedFileError, FormatVersionError, NotADatasetError
+from shopfloor.datasets.disk.files import POSIX
+from shopfloor.datasets.listing.verify import verify
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.repair import repair
-from shopfloor.datasets.store import EpisodeWriter, write_manifest
-from shopfloor.datasets.verify import verify
+from shopfloor.datasets.tools.compact import compact
+from shopfloor.datasets.tools.edit import delete
+from shopfloor.datasets.tools.repair import repair
+from shopfloor.datasets.writer import EpisodeWriter, write_manifest
 
 
 def flip(path, place=0.5):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from other_pythons import run_with
 
-from shopfloor.datasets.store import EpisodeWriter
+from shopfloor.datasets.writer import EpisodeWriter
 
 # Runs in robomimic's environment: opens a file with SequenceDataset and saves what it hands out.
 READER = """

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as nps
 
 from shopfloor.core import FAILURE_REASONS, PURPOSES, CameraTrack, Episode, EpisodeSpec
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.store import EpisodeWriter
+from shopfloor.datasets.writer import EpisodeWriter
 
 pytestmark = pytest.mark.core
 

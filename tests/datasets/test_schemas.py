@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.store import EpisodeWriter, write_manifest
+from shopfloor.datasets.writer import EpisodeWriter, write_manifest
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 

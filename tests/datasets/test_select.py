@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shopfloor.core import InvalidInputError, ShopfloorError, UnknownNameError
-from shopfloor.datasets.decode import EpisodeRecord
-from shopfloor.datasets.select import MAX_BYTES, nearest_ids, parse_where
+from shopfloor.datasets.format.decode import EpisodeRecord
+from shopfloor.datasets.listing.select import MAX_BYTES, nearest_ids, parse_where
 
 RECORD = EpisodeRecord(
     file="episodes/ep-00000007-0351d6e578cdb39e.h5",

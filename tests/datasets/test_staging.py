@@ -10,8 +10,8 @@ import time
 import pytest
 
 from shopfloor.core import DiskError, InvalidInputError
-from shopfloor.datasets.files import POSIX
-from shopfloor.datasets.staging import staged_file, staged_folder
+from shopfloor.datasets.disk.files import POSIX
+from shopfloor.datasets.disk.staging import staged_file, staged_folder
 
 
 def write(place, kind=staged_folder, calls=POSIX, then=lambda: None):

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from shopfloor.core import InvalidInputError, UnknownNameError, canonical_json, sha256_hex
-from shopfloor.datasets import files
-from shopfloor.datasets.encode import encode_episode
-from shopfloor.datasets.errors import DamagedFileError, NotADatasetError
+from shopfloor.datasets.disk import files
+from shopfloor.datasets.disk.errors import DamagedFileError, NotADatasetError
+from shopfloor.datasets.format.encode import encode_episode
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.store import EpisodeWriter, Provenance, write_manifest
+from shopfloor.datasets.writer import EpisodeWriter, Provenance, write_manifest
 
 pytestmark = pytest.mark.core
 
@@ -216,7 +216,7 @@ def test_bytes_depend_on_the_episode_alone(make_episode):
         f"spec = importlib.util.spec_from_file_location('made', {str(Path(__file__).parent / 'conftest.py')!r})\n"
         "made = importlib.util.module_from_spec(spec); spec.loader.exec_module(made)\n"
         "from shopfloor.core import sha256_hex\n"
-        "from shopfloor.datasets.encode import encode_episode\n"
+        "from shopfloor.datasets.format.encode import encode_episode\n"
         "noise = [bytes(range(256)) * 1000 for _ in range(50)]\n"
         "print(sha256_hex(encode_episode(made._episode(3))))\n"
     )

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shopfloor.core import InvalidInputError, UnknownNameError
-from shopfloor.datasets.container import Array
-from shopfloor.datasets.order import Slots, permute
+from shopfloor.datasets.format.container import Array
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.store import EpisodeWriter, write_manifest
-from shopfloor.datasets.windows import Windows
+from shopfloor.datasets.windows.order import Slots, permute
+from shopfloor.datasets.windows.windows import Windows
+from shopfloor.datasets.writer import EpisodeWriter, write_manifest
 
 LENGTHS = (12, 0, 5, 1, 30)
 
@@ -165,7 +165,7 @@ def test_order_depends_on_seed_and_epoch_alone(folder):
 def test_places_are_read_alike_in_any_company(folder, monkeypatch, block):
     windows = Windows(Dataset(folder), seed=3, batch_size=7)
     wanted = places(windows) + places(windows)
-    monkeypatch.setattr("shopfloor.datasets.windows.ORDER_BLOCK", block)
+    monkeypatch.setattr("shopfloor.datasets.windows.windows.ORDER_BLOCK", block)
     windows = Windows(Dataset(folder), seed=3, batch_size=7)
     assert places(windows) + places(windows) == wanted
     for asked in (range(96), [5], [5, 6, 7], [47, 48], [3, 5, 4, 6], [90, 2, 2, 50], []):

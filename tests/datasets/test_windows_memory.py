@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from shopfloor.core import canonical_json, sha256_hex
-from shopfloor.datasets import layout
-from shopfloor.datasets.decode import read_record
-from shopfloor.datasets.encode import encode_episode
-from shopfloor.datasets.files import TRAILER_BYTES, with_trailer
-from shopfloor.datasets.manifest import publish_manifest
-from shopfloor.datasets.store import EpisodeWriter
+from shopfloor.datasets.disk.files import TRAILER_BYTES, with_trailer
+from shopfloor.datasets.format import layout
+from shopfloor.datasets.format.decode import read_record
+from shopfloor.datasets.format.encode import encode_episode
+from shopfloor.datasets.listing.manifest import publish_manifest
+from shopfloor.datasets.writer import EpisodeWriter
 
 OPEN_FILES, BATCHES = 16, 60
 # Prints anonymous resident memory when the dataset is listed, after as many batches as open all
@@ -26,7 +26,7 @@ READER = """
 import gc, json, sys
 from pathlib import Path
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.windows import Windows
+from shopfloor.datasets.windows.windows import Windows
 
 def resident():
     gc.collect()

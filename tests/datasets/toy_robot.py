@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from shopfloor.core import Episode, EpisodeSpec
-from shopfloor.datasets.store import EpisodeWriter
+from shopfloor.datasets.writer import EpisodeWriter
 
 CELL = "toy/Reach-v0"
 HZ = 20

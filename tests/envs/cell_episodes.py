@@ -15,9 +15,9 @@ import numpy as np
 from shopfloor.core import Policy
 from shopfloor.envs.cell import WorkCell
 from shopfloor.envs.description import variations_of
-from shopfloor.envs.experts import make_expert, make_random
+from shopfloor.envs.experts.scripted import make_expert, make_random
 from shopfloor.envs.registry import cell_ids, cell_module, make_cell
-from shopfloor.envs.robot import Arm
+from shopfloor.envs.robots.arm import Arm
 
 CELLS = [cell_id for cell_id in cell_ids() if importlib.util.find_spec(cell_module(cell_id)[0])]
 CAMERAS = ("front", "wrist")

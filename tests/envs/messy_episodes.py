@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from cell_episodes import build, having
 
 from shopfloor.envs.cell import WorkCell
-from shopfloor.envs.experts import make_expert
+from shopfloor.envs.experts.scripted import make_expert
 
 VARIATIONS = ("nominal", "nominal", "displaced", "mid_task")
 

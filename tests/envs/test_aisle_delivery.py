@@ -18,7 +18,7 @@ from shopfloor.envs.cells.aisle_delivery import (
     PERSON_SPEED,
     UNSEEN,
 )
-from shopfloor.envs.experts import make_expert
+from shopfloor.envs.experts.scripted import make_expert
 from shopfloor.envs.task import HOLD_STEPS
 
 NAME = "AisleDelivery"

@@ -9,9 +9,9 @@ import numpy as np
 import pybullet
 import pytest
 
-from shopfloor.envs import kinematics
 from shopfloor.envs.assets import carts, make_robots
 from shopfloor.envs.assets.solids import SIDES, corner_normals, lathe, obj_text
+from shopfloor.envs.physics import kinematics
 
 ASSETS = Path(__file__).parents[2] / "envs" / "assets"
 PANDA = tuple(f"panda_joint{index}" for index in range(1, 8))

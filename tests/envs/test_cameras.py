@@ -8,9 +8,9 @@ from cell_episodes import arms, build, each_arm
 
 from shopfloor.core import seed_stream
 from shopfloor.envs.conditions import draw_light
-from shopfloor.envs.experts import make_expert
-from shopfloor.envs.kinematics import matrix
-from shopfloor.envs.mobile import Base
+from shopfloor.envs.experts.scripted import make_expert
+from shopfloor.envs.physics.kinematics import matrix
+from shopfloor.envs.robots.mobile import Base
 from shopfloor.envs.variation import VARIATIONS
 
 SIZE = 96

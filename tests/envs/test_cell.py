@@ -14,7 +14,7 @@ from gymnasium.utils.env_checker import check_env
 
 from shopfloor.core import FAILURE_REASONS, InvalidInputError, UnknownNameError
 from shopfloor.envs.cell import WorkCell
-from shopfloor.envs.engine import pybullet
+from shopfloor.envs.physics.engine import pybullet
 from shopfloor.envs.registry import make_cell
 
 

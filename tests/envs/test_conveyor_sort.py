@@ -11,7 +11,7 @@ from cell_episodes import WAIT, build, play, wait
 from shopfloor.envs.cells import conveyor_sort
 from shopfloor.envs.cells.conveyor_sort import BELT_TOP_M, BELT_Y_M, FIRST_M, LEVEL, LOST_M
 from shopfloor.envs.cells.conveyor_sort_expert import BIN_OF
-from shopfloor.envs.experts import make_expert
+from shopfloor.envs.experts.scripted import make_expert
 from shopfloor.envs.task import HOLD_STEPS
 
 ITEMS = LEVEL["nominal"].items

@@ -19,7 +19,7 @@ from shopfloor.envs.cells.depalletize_mixed import (
     STEPS,
     UNSEEN,
 )
-from shopfloor.envs.experts import make_expert
+from shopfloor.envs.experts.scripted import make_expert
 from shopfloor.envs.task import HOLD_STEPS
 
 ON_ITS_SIDE = (math.sqrt(0.5), 0.0, 0.0, math.sqrt(0.5))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from cell_episodes import CAMERAS, CELLS, build, having, play
 
-from shopfloor.envs.experts import make_expert, make_random
+from shopfloor.envs.experts.scripted import make_expert, make_random
 
 SEEDS = (600_001, 600_002)
 

@@ -8,8 +8,8 @@ import pytest
 from cell_episodes import CELLS, build, cells_with, count, play
 
 from shopfloor.core import InvalidInputError, Policy, UnknownNameError
-from shopfloor.envs.experts import make_expert, make_expert_from, make_random
-from shopfloor.envs.scene import grasp_yaw, wrap
+from shopfloor.envs.experts.scene import grasp_yaw, wrap
+from shopfloor.envs.experts.scripted import make_expert, make_expert_from, make_random
 
 QUICK = range(600_100, 600_106)
 MANY = range(600_200, 600_260)

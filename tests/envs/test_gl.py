@@ -17,12 +17,13 @@ from cell_episodes import build
 from PIL import Image
 
 from shopfloor.core import InvalidInputError, MissingDependencyError, ShopfloorError
-from shopfloor.envs import gl, gl_meshes
-from shopfloor.envs.camera import Camera, Light
 from shopfloor.envs.description import variations_of
-from shopfloor.envs.drawing import CYLINDER_MESH, Drawing
-from shopfloor.envs.experts import make_expert
-from shopfloor.envs.textures import texture_file
+from shopfloor.envs.experts.scripted import make_expert
+from shopfloor.envs.looks.camera import Camera, Light
+from shopfloor.envs.looks.drawing import CYLINDER_MESH, Drawing
+from shopfloor.envs.looks.gl import meshes as gl_meshes
+from shopfloor.envs.looks.gl import renderer as gl
+from shopfloor.envs.physics.textures import texture_file
 
 PANDA = CYLINDER_MESH.parent / "panda" / "panda.urdf"
 SIZE = (96, 96)
@@ -395,7 +396,7 @@ def test_without_egl_the_message_names_the_system_libraries(monkeypatch):
 
 
 def test_importing_the_module_needs_no_moderngl():
-    code = "import sys; sys.modules['moderngl'] = None; import shopfloor.envs.gl"
+    code = "import sys; sys.modules['moderngl'] = None; import shopfloor.envs.looks.gl.renderer"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

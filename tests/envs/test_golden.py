@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from cell_episodes import CELLS, build, play
 
-from shopfloor.envs.experts import make_expert
-from shopfloor.envs.robot import Arm
+from shopfloor.envs.experts.scripted import make_expert
+from shopfloor.envs.robots.arm import Arm
 
 pytestmark = pytest.mark.core
 

@@ -11,8 +11,8 @@ from cell_episodes import built_at, play, wait
 from shopfloor.envs.cells import hand_over
 from shopfloor.envs.cells.hand_over import BAR_M, CELL_LEVELS, COLOURS, SPACING_M, TRAY, WORKSPACE
 from shopfloor.envs.cells.hand_over_expert import FLOOR_M, GRIP_M, SECOND_M, second_scene
-from shopfloor.envs.experts import make_expert
-from shopfloor.envs.kinematics import matrix, quaternion, yaw_matrix
+from shopfloor.envs.experts.scripted import make_expert
+from shopfloor.envs.physics.kinematics import matrix, quaternion, yaw_matrix
 from shopfloor.envs.task import HOLD_STEPS
 from shopfloor.envs.variation import LEVELS
 

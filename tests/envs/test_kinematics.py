@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shopfloor.envs import kinematics
-from shopfloor.envs.world import indices
+from shopfloor.envs.physics import kinematics
+from shopfloor.envs.physics.world import indices
 
 finite = st.floats(-3.0, 3.0)
 shares = st.lists(st.floats(0.0, 1.0), min_size=7, max_size=7)

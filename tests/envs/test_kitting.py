@@ -10,8 +10,8 @@ from cell_episodes import WAIT, build, play, wait
 
 from shopfloor.envs.cells.kitting import FIXTURE_HIGH, FIXTURE_LOW, LEVEL
 from shopfloor.envs.cells.kitting_expert import FLOOR_M
-from shopfloor.envs.experts import make_expert
-from shopfloor.envs.kinematics import matrix
+from shopfloor.envs.experts.scripted import make_expert
+from shopfloor.envs.physics.kinematics import matrix
 from shopfloor.envs.task import HOLD_STEPS
 
 NOMINAL = LEVEL["nominal"]

@@ -10,7 +10,7 @@ import pytest
 from cell_episodes import build, play
 
 from shopfloor.core import InvalidInputError
-from shopfloor.envs.experts import make_expert
+from shopfloor.envs.experts.scripted import make_expert
 from shopfloor.envs.variation import LEVELS
 
 NAMES = ("PickToTray", "Kitting", "ConveyorSort", "RingOnShaft", "PegInsertion")

@@ -25,7 +25,7 @@ from shopfloor.envs.cells.machine_tending import (
     SPACING_M,
 )
 from shopfloor.envs.cells.machine_tending_expert import DOOR_WAY_M, FLOOR_M, LAMP_ON_M, RIM_M
-from shopfloor.envs.experts import make_expert
+from shopfloor.envs.experts.scripted import make_expert
 from shopfloor.envs.task import HOLD_STEPS
 
 AWAY = np.array([0.40, -0.05, 0.25])

@@ -10,10 +10,10 @@ import sys
 import numpy as np
 import pytest
 
-from shopfloor.envs.engine import pybullet
-from shopfloor.envs.mobile import Base, Start, Team
-from shopfloor.envs.robot import MOBILE_PANDA, Arm, Post
-from shopfloor.envs.world import FLOOR, Shape, World
+from shopfloor.envs.physics.engine import pybullet
+from shopfloor.envs.physics.world import FLOOR, Shape, World
+from shopfloor.envs.robots.arm import MOBILE_PANDA, Arm, Post
+from shopfloor.envs.robots.mobile import Base, Start, Team
 
 HERE = Start((0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
 FORCE_N = 600.0

@@ -21,8 +21,8 @@ from shopfloor.envs.cells.palletize import (
     UNSEEN,
 )
 from shopfloor.envs.cells.palletize_expert import GAP_M
-from shopfloor.envs.experts import make_expert
-from shopfloor.envs.kinematics import matrix
+from shopfloor.envs.experts.scripted import make_expert
+from shopfloor.envs.physics.kinematics import matrix
 
 ON_ITS_SIDE = (math.sqrt(0.5), 0.0, 0.0, math.sqrt(0.5))
 

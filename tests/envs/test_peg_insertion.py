@@ -19,8 +19,8 @@ from shopfloor.envs.cells.peg_insertion import (
     SPACING_M,
 )
 from shopfloor.envs.cells.peg_insertion_expert import FLOOR_M, SAME_TURN
-from shopfloor.envs.experts import make_expert
-from shopfloor.envs.kinematics import matrix, quaternion, rotation_matrix, yaw_matrix
+from shopfloor.envs.experts.scripted import make_expert
+from shopfloor.envs.physics.kinematics import matrix, quaternion, rotation_matrix, yaw_matrix
 from shopfloor.envs.task import HOLD_STEPS
 
 NOMINAL = LEVEL["nominal"]

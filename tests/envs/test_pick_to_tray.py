@@ -9,7 +9,7 @@ import pytest
 from cell_episodes import WAIT, build, play, wait
 
 from shopfloor.envs.cells.pick_to_tray import LEVEL, PARTS_HIGH, PARTS_LOW, TRAY_HIGH, TRAY_LOW
-from shopfloor.envs.experts import make_expert
+from shopfloor.envs.experts.scripted import make_expert
 from shopfloor.envs.task import HOLD_STEPS
 
 ITEMS = LEVEL["nominal"].items

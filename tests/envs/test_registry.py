@@ -14,7 +14,7 @@ from shopfloor.core import UnknownNameError
 from shopfloor.envs import registry
 from shopfloor.envs.cell import WorkCell
 from shopfloor.envs.cells.pick_to_tray import PickToTray
-from shopfloor.envs.experts import make_expert
+from shopfloor.envs.experts.scripted import make_expert
 
 pytestmark = pytest.mark.core
 

@@ -23,10 +23,10 @@ from shopfloor.envs.cells.ring_on_shaft import (
     SPACING_M,
 )
 from shopfloor.envs.cells.ring_on_shaft_expert import SAME_TURN
-from shopfloor.envs.experts import make_expert
-from shopfloor.envs.kinematics import matrix
+from shopfloor.envs.experts.scripted import make_expert
+from shopfloor.envs.physics.kinematics import matrix
+from shopfloor.envs.physics.world import Shape, World
 from shopfloor.envs.task import HOLD_STEPS
-from shopfloor.envs.world import Shape, World
 
 SHAFT_M, SHAFT_HEIGHT_M = LEVEL["nominal"].shaft_m, LEVEL["nominal"].shaft_height_m
 CLEARANCE_M = 0.5 * (HOLE_M - SHAFT_M)

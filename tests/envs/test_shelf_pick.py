@@ -11,8 +11,8 @@ from cell_episodes import WAIT, built_at, each_arm, play, wait
 
 from shopfloor.envs.cells.shelf_pick import CELL_LEVELS, INSTRUCTIONS, STEP_TOPS_M, UNSEEN
 from shopfloor.envs.cells.shelf_pick_expert import MOUNT, TOTE, TOTE_FLOOR_M, TOTE_INNER_M
-from shopfloor.envs.experts import make_expert
-from shopfloor.envs.kinematics import yaw_matrix, yaw_of
+from shopfloor.envs.experts.scripted import make_expert
+from shopfloor.envs.physics.kinematics import yaw_matrix, yaw_of
 from shopfloor.envs.task import HOLD_STEPS
 from shopfloor.envs.variation import LEVELS
 

@@ -8,11 +8,11 @@ import math
 import numpy as np
 import pytest
 
-from shopfloor.envs.engine import pybullet
-from shopfloor.envs.hand import CUP_FORCE_N, CUP_GAP_M
-from shopfloor.envs.kinematics import quaternion, rotation_matrix
-from shopfloor.envs.robot import PANDA_SUCTION, Arm, Post
-from shopfloor.envs.world import Shape, World
+from shopfloor.envs.physics.engine import pybullet
+from shopfloor.envs.physics.kinematics import quaternion, rotation_matrix
+from shopfloor.envs.physics.world import Shape, World
+from shopfloor.envs.robots.arm import PANDA_SUCTION, Arm, Post
+from shopfloor.envs.robots.hand import CUP_FORCE_N, CUP_GAP_M
 
 BOX = (0.10, 0.06, 0.04)
 SUCK, RELEASE = 1.0, -1.0

@@ -23,8 +23,8 @@ from shopfloor.envs.cells.tote_inspection import (
     WINDOW_AT,
 )
 from shopfloor.envs.cells.tote_inspection_expert import FLOOR_M, LAMP_ON_M, ZONE_M
-from shopfloor.envs.experts import make_expert
-from shopfloor.envs.kinematics import matrix, quaternion, rotation_matrix
+from shopfloor.envs.experts.scripted import make_expert
+from shopfloor.envs.physics.kinematics import matrix, quaternion, rotation_matrix
 from shopfloor.envs.task import HOLD_STEPS
 
 AWAY = np.array([0.35, 0.0, 0.30])

@@ -11,8 +11,8 @@ from cell_episodes import WAIT, built_at, play, wait
 from shopfloor.core import InvalidInputError
 from shopfloor.envs.cells.tote_pack import CELL_LEVELS, ORDERS
 from shopfloor.envs.cells.tote_pack_expert import FLOOR_M, WALL_M, pack
-from shopfloor.envs.experts import make_expert
-from shopfloor.envs.kinematics import quaternion, rotation_matrix, yaw_matrix
+from shopfloor.envs.experts.scripted import make_expert
+from shopfloor.envs.physics.kinematics import quaternion, rotation_matrix, yaw_matrix
 from shopfloor.envs.task import HOLD_STEPS
 from shopfloor.envs.variation import LEVELS
 

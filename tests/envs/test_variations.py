@@ -11,9 +11,9 @@ from cell_episodes import CELLS, build
 from shopfloor.core import InvalidInputError, UnknownNameError
 from shopfloor.envs.conditions import CLUTTER, MAX_CLUTTER, Conditions
 from shopfloor.envs.description import variations_of
-from shopfloor.envs.engine import pybullet
+from shopfloor.envs.physics.engine import pybullet
+from shopfloor.envs.physics.textures import TEXTURES, texture_file
 from shopfloor.envs.registry import make_cell
-from shopfloor.envs.textures import TEXTURES, texture_file
 from shopfloor.envs.variation import SUITES, VARIATIONS, Variation, parse_variation, variation_name
 
 SEEDS = (610_000, 610_003)

@@ -17,9 +17,9 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from short_episodes import short
 
 from shopfloor.core import InfrastructureError, InvalidInputError, UnknownNameError
-from shopfloor.envs import vector
 from shopfloor.envs.registry import make_cell
-from shopfloor.envs.vector import WorkCellVector
+from shopfloor.envs.vectors import vector
+from shopfloor.envs.vectors.vector import WorkCellVector
 
 CELL = "shopfloor/PickToTray-v0"
 OPTIONS = {"cameras": (), "privileged": True}
@@ -133,7 +133,7 @@ def test_ended_episodes_wait_where_no_new_ones_are_wanted():
 
 def test_make_vec_makes_one(monkeypatch):
     spec = gymnasium.spec(CELL)
-    monkeypatch.setattr(spec, "vector_entry_point", f"shopfloor.envs.vector:{CELL}")
+    monkeypatch.setattr(spec, "vector_entry_point", f"shopfloor.envs.vectors.vector:{CELL}")
     vec = gymnasium.make_vec(
         CELL, num_envs=2, vectorization_mode="vector_entry_point", workers=1, cameras=()
     )
@@ -324,7 +324,7 @@ def test_closing_ends_the_workers(monkeypatch):
 
 def test_workers_die_with_a_program_that_needs_no_guard(wait_until):
     program = (
-        "import os, sys; from shopfloor.envs.vector import WorkCellVector\n"
+        "import os, sys; from shopfloor.envs.vectors.vector import WorkCellVector\n"
         f"vec = WorkCellVector({CELL!r}, 1, cameras=())\n"
         "vec.reset(seed=0); print(vec._workers[0].process.pid, flush=True); os.kill(os.getpid(), 9)"
     )

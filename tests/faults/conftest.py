@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from fault_episodes import DESCRIPTION, make_episode
 from fault_model import folder_bytes, make_folder_of
 
-from shopfloor.datasets.store import EpisodeWriter
+from shopfloor.datasets.writer import EpisodeWriter
 
 
 @pytest.fixture(scope="session")

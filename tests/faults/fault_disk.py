@@ -12,7 +12,7 @@ import io
 import os
 from pathlib import Path
 
-from shopfloor.datasets.files import POSIX
+from shopfloor.datasets.disk.files import POSIX
 
 ERRORS = ("ENOSPC", "EIO", "EACCES", "EROFS", "EDQUOT", "EINTR", "short", "nothing")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT

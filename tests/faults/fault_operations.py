@@ -9,15 +9,15 @@ from pathlib import Path
 from fault_episodes import DESCRIPTION, assert_same, make_episode
 
 from shopfloor.core import Episode, InvalidInputError
-from shopfloor.datasets.compact import compact
-from shopfloor.datasets.copies import filter_episodes
-from shopfloor.datasets.edit import delete
-from shopfloor.datasets.errors import NotADatasetError
-from shopfloor.datasets.merge import merge
-from shopfloor.datasets.purge import purge
+from shopfloor.datasets.disk.errors import NotADatasetError
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.repair import repair
-from shopfloor.datasets.store import EpisodeWriter, write_manifest
+from shopfloor.datasets.tools.compact import compact
+from shopfloor.datasets.tools.copies import filter_episodes
+from shopfloor.datasets.tools.edit import delete
+from shopfloor.datasets.tools.merge import merge
+from shopfloor.datasets.tools.purge import purge
+from shopfloor.datasets.tools.repair import repair
+from shopfloor.datasets.writer import EpisodeWriter, write_manifest
 
 STEPS = (4, 2, 1)
 

@@ -24,7 +24,7 @@ from fault_episodes import DESCRIPTION, make_episode
 
 from shopfloor.core import ShopfloorError, sha256_hex
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.store import EpisodeWriter, write_manifest
+from shopfloor.datasets.writer import EpisodeWriter, write_manifest
 
 TMPFS = {"size": "size=2m", "inodes": "size=64m,nr_inodes=16"}
 LIMITS = {

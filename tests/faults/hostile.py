@@ -16,7 +16,7 @@ import hdf5plugin
 import numpy as np
 
 from shopfloor.core import canonical_json, sha256_hex
-from shopfloor.datasets.files import with_trailer
+from shopfloor.datasets.disk.files import with_trailer
 
 GOOD = {"chunks": (1,), "fletcher32": True}
 X = "data/demo_0/obs/x"

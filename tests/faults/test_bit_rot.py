@@ -12,11 +12,11 @@ import pytest
 from fault_episodes import DESCRIPTION, ROOT, children, load, make_episode
 
 from shopfloor.core import ShopfloorError
-from shopfloor.datasets.compact import compact
-from shopfloor.datasets.digest import episode_digest
-from shopfloor.datasets.overlays import append_overlay
+from shopfloor.datasets.format.digest import episode_digest
+from shopfloor.datasets.listing.overlays import append_overlay
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.store import EpisodeWriter, write_manifest
+from shopfloor.datasets.tools.compact import compact
+from shopfloor.datasets.writer import EpisodeWriter, write_manifest
 
 IDENTITY_KEYS = json.loads((ROOT / "docs/schemas/dataset.schema.json").read_text())["required"]
 KEYS = ("state", "front", "actions", "label_valid", "label_chunks", "sim_states")

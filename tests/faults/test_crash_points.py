@@ -14,8 +14,8 @@ from fault_model import Model, folder_bytes, make_folder_of
 from fault_operations import OPERATIONS, check, commit, temporaries
 
 from shopfloor.core import DiskError
-from shopfloor.datasets.files import SystemCalls, publish
-from shopfloor.datasets.store import write_manifest
+from shopfloor.datasets.disk.files import SystemCalls, publish
+from shopfloor.datasets.writer import write_manifest
 
 # Each once, and two of them from then on for ever.
 FAULTS = [*((fault, "once") for fault in ERRORS), ("ENOSPC", "for ever"), ("EIO", "for ever")]

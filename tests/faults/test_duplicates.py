@@ -10,11 +10,12 @@ import pytest
 from fault_episodes import DESCRIPTION, load, make_episode
 
 from shopfloor.collectors.collect import collect
-from shopfloor.collectors.executors import LocalExecutor
+from shopfloor.collectors.executors.local import LocalExecutor
 from shopfloor.core import PolicyRef
-from shopfloor.datasets import files, identity
+from shopfloor.datasets.disk import files
+from shopfloor.datasets.listing import identity
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.store import EpisodeWriter
+from shopfloor.datasets.writer import EpisodeWriter
 
 WORKERS, ROUNDS = 4, 5
 

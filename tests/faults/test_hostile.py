@@ -21,12 +21,12 @@ from hostile import (
 )
 
 from shopfloor.core import ShopfloorError
-from shopfloor.datasets.container import Container
-from shopfloor.datasets.errors import DamagedFileError, UnsafeFileError
-from shopfloor.datasets.overlays import append_overlay
+from shopfloor.datasets.disk.errors import DamagedFileError, UnsafeFileError
+from shopfloor.datasets.format.container import Container
+from shopfloor.datasets.listing.overlays import append_overlay
+from shopfloor.datasets.listing.verify import verify
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.store import EpisodeWriter, write_manifest
-from shopfloor.datasets.verify import verify
+from shopfloor.datasets.writer import EpisodeWriter, write_manifest
 
 # None takes a second; a loop, or a trillion elements that are looked at one by one, never ends.
 LIMIT_CPU_S, LIMIT_BYTES = 10.0, 200 << 20
@@ -162,7 +162,7 @@ def test_whole_files_are_refused_from_memory_as_well(dataset, tmp_path):
 
 
 def test_json_larger_than_its_limit(dataset, monkeypatch):
-    monkeypatch.setattr("shopfloor.datasets.identity.MAX_IDENTITY_BYTES", 10)
+    monkeypatch.setattr("shopfloor.datasets.listing.identity.MAX_IDENTITY_BYTES", 10)
     with pytest.raises(UnsafeFileError, match="more than the limit of 10"):
         Dataset(dataset)
 
@@ -187,8 +187,8 @@ def test_an_overlay_that_is_a_pipe_stops_reading_but_does_not_hang(dataset):
 
 def test_what_the_writer_makes_of_a_covered_camera_is_not_taken_for_a_bomb(tmp_path, monkeypatch):
     """What packs too well is stored unpacked, since a reader could not tell it from a bomb."""
-    monkeypatch.setattr("shopfloor.datasets.layout.MAX_UNPROVEN_BYTES", 1 << 20)
-    monkeypatch.setattr("shopfloor.datasets.layout.MAX_EXPANSION", 10)
+    monkeypatch.setattr("shopfloor.datasets.format.layout.MAX_UNPROVEN_BYTES", 1 << 20)
+    monkeypatch.setattr("shopfloor.datasets.format.layout.MAX_EXPANSION", 10)
     black = make_episode(0, 100, image=300)
     black = dataclasses.replace(black, observations={"front": black.observations["front"] * 0})
     writer = EpisodeWriter(tmp_path / "d", DESCRIPTION, "gzip")

@@ -14,15 +14,15 @@ from fault_model import folder_bytes
 from test_resources import namespace
 
 from shopfloor.core import DiskError, InvalidInputError, ShopfloorError
-from shopfloor.datasets.copies import filter_episodes
-from shopfloor.datasets.edit import delete
-from shopfloor.datasets.errors import NotADatasetError
-from shopfloor.datasets.purge import purge
+from shopfloor.datasets.disk.errors import NotADatasetError
+from shopfloor.datasets.listing.verify import verify
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.repair import repair
-from shopfloor.datasets.store import EpisodeWriter, write_manifest
-from shopfloor.datasets.verify import verify
-from shopfloor.datasets.windows import Windows
+from shopfloor.datasets.tools.copies import filter_episodes
+from shopfloor.datasets.tools.edit import delete
+from shopfloor.datasets.tools.purge import purge
+from shopfloor.datasets.tools.repair import repair
+from shopfloor.datasets.windows.windows import Windows
+from shopfloor.datasets.writer import EpisodeWriter, write_manifest
 
 NOBODY = 65534
 NAMES = {

@@ -11,12 +11,12 @@ from fault_model import Model, folder_bytes, make_folder_of
 from fault_operations import IDS, OPERATIONS, check, commit
 
 from shopfloor.core import ShopfloorError
-from shopfloor.datasets.compact import compact
-from shopfloor.datasets.edit import delete
-from shopfloor.datasets.overlays import append_overlay
-from shopfloor.datasets.purge import purge
+from shopfloor.datasets.listing.overlays import append_overlay
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.store import write_manifest
+from shopfloor.datasets.tools.compact import compact
+from shopfloor.datasets.tools.edit import delete
+from shopfloor.datasets.tools.purge import purge
+from shopfloor.datasets.writer import write_manifest
 
 QUICK_STATES, STATES, MANY_STATES = 40, 150, 600
 

@@ -5,8 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from shopfloor.launch import report
-from shopfloor.launch.video import video_tag
+from shopfloor.launch.flywheel import report
+from shopfloor.launch.pages.video import video_tag
 
 pytestmark = pytest.mark.slow
 

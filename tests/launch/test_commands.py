@@ -12,7 +12,8 @@ import av
 import numpy as np
 import pytest
 
-from shopfloor.launch import cli, suites
+from shopfloor.launch import cli
+from shopfloor.launch.gate import suites
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +185,7 @@ def test_compare_the_same_policy_runs_nothing(capsys, validate):
 
 
 def test_compare_promotes(capsys, monkeypatch):
-    from shopfloor.launch import gate
+    from shopfloor.launch.gate import decide as gate
 
     monkeypatch.setattr(gate, "LOOKS", (gate.Look(6, 0.05),))
     command = "compare random expert --cell PickToTray --episodes 6 --quiet"

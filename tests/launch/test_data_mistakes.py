@@ -16,9 +16,9 @@ import h5py
 import numpy as np
 import pytest
 
-from shopfloor.datasets import files
-from shopfloor.datasets.files import with_trailer
-from shopfloor.datasets.store import EpisodeWriter, write_manifest
+from shopfloor.datasets.disk import files
+from shopfloor.datasets.disk.files import with_trailer
+from shopfloor.datasets.writer import EpisodeWriter, write_manifest
 from shopfloor.launch import cli
 
 _spec = importlib.util.spec_from_file_location(

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from shopfloor.datasets.overlays import write_view
+from shopfloor.datasets.listing.overlays import write_view
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.store import EpisodeWriter
+from shopfloor.datasets.writer import EpisodeWriter
 from shopfloor.launch import cli
 
 pytestmark = pytest.mark.core

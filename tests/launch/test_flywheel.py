@@ -197,7 +197,7 @@ def test_a_signal_stops_it_soon_and_it_resumes(whole, tmp_path, wait_until):
 
 
 def test_a_stop_asked_for_in_training_is_heard(tmp_path, monkeypatch):
-    from shopfloor.collectors import signals
+    from shopfloor.collectors.executors import signals
 
     monkeypatch.setattr(signals, "requested", lambda: signal.SIGTERM)
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binomtest
 
 from shopfloor.core import InvalidInputError
-from shopfloor.launch.gate import (
+from shopfloor.launch.gate.decide import (
     FUTILITY,
     LOOKS,
     SMOKE_LOOKS,

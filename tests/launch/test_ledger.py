@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from shopfloor.core import InvalidInputError
-from shopfloor.launch.ledger import Ledger
+from shopfloor.launch.flywheel.ledger import Ledger
 
 pytestmark = pytest.mark.core
 
@@ -77,7 +77,7 @@ def test_a_kill_between_steps_keeps_what_was_recorded(tmp_path):
     script = """
 import os, signal, sys
 from pathlib import Path
-from shopfloor.launch.ledger import Ledger
+from shopfloor.launch.flywheel.ledger import Ledger
 ledger = Ledger(Path(sys.argv[1]))
 ledger.record("a", {"x": 1})
 ledger._connection.execute("BEGIN IMMEDIATE")

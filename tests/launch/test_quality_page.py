@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shopfloor.datasets.overlays import read_overlay_file
+from shopfloor.datasets.listing.overlays import read_overlay_file
 from shopfloor.datasets.quality.assess import assess
 from shopfloor.datasets.reader import Dataset
-from shopfloor.launch import cli, quality_page
+from shopfloor.launch import cli
+from shopfloor.launch.pages import quality_page
 
 VOID = {"meta", "link", "img", "br", "rect", "line", "circle", "polyline"}
 

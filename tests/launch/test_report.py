@@ -8,10 +8,10 @@ import av
 import numpy as np
 import pytest
 
-from shopfloor.launch import report
-from shopfloor.launch.charts import Point, Series, stacked_bars, success_chart, time_series
-from shopfloor.launch.page import page
-from shopfloor.launch.video import _CHOICES, _animated_webp, _encode_with, encode, video_tag
+from shopfloor.launch.flywheel import report
+from shopfloor.launch.pages.charts import Point, Series, stacked_bars, success_chart, time_series
+from shopfloor.launch.pages.page import page
+from shopfloor.launch.pages.video import _CHOICES, _animated_webp, _encode_with, encode, video_tag
 
 pytestmark = pytest.mark.core
 
@@ -143,7 +143,7 @@ def test_an_unknown_codec_is_skipped():
 
 
 def test_without_any_codec_it_is_an_animated_picture(monkeypatch):
-    monkeypatch.setattr("shopfloor.launch.video._CHOICES", ())
+    monkeypatch.setattr("shopfloor.launch.pages.video._CHOICES", ())
     media_type, data = encode(frames())
     assert (media_type, data[:4], data[8:12]) == ("image/webp", b"RIFF", b"WEBP")
     assert '<img src="data:image/webp' in video_tag(frames(), "x")

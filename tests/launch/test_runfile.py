@@ -5,9 +5,9 @@ import json
 import pytest
 
 from shopfloor.core import InvalidInputError
-from shopfloor.launch.runfile import open_run, read_json
-from shopfloor.launch.setups import resolved
-from shopfloor.launch.summary import seeds_used
+from shopfloor.launch.flywheel.run_file import open_run, read_json
+from shopfloor.launch.flywheel.setups import resolved
+from shopfloor.launch.flywheel.summary import seeds_used
 
 pytestmark = pytest.mark.core
 

@@ -5,8 +5,7 @@ import itertools
 import pytest
 
 from shopfloor.core import InvalidInputError, ShopfloorError, UnknownNameError
-from shopfloor.launch.gate import LOOKS, SMOKE_LOOKS
-from shopfloor.launch.setups import (
+from shopfloor.launch.flywheel.setups import (
     MAX_EPISODES,
     MAX_SCENES,
     MAX_SEED,
@@ -19,6 +18,7 @@ from shopfloor.launch.setups import (
     scene_seed,
     train_seed,
 )
+from shopfloor.launch.gate.decide import LOOKS, SMOKE_LOOKS
 
 pytestmark = pytest.mark.core
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from shopfloor.launch.setups import FlywheelConfig
-from shopfloor.launch.summary import build_summary, table_rows, teacher_statement
+from shopfloor.launch.flywheel.setups import FlywheelConfig
+from shopfloor.launch.flywheel.summary import build_summary, table_rows, teacher_statement
 
 pytestmark = pytest.mark.core
 

@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 from shopfloor.core import ShopfloorError
-from shopfloor.launch import setups
-from shopfloor.launch.flywheel import flywheel
-from shopfloor.launch.gate import Look
+from shopfloor.launch.flywheel import setups
+from shopfloor.launch.flywheel.loop import flywheel
+from shopfloor.launch.gate.decide import Look
 from shopfloor.launch.stopping import stopping_in_time
 
 SETTINGS = {

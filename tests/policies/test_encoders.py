@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from shopfloor.policies import text, vision
+from shopfloor.policies.encoders import text, vision
 
 
 def test_opposite_instructions_look_alike_before_projection():

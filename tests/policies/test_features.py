@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from shopfloor.policies.features import (
+from shopfloor.policies.networks.features import (
     FEATURE_WIDTH,
     OBJECT_WIDTH,
     STATE_WIDTH,

@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader
 
 from shopfloor.core import Episode, EpisodeSpec, InvalidInputError
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.store import EpisodeWriter, write_manifest
-from shopfloor.datasets.windows import Windows
-from shopfloor.policies.loader import WindowDataset, WindowIterable, state_after
+from shopfloor.datasets.windows.windows import Windows
+from shopfloor.datasets.writer import EpisodeWriter, write_manifest
+from shopfloor.policies.learners.loader import WindowDataset, WindowIterable, state_after
 
 LENGTHS = (9, 4, 1, 21)
 CELL = "shopfloor/PickToTray-v0"

@@ -2,14 +2,14 @@ import pytest
 import torch
 from torch.nn import functional
 
-from shopfloor.policies.network import (
+from shopfloor.policies.encoders.text import TEXT_WIDTH
+from shopfloor.policies.networks.network import (
     Grounding,
     Inputs,
     MixtureOfExperts,
     NetworkConfig,
     PolicyNetwork,
 )
-from shopfloor.policies.text import TEXT_WIDTH
 
 NAMES = ("blue bar", "green cylinder", "red cube", "tray")
 

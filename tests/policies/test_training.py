@@ -11,10 +11,12 @@ from shopfloor.collectors.choice import CellChoice
 from shopfloor.collectors.collect import collect
 from shopfloor.core import DiskError, InvalidInputError, UnknownNameError
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.store import EpisodeWriter
+from shopfloor.datasets.writer import EpisodeWriter
 from shopfloor.envs.registry import make_cell
-from shopfloor.policies import checkpoint, data, scenes, text, training
-from shopfloor.policies.training import TrainConfig, train
+from shopfloor.policies import checkpoint
+from shopfloor.policies.encoders import text
+from shopfloor.policies.learners import data, scenes, training
+from shopfloor.policies.learners.training import TrainConfig, train
 
 CELL = "shopfloor/PickToTray-v0"
 SCENES = dataclasses.asdict(CellChoice(CELL, cameras=("front", "wrist"), image_size=(96, 96)))

@@ -1,7 +1,7 @@
 import pytest
 
 from shopfloor.core import InvalidInputError, MissingDependencyError, UnknownNameError
-from shopfloor.policies import weights
+from shopfloor.policies.encoders import weights
 
 
 def test_every_model_says_what_a_user_must_know():

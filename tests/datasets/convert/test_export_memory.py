@@ -21,7 +21,7 @@ from shopfloor.core import Episode, EpisodeSpec
 from shopfloor.datasets.convert import lerobot, maniskill, minari, npy, rlds, robomimic, webdataset
 from shopfloor.datasets.convert.formats import ExportOptions, ImportOptions
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.store import EpisodeWriter
+from shopfloor.datasets.writer import EpisodeWriter
 
 root, episodes, T, side = Path(sys.argv[1]), 60, 80, 128
 ramp = np.add.outer(np.arange(side), np.arange(side))[..., None] + np.arange(3) * 20

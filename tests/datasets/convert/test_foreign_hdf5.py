@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "faults"))
 
 import hostile
 
-from shopfloor.datasets.convert import foreign_arrays, foreign_hdf5
-from shopfloor.datasets.convert.foreign_hdf5 import ForeignFile
-from shopfloor.datasets.errors import DamagedFileError, UnsafeFileError
+from shopfloor.datasets.convert.hdf5 import foreign_arrays, foreign_hdf5
+from shopfloor.datasets.convert.hdf5.foreign_hdf5 import ForeignFile
+from shopfloor.datasets.disk.errors import DamagedFileError, UnsafeFileError
 
 ROWS = np.arange(4 * 9, dtype="f4").reshape(9, 4)
 

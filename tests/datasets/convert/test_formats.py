@@ -12,9 +12,9 @@ from shopfloor.datasets.convert.formats import (
     export,
     import_dataset,
 )
-from shopfloor.datasets.digest import episode_digest
-from shopfloor.datasets.errors import DamagedFileError
-from shopfloor.datasets.overlays import append_overlay
+from shopfloor.datasets.disk.errors import DamagedFileError
+from shopfloor.datasets.format.digest import episode_digest
+from shopfloor.datasets.listing.overlays import append_overlay
 from shopfloor.datasets.reader import Dataset
 
 pytestmark = pytest.mark.core

@@ -18,12 +18,14 @@ import pytest
 from PIL import Image
 
 from shopfloor.core import ACTION_CONVENTION, DiskError, InvalidInputError, UnknownNameError
-from shopfloor.datasets.convert import lerobot, lerobot_parquet, lerobot_write
 from shopfloor.datasets.convert.formats import ExportOptions, ImportOptions
-from shopfloor.datasets.convert.lerobot_stats import QUANTILES
-from shopfloor.datasets.merge import merge
+from shopfloor.datasets.convert.lerobot import convert as lerobot
+from shopfloor.datasets.convert.lerobot import parquet as lerobot_parquet
+from shopfloor.datasets.convert.lerobot import write as lerobot_write
+from shopfloor.datasets.convert.lerobot.stats import QUANTILES
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.store import EpisodeWriter
+from shopfloor.datasets.tools.merge import merge
+from shopfloor.datasets.writer import EpisodeWriter
 
 pytestmark = pytest.mark.core
 
@@ -492,7 +494,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, dataset, monkeypatch, pictu
 
 
 def test_without_pyarrow_the_command_that_installs_it_is_named():
-    code = "import sys; sys.modules['pyarrow'] = None; import shopfloor.datasets.convert.lerobot_parquet"
+    code = "import sys; sys.modules['pyarrow'] = None; import shopfloor.datasets.convert.lerobot.parquet"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from shopfloor.core import InvalidInputError
-from shopfloor.datasets.convert import lerobot
 from shopfloor.datasets.convert.formats import ExportOptions, ImportOptions
-from shopfloor.datasets.convert.lerobot_video import VideoWriter, find_encoder
-from shopfloor.datasets.errors import (
+from shopfloor.datasets.convert.lerobot import convert as lerobot
+from shopfloor.datasets.convert.lerobot.video import VideoWriter, find_encoder
+from shopfloor.datasets.disk.errors import (
     DamagedFileError,
     FormatVersionError,
     NotADatasetError,

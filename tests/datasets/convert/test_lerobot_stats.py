@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shopfloor.datasets.convert.lerobot_stats import (
+from shopfloor.datasets.convert.lerobot.stats import (
     NAMES,
     QUANTILES,
     RunningPictures,

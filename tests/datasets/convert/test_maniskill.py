@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from shopfloor.core import InvalidInputError, UnknownNameError
-from shopfloor.datasets.convert import maniskill
 from shopfloor.datasets.convert.formats import ImportOptions, export, import_dataset
-from shopfloor.datasets.errors import DamagedFileError, NotADatasetError, UnsafeFileError
+from shopfloor.datasets.convert.maniskill import convert as maniskill
+from shopfloor.datasets.disk.errors import DamagedFileError, NotADatasetError, UnsafeFileError
+from shopfloor.datasets.listing.verify import verify
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.verify import verify
 
 T = (4, 3)
 NAME = "trajectory.rgbd.pd_joint_delta_pos.physx_cpu"

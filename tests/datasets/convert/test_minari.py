@@ -18,18 +18,18 @@ from other_pythons import run_with
 from PIL import Image
 
 from shopfloor.core import InvalidInputError, UnknownNameError
-from shopfloor.datasets.convert import minari
 from shopfloor.datasets.convert.formats import ExportOptions, ImportOptions
-from shopfloor.datasets.digest import episode_digest
-from shopfloor.datasets.errors import (
+from shopfloor.datasets.convert.minari import convert as minari
+from shopfloor.datasets.disk.errors import (
     DamagedFileError,
     FormatVersionError,
     NotADatasetError,
     UnsafeFileError,
 )
-from shopfloor.datasets.jsonfile import json_digest
+from shopfloor.datasets.disk.json_file import json_digest
+from shopfloor.datasets.format.digest import episode_digest
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.store import EpisodeWriter
+from shopfloor.datasets.writer import EpisodeWriter
 
 KEPT = Path(__file__).parents[2] / "data" / "minari"
 STEPS = (12, 5, 1)

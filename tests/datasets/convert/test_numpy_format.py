@@ -19,11 +19,11 @@ from shopfloor.core import (
     InvalidInputError,
     UnknownNameError,
 )
-from shopfloor.datasets.convert import npy
+from shopfloor.datasets.convert.arrays import npy
+from shopfloor.datasets.convert.arrays.npy_write import NpyFile
 from shopfloor.datasets.convert.formats import ExportOptions, export
-from shopfloor.datasets.convert.npy_write import NpyFile
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.store import EpisodeWriter
+from shopfloor.datasets.writer import EpisodeWriter
 
 pytestmark = pytest.mark.core
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shopfloor.datasets.convert.parquet_footer import read_footer
+from shopfloor.datasets.convert.lerobot.parquet_footer import read_footer
 
 
 def footer_of(path):

@@ -12,11 +12,11 @@ import tfrecord_reader as reader
 from PIL import Image
 
 from shopfloor.core import InvalidInputError, canonical_json
-from shopfloor.datasets.convert import rlds
 from shopfloor.datasets.convert.formats import ExportOptions
-from shopfloor.datasets.convert.rlds_layout import dataset_name
+from shopfloor.datasets.convert.rlds import convert as rlds
+from shopfloor.datasets.convert.rlds.layout import dataset_name
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.store import EpisodeWriter
+from shopfloor.datasets.writer import EpisodeWriter
 
 pytestmark = pytest.mark.core
 

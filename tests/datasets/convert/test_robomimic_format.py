@@ -24,13 +24,13 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "faults"))
 import hostile
 
 from shopfloor.core import DiskError, InvalidInputError, UnknownNameError
-from shopfloor.datasets.compact import compact
-from shopfloor.datasets.convert import robomimic
 from shopfloor.datasets.convert.formats import ExportOptions, ImportOptions
-from shopfloor.datasets.digest import episode_digest
-from shopfloor.datasets.errors import DamagedFileError, NotADatasetError, UnsafeFileError
+from shopfloor.datasets.convert.robomimic import convert as robomimic
+from shopfloor.datasets.disk.errors import DamagedFileError, NotADatasetError, UnsafeFileError
+from shopfloor.datasets.format.digest import episode_digest
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.store import EpisodeWriter
+from shopfloor.datasets.tools.compact import compact
+from shopfloor.datasets.writer import EpisodeWriter
 
 KEPT = Path(__file__).parents[2] / "data" / "robomimic"
 STEPS = (12, 5, 1)

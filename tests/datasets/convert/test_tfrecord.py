@@ -9,7 +9,7 @@ import pytest
 import tfrecord_reader as reader
 
 from shopfloor.core import InvalidInputError, MissingDependencyError
-from shopfloor.datasets.convert import tfrecord
+from shopfloor.datasets.convert.rlds import tfrecord
 
 pytestmark = pytest.mark.core
 

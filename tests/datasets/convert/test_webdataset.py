@@ -21,11 +21,11 @@ from shopfloor.core import (
     InvalidInputError,
     UnknownNameError,
 )
-from shopfloor.datasets.convert import webdataset
+from shopfloor.datasets.convert.arrays import webdataset
+from shopfloor.datasets.convert.arrays.tar_write import ShardWriter
 from shopfloor.datasets.convert.formats import ExportOptions
-from shopfloor.datasets.convert.tar_write import ShardWriter
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.store import EpisodeWriter
+from shopfloor.datasets.writer import EpisodeWriter
 
 pytestmark = pytest.mark.core
 

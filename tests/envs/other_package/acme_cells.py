@@ -6,11 +6,11 @@ Failure: `timeout`.
 
 import numpy as np
 
-from shopfloor.envs.camera import Camera
 from shopfloor.envs.cell import WorkCell
-from shopfloor.envs.experts import ScriptedExpert
+from shopfloor.envs.experts.scripted import ScriptedExpert
+from shopfloor.envs.looks.camera import Camera
+from shopfloor.envs.physics.world import Shape
 from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, Verdict
-from shopfloor.envs.world import Shape
 
 CELL_ID = "acme/PushToLine-v0"
 CRATE = Item("green crate", (0.06, 0.06, 0.06), (0.20, 0.60, 0.30))

@@ -1,0 +1,469 @@
+"""Running jobs: in this process, or in a pool of spawned processes that survives crashes and hangs.
+
+A job is a function of the package, named "module:function", that takes a JSON payload and returns a
+JSON object. The same payloads give the same results with any number of workers; only their order
+differs.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from types import TracebackType
+from typing import Any, Protocol
+
+from shopfloor import core
+from shopfloor.collectors.executors import signals
+from shopfloor.collectors.executors.worker import (
+    READY,
+    check_function,
+    describe_failure,
+    load_function,
+    one_torch_thread,
+)
+from shopfloor.core import InfrastructureError, InvalidInputError, ShopfloorError
+from shopfloor.platforms import STARTS_WORKERS
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS = 3
+TIMEOUT_S = 600.0
+START_S = 120.0  # for a worker to say that it is there; the time of a job counts from then on
+POLL_S = 0.2
+FAILED_STARTS = 3
+SINGLE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",
+    "BLIS_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+_BOOT = (
+    "import sys; sys.path[:] = sys.argv[1].split('\\n'); "
+    "from shopfloor.collectors.executors.worker import main; "
+    "main(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])"
+)
+
+
+class Executor(Protocol):
+    """Runs jobs somewhere and yields their results as they come."""
+
+    @property
+    def workers(self) -> int:
+        """How many jobs run at a time."""
+
+    def run(
+        self,
+        function: str,
+        payloads: Iterable[dict[str, Any]],
+        *,
+        timeout_s: float = TIMEOUT_S,
+        keep_going: bool = False,
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Run a function on each payload, at most `workers` at a time; payloads are drawn only as they are needed.
+
+        A job that raises, crashes its process or runs past its time is tried again, three times in
+        all. A payload that has a key "attempt" is told there which try it is. User errors
+        (`InvalidInputError`, ...) and `DiskError` are raised at once.
+
+        Args:
+            function: "shopfloor.module:function", taking a payload and returning a JSON object.
+            payloads: JSON objects.
+            timeout_s: longest wall time of one try; only worker processes can be stopped.
+            keep_going: yield ``{"quarantined": True, "reason", "message", "attempts"}`` for a job
+                that failed three times; by default that raises `InfrastructureError`.
+
+        Yields:
+            (position of the payload, result), in the order of completion.
+
+        Raises:
+            CancelledError: if a signal asked to stop; results of jobs that end within the grace
+                time are yielded first.
+        """
+
+    def close(self) -> None:
+        """End the workers; harmless when called twice."""
+
+    def __enter__(self) -> Executor:
+        """Return the executor."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the executor."""
+
+
+def make_executor(workers: int, *, allowed: Sequence[str] = ()) -> Executor:
+    """Return an executor for a number of workers.
+
+    Args:
+        workers: 1 runs in this process; more starts that many worker processes.
+        allowed: module prefixes, besides shopfloor's own, whose functions may be run.
+    """
+    if workers < 1:
+        raise InvalidInputError(f"Number of workers is {workers}; expected at least 1.")
+    return (
+        SerialExecutor(allowed=allowed) if workers == 1 else LocalExecutor(workers, allowed=allowed)
+    )
+
+
+@dataclass
+class _Job:
+    index: int
+    payload: dict[str, Any]
+    attempt: int = 1
+
+    def told(self) -> dict[str, Any]:
+        """Return the payload, with the number of this try where it asks for it."""
+        return (
+            {**self.payload, "attempt": self.attempt} if "attempt" in self.payload else self.payload
+        )
+
+
+def _settle(job: _Job, failure: dict[str, Any], keep_going: bool) -> dict[str, Any] | None:
+    """Decide on a failed try: None to try again, a quarantined result, or raise."""
+    if failure["fatal"]:
+        raise _rebuilt(failure)
+    logger.warning("job %d, try %d of %d: %s", job.index, job.attempt, ATTEMPTS, failure["message"])
+    if job.attempt < ATTEMPTS:
+        job.attempt += 1
+        return None
+    if not keep_going:
+        raise InfrastructureError(
+            f"Job {job.index} failed {ATTEMPTS} times; the last time: {failure['message']}"
+        )
+    return {
+        "quarantined": True,
+        "reason": failure["reason"],
+        "message": failure["message"],
+        "attempts": ATTEMPTS,
+    }
+
+
+def _rebuilt(failure: dict[str, Any]) -> ShopfloorError:
+    """Turn a worker's described error back into one of the same class."""
+    kind = getattr(core, failure["type"], ShopfloorError)
+    if not (isinstance(kind, type) and issubclass(kind, ShopfloorError)):
+        kind = ShopfloorError
+    error: ShopfloorError = kind.__new__(kind)
+    error.args = (failure["message"],)
+    error.exit_code = failure["exit_code"]
+    return error
+
+
+class SerialExecutor:
+    """Runs jobs in this process, one after the other: for debuggers, small runs, and tests."""
+
+    workers = 1
+
+    def __init__(self, *, allowed: Sequence[str] = ()) -> None:
+        """Take the module prefixes, besides shopfloor's own, whose functions may be run."""
+        self._allowed = tuple(allowed)
+
+    def run(
+        self,
+        function: str,
+        payloads: Iterable[dict[str, Any]],
+        *,
+        timeout_s: float = TIMEOUT_S,
+        keep_going: bool = False,
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Run a function on each payload, see `Executor.run`; a hanging job cannot be stopped here."""
+        del timeout_s
+        call = load_function(function, self._allowed)
+        for index, payload in enumerate(payloads):
+            job = _Job(index, payload)
+            result = None
+            while result is None:
+                signals.check()
+                try:
+                    with one_torch_thread():
+                        result = call(job.told())
+                except Exception as error:
+                    failure = describe_failure(error)
+                    if failure["fatal"]:
+                        raise
+                    result = _settle(job, failure, keep_going)
+            yield index, result
+        signals.check()
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to end."""
+
+    def __enter__(self) -> SerialExecutor:
+        """Return the executor."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the executor."""
+        self.close()
+
+
+class _Worker:
+    """A worker process and the driver's end of its pipe."""
+
+    def __init__(self, allowed: Sequence[str]) -> None:
+        ours, theirs = socket.socketpair()
+        command = [
+            sys.executable,
+            "-c",
+            _BOOT,
+            "\n".join(sys.path),
+            str(theirs.fileno()),
+            str(os.getpid()),
+            *allowed,
+        ]
+        # The child starts with SIGINT blocked: Ctrl-C, which reaches the whole group, cannot hit it
+        # while it imports.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=2,  # PyBullet prints from C; standard output belongs to the command line
+                pass_fds=(theirs.fileno(),),
+                env={**os.environ, **SINGLE_THREAD},
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+            theirs.close()
+        self.connection = Connection(ours.detach())
+        self.ready = False
+        self.job: _Job | None = None
+        self.timeout_s = TIMEOUT_S
+        self.deadline = 0.0
+
+    def give(self, function: str, job: _Job, timeout_s: float) -> None:
+        """Send a job; a worker that died meanwhile shows as end of file on the next receive."""
+        self.job, self.timeout_s = job, timeout_s
+        self.deadline = time.monotonic() + (timeout_s if self.ready else START_S)
+        try:
+            self.connection.send_bytes(
+                json.dumps({"function": function, "payload": job.told()}).encode()
+            )
+        except OSError:
+            self.process.kill()
+
+    def receive(self) -> Any:  # noqa: ANN401  # decoded JSON
+        """Return the next message, or None when the process has died."""
+        try:
+            return json.loads(self.connection.recv_bytes())
+        except (EOFError, OSError):
+            return None
+
+    def end(self, grace_s: float = 0.0) -> int:
+        """Hang up, wait for the process to go, and return how it ended."""
+        self.connection.close()
+        try:
+            return self.process.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+
+class LocalExecutor:
+    """A pool of spawned processes, one thread each, kept from run to run until `close`.
+
+    A worker that dies or overruns its time is replaced and its job tried again. The workers die
+    with this process, however it ends. Create it in the thread that uses it.
+    """
+
+    def __init__(self, workers: int, *, allowed: Sequence[str] = (), grace_s: float = 2.0) -> None:
+        """Prepare a pool; processes start with the first jobs.
+
+        Args:
+            workers: number of processes.
+            allowed: module prefixes, besides shopfloor's own, whose functions may be run.
+            grace_s: how long running jobs may go on after a signal asked to stop.
+        """
+        if workers < 1:
+            raise InvalidInputError(f"Number of workers is {workers}; expected at least 1.")
+        if not STARTS_WORKERS:
+            raise InvalidInputError(
+                f"Number of workers is {workers}, but worker processes cannot be started on this operating system; "
+                "expected 1: leave out --workers."
+            )
+        self._workers = workers
+        self._allowed = tuple(allowed)
+        self._grace_s = grace_s
+        self._pool: list[_Worker] = []
+        self._running = False
+        self._failed_starts = 0
+
+    @property
+    def workers(self) -> int:
+        """How many processes the pool holds when busy."""
+        return self._workers
+
+    def run(
+        self,
+        function: str,
+        payloads: Iterable[dict[str, Any]],
+        *,
+        timeout_s: float = TIMEOUT_S,
+        keep_going: bool = False,
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Run a function on each payload, see `Executor.run`."""
+        check_function(function, self._allowed)
+        if self._running:
+            raise RuntimeError(
+                "This executor is already running jobs; finish or close that iterator first."
+            )
+        self._running = True
+        waiting = enumerate(payloads)
+        again: deque[_Job] = deque()
+        stop_at = float("inf")
+        try:
+            while True:
+                if signals.requested() is None:
+                    self._assign(function, waiting, again, timeout_s)
+                else:
+                    stop_at = min(stop_at, time.monotonic() + self._grace_s)
+                if not self._busy() or time.monotonic() > stop_at:
+                    break
+                for worker in self._answering():
+                    result = self._collect_from(worker, again, keep_going)
+                    if result is not None:
+                        yield result
+        finally:
+            for worker in self._busy():
+                self._drop(worker)
+            self._running = False
+        signals.check()
+
+    def close(self) -> None:
+        """End the workers; harmless when called twice."""
+        while self._pool:
+            self._pool.pop().end(grace_s=1.0)
+
+    def __enter__(self) -> LocalExecutor:
+        """Return the executor."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the executor."""
+        self.close()
+
+    def _busy(self) -> list[_Worker]:
+        return [worker for worker in self._pool if worker.job is not None]
+
+    def _assign(
+        self,
+        function: str,
+        waiting: Iterator[tuple[int, dict[str, Any]]],
+        again: deque[_Job],
+        timeout_s: float,
+    ) -> None:
+        """Give every free worker a job, retries first, starting workers only where there is one for them."""
+        while len(self._busy()) < self._workers:
+            if again:
+                job = again.popleft()
+            else:
+                drawn = next(waiting, None)
+                if drawn is None:
+                    return
+                job = _Job(*drawn)
+            self._pool = [
+                worker
+                for worker in self._pool
+                if worker.job is not None or worker.process.poll() is None
+            ]
+            free = next((worker for worker in self._pool if worker.job is None), None)
+            if free is None:
+                free = _Worker(self._allowed)
+                self._pool.append(free)
+            free.give(function, job, timeout_s)
+
+    def _answering(self) -> list[_Worker]:
+        """Wait a moment; return the workers that have something to say, the dead ones and those over time."""
+        busy = self._busy()
+        spoken = set(wait([worker.connection for worker in busy], timeout=POLL_S))
+        now = time.monotonic()
+        return [worker for worker in busy if worker.connection in spoken or now > worker.deadline]
+
+    def _collect_from(
+        self, worker: _Worker, again: deque[_Job], keep_going: bool
+    ) -> tuple[int, dict[str, Any]] | None:
+        """Take one worker's answer: a result to yield, or None where there is nothing to say yet."""
+        job = worker.job
+        if job is None:
+            return None
+        hung = not worker.connection.poll()
+        message = None if hung else worker.receive()
+        if message == READY:
+            worker.ready, worker.deadline, self._failed_starts = (
+                True,
+                time.monotonic() + worker.timeout_s,
+                0,
+            )
+            return None
+        if message and "value" in message:
+            worker.job = None
+            return job.index, message["value"]
+        failure = message["error"] if message else self._death(worker, hung)
+        self._drop(worker)  # a process that failed once is not trusted with the next job
+        if failure is None:
+            again.appendleft(job)
+            return None
+        result = _settle(job, failure, keep_going)
+        if result is None:
+            again.appendleft(job)
+            return None
+        return job.index, result
+
+    def _death(self, worker: _Worker, hung: bool) -> dict[str, Any] | None:
+        """Describe a lost worker; None for one that never started, whose job is not to blame."""
+        if hung and worker.ready:
+            message = f"no answer within {worker.timeout_s:g} s, worker killed"
+            return {"fatal": False, "type": "", "message": message, "reason": "env_hang"}
+        code = 0 if hung else worker.end()
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+        if worker.ready:
+            return {
+                "fatal": False,
+                "type": "",
+                "message": f"worker process ended: {how}",
+                "reason": "env_crash",
+            }
+        how = f"no sign of life within {START_S:g} s" if hung else how
+        self._failed_starts += 1
+        if self._failed_starts >= FAILED_STARTS and signals.requested() is None:
+            raise InfrastructureError(
+                f"Worker processes cannot start ({how}, {self._failed_starts} times in a row); "
+                "what they wrote is on standard error. Try workers=1."
+            )
+        return None
+
+    def _drop(self, worker: _Worker) -> None:
+        """Kill a worker and forget it."""
+        worker.job = None
+        worker.process.kill()
+        worker.end()
+        if worker in self._pool:
+            self._pool.remove(worker)

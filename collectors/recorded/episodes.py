@@ -1,0 +1,142 @@
+"""Recorded episodes as jobs: which of a dataset, and how a worker process gets hold of one."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shopfloor.collectors import jobs
+from shopfloor.collectors.executors import signals
+from shopfloor.collectors.executors.local import Executor, make_executor
+from shopfloor.core import Episode, listed_paths
+from shopfloor.datasets.disk.errors import DamagedFileError
+from shopfloor.datasets.reader import Dataset, EpisodeRecord
+
+if TYPE_CHECKING:
+    from shopfloor.envs.cell import WorkCell
+
+Job = dict[str, Any]
+Progress = Callable[[int, int], None]
+_opened: dict[tuple[str, ...], Dataset] = {}
+
+
+def each_recorded(
+    function: str,
+    dataset: Dataset,
+    records: Sequence[EpisodeRecord],
+    overlays: Sequence[Path | str],
+    common: Job,
+    executor: Executor | None,
+    workers: int,
+    progress: Progress | None,
+) -> list[Job]:
+    """Run a job for each of some episodes.
+
+    Args:
+        function: "shopfloor.module:function", which may pass its payload to `read_recorded`;
+            "index" is the episode's.
+        dataset: holds the episodes.
+        records: theirs.
+        overlays: views that `dataset` was opened with.
+        common: what else each payload has.
+        executor: runs the jobs and is kept open; without one a pool of `workers` is made and
+            closed.
+        workers: number of processes, 1 for none but this one.
+        progress: called after each job with how many are done, and of how many.
+
+    Returns:
+        The results in the order of the records, whatever order they came in.
+    """
+    places = {record.episode_id: index for index, record in enumerate(dataset.records)}
+    payloads = (
+        {
+            **common,
+            "dataset": str(dataset.path),
+            "overlays": [str(overlay) for overlay in listed_paths(overlays)],
+            "position": places[record.episode_id],
+            "episode_id": record.episode_id,
+            "sha256": record.sha256,
+            "index": record.index,
+        }
+        for record in records
+    )
+    results: dict[int, Job] = {}
+    try:
+        with signals.handling(), contextlib.ExitStack() as stack:
+            running = (
+                executor if executor is not None else stack.enter_context(make_executor(workers))
+            )
+            for position, result in running.run(function, payloads):
+                results[position] = result
+                if progress is not None:
+                    progress(len(results), len(records))
+    finally:
+        forget()
+    return [results[position] for position in range(len(records))]
+
+
+def read_recorded(payload: Job) -> Episode:
+    """Read the episode of a job as it was committed: what overlays say of it is not applied.
+
+    A process keeps the dataset of its last job open, so that a long list is not read anew for every
+    episode.
+    """
+    key = (payload["dataset"], *payload["overlays"])
+    if key not in _opened or not _same(_opened[key], payload):
+        forget()
+        _opened[key] = Dataset(key[0], max_open_files=1, overlays=key[1:])
+    dataset = _opened[key]
+    if not _same(dataset, payload):
+        raise DamagedFileError(
+            key[0], "another process changed it meanwhile", "Run the same command again."
+        )
+    file = dataset.open_episode(payload["position"])
+    facts: dict[str, Any] = {name: file.fact(name) for name in ("instruction", "outcome", "reason")}
+    return dataclasses.replace(dataset.read(payload["position"]), **facts)
+
+
+def _same(dataset: Dataset, payload: Job) -> bool:
+    records, index = dataset.records, payload["position"]
+    if index >= len(records):
+        return False
+    return (records[index].episode_id, records[index].sha256) == (
+        payload["episode_id"],
+        payload["sha256"],
+    )
+
+
+def forget() -> None:
+    """Close what `read_recorded` keeps open in this process."""
+    while _opened:
+        _opened.popitem()[1].close()
+
+
+@contextlib.contextmanager
+def recorded_cell(episode: Episode, **changes: Any) -> Iterator[WorkCell]:  # noqa: ANN401  # cell options
+    """Lend this process's cell of an episode's spec, reset to its seed; one that failed is not used again.
+
+    Args:
+        episode: names cell, options, variation and seed.
+        changes: options to be had otherwise, such as image_size.
+    """
+    spec = episode.spec
+    options = {**spec.cell_options, **changes}
+    sound = False
+    try:
+        cell = jobs.pooled_cell(spec.cell, options, spec.variation)
+        cell.reset(seed=spec.seed)
+        yield cell
+        sound = True
+    finally:
+        if not (sound and jobs.REUSE_CELLS):
+            jobs.drop_cell(spec.cell, options, spec.variation)
+
+
+def known_cells(records: Iterable[EpisodeRecord]) -> set[str]:
+    """Return those of the episodes' cells that are installed here."""
+    from shopfloor.envs.registry import cell_ids
+
+    return {record.cell for record in records} & set(cell_ids())

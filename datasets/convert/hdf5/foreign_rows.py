@@ -1,0 +1,94 @@
+"""Episodes of tools that know less than ours: what they do not say gets the value that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shopfloor.core import Episode, EpisodeSpec
+from shopfloor.datasets.convert.hdf5.foreign_arrays import ForeignArray
+from shopfloor.datasets.format import layout
+
+Rows = npt.NDArray[Any]
+
+
+def bare_episode(
+    spec: EpisodeSpec,
+    instruction: str,
+    observations: Mapping[str, Rows],
+    actions: npt.NDArray[np.float32],
+    rewards: npt.NDArray[np.float32],
+    *,
+    success: bool,
+    terminated: bool,
+    sim_states: npt.NDArray[np.float64] | None = None,
+) -> Episode:
+    """Return an episode without labels, stages and cameras.
+
+    Args:
+        spec: what was run.
+        instruction: its text.
+        observations: key -> T+1 rows.
+        actions: shape (T, A).
+        rewards: shape (T,).
+        success: whether the task was done; else it is a failure by "timeout", the reason that says
+            least.
+        terminated: whether something else than time ended it.
+        sim_states: shape (T+1, D), none if not given.
+    """
+    T = len(actions)
+    return Episode(
+        spec=spec,
+        instruction=instruction,
+        observations=observations,
+        sim_states=np.zeros((T + 1, 0)) if sim_states is None else sim_states,
+        actions=actions,
+        rewards=rewards,
+        outcome="success" if success else "failure",
+        reason="" if success else "timeout",
+        actor=np.zeros(T, np.uint8),
+        object_names=(),
+        stages=(),
+        label_actions=np.zeros_like(actions),
+        label_valid=np.zeros(T, np.bool_),
+        decisions=np.ones(T, np.bool_),
+        terminated=terminated,
+    )
+
+
+def plain(rows: Rows) -> Rows:
+    """Return an observation as it is stored: truth values as uint8."""
+    return rows.view(np.uint8) if rows.dtype == np.bool_ else rows
+
+
+def observation_key(path: str, taken: Collection[str]) -> str | None:
+    """Return an observation key for a path of names, joined by dots; None if it can be none, or is taken."""
+    key = path.replace("/", ".")
+    usable = (
+        layout.OBSERVATION_KEY.fullmatch(key) and key not in layout.STEP_ARRAYS and key not in taken
+    )
+    return key if usable else None
+
+
+def feature(shape: tuple[int, ...], dtype: np.dtype[Any] | None) -> dict[str, Any]:
+    """Return what a description says of an observation.
+
+    Args:
+        shape: of one step's row.
+        dtype: its dtype; bool is stored as uint8.
+    """
+    picture = dtype == np.uint8 and len(shape) == 3 and shape[2] == 3
+    return {
+        "shape": list(shape),
+        "dtype": "uint8" if dtype in (None, np.bool_) else np.dtype(dtype).name,
+        "names": ["height", "width", "rgb"] if picture else [],
+        "units": [],
+    }
+
+
+def no_place(array: ForeignArray) -> str:
+    """Return why an array cannot be an observation, "" if it can."""
+    return array.problem or (f"holds {array.kind}" if array.kind != "numbers" else "")

@@ -1,0 +1,167 @@
+"""A whole episode of ours inside another tool's HDF5 file: a group as in our own files (docs/format.md)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from shopfloor.core import CameraTrack, Episode, EpisodeSpec, InvalidInputError, UnknownNameError
+from shopfloor.datasets.convert.hdf5.foreign_hdf5 import ForeignFile, Value
+from shopfloor.datasets.convert.rows import observed
+from shopfloor.datasets.convert.selection import Selection
+from shopfloor.datasets.disk.files import TRAILER_BYTES
+from shopfloor.datasets.disk.json_file import parse_json
+from shopfloor.datasets.format import layout
+from shopfloor.datasets.format.digest import episode_digest
+from shopfloor.datasets.format.encode import encode_episode, write_array, write_attributes
+from shopfloor.datasets.listing.identity import Identity
+
+# Beside `actions`, where those are the teacher's: what was executed.
+EXECUTED = "executed/actions"
+
+
+def chosen_view(selection: Selection, episode: Episode) -> Episode:
+    """Return an episode with the chosen observations only; raises InvalidInputError if they are not as the first's."""
+    for key in selection.keys:
+        like = selection.first.observations[key]
+        observed(episode, key, like.shape[1:], like.dtype)
+    return dataclasses.replace(
+        episode, observations={key: episode.observations[key] for key in selection.keys}
+    )
+
+
+def add_tree(
+    where: h5py.h5g.GroupID,
+    name: str,
+    episode: Episode,
+    actions: npt.NDArray[Any],
+    identity: Identity,
+    *,
+    observations: bool = True,
+) -> None:
+    """Write an episode into a new group.
+
+    Args:
+        where: the group it goes into.
+        name: of the new group.
+        episode: the episode.
+        actions: shape (T, A), what `actions` is to be: the executed ones, or labels.
+        identity: of its dataset.
+        observations: whether to write them, too.
+    """
+    env_args = identity.raw["descriptions"].get(episode.spec.cell, {}).get("env_args")
+    written = dataclasses.replace(
+        episode, actions=actions, observations=episode.observations if observations else {}
+    )
+    # gzip opens anywhere, and each array keeps its checksum.
+    data = encode_episode(
+        written, "gzip", env_args, identity.provenance, identity.raw["action_convention"]
+    )
+    image = h5py.h5f.open_file_image(data[:-TRAILER_BYTES])
+    try:
+        h5py.h5o.copy(image, b"data/demo_0", where, name.encode())
+    finally:
+        image.close()
+    group = h5py.h5g.open(where, name.encode())
+    write_attributes(group, {"digest": episode_digest(episode)})
+    if actions is not episode.actions:
+        write_array(group, EXECUTED, episode.actions, "gzip")
+
+
+def read_tree(
+    file: ForeignFile, group: str, observations: Mapping[str, npt.NDArray[Any]] | None = None
+) -> Episode:
+    """Read an episode that `add_tree` wrote.
+
+    Args:
+        file: the file.
+        group: path of its group.
+        observations: those that lie elsewhere; in the group if not given.
+
+    Raises:
+        DamagedFileError: it is not as it was written.
+    """
+    try:
+        episode = _episode(_Tree(file, group), observations)
+        digest = episode_digest(episode)
+    except (
+        TypeError,
+        ValueError,
+        AttributeError,
+        RecursionError,
+        InvalidInputError,
+        UnknownNameError,
+    ) as error:
+        raise file.damaged(group, f"is not an episode as it was exported ({error})") from None
+    if digest != file.attribute(group, "digest"):
+        raise file.damaged(
+            group, "was changed after it was exported: its content does not match its digest"
+        )
+    return episode
+
+
+class _Tree:
+    """A group that holds an episode."""
+
+    def __init__(self, file: ForeignFile, group: str) -> None:
+        self._file, self._group = file, group
+        self.arrays = file.arrays(group)
+
+    def rows(self, *names: str) -> npt.NDArray[Any]:
+        """Return arrays, one after the other."""
+        missing = [name for name in names if name not in self.arrays]
+        if missing:
+            raise self._file.damaged(self._group, f"has no array {missing[0]}")
+        parts = [self.arrays[name].read() for name in names]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def names(self, *groups: str) -> Sequence[str]:
+        """Return the names of the first level below one of its groups."""
+        start = "/".join(groups) + "/"
+        return sorted(
+            {name[len(start) :].partition("/")[0] for name in self.arrays if name.startswith(start)}
+        )
+
+    def fact(self, name: str) -> Value:
+        """Return an attribute, which must be there."""
+        value = self._file.attribute(self._group, name)
+        if value is None:
+            raise self._file.damaged(self._group, f"has no attribute {name}")
+        return value
+
+
+def _episode(tree: _Tree, observations: Mapping[str, npt.NDArray[Any]] | None) -> Episode:
+    if observations is None:
+        observations = {
+            key: tree.rows(f"obs/{key}", f"final/obs/{key}") for key in tree.names("obs")
+        }
+    stages, names = parse_json(str(tree.fact("stages"))), parse_json(str(tree.fact("object_names")))
+    return Episode(
+        spec=EpisodeSpec.from_json(parse_json(str(tree.fact("spec")))),
+        instruction=str(tree.fact("instruction")),
+        observations=observations,
+        sim_states=tree.rows("states", layout.FINAL_STATES),
+        actions=tree.rows(EXECUTED if EXECUTED in tree.arrays else "actions"),
+        rewards=tree.rows("rewards"),
+        outcome=str(tree.fact("outcome")),
+        reason=str(tree.fact("reason")),
+        actor=tree.rows("actor"),
+        object_names=tuple(str(name) for name in names),
+        stages=tuple((int(step), str(stage)) for step, stage in stages),
+        label_actions=tree.rows("labels/actions"),
+        label_valid=tree.rows("labels/valid") != 0,
+        decisions=tree.rows("decisions") != 0,
+        terminated=bool(tree.fact("terminated")),
+        label_chunks=tree.rows("labels/chunks") if "labels/chunks" in tree.arrays else None,
+        cameras={
+            name: CameraTrack(
+                tree.rows(f"cameras/{name}/intrinsics"), tree.rows(f"cameras/{name}/extrinsics")
+            )
+            for name in tree.names("cameras")
+        },
+    )

@@ -1,0 +1,215 @@
+"""What LeRobot has no place for: written beside an export of ours, so that an import gives the same episodes back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shopfloor.core import CameraTrack, Episode, EpisodeSpec, InvalidInputError, UnknownNameError
+from shopfloor.datasets.convert.lerobot.info import MAX_METADATA_BYTES, Info
+from shopfloor.datasets.convert.lerobot.layout import EXTRA_FILE, EXTRA_KIND, EXTRA_VERSION, Feature
+from shopfloor.datasets.convert.lerobot.rows import Frames
+from shopfloor.datasets.convert.lerobot.tables import Table
+from shopfloor.datasets.disk.errors import DamagedFileError, FormatVersionError
+from shopfloor.datasets.disk.json_file import json_digest, load_json, parse_json
+from shopfloor.datasets.format.layout import MAX_RANK
+from shopfloor.datasets.listing.identity import DIGEST
+
+_ADVICE = (
+    "Export the dataset again. If LeRobot's tools changed it, delete "
+    "meta/shopfloor: then it is imported as anybody's."
+)
+_DTYPES = {
+    np.dtype(code).name
+    for code in ("?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8")
+}
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def extra_arrays(
+    episode: Episode, keys: Sequence[str], features: Sequence[Feature], own_actions: bool
+) -> Arrays:
+    """Return the arrays of an episode that its frames do not hold.
+
+    Args:
+        episode: the episode.
+        keys: the observation keys that are exported.
+        features: those that the frames hold.
+        own_actions: whether the frames hold other actions than the executed ones.
+    """
+    framed = {feature.key for feature in features}
+    arrays: Arrays = {
+        "sim_states": episode.sim_states,
+        "actor": episode.actor,
+        "label_actions": episode.label_actions,
+        "label_valid": episode.label_valid,
+        "decisions": episode.decisions,
+    }
+    if episode.label_chunks is not None:
+        arrays["label_chunks"] = episode.label_chunks
+    if own_actions:
+        arrays["actions"] = episode.actions
+    for key in keys:
+        rows = episode.observations[key]
+        arrays[f"final/{key}"] = rows[episode.steps :] if key in framed else rows
+    for name, track in episode.cameras.items():
+        arrays |= {f"intrinsics/{name}": track.intrinsics, f"extrinsics/{name}": track.extrinsics}
+    return arrays
+
+
+class Extra:
+    """What lies beside an export of ours.
+
+    Attributes:
+        identity: the `dataset.json` of the dataset that was exported; says so where pictures were
+            lossy.
+        features: what has to be read of the frames.
+    """
+
+    def __init__(self, info: Info, document: Mapping[str, Any]) -> None:
+        """Check the document; raises FormatVersionError, DamagedFileError."""
+        self._info, self._file = info, info.root / EXTRA_FILE
+        if document.get("schema_version") != EXTRA_VERSION:
+            raise FormatVersionError(
+                f"{self._file} has schema version {document.get('schema_version')!r:.40}; this release reads version "
+                f"{EXTRA_VERSION}. Install a newer shopfloor."
+            )
+        identity, keys = document.get("identity"), document.get("keys")
+        if not isinstance(keys, dict) or not isinstance(identity, dict):
+            raise self.damaged("it lacks identity or keys")
+        if document.get(DIGEST) != json_digest(
+            {name: value for name, value in document.items() if name != DIGEST}
+        ):
+            raise self.damaged(f"its content does not match its {DIGEST}")
+        self.identity: Mapping[str, Any] = _lossy(identity) if info.videos else identity
+        self._keys: dict[str, str] = keys
+        self.features = [feature for name, feature in info.features.items() if name in self._wanted]
+
+    @classmethod
+    def find(cls, info: Info) -> Extra | None:
+        """Return what lies beside an export of ours, None for anybody else's dataset."""
+        path = info.inside(info.root / EXTRA_FILE)
+        if not path.exists():
+            return None
+        document = load_json(path, MAX_METADATA_BYTES)
+        return cls(info, document) if document.get("kind") == EXTRA_KIND else None
+
+    @property
+    def _wanted(self) -> set[str]:
+        return {*self._keys.values(), "action", "next.reward"}
+
+    def damaged(self, problem: str, path: Path | None = None) -> DamagedFileError:
+        """Return an error about it, or about another file beside."""
+        return DamagedFileError(path or self._file, problem, _ADVICE)
+
+    def episodes(self, frames: Iterator[Frames]) -> Iterator[Episode]:
+        """Return the episodes that were exported, given their frames.
+
+        Raises:
+            DamagedFileError: frames and extras do not belong together.
+        """
+        extras = self._rows()
+        for frame in frames:
+            path, facts, arrays = next(extras, (self._file, None, {}))
+            if facts is None:
+                raise self.damaged(f"it has nothing about episode {frame.number}")
+            try:
+                yield self._episode(frame, facts, arrays)
+            except (
+                KeyError,
+                TypeError,
+                ValueError,
+                AttributeError,
+                InvalidInputError,
+                UnknownNameError,
+            ) as error:
+                raise self.damaged(
+                    f"what it says of episode {frame.number} cannot be used ({error})", path
+                ) from None
+        if next(extras, None):
+            raise self.damaged("it lists more episodes than the dataset has")
+
+    def _rows(self) -> Iterator[tuple[Path, Any, Arrays]]:
+        number = 0
+        for path in sorted(self._file.parent.glob("chunk-*/file-*.parquet")):
+            with Table(self._info.inside(path)) as table:
+                for block in table.blocks({"episode_index": 1, "facts": 1, "arrays": 0}):
+                    try:
+                        rows = [
+                            (row["episode_index"], parse_json(row["facts"]), _arrays(row))
+                            for row in block.table.to_pylist()
+                        ]
+                    except (KeyError, TypeError, ValueError) as error:
+                        raise self.damaged(f"it cannot be used ({error})", path) from None
+                    for index, facts, arrays in rows:
+                        if index != number:
+                            raise self.damaged(f"it lists episode {index}, expected {number}", path)
+                        number += 1
+                        yield path, facts, arrays
+
+    def _episode(self, frame: Frames, facts: Mapping[str, Any], arrays: Arrays) -> Episode:
+        observations = {}
+        for key, name in self._keys.items():
+            last = arrays[f"final/{key}"]
+            body = frame.rows[name] if name else last[:-1]
+            observations[key] = np.concatenate(
+                [body.reshape(len(body), *last.shape[1:]), last[-1:]]
+            )
+            if observations[key].dtype != last.dtype:
+                raise ValueError(
+                    f"observation {key} is {body.dtype} in the frames and {last.dtype} here"
+                )
+        cameras = [
+            name.removeprefix("intrinsics/") for name in arrays if name.startswith("intrinsics/")
+        ]
+        return Episode(
+            spec=EpisodeSpec.from_json(facts["spec"]),
+            instruction=str(facts["instruction"]),
+            observations=observations,
+            sim_states=arrays["sim_states"],
+            actions=arrays.get("actions", frame.rows["action"]),
+            rewards=frame.rows["next.reward"].reshape(-1),
+            outcome=str(facts["outcome"]),
+            reason=str(facts["reason"]),
+            actor=arrays["actor"],
+            object_names=tuple(str(name) for name in facts["object_names"]),
+            stages=tuple((int(step), str(stage)) for step, stage in facts["stages"]),
+            label_actions=arrays["label_actions"],
+            label_valid=arrays["label_valid"],
+            decisions=arrays["decisions"],
+            terminated=bool(facts["terminated"]),
+            label_chunks=arrays.get("label_chunks"),
+            cameras={
+                name: CameraTrack(arrays[f"intrinsics/{name}"], arrays[f"extrinsics/{name}"])
+                for name in cameras
+            },
+        )
+
+
+def _lossy(identity: Mapping[str, Any]) -> dict[str, Any]:
+    descriptions = identity.get("descriptions")
+    if not isinstance(descriptions, dict) or not all(
+        isinstance(value, dict) for value in descriptions.values()
+    ):
+        return dict(identity)
+    marked = {
+        cell: {**value, "pictures": "decoded from lossy video"}
+        for cell, value in descriptions.items()
+    }
+    return {**identity, "descriptions": marked}
+
+
+def _arrays(row: Mapping[str, Any]) -> Arrays:
+    return {item["name"]: _array(item) for item in row["arrays"]}
+
+
+def _array(item: Mapping[str, Any]) -> npt.NDArray[Any]:
+    dtype, shape = item["dtype"], tuple(item["shape"])
+    if dtype not in _DTYPES or len(shape) > MAX_RANK:
+        raise ValueError(f"array {item['name']!r:.60} is {dtype!r:.20} with {len(shape)} axes")
+    array: npt.NDArray[Any] = np.frombuffer(item["data"], dtype).reshape(shape)
+    return np.array(array)

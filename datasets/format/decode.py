@@ -1,0 +1,473 @@
+"""An episode out of its file: the inverse of `encode`, and the record that a manifest keeps of it."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shopfloor.core import (
+    ACTOR_EXPERT,
+    CameraTrack,
+    Episode,
+    EpisodeSpec,
+    InvalidInputError,
+    UnknownNameError,
+)
+from shopfloor.datasets.disk.errors import DamagedFileError, FormatVersionError, UnsafeFileError
+from shopfloor.datasets.disk.json_file import parse_json
+from shopfloor.datasets.format import layout
+from shopfloor.datasets.format.container import Array, Container, attribute, hdf5_errors
+from shopfloor.datasets.format.digest import episode_digest
+from shopfloor.datasets.format.shard_index import PlainArray
+
+# Arrays of up to this many bytes are unpacked whole once a file is open: random windows then cost a
+# copy.
+SMALL_ARRAY_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class EpisodeRecord:
+    """What is known of an episode without opening its file.
+
+    Attributes:
+        file: file name inside the dataset folder.
+        group: group inside `data`, "demo_<k>".
+        sha256: of the whole file.
+        bytes: size of the whole file.
+        episode_id: SHA-256 of the spec.
+        index: position in the job that collected it.
+        cell: full cell id.
+        seed: the episode's seed.
+        variation: name of the variation.
+        intervention: "none", "expert" or "label".
+        policy_digest: of the acting policy.
+        purpose: "train", "gate", "report" or "other".
+        instruction: text the policy was given (as relabelled).
+        steps: executed actions T.
+        outcome: "success" or "failure" (as relabelled).
+        reason: "" for success, else why it failed.
+        terminated: False if time ended the episode.
+        expert_steps: steps the teacher executed.
+        label_steps: steps with a label of the teacher.
+        weight: from overlays, 1.0 by default; not in manifests.
+    """
+
+    file: str
+    group: str
+    sha256: str
+    bytes: int
+    episode_id: str
+    index: int
+    cell: str
+    seed: int
+    variation: str
+    intervention: str
+    policy_digest: str
+    purpose: str
+    instruction: str
+    steps: int
+    outcome: str
+    reason: str
+    terminated: bool
+    expert_steps: int
+    label_steps: int
+    weight: float = 1.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as a manifest holds it."""
+        data = asdict(self)
+        del data["weight"]
+        return data
+
+    @classmethod
+    def from_json(cls, data: object) -> EpisodeRecord:
+        """Check and build a record from manifest data; raises ValueError. Unknown keys are ignored."""
+        if not isinstance(data, dict):
+            raise ValueError("an episode is not an object")  # noqa: TRY004  # one kind of error for bad content
+        values: dict[str, Any] = {}
+        for name, kind in _RECORD_FIELDS:
+            values[name] = value = data.get(name)
+            if type(value) is not kind:
+                raise ValueError(
+                    f"an episode's {name!r} is {value!r:.60}, expected {kind.__name__}"
+                )
+        record = cls(**values)
+        if not layout.DATA_FILE.fullmatch(record.file) or not layout.GROUP_NAME.fullmatch(
+            record.group
+        ):
+            raise ValueError(
+                f"an episode's file is {record.file!r:.80} with group {record.group!r:.40}"
+            )
+        if not 0 <= record.steps <= layout.MAX_STEPS or record.bytes < 0:
+            raise ValueError(
+                f"the episode in {record.file} has {record.steps} steps and {record.bytes} bytes"
+            )
+        return record
+
+
+_KINDS: Mapping[str, type] = {"str": str, "int": int, "bool": bool}
+_RECORD_FIELDS = [
+    (one.name, _KINDS[str(one.type)]) for one in fields(EpisodeRecord) if one.name != "weight"
+]
+
+
+# --------------------------------------------------------------------------------------------------
+# Whole episodes
+# --------------------------------------------------------------------------------------------------
+
+
+class StepArray:
+    """One per-step array of an open episode: rows 0 to T-1, and row T where the format keeps one.
+
+    Attributes:
+        rows: how many rows it has: T+1 for observations and `sim_states`, else T.
+        row_shape: shape of a row.
+        dtype: its dtype, as in `Episode`.
+    """
+
+    def __init__(
+        self, container: Container, name: str, body: Array | PlainArray, final: str | None
+    ) -> None:
+        """Join the array's two parts; the last row's, at a path in the file, is looked up when that row is read."""
+        self._container, self._body, self._final = container, body, final
+        self._steps = body.shape[0]
+        self.rows = self._steps + (final is not None)
+        self.row_shape = body.shape[1:]
+        self.dtype = np.dtype(np.bool_) if name in layout.BOOL_ARRAYS else body.dtype
+        self._small = math.prod(body.shape) * body.dtype.itemsize <= SMALL_ARRAY_BYTES
+        self._whole: npt.NDArray[Any] | None = None
+
+    def read_into(self, out: npt.NDArray[Any], start: int) -> None:
+        """Read rows from `start` on into `out` (C-contiguous, of this dtype; its length says how many)."""
+        if self._small:
+            if self._whole is None:
+                self._whole = np.empty((self.rows, *self.row_shape), self.dtype)
+                self._read_into(self._whole, 0)
+            out[...] = self._whole[start : start + len(out)]
+        else:
+            self._read_into(out, start)
+
+    def _read_into(self, out: npt.NDArray[Any], start: int) -> None:
+        stop = start + len(out)
+        if out.dtype == np.bool_:
+            out = out.view(np.uint8)
+        with hdf5_errors(self._container.path):
+            inside = max(min(stop, self._steps) - start, 0)
+            self._body.read_into(out[:inside], start)
+            if self._final is not None and stop > self._steps:
+                final = self._container.find(self._final)
+                if final is None:
+                    raise DamagedFileError(self._container.path, f"it has no array {self._final}")
+                final.read_into(out[inside:], 0)
+
+
+class EpisodeFile:
+    """One episode's group in an open container, with its arrays under the names that `Episode` has.
+
+    Attributes:
+        path: the file.
+        steps: executed actions T.
+    """
+
+    def __init__(
+        self, container: Container, group: str = "demo_0", steps: int | None = None
+    ) -> None:
+        """Check the format version and that the group's arrays fit together; not if `steps` is known from before."""
+        self.path = container.path
+        self._container = container
+        self._named: dict[str, StepArray] = {}
+        self._prefix = f"data/{group}/"
+        if steps is not None:
+            self.steps = steps
+            return
+        root = container.attributes("")
+        if root.get("format") != layout.FORMAT_NAME:
+            raise DamagedFileError(
+                self.path,
+                f"it is HDF5, but not an episode of ours (no format {layout.FORMAT_NAME!r})",
+            )
+        version = attribute(root, "format_version", int, self.path)
+        if version != layout.FORMAT_VERSION:
+            raise FormatVersionError(
+                f"{self.path} has format version {version}; this release reads version {layout.FORMAT_VERSION}. "
+                "Install a newer shopfloor."
+            )
+        self.steps = attribute(self._facts, "num_samples", int, self.path)
+        for name in (*self.observation_keys, *self.camera_names):
+            if not layout.OBSERVATION_KEY.fullmatch(name):
+                raise UnsafeFileError(
+                    self.path, f"an observation or camera has the name {name!r:.90}"
+                )
+        self._check_shapes()
+
+    @functools.cached_property
+    def observation_keys(self) -> list[str]:
+        """Names of the recorded observations, sorted."""
+        return self._container.children(f"{self._prefix}obs")
+
+    @functools.cached_property
+    def camera_names(self) -> list[str]:
+        """Names of the recorded camera tracks, sorted."""
+        return self._container.children(f"{self._prefix}cameras")
+
+    def _check_shapes(self) -> None:
+        T = self.steps
+        f4, f8, u1, i8 = (np.dtype(code) for code in ("f4", "f8", "u1", "i8"))
+        # path -> rows, axes, dtype (None: any)
+        expected: dict[str, tuple[int, int | None, np.dtype[Any] | None]] = {
+            "actions": (T, 2, f4),
+            "rewards": (T, 1, f4),
+            "dones": (T, 1, i8),
+            "states": (T, 2, f8),
+            "actor": (T, 1, u1),
+            "decisions": (T, 1, u1),
+            "labels/actions": (T, 2, f4),
+            "labels/valid": (T, 1, u1),
+            layout.FINAL_STATES: (1, 2, f8),
+        }
+        if self.has("label_chunks"):
+            expected["labels/chunks"] = (T, 3, f4)
+        for key in self.observation_keys:
+            expected |= {f"obs/{key}": (T, None, None), f"final/obs/{key}": (1, None, None)}
+        for name in self.camera_names:
+            expected |= {
+                f"cameras/{name}/extrinsics": (T + 1, 3, f8),
+                f"cameras/{name}/intrinsics": (3, 2, f8),
+            }
+        arrays = {path: self._find(path) for path in expected}
+        for path, (rows, axes, dtype) in expected.items():
+            array = arrays[path]
+            if (
+                array.shape[0] != rows
+                or axes not in (None, len(array.shape))
+                or dtype not in (None, array.dtype)
+            ):
+                found = f"shape {array.shape} and dtype {array.dtype}"
+                wanted = f"{rows} rows" + (f" of {dtype}" if dtype else "")
+                raise DamagedFileError(
+                    self.path, f"{self._prefix}{path} has {found}, expected {wanted}"
+                )
+        pairs = [("states", layout.FINAL_STATES), ("actions", "labels/actions")]
+        for first, second in [
+            *pairs,
+            *((f"obs/{key}", f"final/obs/{key}") for key in self.observation_keys),
+        ]:
+            one, other = arrays[first], arrays[second]
+            if one.shape[1:] != other.shape[1:] or one.dtype != other.dtype:
+                raise DamagedFileError(
+                    self.path, f"{self._prefix}{first} and {second} have rows of different kinds"
+                )
+
+    @property
+    def _facts(self) -> Mapping[str, int | str]:
+        return self._container.attributes(self._prefix[:-1])
+
+    def fact(self, name: str) -> str:
+        """Return a text attribute of the episode."""
+        value: str = attribute(self._facts, name, str, self.path)
+        return value
+
+    def json_fact(self, name: str) -> Any:  # noqa: ANN401  # JSON
+        """Return an attribute that holds JSON."""
+        try:
+            return parse_json(self.fact(name))
+        except ValueError as error:
+            raise DamagedFileError(
+                self.path, f"its attribute {name!r} is not valid JSON ({error})"
+            ) from None
+
+    @property
+    def spec(self) -> EpisodeSpec:
+        """What was run."""
+        try:
+            return EpisodeSpec.from_json(self.json_fact("spec"))
+        except (
+            InvalidInputError,
+            UnknownNameError,
+            TypeError,
+            ValueError,
+            AttributeError,
+        ) as error:
+            raise DamagedFileError(self.path, f"its spec cannot be used ({error})") from None
+
+    @property
+    def terminated(self) -> bool:
+        """Whether success or an unrecoverable failure, not time, ended the episode."""
+        return bool(attribute(self._facts, "terminated", int, self.path))
+
+    def array(self, name: str) -> StepArray:
+        """Return a per-step array by the name it has in `Episode`; raises UnknownNameError."""
+        found = self._named.get(name)
+        if found is None:
+            find = self._container.find
+            body = find(self._prefix + layout.STEP_ARRAYS.get(name, f"obs/{name}"))
+            if body is None:
+                raise UnknownNameError(f"array of {self.path.name}", name, self._names())
+            final = None
+            if name == "sim_states":
+                final = self._prefix + layout.FINAL_STATES
+            elif name not in layout.STEP_ARRAYS:
+                final = f"{self._prefix}final/obs/{name}"
+            found = self._named[name] = StepArray(self._container, name, body, final)
+        return found
+
+    def _names(self) -> list[str]:
+        return [*self.observation_keys, *(name for name in layout.STEP_ARRAYS if self.has(name))]
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
+        """Read rows `start` to `stop` (all by default) of an array named as in `Episode`."""
+        array = self.array(name)
+        stop = array.rows if stop is None else stop
+        if not 0 <= start <= stop <= array.rows:
+            raise InvalidInputError(
+                f"Rows {start} to {stop} of {name!r} in {self.path}: it has {array.rows}."
+            )
+        with hdf5_errors(self.path):
+            out = np.empty((stop - start, *array.row_shape), array.dtype)
+        array.read_into(out, start)
+        return out
+
+    def has(self, name: str) -> bool:
+        """Whether the episode holds an array of this name."""
+        return (
+            self._container.find(self._prefix + layout.STEP_ARRAYS.get(name, f"obs/{name}"))
+            is not None
+        )
+
+    def episode(self) -> Episode:
+        """Read everything."""
+        names, stages = self.json_fact("object_names"), self.json_fact("stages")
+        try:
+            stages = tuple((int(step), str(stage)) for step, stage in stages)
+            names = tuple(str(name) for name in names)
+        except (TypeError, ValueError) as error:
+            raise DamagedFileError(
+                self.path, f"its object_names or stages cannot be used ({error})"
+            ) from None
+        return Episode(
+            spec=self.spec,
+            instruction=self.fact("instruction"),
+            observations={key: self.read(key) for key in self.observation_keys},
+            sim_states=self.read("sim_states"),
+            actions=self.read("actions"),
+            rewards=self.read("rewards"),
+            outcome=self.fact("outcome"),
+            reason=self.fact("reason"),
+            actor=self.read("actor"),
+            object_names=names,
+            stages=stages,
+            label_actions=self.read("label_actions"),
+            label_valid=self.read("label_valid"),
+            decisions=self.read("decisions"),
+            terminated=self.terminated,
+            label_chunks=self.read("label_chunks") if self.has("label_chunks") else None,
+            cameras={name: self._track(name) for name in self.camera_names},
+        )
+
+    def proven_episode(self) -> Episode:
+        """Read everything, and compare it with the digest that a shard keeps of it."""
+        episode = self.episode()
+        if self._facts.get("digest") not in (None, episode_digest(episode)):
+            name = self._prefix[:-1]
+            raise DamagedFileError(
+                self.path, f"{name} is not the episode that was put in (another digest)"
+            )
+        return episode
+
+    def _track(self, name: str) -> CameraTrack:
+        with hdf5_errors(self.path):
+            return CameraTrack(
+                *(
+                    self._find(f"cameras/{name}/{what}").read()
+                    for what in ("intrinsics", "extrinsics")
+                )
+            )
+
+    def _find(self, path: str) -> Array | PlainArray:
+        array = self._container.find(self._prefix + path)
+        if array is None:
+            raise DamagedFileError(self.path, f"it has no array {self._prefix}{path}")
+        return array
+
+    def record(self, file: str, group: str, sha256: str, size: int) -> EpisodeRecord:
+        """Return the record of the episode; `file` is its name inside the dataset folder."""
+        spec = self.spec
+        name = layout.EPISODE_NAME.fullmatch(Path(file).name)
+        if spec.episode_id != self.fact("episode_id") or (name and name[2] != spec.episode_id[:16]):
+            raise DamagedFileError(
+                self.path, "its name, its episode_id and its spec do not belong together"
+            )
+        return EpisodeRecord(
+            file=file,
+            group=group,
+            sha256=sha256,
+            bytes=size,
+            episode_id=spec.episode_id,
+            index=int(name[1]) if name else self._facts_index(),
+            cell=spec.cell,
+            seed=spec.seed,
+            variation=spec.variation,
+            intervention=spec.intervention,
+            policy_digest=spec.policy_digest,
+            purpose=spec.purpose,
+            instruction=self.fact("instruction"),
+            steps=self.steps,
+            outcome=self.fact("outcome"),
+            reason=self.fact("reason"),
+            terminated=self.terminated,
+            expert_steps=int((self.read("actor") == ACTOR_EXPERT).sum()),
+            label_steps=int(self.read("label_valid").sum()),
+        )
+
+    def _facts_index(self) -> int:
+        index = int(attribute(self._facts, "index", int, self.path))
+        if (
+            not 0 <= index < layout.MAX_INDEX
+        ):  # it becomes part of a file's name when the episode leaves the shard
+            raise DamagedFileError(
+                self.path, f"{self._prefix[:-1]} has the index {index}, expected 0 or more"
+            )
+        return index
+
+
+def read_record(root: Path, file: str, group: str = "demo_0") -> EpisodeRecord:
+    """Check an episode's file by its own trailer and return its record.
+
+    Args:
+        root: the dataset folder.
+        file: file name inside it.
+        group: group inside `data`.
+
+    Returns:
+        The record.
+
+    Raises:
+        DamagedFileError, UnsafeFileError, FormatVersionError: why the file is not admitted.
+        FileNotFoundError: there is no such file.
+    """
+    container, found = Container.open(root / file)
+    try:
+        return EpisodeFile(container, group).record(file, group, found.sha256, found.state.bytes)
+    finally:
+        container.close()
+
+
+def read_records(root: Path, file: str) -> list[EpisodeRecord]:
+    """Check a data file by its own trailer and return the records of all its episodes; raises as `read_record`."""
+    if not file.startswith(layout.SHARDS):
+        return [read_record(root, file)]
+    container, found = Container.open(root / file)
+    try:
+        return [
+            EpisodeFile(container, group).record(file, group, found.sha256, found.state.bytes)
+            for group in container.groups()
+        ]
+    finally:
+        container.close()
