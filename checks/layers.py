@@ -4,8 +4,9 @@ Run from anywhere: ``python checks/layers.py [ROOT]``. Exits 1 and lists file, l
 every violation.
 
 Rules:
-    layer: imports go one way, launch > policies > collectors > envs | datasets > core.
+    layer: imports go one way, launch > policies | collectors > envs | datasets > core.
     circle: no module imports itself by way of others, imports inside functions included.
+    room: no subfolder imports itself by way of others.
     torch: nothing below policies imports torch or what builds on it; launch imports it only inside
         functions.
     pybullet, h5py: the simulator is known to envs only, the file format to datasets only.
@@ -34,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "envs": CORE,
     "datasets": CORE,
     "collectors": {*CORE, "envs", "datasets"},
-    "policies": {*CORE, "envs", "datasets", "collectors"},
+    "policies": {*CORE, "envs", "datasets"},
     "launch": {*CORE, "envs", "datasets", "collectors", "policies"},
 }
 FOLDERS = ("envs", "datasets", "collectors", "policies", "launch")
@@ -126,7 +127,7 @@ def check(root: Path) -> tuple[list[Module], list[Violation]]:
     """
     modules = [read(root, path) for path in sources(root)]
     found = [violation for module in modules for violation in check_module(module)]
-    found += check_circles(modules)
+    found += check_circles(modules) + check_rooms(modules)
     by_path = {module.path: module for module in modules}
     found = [v for v in found if (v.line, v.rule) not in by_path[v.path].allowed]
     return modules, sorted(
@@ -145,7 +146,9 @@ def read(root: Path, path: Path) -> Module:
     """Parse a file and collect its imports."""
     text = (root / path).read_text(encoding="utf-8")
     parts = path.with_suffix("").parts
-    name = ".".join(parts[2:] if parts[0] == "src" else parts)
+    # A folder's __init__ is the folder's face: the module has the folder's name.
+    within = parts[2:] if parts[0] == "src" else parts
+    name = ".".join(within[:-1] if within[-1] == "__init__" and within[1:] else within)
     allowed = {
         (number, match.group(1))
         for number, line in enumerate(text.splitlines(), start=1)
@@ -355,6 +358,37 @@ def check_circles(modules: list[Module]) -> list[Violation]:
             ]
             found.append(Violation(module.path, lines[0], "circle", " > ".join(path)))
     return found
+
+
+def check_rooms(modules: list[Module]) -> list[Violation]:
+    """Return one violation per import on a way by which a subfolder can reach itself."""
+    by_name = {f"shopfloor.{module.name}": module for module in modules}
+    edges: dict[str, set[str]] = {}
+    crossing: dict[tuple[str, str], tuple[Module, int]] = {}
+
+    for name, module in by_name.items():
+        for line, imported, _ in module.imports:
+            target = nearest(imported, by_name)
+            here, there = room_of(name), room_of(target)
+            if target and here != there:
+                edges.setdefault(here, set()).add(there)
+                crossing.setdefault((here, there), (module, line))
+
+    found = []
+    for room in edges:
+        path = path_back(room, edges)
+        if path:
+            module, line = crossing[path[0], path[1]]
+            found.append(Violation(module.path, line, "room", " > ".join(path)))
+    return found
+
+
+def room_of(module: str) -> str:
+    """Return the subfolder that a module lies in, or the module itself where it lies in a layer's folder."""
+    parts = module.split(".")
+    # shopfloor.LAYER.SUBFOLDER; each format has one of its own in datasets/convert.
+    depth = 4 if parts[1:3] == ["datasets", "convert"] and len(parts) > 4 else 3
+    return ".".join(parts[:depth])
 
 
 def nearest(imported: str, by_name: dict[str, Module]) -> str:

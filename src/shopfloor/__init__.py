@@ -7,9 +7,12 @@ the names below are loaded on first use.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
 
 import gymnasium
+
+from shopfloor.moved import Finder  # allow layer: a table of strings, nothing else
 
 __version__ = "0.1.0"
 
@@ -50,6 +53,7 @@ _LAZY = {
     "flywheel": "shopfloor.launch.flywheel.loop",
 }
 
+sys.meta_path.append(Finder())
 for _id, _entry in _CELLS.items():
     if _id not in gymnasium.registry:
         gymnasium.register(
