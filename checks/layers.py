@@ -112,6 +112,9 @@ def main(arguments: list[str] | None = None) -> int:
     for violation in violations:
         print(violation)
     print(f"layers: {len(modules)} modules, {len(violations)} violations")
+    chain = longest_chain(modules)
+    print(f"longest chain of imports: {len(chain)}, {' > '.join(chain)}")
+    print(f"own imports inside functions: {len(hidden_imports(modules))}")
     return 1 if violations else 0
 
 
@@ -389,6 +392,41 @@ def room_of(module: str) -> str:
     # shopfloor.LAYER.SUBFOLDER; each format has one of its own in datasets/convert.
     depth = 4 if parts[1:3] == ["datasets", "convert"] and len(parts) > 4 else 3
     return ".".join(parts[:depth])
+
+
+def longest_chain(modules: list[Module]) -> list[str]:
+    """Return the longest way along imports that run at import time; there is no circle."""
+    by_name = {f"shopfloor.{module.name}": module for module in modules}
+    chains: dict[str, list[str]] = {}
+
+    def chain_from(name: str) -> list[str]:
+        if name not in chains:
+            chains[name] = [name]  # should there be a circle, it ends here
+            targets = {
+                nearest(imported, by_name)
+                for _, imported, at_import in by_name[name].imports
+                if at_import
+            }
+            ways = [chain_from(target) for target in sorted(targets - {"", name})]
+            chains[name] = [name, *max(ways, key=len, default=[])]
+        return chains[name]
+
+    found = max((chain_from(name) for name in sorted(by_name)), key=len, default=[])
+    return [name.removeprefix("shopfloor.") for name in found]
+
+
+def hidden_imports(modules: list[Module]) -> list[tuple[Path, int]]:
+    """Return file and line of each import of ours that stands in a function."""
+    return sorted(
+        {
+            (module.path, node.lineno)
+            for module in modules
+            for function in ast.walk(module.tree)
+            if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
+            for node in ast.walk(function)
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("shopfloor")
+        }
+    )
 
 
 def nearest(imported: str, by_name: dict[str, Module]) -> str:
