@@ -15,11 +15,11 @@ from shopfloor import platforms
 from shopfloor.collectors.choice import CONDITIONS, CellChoice, renamed
 from shopfloor.collectors.executors import signals
 from shopfloor.collectors.executors.local import TIMEOUT_S, Executor, make_executor
+from shopfloor.collectors.interventions import make_intervention
 from shopfloor.collectors.jobs import PREPARE, RUN_EPISODE
 from shopfloor.collectors.provenance import environment, now, replace_json
 from shopfloor.collectors.sources import policy_ref
 from shopfloor.core import (
-    INTERVENTIONS,
     PURPOSES,
     CancelledError,
     EpisodeSpec,
@@ -51,8 +51,9 @@ class CollectConfig:
         policy: who acts: "expert", "random", a checkpoint's folder, or a reference.
         episodes: how many, failed ones included.
         seed: the episodes have seeds seed..seed + episodes - 1.
-        intervene: "none", "label" (the teacher labels each step) or "expert" (it also takes over on
-            deviation).
+        intervene: "none", "label" (the teacher labels each step), "expert" (it also takes over on
+            deviation), "own" (the policy, an expert, labels its own steps), or the name of an
+            installed package's (entry-point group `shopfloor.interventions`).
         teacher: who labels or takes over: "expert", a checkpoint's folder or a reference; None:
             the expert where one is needed.
         noise: scale of the noise on executed actions, in units of a full action.
@@ -79,7 +80,6 @@ class CollectConfig:
         object.__setattr__(self, "cell", CellChoice.of(self.cell, {}))
         for kind, name, known in (
             ("purpose", self.purpose, PURPOSES),
-            ("intervention", self.intervene, INTERVENTIONS),
             ("codec", self.codec, CODECS),
         ):
             if name not in known:
@@ -91,13 +91,16 @@ class CollectConfig:
             raise InvalidInputError(
                 f"Noise is {self.noise}; expected 0 to 1, in units of a full action."
             )
-        if self.intervene == "none" and self.teacher is not None:
+
+        needs_teacher = make_intervention(self.intervene).needs_teacher
+        if self.teacher is not None and not needs_teacher:
             raise InvalidInputError(
-                f"Teacher {self.teacher!r} with intervene='none' would do nothing; expected 'label' "
-                "or 'expert', or no teacher."
+                f"Teacher {self.teacher!r} with intervene={self.intervene!r} would do nothing; "
+                "expected 'label' or 'expert', or no teacher."
             )
-        if self.intervene != "none" and self.teacher is None:
+        if self.teacher is None and needs_teacher:
             object.__setattr__(self, "teacher", "expert")
+
         self._check_seeds()
 
     @classmethod

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shopfloor.collectors.executors.worker import one_torch_thread
-from shopfloor.collectors.rollout import check_policy, rollout
+from shopfloor.collectors.rollout import require_fit, rollout
 from shopfloor.collectors.sources import forget_policy, resolve_policy
 from shopfloor.core import (
     ActionSpec,
@@ -82,7 +82,7 @@ def prepare(payload: dict[str, Any]) -> dict[str, Any]:
         variation = variation_name(variation)
     cell = pooled_cell(payload["cell"], options, variation)
     for role, policy in roles.items():
-        check_policy(policy, role, cell)
+        require_fit(policy, role, cell)
     description = cell.describe()
     takes = ActionSpec.of(description, cell.action_size).convention
     infos = {role: info_to_json(policy.info) for role, policy in roles.items()}

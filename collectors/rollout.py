@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from shopfloor.collectors.chunks import ChunkQueue, PolicyFailure, checked_chunk
 from shopfloor.collectors.executors import signals
+from shopfloor.collectors.interventions import Command, Intervention, make_intervention
 from shopfloor.collectors.noise import MotionNoise
 from shopfloor.core import (
-    ACTOR_EXPERT,
-    ACTOR_POLICY,
-    CONTROL_HZ,
+    ACTORS,
     FAILURE_REASONS,
     ActionChunk,
     ActionSpec,
@@ -38,13 +38,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# HG-DAgger: the teacher takes over where the running deviation (mean over the axes in use of
-# |policy - teacher|, in full actions, averaged exponentially over steps) passes the threshold, for
-# some of the policy's decisions.
-DEVIATION_THRESHOLD = 0.5
-DEVIATION_MEMORY = 0.5
-TAKEOVER_DECISIONS = 6
-
 NUMBERS = ("state", "objects")
 NAMES = "object_names"
 
@@ -58,14 +51,6 @@ class EpisodeFaultError(InfrastructureError):
 
     def __init__(self, reason: str, message: str) -> None:
         """Remember the reason code."""
-        super().__init__(message)
-        self.reason = reason
-
-
-class _PolicyFailure(Exception):  # noqa: N818  # an outcome, not an error
-    """The policy's fault ends the episode: a failure with a reason."""
-
-    def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 
@@ -88,8 +73,8 @@ def rollout(
         cell: the cell the spec names, with the spec's options and variation; it is reset here.
         policy: acts.
         spec: what to run; its seed drives all random streams.
-        teacher: labels every step, and with ``spec.intervention == "expert"`` takes over on
-            deviation.
+        teacher: answers every observation; the spec's intervention says whether it labels or
+            takes over.
         record_cameras: cameras whose pictures are stored, one each observation.
 
     Returns:
@@ -101,8 +86,15 @@ def rollout(
         CancelledError: if a signal asked to stop.
     """
     cameras = listed(record_cameras)
-    _check_fit(cell, policy, spec, teacher, cameras)
-    return _Run(cell, policy, spec, teacher, cameras).finish()
+    intervention = make_intervention(_who_acts(policy, spec))
+    _check_fit(cell, policy, spec, teacher, intervention, cameras)
+    return _Run(cell, policy, spec, teacher, intervention, cameras).finish()
+
+
+def _who_acts(policy: Policy, spec: EpisodeSpec) -> str:
+    """Return the name of the intervention: where none is wished for, an expert under noise labels itself."""
+    noisy_expert = policy.info.expert and spec.action_noise > 0
+    return "own" if spec.intervention == "none" and noisy_expert else spec.intervention
 
 
 @dataclass
@@ -130,24 +122,22 @@ class _Run:
         policy: Policy,
         spec: EpisodeSpec,
         teacher: Policy | None,
+        intervention: Intervention,
         cameras: tuple[str, ...],
     ) -> None:
-        self.cell, self.policy, self.spec, self.teacher, self.cameras = (
-            cell,
-            policy,
-            spec,
-            teacher,
-            cameras,
-        )
+        self.cell = cell
+        self.policy = policy
+        self.spec = spec
+        self.teacher = teacher
+        self.intervention = intervention
+        self.cameras = cameras
+
         self.record = _Record()
-        actions = ActionSpec.of(cell.describe(), cell.action_size)
-        self.axes = actions.used
-        self.noise = MotionNoise(seed_stream(spec.seed, "noise"), spec.action_noise, actions.moving)
-        self.queue: list[FloatArray] = []
-        self.takeover = 0  # steps the teacher still acts
-        self.takeover_steps = TAKEOVER_DECISIONS
-        self.deviation = 0.0
-        self.own_labels = policy.info.expert and spec.action_noise > 0 and teacher is None
+        self.queue = ChunkQueue()
+        self.actions = ActionSpec.of(cell.describe(), cell.action_size)
+        self.noise = MotionNoise(
+            seed_stream(spec.seed, "noise"), spec.action_noise, self.actions.moving
+        )
 
     def finish(self) -> Episode:
         """Run to the end and put the episode together."""
@@ -155,102 +145,120 @@ class _Run:
             _, info = self.cell.reset(seed=self.spec.seed)
         self.instruction, self.object_names = str(info["instruction"]), tuple(info["object_names"])
         self._note_stage(info)
+
         outcome, reason, terminated = "", "", False
         try:
-            self._reset_policies()
+            self._reset_actors()
             while not outcome:
-                signals.check()
-                observation = self._observe()
-                action, actor, label, asked = self._decide(observation)
-                with self._blame_cell("step"):
-                    reward, terminated, truncated, info = self.cell.advance(action)
-                self._note_step(action, float(reward), actor, label, asked)
-                self._note_stage(info)
-                if terminated or truncated:
-                    outcome, reason = self._outcome(info, bool(truncated))
+                outcome, reason, terminated = self._step()
             self._observe(ended=True)
-        except _PolicyFailure as failure:
+        except PolicyFailure as failure:
             logger.warning(
                 "%s, seed %d, step %d: %s", self.spec.cell, self.spec.seed, self._steps, failure
             )
             outcome, reason, terminated = "failure", failure.reason, True
             if len(self.record.sim_states) == self._steps:
                 self._observe(ended=True)
-        return self._episode(outcome, reason, bool(terminated))
+
+        return self._episode(outcome, reason, terminated)
+
+    def _step(self) -> tuple[str, str, bool]:
+        """Run one step; returns outcome and reason, "" while the episode goes on, and whether the cell ended it."""
+        signals.check()
+        asked = self._asks_policy()
+        observation = self._observe(asked)
+
+        if asked:
+            self.queue.put(self._ask(observation))
+        command = self._choose(observation, self._label(observation))
+        self.queue.advance()
+
+        action = self.noise.perturb(command.action)
+        with self._blame_cell("step"):
+            reward, terminated, truncated, info = self.cell.advance(action)
+
+        self._note_step(action, float(reward), command, asked)
+        self._note_stage(info)
+        if not (terminated or truncated):
+            return "", "", False
+        return (*self._outcome(info, bool(truncated)), bool(terminated))
 
     @property
     def _steps(self) -> int:
         return len(self.record.actions)
 
-    # -- the policies ------------------------------------------------------------------------------
+    # -- who acts ----------------------------------------------------------------------------------
 
-    def _reset_policies(self) -> None:
+    def _reset_actors(self) -> None:
         with _blame_policy():
             self.policy.reset(self.spec.seed, self.instruction)
         if self.teacher is not None and self.teacher is not self.policy:
             self.teacher.reset(self.spec.seed, self.instruction)
+        with self._blame_intervention():
+            self.intervention.reset(self.spec.seed, self.policy.info, self.actions)
 
     def _asks_policy(self) -> bool:
-        return not self.takeover and (not self.queue or self.own_labels)
-
-    def _decide(self, observation: Observation) -> tuple[FloatArray, int, FloatArray | None, bool]:
-        """Return the action to execute, who commands it, the teacher's chunk, and whether the policy was asked."""
-        chunk = None
-        asked = self._asks_policy()
-        if asked:
-            chunk = self._ask(observation)
-            self.queue = list(chunk.actions[: chunk.execute])
-            self.takeover_steps = TAKEOVER_DECISIONS * chunk.execute
-        label = chunk.actions if chunk is not None and self.own_labels else self._label(observation)
-        if label is not None and not self.takeover and self.spec.intervention == "expert":
-            self._judge(self.queue[0], label[0])
-        if self.takeover and label is not None:
-            self.takeover -= 1
-            self.queue = []
-            command, actor = label[0], ACTOR_EXPERT
-        else:
-            command, actor = (
-                self.queue.pop(0),
-                ACTOR_EXPERT if self.policy.info.expert else ACTOR_POLICY,
-            )
-        return self.noise.perturb(command), actor, label, asked
+        with self._blame_intervention():
+            return self.intervention.asks_policy(self.queue.left)
 
     def _ask(self, observation: Observation) -> ActionChunk:
         with _blame_policy():
             reply = self.policy.act(_entries(observation, self.policy))
-        return _checked(reply, self.cell.action_size)
+        return checked_chunk(reply, self.cell.action_size)
 
     def _label(self, observation: Observation) -> FloatArray | None:
         if self.teacher is None:
             return None
         try:
-            return _checked(
-                self.teacher.act(_entries(observation, self.teacher)), self.cell.action_size
-            ).actions
-        except _PolicyFailure as failure:
+            reply = self.teacher.act(_entries(observation, self.teacher))
+            return checked_chunk(reply, self.cell.action_size).actions
+        except PolicyFailure as failure:
             raise InfrastructureError(f"Teacher {self.teacher.info.name!r}: {failure}") from failure
 
-    def _judge(self, action: FloatArray, label: FloatArray) -> None:
-        """Let the teacher take over where the policy has strayed for too long."""
-        distance = float(np.mean(np.abs(action - label)[self.axes]))
-        self.deviation = DEVIATION_MEMORY * self.deviation + (1 - DEVIATION_MEMORY) * distance
-        if self.deviation > DEVIATION_THRESHOLD:
-            self.takeover, self.deviation = self.takeover_steps, 0.0
+    def _choose(self, observation: Observation, label: FloatArray | None) -> Command:
+        """Return what the intervention chooses, checked as a policy's answer is."""
+        size = self.cell.action_size
+        with self._blame_intervention():
+            command = self.intervention.choose(observation, self.queue.chunk, label)
+            if not isinstance(command, Command) or command.actor not in ACTORS:
+                raise TypeError(f"{command!r} is no Command with an actor of {ACTORS}")
+
+            action = checked_chunk(ActionChunk(np.asarray(command.action)[None]), size).actions[0]
+            if command.label is None:
+                return Command(action, command.actor)
+            kept = checked_chunk(ActionChunk(command.label), size).actions
+            return Command(action, command.actor, kept)
+
+    @contextlib.contextmanager
+    def _blame_intervention(self) -> Iterator[None]:
+        name = f"intervention {self.spec.intervention!r}"
+        try:
+            yield
+        except ShopfloorError:
+            raise
+        except PolicyFailure as failure:
+            raise InfrastructureError(self._where(f"{name}: {failure}")) from failure
+        except Exception as error:
+            raise InfrastructureError(
+                self._where(f"{name} raised {type(error).__name__}: {error}")
+            ) from error
 
     # -- the cell ----------------------------------------------------------------------------------
 
-    def _observe(self, ended: bool = False) -> Observation:
+    def _observe(self, asked: bool = False, ended: bool = False) -> Observation:
         """Observe with the pictures that are needed now, and record."""
         wanted = set(self.cameras)
-        for policy, asks in ((self.policy, self._asks_policy()), (self.teacher, True)):
-            if policy is not None and asks and not ended:
+        for policy, looks in ((self.policy, asked), (self.teacher, not ended)):
+            if policy is not None and looks:
                 wanted.update(
                     key for key in policy.info.observation_keys if key not in (*NUMBERS, NAMES)
                 )
+
         with self._blame_cell("observe"):
             observation = dict(self.cell.observe(sorted(wanted)))
             sim_state = np.array(self.cell.sim_state(), dtype=np.float64)
             tracks = {name: self.cell.camera_track(name) for name in self.cameras}
+
         numbers = {
             key: np.array(observation[key], dtype=np.float32)
             for key in NUMBERS
@@ -262,10 +270,12 @@ class _Run:
                 raise EpisodeFaultError(
                     "nonfinite_obs", self._where(f"{key} has non-finite numbers")
                 )
+
         kept: dict[str, npt.NDArray[Any]] = {**numbers}
         kept |= {name: np.array(observation[name], dtype=np.uint8) for name in self.cameras}
         for key, value in kept.items():
             self.record.observations.setdefault(key, []).append(value)
+
         self.record.sim_states.append(sim_state)
         for name, (intrinsics, extrinsics) in tracks.items():
             self.record.intrinsics[name] = np.array(intrinsics, dtype=np.float64)
@@ -290,13 +300,11 @@ class _Run:
 
     # -- the record --------------------------------------------------------------------------------
 
-    def _note_step(
-        self, action: FloatArray, reward: float, actor: int, label: FloatArray | None, asked: bool
-    ) -> None:
+    def _note_step(self, action: FloatArray, reward: float, command: Command, asked: bool) -> None:
         self.record.actions.append(action)
         self.record.rewards.append(reward)
-        self.record.actor.append(actor)
-        self.record.labels.append(label)
+        self.record.actor.append(command.actor)
+        self.record.labels.append(command.label)
         self.record.decisions.append(asked)
 
     def _note_stage(self, info: dict[str, Any]) -> None:
@@ -355,6 +363,7 @@ def _check_fit(
     policy: Policy,
     spec: EpisodeSpec,
     teacher: Policy | None,
+    intervention: Intervention,
     record_cameras: Sequence[str],
 ) -> None:
     if cell.cell_id != spec.cell:
@@ -368,8 +377,8 @@ def _check_fit(
                 f"The {role}'s digest is not the spec's {digest!r}; build the spec from its info."
             )
         if actor is not None:
-            check_policy(actor, role, cell)
-    if (teacher is None) != (spec.intervention == "none"):
+            require_fit(actor, role, cell)
+    if (teacher is not None) != intervention.needs_teacher:
         raise InvalidInputError(
             f"Intervention is {spec.intervention!r} {'without' if teacher is None else 'with'} a teacher; "
             "expected 'none' without one and 'expert' or 'label' with one."
@@ -378,7 +387,7 @@ def _check_fit(
         raise InvalidInputError(f"Cameras {list(record_cameras)} name one twice.")
 
 
-def check_policy(policy: Policy, role: str, cell: WorkCell) -> None:
+def require_fit(policy: Policy, role: str, cell: WorkCell) -> None:
     """Refuse a policy made for another cell, action convention or set of observations, before anything runs."""
     info = policy.info
     if info.cells and cell.cell_id not in info.cells:
@@ -409,12 +418,12 @@ def _blame_policy() -> Iterator[None]:
     except (ShopfloorError, MemoryError):
         raise
     except TimeoutError as error:
-        raise _PolicyFailure(
+        raise PolicyFailure(
             "policy_timeout", f"the policy did not answer in time: {error}"
         ) from error
     except Exception as error:
         logger.debug("the policy raised", exc_info=True)
-        raise _PolicyFailure(
+        raise PolicyFailure(
             "policy_bad_reply", f"the policy raised {type(error).__name__}: {error}"
         ) from error
 
@@ -429,38 +438,3 @@ def _entries(observation: Observation, policy: Policy) -> dict[str, Any]:
         )
     entries = {key: observation[key] for key in policy.info.observation_keys}
     return {key: np.array(value) if key != NAMES else value for key, value in entries.items()}
-
-
-def _checked(reply: Any, action_size: int) -> ActionChunk:  # noqa: ANN401  # whatever a policy answers
-    """Return a policy's answer as a sound chunk: float32, clipped to [-1, 1]; anything else is the policy's failure."""
-    if not isinstance(reply, ActionChunk):
-        raise _PolicyFailure(
-            "policy_bad_reply", f"the policy answered a {type(reply).__name__}, not an ActionChunk"
-        )
-    try:
-        actions = np.asarray(reply.actions)
-        numeric = actions.dtype.kind in "fiu"
-    except Exception:  # anything can be in there
-        numeric = False
-    if not numeric or actions.ndim != 2 or actions.shape[0] < 1 or actions.shape[1] != action_size:
-        shape = f"{actions.dtype} {actions.shape}" if numeric else "no array of numbers"
-        raise _PolicyFailure(
-            "policy_bad_reply", f"actions are {shape}; expected numbers (H >= 1, {action_size})"
-        )
-    if isinstance(reply.execute, bool) or not isinstance(reply.execute, int | np.integer):
-        raise _PolicyFailure(
-            "policy_bad_reply", f"execute is {reply.execute!r}; expected an integer"
-        )
-    if not 1 <= reply.execute <= len(actions):
-        raise _PolicyFailure(
-            "policy_bad_reply", f"execute is {reply.execute}; expected 1 to {len(actions)}"
-        )
-    if reply.control_hz != CONTROL_HZ:
-        raise _PolicyFailure(
-            "policy_bad_reply", f"the chunk is for {reply.control_hz} Hz; expected {CONTROL_HZ}"
-        )
-    with np.errstate(over="ignore"):
-        actions = actions.astype(np.float32)
-    if not np.isfinite(actions).all():
-        raise _PolicyFailure("nonfinite_action", "the policy answered non-finite actions")
-    return ActionChunk(np.clip(actions, -1.0, 1.0), int(reply.execute), CONTROL_HZ)

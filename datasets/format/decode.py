@@ -46,7 +46,7 @@ class EpisodeRecord:
         cell: full cell id.
         seed: the episode's seed.
         variation: name of the variation.
-        intervention: "none", "expert" or "label".
+        intervention: name of the spec's intervention, such as "none", "expert" or "label".
         policy_digest: of the acting policy.
         purpose: "train", "gate", "report" or "other".
         instruction: text the policy was given (as relabelled).

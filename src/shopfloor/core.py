@@ -24,7 +24,6 @@ Observation: TypeAlias = Mapping[str, Any]
 ACTION_CONVENTION = "ee_delta_base_v1"
 CONTROL_HZ = 20
 PURPOSES = ("train", "gate", "report", "other")
-INTERVENTIONS = ("none", "expert", "label")
 FAILURE_REASONS = (
     "timeout",
     "dropped",
@@ -37,7 +36,7 @@ FAILURE_REASONS = (
 )
 INFRASTRUCTURE_REASONS = ("env_crash", "env_hang", "nonfinite_obs", "disk", "cancelled")
 
-ACTOR_POLICY, ACTOR_EXPERT, ACTOR_HUMAN = 0, 1, 2
+ACTORS = ACTOR_POLICY, ACTOR_EXPERT, ACTOR_HUMAN = 0, 1, 2
 STREAMS = {"cell": 0, "policy": 1, "noise": 2, "teacher": 3}
 
 
@@ -179,8 +178,9 @@ class EpisodeSpec:
         seed: seed of all the episode's random streams.
         policy_digest: digest of the acting policy.
         teacher_digest: digest of the teacher, "" without one.
-        intervention: "none", "expert" (the teacher takes over on deviation) or "label" (the teacher
-            only labels).
+        intervention: "none", "expert" (the teacher takes over on deviation), "label" (the teacher
+            only labels), "own" (an expert labels its own steps), or the name of an installed
+            package's; whoever runs the spec looks it up.
         action_noise: scale of the noise added to executed actions, in units of a full action.
         purpose: "train", "gate", "report" or "other".
     """
@@ -199,8 +199,10 @@ class EpisodeSpec:
         """Refuse values outside the closed lists."""
         if self.purpose not in PURPOSES:
             raise UnknownNameError("purpose", self.purpose, PURPOSES)
-        if self.intervention not in INTERVENTIONS:
-            raise UnknownNameError("intervention", self.intervention, INTERVENTIONS)
+        if not isinstance(self.intervention, str) or not self.intervention:
+            raise InvalidInputError(
+                f"Intervention is {self.intervention!r}; expected a name, such as 'none'."
+            )
         if self.seed < 0:
             raise InvalidInputError(
                 f"Episode seed is {self.seed}; expected an integer of at least 0."

@@ -8,8 +8,9 @@ from fake_cell import ACTION_SIZE, CELL_ID, FakeCell, FakePolicy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shopfloor.collectors.interventions.takeover import TAKEOVER_DECISIONS
 from shopfloor.collectors.noise import MotionNoise
-from shopfloor.collectors.rollout import TAKEOVER_DECISIONS, EpisodeFaultError, rollout
+from shopfloor.collectors.rollout import EpisodeFaultError, rollout
 from shopfloor.core import (
     ACTOR_EXPERT,
     ACTOR_POLICY,
