@@ -11,13 +11,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shopfloor.collectors.executors.worker import one_torch_thread
 from shopfloor.collectors.rollout import require_fit, rollout
 from shopfloor.collectors.sources import forget_policy, resolve_policy
 from shopfloor.core import (
     ActionSpec,
+    Cell,
     EpisodeSpec,
     InvalidInputError,
     Policy,
@@ -30,9 +31,6 @@ from shopfloor.datasets.writer import EpisodeWriter
 from shopfloor.envs.registry import make_cell
 from shopfloor.envs.variation import variation_name
 
-if TYPE_CHECKING:
-    from shopfloor.envs.cell import WorkCell
-
 logger = logging.getLogger(__name__)
 
 PREPARE = "shopfloor.collectors.jobs:prepare"
@@ -43,7 +41,7 @@ MAX_CELLS = 4
 REUSE_CELLS = True
 DEFAULT_IMAGE_SIZE = (96, 96)
 
-_cells: OrderedDict[str, WorkCell] = OrderedDict()
+_cells: OrderedDict[str, Cell] = OrderedDict()
 _writers: OrderedDict[str, EpisodeWriter] = OrderedDict()
 
 
@@ -147,7 +145,7 @@ def run_episode(payload: dict[str, Any]) -> dict[str, Any]:
     ).to_json()
 
 
-def pooled_cell(cell_id: str, options: Mapping[str, Any], variation: str) -> WorkCell:
+def pooled_cell(cell_id: str, options: Mapping[str, Any], variation: str) -> Cell:
     """Return this process's cell for a set of options, privileged.
 
     Args:
@@ -166,7 +164,7 @@ def pooled_cell(cell_id: str, options: Mapping[str, Any], variation: str) -> Wor
     return _cells[key]
 
 
-def build_cell(cell_id: str, options: Mapping[str, Any], variation: str) -> WorkCell:
+def build_cell(cell_id: str, options: Mapping[str, Any], variation: str) -> Cell:
     """Make a new privileged cell whose reset renders nothing, see `pooled_cell`."""
     arguments = {key: value for key, value in options.items() if key != "cameras"}
     if "image_size" in arguments:
@@ -199,7 +197,7 @@ def _cell_key(cell_id: str, options: Mapping[str, Any], variation: str) -> str:
     return canonical_json([cell_id, shared, variation])
 
 
-def _close(cell: WorkCell) -> None:
+def _close(cell: Cell) -> None:
     with contextlib.suppress(Exception):  # a crashed cell may not even close
         cell.close()
 

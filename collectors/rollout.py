@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from shopfloor.core import (
     ActionChunk,
     ActionSpec,
     CameraTrack,
+    Cell,
     Episode,
     EpisodeSpec,
     FloatArray,
@@ -32,9 +33,6 @@ from shopfloor.core import (
     listed,
     seed_stream,
 )
-
-if TYPE_CHECKING:
-    from shopfloor.envs.cell import WorkCell
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +54,7 @@ class EpisodeFaultError(InfrastructureError):
 
 
 def rollout(
-    cell: WorkCell,
+    cell: Cell,
     policy: Policy,
     spec: EpisodeSpec,
     *,
@@ -118,7 +116,7 @@ class _Run:
 
     def __init__(
         self,
-        cell: WorkCell,
+        cell: Cell,
         policy: Policy,
         spec: EpisodeSpec,
         teacher: Policy | None,
@@ -203,14 +201,14 @@ class _Run:
 
     def _ask(self, observation: Observation) -> ActionChunk:
         with _blame_policy():
-            reply = self.policy.act(_entries(observation, self.policy))
+            reply = self.policy.act(entries_of(observation, self.policy))
         return checked_chunk(reply, self.cell.action_size)
 
     def _label(self, observation: Observation) -> FloatArray | None:
         if self.teacher is None:
             return None
         try:
-            reply = self.teacher.act(_entries(observation, self.teacher))
+            reply = self.teacher.act(entries_of(observation, self.teacher))
             return checked_chunk(reply, self.cell.action_size).actions
         except PolicyFailure as failure:
             raise InfrastructureError(f"Teacher {self.teacher.info.name!r}: {failure}") from failure
@@ -359,7 +357,7 @@ class _Run:
 
 
 def _check_fit(
-    cell: WorkCell,
+    cell: Cell,
     policy: Policy,
     spec: EpisodeSpec,
     teacher: Policy | None,
@@ -387,7 +385,7 @@ def _check_fit(
         raise InvalidInputError(f"Cameras {list(record_cameras)} name one twice.")
 
 
-def require_fit(policy: Policy, role: str, cell: WorkCell) -> None:
+def require_fit(policy: Policy, role: str, cell: Cell) -> None:
     """Refuse a policy made for another cell, action convention or set of observations, before anything runs."""
     info = policy.info
     if info.cells and cell.cell_id not in info.cells:
@@ -428,7 +426,7 @@ def _blame_policy() -> Iterator[None]:
         ) from error
 
 
-def _entries(observation: Observation, policy: Policy) -> dict[str, Any]:
+def entries_of(observation: Observation, policy: Policy) -> dict[str, Any]:
     """Copy just the entries a policy asks for, so that it can neither see nor change anything else."""
     missing = [key for key in policy.info.observation_keys if key not in observation]
     if missing:

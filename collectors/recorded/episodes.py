@@ -6,17 +6,14 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shopfloor.collectors import jobs
 from shopfloor.collectors.executors import signals
 from shopfloor.collectors.executors.local import Executor, make_executor
-from shopfloor.core import Episode, listed_paths
+from shopfloor.core import Cell, Episode, InvalidInputError, RewindableCell, listed_paths
 from shopfloor.datasets.disk.errors import DamagedFileError
 from shopfloor.datasets.reader import Dataset, EpisodeRecord
-
-if TYPE_CHECKING:
-    from shopfloor.envs.cell import WorkCell
 
 Job = dict[str, Any]
 Progress = Callable[[int, int], None]
@@ -115,12 +112,15 @@ def forget() -> None:
 
 
 @contextlib.contextmanager
-def recorded_cell(episode: Episode, **changes: Any) -> Iterator[WorkCell]:  # noqa: ANN401  # cell options
+def recorded_cell(episode: Episode, **changes: Any) -> Iterator[RewindableCell]:  # noqa: ANN401  # cell options
     """Lend this process's cell of an episode's spec, reset to its seed; one that failed is not used again.
 
     Args:
         episode: names cell, options, variation and seed.
         changes: options to be had otherwise, such as image_size.
+
+    Raises:
+        InvalidInputError: the cell cannot come back to a recorded state.
     """
     spec = episode.spec
     options = {**spec.cell_options, **changes}
@@ -128,11 +128,25 @@ def recorded_cell(episode: Episode, **changes: Any) -> Iterator[WorkCell]:  # no
     try:
         cell = jobs.pooled_cell(spec.cell, options, spec.variation)
         cell.reset(seed=spec.seed)
-        yield cell
+        yield rewindable(cell)
         sound = True
     finally:
         if not (sound and jobs.REUSE_CELLS):
             jobs.drop_cell(spec.cell, options, spec.variation)
+
+
+def rewindable(cell: Cell) -> RewindableCell:
+    """Return a cell that can come back to a recorded state.
+
+    Raises:
+        InvalidInputError: it cannot.
+    """
+    if not isinstance(cell, RewindableCell):
+        raise InvalidInputError(
+            f"{cell.cell_id} cannot come back to a recorded state: it has no set_sim_state. What was "
+            "not recorded of its episodes cannot be had; choose others with --where."
+        )
+    return cell
 
 
 def known_cells(records: Iterable[EpisodeRecord]) -> set[str]:

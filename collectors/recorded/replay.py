@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +18,12 @@ from shopfloor.collectors.recorded.episodes import (
     known_cells,
     read_recorded,
     recorded_cell,
+    rewindable,
 )
-from shopfloor.core import Episode, InvalidInputError, ShopfloorError, UnknownNameError
+from shopfloor.core import Cell, Episode, InvalidInputError, ShopfloorError, UnknownNameError
 from shopfloor.datasets.listing.select import choose_records
 from shopfloor.datasets.listing.verify import Damage, verify
 from shopfloor.datasets.reader import Dataset, EpisodeRecord
-
-if TYPE_CHECKING:
-    from shopfloor.envs.cell import WorkCell
 
 REPLAY = "shopfloor.collectors.recorded.replay:replay_job"
 _ADVICE = (
@@ -159,7 +157,9 @@ def render_episode(
         UnknownNameError: if the cell has no such camera.
     """
     spec = episode.spec
-    cell = build_cell(spec.cell, {**spec.cell_options, "image_size": size}, spec.variation)
+    cell = rewindable(
+        build_cell(spec.cell, {**spec.cell_options, "image_size": size}, spec.variation)
+    )
     try:
         features: dict[str, Any] = cell.describe()["features"]
         known = set(features) - {"state", "objects"}
@@ -200,7 +200,7 @@ def refuse_stateless(episode: Episode) -> None:
         )
 
 
-def _again(cell: WorkCell, episode: Episode) -> Replay:
+def _again(cell: Cell, episode: Episode) -> Replay:
     """Execute the actions in a cell that is reset to the episode's seed."""
     states, success = [np.array(cell.sim_state())], False
     for action in episode.actions:

@@ -36,6 +36,7 @@ _LAZY = {
     "EpisodeSpec": "shopfloor.core",
     "ActionChunk": "shopfloor.core",
     "ActionSpec": "shopfloor.core",
+    "Cell": "shopfloor.core",
     "Policy": "shopfloor.core",
     "PolicyInfo": "shopfloor.core",
     "PolicyRef": "shopfloor.core",

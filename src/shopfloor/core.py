@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -420,6 +420,101 @@ class ActionSpec:
     def __str__(self) -> str:
         """Name the convention and the components."""
         return f"{self.convention!r} ({len(self.names)} components: {', '.join(self.names)})"
+
+
+# --------------------------------------------------------------------------------------------------
+# Cells
+# --------------------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class Cell(Protocol):
+    """What episodes are run in: our simulated `WorkCell`, or a real robot. `check_cell` tries one out."""
+
+    @property
+    def cell_id(self) -> str:
+        """Full id with a version, such as "shopfloor/PickToTray-v0"."""
+
+    @property
+    def action_size(self) -> int:
+        """Number of action components A."""
+
+    def reset(self, *, seed: int | None = None) -> tuple[Observation, dict[str, Any]]:
+        """Start an episode.
+
+        Args:
+            seed: decides everything random in it, so that a seed names an episode; None draws one.
+
+        Returns:
+            The observation and the info: "instruction" (text for the policy), "object_names" (class
+            name per row of "objects", in this episode's order), "success" (bool), "stage" (text, ""
+            where there is none) and "failure" ("").
+        """
+
+    def advance(self, action: FloatArray) -> tuple[float, bool, bool, dict[str, Any]]:
+        """Run one control step, 1/20 s, without looking.
+
+        Args:
+            action: shape (A,), float32, in [-1, 1], by the convention that `describe` names. Values
+                beyond count as the limit. NaN or infinity must move nothing: it ends the episode
+                with the failure "nonfinite_action".
+
+        Returns:
+            Reward (1.0 on the step where success first holds, else 0.0); terminated (success or an
+            unrecoverable failure); truncated (time is up); the info as of `reset`, its "failure"
+            one of FAILURE_REASONS where the episode ended without success.
+
+        Raises:
+            InvalidInputError: the action has another shape, or the episode has ended.
+        """
+
+    def observe(self, cameras: Sequence[str] | None = None) -> Observation:
+        """Look at the current state, which changes nothing.
+
+        Args:
+            cameras: names of the pictures wanted, of those in `describe`; None for the cell's usual
+                ones. No others are rendered or taken.
+
+        Returns:
+            "state", shape (S,), float32, proprioception; "objects", shape (N, 12), float32, where
+            the cell knows poses: position (m), quaternion (xyzw), size (m), present, is_goal; each
+            picture, shape (height, width, 3), uint8, RGB. New arrays every time.
+        """
+
+    def sim_state(self) -> FloatArray:
+        """Return all that a simulator knows, shape (D,), float64; D is 0 for a real robot."""
+
+    def camera_track(self, name: str) -> tuple[FloatArray, FloatArray]:
+        """Return where a camera is now.
+
+        Returns:
+            Intrinsics, shape (3, 3), float64, pixels; pose, shape (4, 4), float64, camera to world,
+            OpenCV axes (x right, y down, z forward), m.
+        """
+
+    def describe(self) -> dict[str, Any]:
+        """Return plain JSON data that is written into every dataset.
+
+        Returns:
+            "cell" (the id), "robot" (name), "control_hz" (20), "features" (observation key ->
+            {"shape", "dtype", "names", "units"}, cameras as of "shape" [height, width, 3]); and, as
+            far as they are known, "max_episode_steps", "action_convention", "action_names",
+            "frozen_actions" (see `ActionSpec.of`), "instruction_templates", "vocabulary".
+        """
+
+    def close(self) -> None:
+        """Let go of the simulator or the robot."""
+
+
+@runtime_checkable
+class RewindableCell(Cell, Protocol):
+    """A cell that can come back to an earlier state, so that recorded episodes can be rendered again."""
+
+    def set_sim_state(self, state: FloatArray) -> None:
+        """Come back to a `sim_state` of this kind of cell, shape (D,), float64.
+
+        What is observed then is what was observed there, bit for bit.
+        """
 
 
 # --------------------------------------------------------------------------------------------------

@@ -14,7 +14,13 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from shopfloor.core import ACTION_CONVENTION, ActionChunk, PolicyInfo, seed_stream
+from shopfloor.core import (
+    ACTION_CONVENTION,
+    ActionChunk,
+    InvalidInputError,
+    PolicyInfo,
+    seed_stream,
+)
 
 CELL_ID = "shopfloor/FakeReach-v0"
 ACTION_SIZE = 7
@@ -45,7 +51,7 @@ class FakeCell:
         self.seed = seed
         self.position = generator.uniform(-0.1, 0.1, 3)
         self.goal = generator.uniform(-0.1, 0.1, 3)
-        self.steps, self.failure, self.executed = 0, "", []
+        self.steps, self.failure, self.executed, self.ended = 0, "", [], False
         self.instruction = f"reach goal {seed}"
         self.object_names = ("point", "goal")
         if self.fault == "bad_reset":
@@ -53,16 +59,19 @@ class FakeCell:
         return self.observe(), self._info()
 
     def advance(self, action):
-        assert action.dtype == np.float32
-        assert action.shape == (ACTION_SIZE,)
-        assert np.isfinite(action).all()
-        assert np.abs(action).max() <= 1
-        self.executed.append(action.copy())
+        if self.ended or action.shape != (ACTION_SIZE,):
+            raise InvalidInputError(f"action {action} at step {self.steps}")
+        self.executed.append(action.copy())  # as given: rollouts give nothing out of bounds
         self.steps += 1
+        if not np.isfinite(action).all():
+            self.failure, self.ended = "nonfinite_action", True
+            return 0.0, True, False, self._info()
+        action = np.clip(action, -1.0, 1.0)
         self.position = self.position + 0.025 * action[:3]
         if self.steps == 3:
             self._fail()
         success = bool(np.linalg.norm(self.position - self.goal) < 0.01)
+        self.ended = success or bool(self.failure) or self.steps >= self.max_episode_steps
         return (
             float(success),
             success or bool(self.failure),
@@ -118,6 +127,7 @@ class FakeCell:
 
     def set_sim_state(self, state):
         self.position, self.goal, self.steps = state[:3].copy(), state[3:6].copy(), int(state[6])
+        self.ended = False
 
     def camera_track(self, name):
         return np.eye(3), np.eye(4) * len(name)

@@ -10,16 +10,19 @@ from hypothesis import strategies as st
 
 from shopfloor.collectors.interventions.takeover import TAKEOVER_DECISIONS
 from shopfloor.collectors.noise import MotionNoise
+from shopfloor.collectors.recorded.episodes import rewindable
 from shopfloor.collectors.rollout import EpisodeFaultError, rollout
 from shopfloor.core import (
     ACTOR_EXPERT,
     ACTOR_POLICY,
     ActionChunk,
     ActionSpec,
+    Cell,
     EpisodeSpec,
     InfrastructureError,
     InvalidInputError,
     MissingDependencyError,
+    RewindableCell,
     seed_stream,
 )
 
@@ -424,3 +427,69 @@ def test_noise_has_the_stated_size_and_correlation():
     assert moved.std() == pytest.approx(0.05, rel=0.05)
     correlation = (moved[1:] * moved[:-1]).mean() / (moved**2).mean()
     assert correlation == pytest.approx(0.8, abs=0.02)
+
+
+# -- the cell's protocol ---------------------------------------------------------------------------
+
+
+class RealRobot:
+    """The least that a cell can be: no simulator, one camera, nothing to rewind."""
+
+    cell_id, action_size = "acme/Bench-v0", 2
+
+    def reset(self, *, seed=None):
+        self.steps = 0
+        return self.observe(), self.info()
+
+    def advance(self, action):
+        self.steps += 1
+        return float(self.steps == 5), self.steps == 5, False, self.info()
+
+    def info(self):
+        return {
+            "instruction": "wait",
+            "object_names": (),
+            "success": self.steps == 5,
+            "stage": "",
+            "failure": "",
+        }
+
+    def observe(self, cameras=None):
+        pictures = {name: np.zeros((4, 6, 3), np.uint8) for name in cameras or ()}
+        return {"state": np.full(3, self.steps, np.float32), **pictures}
+
+    def sim_state(self):
+        return np.zeros(0)
+
+    def camera_track(self, name):
+        return np.eye(3), np.eye(4)
+
+    def describe(self):
+        features = {"state": {"shape": [3], "dtype": "float32", "names": [], "units": []}}
+        features["top"] = {"shape": [4, 6, 3], "dtype": "uint8", "names": [], "units": []}
+        return {"cell": self.cell_id, "robot": "bench", "control_hz": 20, "features": features}
+
+    def close(self):
+        pass
+
+
+def test_a_real_robot_is_a_cell():
+    cell = RealRobot()
+    assert isinstance(cell, Cell)
+    assert not isinstance(cell, RewindableCell)
+    assert isinstance(FakeCell(), RewindableCell)
+
+    policy = FakePolicy(
+        cells=(), answer=lambda *_: ActionChunk(np.zeros((1, 2), np.float32)), name="idle"
+    )
+    spec = EpisodeSpec(cell.cell_id, 3, policy.info.digest)
+    episode = rollout(cell, policy, spec, record_cameras=("top",))
+    assert episode.success
+    assert episode.sim_states.shape == (6, 0)
+    assert episode.observations["top"].shape == (6, 4, 6, 3)
+
+
+def test_only_a_cell_with_set_sim_state_renders_again():
+    assert rewindable(cell := FakeCell()) is cell
+    with pytest.raises(InvalidInputError, match="acme/Bench-v0 cannot come back"):
+        rewindable(RealRobot())
