@@ -86,8 +86,10 @@ def middle(episode: Episode) -> int:
 def beside(episode: Episode, size_px: int, steps: Sequence[int]) -> Picture:
     """Return front and wrist views side by side, shape (len(steps), size_px, 2 size_px + gap, 3), uint8."""
     from shopfloor.collectors.jobs import build_cell
+    from shopfloor.collectors.recorded.episodes import rewindable
 
-    cell = build_cell(episode.spec.cell, {"image_size": (size_px, size_px)}, episode.spec.variation)
+    options = {"image_size": (size_px, size_px)}
+    cell = rewindable(build_cell(episode.spec.cell, options, episode.spec.variation))
     gap = np.full((size_px, GAP_PX, 3), 255, np.uint8)
     frames = []
     try:

@@ -46,6 +46,8 @@ _LAZY = {
     "EpisodeWriter": "shopfloor.datasets.writer",
     "Windows": "shopfloor.datasets.windows.windows",
     "rollout": "shopfloor.collectors.rollout",
+    "check_cell": "shopfloor.collectors.conformity",
+    "check_policy": "shopfloor.collectors.conformity",
     "CellChoice": "shopfloor.collectors.choice",
     "collect": "shopfloor.collectors.collect",
     "evaluate": "shopfloor.collectors.evaluate",
