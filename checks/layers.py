@@ -28,10 +28,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-CORE = {"core", "platforms"}
+CORE = {"core", "platforms", "children"}
 MAY_IMPORT: dict[str, set[str]] = {
     "core": set(),
     "platforms": set(),
+    "children": set(),
     "envs": CORE,
     "datasets": CORE,
     "collectors": {*CORE, "envs", "datasets"},

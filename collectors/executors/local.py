@@ -9,20 +9,16 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from types import TracebackType
 from typing import Any, Protocol
 
-from shopfloor import core
+from shopfloor import children, core
 from shopfloor.collectors.executors import signals
 from shopfloor.collectors.executors.worker import (
     READY,
@@ -41,21 +37,7 @@ TIMEOUT_S = 600.0
 START_S = 120.0  # for a worker to say that it is there; the time of a job counts from then on
 POLL_S = 0.2
 FAILED_STARTS = 3
-SINGLE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "NUMEXPR_NUM_THREADS": "1",
-    "VECLIB_MAXIMUM_THREADS": "1",
-    "BLIS_NUM_THREADS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
-
-_BOOT = (
-    "import sys; sys.path[:] = sys.argv[1].split('\\n'); "
-    "from shopfloor.collectors.executors.worker import main; "
-    "main(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])"
-)
+WORKER = "shopfloor.collectors.executors.worker:main"
 
 
 class Executor(Protocol):
@@ -224,31 +206,10 @@ class _Worker:
     """A worker process and the driver's end of its pipe."""
 
     def __init__(self, allowed: Sequence[str]) -> None:
-        ours, theirs = socket.socketpair()
-        command = [
-            sys.executable,
-            "-c",
-            _BOOT,
-            "\n".join(sys.path),
-            str(theirs.fileno()),
-            str(os.getpid()),
-            *allowed,
-        ]
-        # The child starts with SIGINT blocked: Ctrl-C, which reaches the whole group, cannot hit it
-        # while it imports.
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            self.process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=2,  # PyBullet prints from C; standard output belongs to the command line
-                pass_fds=(theirs.fileno(),),
-                env={**os.environ, **SINGLE_THREAD},
-            )
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-            theirs.close()
-        self.connection = Connection(ours.detach())
+        # What a job commits is whole at any moment, so its worker may be killed at any moment.
+        self.child = children.start(WORKER, allowed, at_once=True)
+        self.process = self.child.process
+        self.connection = self.child.connection
         self.ready = False
         self.job: _Job | None = None
         self.timeout_s = TIMEOUT_S
@@ -271,15 +232,6 @@ class _Worker:
             return json.loads(self.connection.recv_bytes())
         except (EOFError, OSError):
             return None
-
-    def end(self, grace_s: float = 0.0) -> int:
-        """Hang up, wait for the process to go, and return how it ended."""
-        self.connection.close()
-        try:
-            return self.process.wait(grace_s)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            return self.process.wait()
 
 
 class LocalExecutor:
@@ -355,7 +307,7 @@ class LocalExecutor:
     def close(self) -> None:
         """End the workers; harmless when called twice."""
         while self._pool:
-            self._pool.pop().end(grace_s=1.0)
+            self._pool.pop().child.end(grace_s=1.0)
 
     def __enter__(self) -> LocalExecutor:
         """Return the executor."""
@@ -442,7 +394,7 @@ class LocalExecutor:
         if hung and worker.ready:
             message = f"no answer within {worker.timeout_s:g} s, worker killed"
             return {"fatal": False, "type": "", "message": message, "reason": "env_hang"}
-        code = 0 if hung else worker.end()
+        code = 0 if hung else worker.child.end()
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
         if worker.ready:
             return {
@@ -464,6 +416,6 @@ class LocalExecutor:
         """Kill a worker and forget it."""
         worker.job = None
         worker.process.kill()
-        worker.end()
+        worker.child.end()
         if worker in self._pool:
             self._pool.remove(worker)

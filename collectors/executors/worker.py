@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 import json
-import os
-import select
-import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
@@ -20,7 +15,6 @@ from shopfloor.core import DiskError, InfrastructureError, InvalidInputError, Sh
 
 READY = "ready"
 PACKAGE = "shopfloor."
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def check_function(function: str, allowed: Sequence[str] = ()) -> None:
@@ -80,22 +74,15 @@ def one_torch_thread() -> Iterator[None]:
             torch.set_num_threads(before)
 
 
-def main(descriptor: int, parent: int, allowed: Sequence[str]) -> None:
-    """Serve jobs until the driver closes the pipe.
+def main(connection: Connection, allowed: Sequence[str]) -> None:
+    """Serve jobs until the driver closes the pipe; started by `children.start`, at once to end with it.
 
     Args:
-        descriptor: the worker's end of a socket pair.
-        parent: process id of the driver.
+        connection: the worker's end of the pipe.
         allowed: module prefixes, besides shopfloor's own, that jobs may come from.
     """
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches the whole group; the driver decides
-    os.set_inheritable(descriptor, False)
-    _die_with_parent(parent)
-    connection = Connection(descriptor)
-    threading.Thread(target=_exit_on_hang_up, args=(descriptor,), daemon=True).start()
     connection.send_bytes(json.dumps(READY).encode())
+
     with contextlib.suppress(EOFError, OSError):
         while True:
             message = json.loads(connection.recv_bytes())
@@ -109,20 +96,3 @@ def _answer(message: dict[str, Any], allowed: Sequence[str]) -> dict[str, Any]:
     except Exception as error:  # the driver decides what a failure means
         return {"error": describe_failure(error)}
     return {"value": value}
-
-
-def _die_with_parent(parent: int) -> None:
-    """Ask Linux to kill this process when the driver dies, even in the middle of a long call into C."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def _exit_on_hang_up(descriptor: int) -> None:
-    """Leave at once when the driver's end of the pipe is gone: committed files are safe at any moment."""
-    poll = select.poll()
-    poll.register(descriptor, 0)
-    poll.poll()
-    os._exit(0)

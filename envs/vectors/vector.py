@@ -14,9 +14,7 @@ import functools
 import itertools
 import os
 import signal
-import socket
 import subprocess
-import sys
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +29,8 @@ from gymnasium.error import ClosedEnvironmentError
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from shopfloor import children
+from shopfloor.children import Child
 from shopfloor.core import InfrastructureError, InvalidInputError, UnknownNameError
 from shopfloor.envs.registry import cell_ids, make_cell
 from shopfloor.envs.vectors.worker import (
@@ -48,11 +48,7 @@ from shopfloor.platforms import STARTS_WORKERS, shared_memory, usable_cores
 Array = npt.NDArray[Any]
 Observations = dict[str, Array]
 
-_BOOT = (
-    "import sys; sys.path[:] = sys.argv[1].split('\\n'); "
-    "from shopfloor.envs.vectors.worker import main; main(int(sys.argv[2]), int(sys.argv[3]))"
-)
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+_WORKER = "shopfloor.envs.vectors.worker:main"
 _GRACE_S = 5.0
 
 
@@ -65,44 +61,24 @@ def __getattr__(name: str) -> Callable[..., WorkCellVector]:
 
 @dataclass
 class _Process:
-    """A worker process and the parent's end of its connection."""
+    """A worker process and its part of the vector."""
 
-    process: subprocess.Popen[bytes]
-    connection: Connection
+    child: Child
     rows: range
+    process: subprocess.Popen[bytes] = field(init=False)
+    connection: Connection = field(init=False)
     name: str = field(init=False)
 
     def __post_init__(self) -> None:
+        self.process = self.child.process
+        self.connection = self.child.connection
         self.name = (
             f"worker process {self.process.pid} (environments {self.rows[0]} to {self.rows[-1]})"
         )
 
-    def wait(self, grace_s: float) -> int:
-        """Wait for the process to go, kill it if it does not, and return how it ended."""
-        try:
-            return self.process.wait(grace_s)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            return self.process.wait()
-
 
 def _start(memory: int, rows: range) -> _Process:
-    ours, theirs = socket.socketpair()
-    # The child starts with SIGINT blocked: Ctrl-C, which reaches the whole group, is the parent's
-    # to deal with.
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        process = subprocess.Popen(
-            [sys.executable, "-c", _BOOT, "\n".join(sys.path), str(theirs.fileno()), str(memory)],
-            stdin=subprocess.DEVNULL,
-            stdout=2,  # PyBullet prints from C; standard output belongs to the caller
-            pass_fds=(theirs.fileno(), memory),
-            env={**os.environ, **_ONE_THREAD},
-        )
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        theirs.close()
-    return _Process(process, Connection(ours.detach()), rows)
+    return _Process(children.start(_WORKER, [str(memory)], descriptors=[memory]), rows)
 
 
 def _end(workers: list[_Process], grace_s: float = _GRACE_S) -> None:
@@ -110,7 +86,7 @@ def _end(workers: list[_Process], grace_s: float = _GRACE_S) -> None:
     for worker in workers:
         worker.connection.close()
     for worker in workers:
-        worker.wait(grace_s)
+        worker.child.wait(grace_s)
     workers.clear()
 
 
@@ -472,7 +448,7 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
             how = f"gave no answer to {command!r} within {self._timeout_s:g} s and was killed"
             worker.process.kill()
         else:
-            code = worker.wait(_GRACE_S)
+            code = worker.child.wait(_GRACE_S)
             how = (
                 f"was killed by {signal.Signals(-code).name}"
                 if code < 0

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import signal
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -248,22 +247,26 @@ def report(connection: Connection, error: Exception) -> None:
         answer(connection, ("error", (RuntimeError, f"{type(error).__name__}: {text}", trace)))
 
 
-def main(connection_fd: int, memory: int) -> None:
-    """Run a worker: its part of the work is the first message."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # the parent decides; when it goes, the connection ends
-    with Connection(connection_fd) as connection:
+def main(connection: Connection, arguments: Sequence[str]) -> None:
+    """Run a worker; started by `children.start`.
+
+    Args:
+        connection: to the vector. Its first message is the worker's part of the work; when the
+            parent goes, it ends.
+        arguments: the number of the descriptor of the shared memory.
+    """
+    memory = int(arguments[0])
+    try:
         try:
-            try:
-                worker = Worker(connection.recv(), memory)
-            except Exception as error:  # told to the parent
-                report(connection, error)
-                return
-            try:
-                answer(connection, ("done", None))
-                serve(connection, worker)
-            finally:
-                worker.close()
-        except (EOFError, ConnectionError):
+            worker = Worker(connection.recv(), memory)
+        except Exception as error:  # told to the parent
+            report(connection, error)
             return
+
+        try:
+            answer(connection, ("done", None))
+            serve(connection, worker)
+        finally:
+            worker.close()
+    except (EOFError, ConnectionError):
+        return

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from shopfloor import children
 from shopfloor.collectors.executors import local as executors
 from shopfloor.collectors.executors.local import (
     ATTEMPTS,
@@ -215,7 +216,7 @@ def test_workers_that_cannot_start_are_an_error(monkeypatch):
 
 
 def test_workers_that_hang_while_they_start_are_an_error(monkeypatch):
-    monkeypatch.setattr(executors, "_BOOT", "import time; time.sleep(3600)")
+    monkeypatch.setattr(children, "_BOOT", "import time; time.sleep(3600)")
     monkeypatch.setattr(executors, "START_S", 0.2)
     executor = LocalExecutor(2, allowed=ALLOWED)
     with pytest.raises(InfrastructureError, match=r"no sign of life within 0\.2 s"):
@@ -245,7 +246,7 @@ def test_the_clock_of_a_job_starts_when_its_worker_is_there(monkeypatch):
 
 DRIVER = """
     import sys
-    from shopfloor.collectors import signals
+    from shopfloor.collectors.executors import signals
     from shopfloor.collectors.executors.local import {executor}
     from shopfloor.core import CancelledError
     print(" ", end="", flush=True)

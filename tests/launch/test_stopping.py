@@ -8,7 +8,7 @@ import pytest
 
 PROGRAM = """
 import sys, time
-from shopfloor.collectors import signals
+from shopfloor.collectors.executors import signals
 from shopfloor.launch.stopping import stopping_in_time
 with stopping_in_time(float(sys.argv[2])):
     print("ready", flush=True)
