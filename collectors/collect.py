@@ -13,8 +13,8 @@ from typing import Any
 
 from shopfloor import platforms
 from shopfloor.collectors.choice import CONDITIONS, CellChoice, renamed
-from shopfloor.collectors.executors import signals
-from shopfloor.collectors.executors.local import TIMEOUT_S, Executor, make_executor
+from shopfloor.collectors.executors import Executor, make_executor, signals
+from shopfloor.collectors.executors.engine import TIMEOUT_S
 from shopfloor.collectors.interventions import make_intervention
 from shopfloor.collectors.jobs import PREPARE, RUN_EPISODE
 from shopfloor.collectors.provenance import environment, now, replace_json
@@ -168,7 +168,7 @@ def collect(
     config: CollectConfig | None = None,
     *,
     executor: Executor | None = None,
-    workers: int = 1,
+    workers: int | str = 1,
     on_receipt: Callable[[Receipt], None] | None = None,
     **options: Any,  # noqa: ANN401  # see CollectConfig.of
 ) -> CollectResult:
@@ -177,8 +177,9 @@ def collect(
     Args:
         config: what to collect; or give its fields, and those of its `CellChoice`, as keyword
             arguments: ``collect(cell="Kitting", out="data", episodes=5, cameras="front,wrist")``.
-        executor: runs the episodes; kept open. Without one, a pool of `workers` is made and closed.
-        workers: number of worker processes, 1 for none but this one.
+        executor: runs the episodes; kept open. Without one, that of `workers` is made and closed.
+        workers: number of worker processes, 1 for none but this one, or the address of an engine
+            such as "local:4" (see `shopfloor.collectors.executors.make_executor`).
         on_receipt: called with each new receipt, after the episode is safe on disk.
         **options: where `config` is not given; see `CollectConfig.of`.
 

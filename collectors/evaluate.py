@@ -17,7 +17,8 @@ from shopfloor.collectors.collect import (
     CollectResult,
     collect,
 )
-from shopfloor.collectors.executors.local import TIMEOUT_S, Executor
+from shopfloor.collectors.executors import Executor
+from shopfloor.collectors.executors.engine import TIMEOUT_S
 from shopfloor.collectors.statistics import wilson_interval
 from shopfloor.core import PolicyRef, Receipt
 
@@ -95,7 +96,7 @@ def evaluate(
     noise: float = 0.0,
     timeout_s: float = TIMEOUT_S,
     executor: Executor | None = None,
-    workers: int = 1,
+    workers: int | str = 1,
     on_receipt: Callable[[Receipt], None] | None = None,
     **options: Any,  # noqa: ANN401  # the fields of CellChoice
 ) -> Evaluation:
@@ -113,7 +114,7 @@ def evaluate(
         noise: scale of the noise on executed actions, in units of a full action.
         timeout_s: wall time after which an episode counts as hanging; needs more than one worker.
         executor: runs the episodes; kept open.
-        workers: number of worker processes, where no executor is given.
+        workers: as for `collect`, where no executor is given.
         on_receipt: called with each new receipt.
         **options: fields of `CellChoice`, such as ``robot="ur5e"`` or ``variation="hard"``.
 

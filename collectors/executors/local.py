@@ -1,205 +1,38 @@
-"""Running jobs: in this process, or in a pool of spawned processes that survives crashes and hangs.
-
-A job is a function of the package, named "module:function", that takes a JSON payload and returns a
-JSON object. The same payloads give the same results with any number of workers; only their order
-differs.
-"""
+"""Running jobs in a pool of worker processes that survives crashes and hangs: the engine `local:W`."""
 
 from __future__ import annotations
 
 import json
-import logging
 import signal
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import wait
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
-from shopfloor import children, core
+from shopfloor import children
 from shopfloor.collectors.executors import signals
-from shopfloor.collectors.executors.worker import (
-    READY,
-    check_function,
-    describe_failure,
-    load_function,
-    one_torch_thread,
-)
-from shopfloor.core import InfrastructureError, InvalidInputError, ShopfloorError
+from shopfloor.collectors.executors.engine import TIMEOUT_S
+from shopfloor.collectors.executors.tries import Job, settle
+from shopfloor.collectors.executors.worker import READY, check_function
+from shopfloor.core import InfrastructureError, InvalidInputError
 from shopfloor.platforms import STARTS_WORKERS
 
-logger = logging.getLogger(__name__)
-
-ATTEMPTS = 3
-TIMEOUT_S = 600.0
 START_S = 120.0  # for a worker to say that it is there; the time of a job counts from then on
 POLL_S = 0.2
 FAILED_STARTS = 3
 WORKER = "shopfloor.collectors.executors.worker:main"
 
 
-class Executor(Protocol):
-    """Runs jobs somewhere and yields their results as they come."""
-
-    @property
-    def workers(self) -> int:
-        """How many jobs run at a time."""
-
-    def run(
-        self,
-        function: str,
-        payloads: Iterable[dict[str, Any]],
-        *,
-        timeout_s: float = TIMEOUT_S,
-        keep_going: bool = False,
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Run a function on each payload, at most `workers` at a time; payloads are drawn only as they are needed.
-
-        A job that raises, crashes its process or runs past its time is tried again, three times in
-        all. A payload that has a key "attempt" is told there which try it is. User errors
-        (`InvalidInputError`, ...) and `DiskError` are raised at once.
-
-        Args:
-            function: "shopfloor.module:function", taking a payload and returning a JSON object.
-            payloads: JSON objects.
-            timeout_s: longest wall time of one try; only worker processes can be stopped.
-            keep_going: yield ``{"quarantined": True, "reason", "message", "attempts"}`` for a job
-                that failed three times; by default that raises `InfrastructureError`.
-
-        Yields:
-            (position of the payload, result), in the order of completion.
-
-        Raises:
-            CancelledError: if a signal asked to stop; results of jobs that end within the grace
-                time are yielded first.
-        """
-
-    def close(self) -> None:
-        """End the workers; harmless when called twice."""
-
-    def __enter__(self) -> Executor:
-        """Return the executor."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the executor."""
-
-
-def make_executor(workers: int, *, allowed: Sequence[str] = ()) -> Executor:
-    """Return an executor for a number of workers.
-
-    Args:
-        workers: 1 runs in this process; more starts that many worker processes.
-        allowed: module prefixes, besides shopfloor's own, whose functions may be run.
-    """
-    if workers < 1:
-        raise InvalidInputError(f"Number of workers is {workers}; expected at least 1.")
-    return (
-        SerialExecutor(allowed=allowed) if workers == 1 else LocalExecutor(workers, allowed=allowed)
-    )
-
-
-@dataclass
-class _Job:
-    index: int
-    payload: dict[str, Any]
-    attempt: int = 1
-
-    def told(self) -> dict[str, Any]:
-        """Return the payload, with the number of this try where it asks for it."""
-        return (
-            {**self.payload, "attempt": self.attempt} if "attempt" in self.payload else self.payload
+def make(address: str, *, allowed: Sequence[str] = ()) -> LocalExecutor:
+    """Return the executor of an address "local:W", see `make_executor`."""
+    count = address.partition(":")[2]
+    if not count.isdecimal() or int(count) < 1:
+        raise InvalidInputError(
+            f"Engine is {address!r}; expected local:W, where W is the number of worker processes, such as 'local:4'."
         )
-
-
-def _settle(job: _Job, failure: dict[str, Any], keep_going: bool) -> dict[str, Any] | None:
-    """Decide on a failed try: None to try again, a quarantined result, or raise."""
-    if failure["fatal"]:
-        raise _rebuilt(failure)
-    logger.warning("job %d, try %d of %d: %s", job.index, job.attempt, ATTEMPTS, failure["message"])
-    if job.attempt < ATTEMPTS:
-        job.attempt += 1
-        return None
-    if not keep_going:
-        raise InfrastructureError(
-            f"Job {job.index} failed {ATTEMPTS} times; the last time: {failure['message']}"
-        )
-    return {
-        "quarantined": True,
-        "reason": failure["reason"],
-        "message": failure["message"],
-        "attempts": ATTEMPTS,
-    }
-
-
-def _rebuilt(failure: dict[str, Any]) -> ShopfloorError:
-    """Turn a worker's described error back into one of the same class."""
-    kind = getattr(core, failure["type"], ShopfloorError)
-    if not (isinstance(kind, type) and issubclass(kind, ShopfloorError)):
-        kind = ShopfloorError
-    error: ShopfloorError = kind.__new__(kind)
-    error.args = (failure["message"],)
-    error.exit_code = failure["exit_code"]
-    return error
-
-
-class SerialExecutor:
-    """Runs jobs in this process, one after the other: for debuggers, small runs, and tests."""
-
-    workers = 1
-
-    def __init__(self, *, allowed: Sequence[str] = ()) -> None:
-        """Take the module prefixes, besides shopfloor's own, whose functions may be run."""
-        self._allowed = tuple(allowed)
-
-    def run(
-        self,
-        function: str,
-        payloads: Iterable[dict[str, Any]],
-        *,
-        timeout_s: float = TIMEOUT_S,
-        keep_going: bool = False,
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Run a function on each payload, see `Executor.run`; a hanging job cannot be stopped here."""
-        del timeout_s
-        call = load_function(function, self._allowed)
-        for index, payload in enumerate(payloads):
-            job = _Job(index, payload)
-            result = None
-            while result is None:
-                signals.check()
-                try:
-                    with one_torch_thread():
-                        result = call(job.told())
-                except Exception as error:
-                    failure = describe_failure(error)
-                    if failure["fatal"]:
-                        raise
-                    result = _settle(job, failure, keep_going)
-            yield index, result
-        signals.check()
-
-    def close(self) -> None:
-        """Do nothing: there is nothing to end."""
-
-    def __enter__(self) -> SerialExecutor:
-        """Return the executor."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the executor."""
-        self.close()
+    return LocalExecutor(int(count), allowed=allowed)
 
 
 class _Worker:
@@ -211,14 +44,16 @@ class _Worker:
         self.process = self.child.process
         self.connection = self.child.connection
         self.ready = False
-        self.job: _Job | None = None
+        self.job: Job | None = None
         self.timeout_s = TIMEOUT_S
         self.deadline = 0.0
 
-    def give(self, function: str, job: _Job, timeout_s: float) -> None:
+    def give(self, function: str, job: Job, timeout_s: float) -> None:
         """Send a job; a worker that died meanwhile shows as end of file on the next receive."""
-        self.job, self.timeout_s = job, timeout_s
+        self.job = job
+        self.timeout_s = timeout_s
         self.deadline = time.monotonic() + (timeout_s if self.ready else START_S)
+
         try:
             self.connection.send_bytes(
                 json.dumps({"function": function, "payload": job.told()}).encode()
@@ -256,6 +91,7 @@ class LocalExecutor:
                 f"Number of workers is {workers}, but worker processes cannot be started on this operating system; "
                 "expected 1: leave out --workers."
             )
+
         self._workers = workers
         self._allowed = tuple(allowed)
         self._grace_s = grace_s
@@ -282,18 +118,22 @@ class LocalExecutor:
             raise RuntimeError(
                 "This executor is already running jobs; finish or close that iterator first."
             )
+
         self._running = True
         waiting = enumerate(payloads)
-        again: deque[_Job] = deque()
+        again: deque[Job] = deque()
         stop_at = float("inf")
+
         try:
             while True:
                 if signals.requested() is None:
                     self._assign(function, waiting, again, timeout_s)
                 else:
                     stop_at = min(stop_at, time.monotonic() + self._grace_s)
+
                 if not self._busy() or time.monotonic() > stop_at:
                     break
+
                 for worker in self._answering():
                     result = self._collect_from(worker, again, keep_going)
                     if result is not None:
@@ -302,6 +142,7 @@ class LocalExecutor:
             for worker in self._busy():
                 self._drop(worker)
             self._running = False
+
         signals.check()
 
     def close(self) -> None:
@@ -329,7 +170,7 @@ class LocalExecutor:
         self,
         function: str,
         waiting: Iterator[tuple[int, dict[str, Any]]],
-        again: deque[_Job],
+        again: deque[Job],
         timeout_s: float,
     ) -> None:
         """Give every free worker a job, retries first, starting workers only where there is one for them."""
@@ -340,7 +181,8 @@ class LocalExecutor:
                 drawn = next(waiting, None)
                 if drawn is None:
                     return
-                job = _Job(*drawn)
+                job = Job(*drawn)
+
             self._pool = [
                 worker
                 for worker in self._pool
@@ -350,6 +192,7 @@ class LocalExecutor:
             if free is None:
                 free = _Worker(self._allowed)
                 self._pool.append(free)
+
             free.give(function, job, timeout_s)
 
     def _answering(self) -> list[_Worker]:
@@ -360,30 +203,32 @@ class LocalExecutor:
         return [worker for worker in busy if worker.connection in spoken or now > worker.deadline]
 
     def _collect_from(
-        self, worker: _Worker, again: deque[_Job], keep_going: bool
+        self, worker: _Worker, again: deque[Job], keep_going: bool
     ) -> tuple[int, dict[str, Any]] | None:
         """Take one worker's answer: a result to yield, or None where there is nothing to say yet."""
         job = worker.job
         if job is None:
             return None
+
         hung = not worker.connection.poll()
         message = None if hung else worker.receive()
         if message == READY:
-            worker.ready, worker.deadline, self._failed_starts = (
-                True,
-                time.monotonic() + worker.timeout_s,
-                0,
-            )
+            worker.ready = True
+            worker.deadline = time.monotonic() + worker.timeout_s
+            self._failed_starts = 0
             return None
+
         if message and "value" in message:
             worker.job = None
             return job.index, message["value"]
+
         failure = message["error"] if message else self._death(worker, hung)
         self._drop(worker)  # a process that failed once is not trusted with the next job
         if failure is None:
             again.appendleft(job)
             return None
-        result = _settle(job, failure, keep_going)
+
+        result = settle(job, failure, keep_going)
         if result is None:
             again.appendleft(job)
             return None
@@ -394,6 +239,7 @@ class LocalExecutor:
         if hung and worker.ready:
             message = f"no answer within {worker.timeout_s:g} s, worker killed"
             return {"fatal": False, "type": "", "message": message, "reason": "env_hang"}
+
         code = 0 if hung else worker.child.end()
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
         if worker.ready:
@@ -403,6 +249,7 @@ class LocalExecutor:
                 "message": f"worker process ended: {how}",
                 "reason": "env_crash",
             }
+
         how = f"no sign of life within {START_S:g} s" if hung else how
         self._failed_starts += 1
         if self._failed_starts >= FAILED_STARTS and signals.requested() is None:

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from shopfloor.collectors import jobs
-from shopfloor.collectors.executors import signals
-from shopfloor.collectors.executors.local import Executor, make_executor
+from shopfloor.collectors.executors import Executor, make_executor, signals
 from shopfloor.core import Cell, Episode, InvalidInputError, RewindableCell, listed_paths
 from shopfloor.datasets.disk.errors import DamagedFileError
 from shopfloor.datasets.reader import Dataset, EpisodeRecord
@@ -27,7 +26,7 @@ def each_recorded(
     overlays: Sequence[Path | str],
     common: Job,
     executor: Executor | None,
-    workers: int,
+    workers: int | str,
     progress: Progress | None,
 ) -> list[Job]:
     """Run a job for each of some episodes.
@@ -39,9 +38,9 @@ def each_recorded(
         records: theirs.
         overlays: views that `dataset` was opened with.
         common: what else each payload has.
-        executor: runs the jobs and is kept open; without one a pool of `workers` is made and
+        executor: runs the jobs and is kept open; without one that of `workers` is made and
             closed.
-        workers: number of processes, 1 for none but this one.
+        workers: number of processes, 1 for none but this one, or the address of an engine.
         progress: called after each job with how many are done, and of how many.
 
     Returns:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.collectors.executors.local import Executor
+from shopfloor.collectors.executors import Executor
 from shopfloor.collectors.recorded.episodes import each_recorded, known_cells, recorded_cell
 from shopfloor.collectors.recorded.replay import Replay, replay_job
 from shopfloor.core import InvalidInputError, ShopfloorError, UnknownNameError
@@ -39,7 +39,7 @@ def quality(
     replay: bool = True,
     seed: int = 0,
     thresholds: Thresholds | None = None,
-    workers: int = 1,
+    workers: int | str = 1,
     executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> Quality:
@@ -53,7 +53,8 @@ def quality(
             long as collecting.
         seed: of all draws; the same seed gives the same result.
         thresholds: what counts as a finding.
-        workers: processes that replay; the result is the same for any number.
+        workers: number of processes that replay, or the address of an engine such as "local:4" (see
+            `make_executor`); the result is the same for any.
         executor: runs the replays instead, and is kept open.
         progress: called with "read" or "replay", how many episodes are done, and of how many.
 

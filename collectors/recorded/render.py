@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.collectors.executors.local import Executor, make_executor
+from shopfloor.collectors.executors import Executor, make_executor
 from shopfloor.collectors.recorded.episodes import (
     Progress,
     each_recorded,
@@ -76,7 +76,7 @@ def render_dataset(
     where: str | None = None,
     overlays: Sequence[Path | str] = (),
     codec: str = "blosc",
-    workers: int = 1,
+    workers: int | str = 1,
     executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> Rendered:
@@ -95,7 +95,8 @@ def render_dataset(
         where: an expression (`parse_where`) that chooses episodes; all by default.
         overlays: views that hold, too.
         codec: "blosc", "gzip" or "none".
-        workers: number of processes; the files are the same for any.
+        workers: number of processes, or the address of an engine such as "local:4" (see
+            `make_executor`); the files are the same for any.
         executor: runs the jobs instead, and is kept open.
         progress: called after each episode with how many are done, and of how many.
 

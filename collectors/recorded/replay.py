@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.collectors.executors.local import Executor
+from shopfloor.collectors.executors import Executor
 from shopfloor.collectors.jobs import build_cell
 from shopfloor.collectors.recorded.episodes import (
     Progress,
@@ -228,7 +228,7 @@ def replay_dataset(
     sample: int | None = None,
     seed: int = 0,
     overlays: Sequence[Path | str] = (),
-    workers: int = 1,
+    workers: int | str = 1,
     executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> Replays:
@@ -242,7 +242,8 @@ def replay_dataset(
         sample: at most so many of the chosen ones, drawn at random; all by default.
         seed: of that draw.
         overlays: views that hold, too.
-        workers: number of processes; the result is the same for any.
+        workers: number of processes, or the address of an engine such as "local:4" (see
+            `make_executor`); the result is the same for any.
         executor: runs the jobs instead, and is kept open.
         progress: called after each episode with how many are done, and of how many.
 
@@ -266,7 +267,7 @@ def deep_verify(
     sample: int = 10,
     seed: int = 0,
     *,
-    workers: int = 1,
+    workers: int | str = 1,
     executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> DeepCheck:
@@ -276,7 +277,8 @@ def deep_verify(
         path: the dataset folder.
         sample: how many episodes are replayed, drawn at random; 0 for all.
         seed: of that draw.
-        workers: number of processes; the result is the same for any.
+        workers: number of processes, or the address of an engine such as "local:4" (see
+            `make_executor`); the result is the same for any.
         executor: runs the jobs instead, and is kept open.
         progress: called after each replay with how many are done, and of how many.
 
@@ -364,7 +366,7 @@ def _replays(
     dataset: Dataset,
     records: Sequence[EpisodeRecord],
     overlays: Sequence[Path | str],
-    workers: int,
+    workers: int | str,
     executor: Executor | None,
     progress: Progress | None,
 ) -> tuple[Replayed, ...]:

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from shopfloor.collectors.collect import CollectConfig
-from shopfloor.collectors.executors import signals
-from shopfloor.collectors.executors.local import Executor, make_executor
+from shopfloor.collectors.executors import Executor, make_executor, signals
 from shopfloor.collectors.provenance import replace_json
 from shopfloor.core import PolicyRef
 from shopfloor.launch.console import Progress, QuietProgress
@@ -36,12 +35,15 @@ SUMMARY, LEDGER = "summary.json", "ledger.sqlite"
 LATENCY_EPISODES = 2
 
 
-def flywheel(config: FlywheelConfig, progress: Progress | None = None) -> dict[str, Any]:
+def flywheel(
+    config: FlywheelConfig, progress: Progress | None = None, *, workers: int | str | None = None
+) -> dict[str, Any]:
     """Run or resume a flywheel.
 
     Args:
         config: what to run; unset values are taken from the setup.
         progress: draws how it goes, None draws nothing.
+        workers: as for `collect`; None for `config.workers`. The result is the same for any.
 
     Returns:
         The summary, as written to `OUT/summary.json`; `OUT/report.html` shows it.
@@ -59,12 +61,12 @@ def flywheel(config: FlywheelConfig, progress: Progress | None = None) -> dict[s
     ).is_file():  # a new run: say what is missing before anything is made
         setups.require_weights(config.observations)
         setups.require_learnable(config)
-    workers = config.workers or setups.default_workers()
-    open_run(config.out, config.to_json(), seeds_used(config), workers)
+    if workers is None:
+        workers = config.workers or setups.default_workers()
     with (
         signals.handling(),
-        Ledger(config.out / LEDGER) as ledger,
-        make_executor(workers) as executor,
+        make_executor(workers) as executor,  # an unknown engine is refused before anything is made
+        _ledger(config, workers) as ledger,
     ):
         run = _Run(config, ledger, executor, progress or QuietProgress())
         summary = run.everything()
@@ -73,6 +75,12 @@ def flywheel(config: FlywheelConfig, progress: Progress | None = None) -> dict[s
             replace_json(path, summary)
             run.report(summary)
     return summary
+
+
+def _ledger(config: FlywheelConfig, workers: int | str) -> Ledger:
+    """Make or check the run's folder, and open the ledger in it."""
+    open_run(config.out, config.to_json(), seeds_used(config), workers)
+    return Ledger(config.out / LEDGER)
 
 
 class _Run:

@@ -33,14 +33,16 @@ def read_json(path: Path) -> dict[str, Any]:
     return document
 
 
-def open_run(out: Path, config: Mapping[str, Any], seeds: Mapping[str, Any], workers: int) -> None:
+def open_run(
+    out: Path, config: Mapping[str, Any], seeds: Mapping[str, Any], workers: int | str
+) -> None:
     """Make `out` a flywheel's folder, or check that it is this flywheel's.
 
     Args:
         out: the folder.
         config: what decides the results.
         seeds: first seeds by purpose, for people.
-        workers: how many processes run it; may differ from one time to the next.
+        workers: how many processes run it, or the engine; may differ from one time to the next.
 
     Raises:
         InvalidInputError: the folder holds something else, or a run with other settings.

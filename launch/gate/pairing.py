@@ -11,7 +11,7 @@ from typing import Any
 from shopfloor.collectors.choice import CellChoice
 from shopfloor.collectors.collect import CollectConfig, CollectResult, collect
 from shopfloor.collectors.evaluate import purpose_of
-from shopfloor.collectors.executors.local import Executor, make_executor
+from shopfloor.collectors.executors import Executor, make_executor
 from shopfloor.collectors.sources import policy_ref, resolve_policy
 from shopfloor.collectors.statistics import wilson_interval
 from shopfloor.core import InfrastructureError, InvalidInputError, PolicyRef, Receipt
@@ -32,7 +32,7 @@ def compare(
     *,
     seed: int = 760_000,
     out: Path | str | None = None,
-    workers: int = 1,
+    workers: int | str = 1,
     progress: Progress | None = None,
     **options: Any,  # noqa: ANN401  # the fields of CellChoice
 ) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def compare(
         episodes: most seeds to spend.
         seed: first seed.
         out: keeps the episodes, so that the comparison resumes; None uses a temporary folder.
-        workers: number of worker processes; the result is the same for any number.
+        workers: as for `collect`; the result is the same for any.
         progress: draws how it goes, None draws nothing.
         **options: fields of `CellChoice`, such as ``robot="ur5e"``.
 

@@ -15,7 +15,7 @@ from fake_cell import CELL_ID
 from shopfloor.collectors import sources as policies
 from shopfloor.collectors.collect import PURPOSE_SEEDS, CollectConfig, collect, read_receipts
 from shopfloor.collectors.evaluate import evaluate
-from shopfloor.collectors.executors.local import LocalExecutor, SerialExecutor
+from shopfloor.collectors.executors import LocalExecutor, SerialExecutor
 from shopfloor.collectors.recorded.replay import render_episode, replay
 from shopfloor.collectors.sources import policy_kinds, policy_ref, resolve_policy
 from shopfloor.core import (
@@ -308,7 +308,7 @@ MANY = 5000  # episodes: far more than are run before a signal
 DRIVER = """
     import sys
     from shopfloor.collectors.collect import collect
-    from shopfloor.collectors.executors.local import LocalExecutor, SerialExecutor
+    from shopfloor.collectors.executors import LocalExecutor, SerialExecutor
     from shopfloor.core import PolicyRef, CancelledError
     # Time for running episodes to end by themselves, however busy the machine is.
     executor = LocalExecutor(2, grace_s=600.0) if sys.argv[2] == "2" else SerialExecutor()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shopfloor.collectors.collect import collect
-from shopfloor.collectors.executors.local import LocalExecutor, SerialExecutor
+from shopfloor.collectors.executors import LocalExecutor, SerialExecutor
 from shopfloor.envs.registry import cell_ids
 
 pytestmark = pytest.mark.slow

@@ -7,19 +7,27 @@ import subprocess
 import sys
 import textwrap
 import time
+import types
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 
-from shopfloor import children
+from shopfloor import children, collect, evaluate
+from shopfloor.collectors.executors import LocalExecutor, SerialExecutor, engine, make_executor
 from shopfloor.collectors.executors import local as executors
-from shopfloor.collectors.executors.local import (
-    ATTEMPTS,
-    LocalExecutor,
-    SerialExecutor,
-    make_executor,
+from shopfloor.collectors.executors.tries import ATTEMPTS
+from shopfloor.collectors.recorded.quality import quality
+from shopfloor.collectors.recorded.render import render_dataset
+from shopfloor.collectors.recorded.replay import deep_verify, replay_dataset
+from shopfloor.core import (
+    CancelledError,
+    DiskError,
+    InfrastructureError,
+    InvalidInputError,
+    MissingDependencyError,
+    UnknownNameError,
 )
-from shopfloor.core import CancelledError, DiskError, InfrastructureError, InvalidInputError
 
 ALLOWED = ("fault_jobs",)
 JOBS = 1000  # of a driver: far more than are run before it is stopped
@@ -178,6 +186,114 @@ def test_worker_counts():
         make_executor(0)
 
 
+@pytest.mark.core
+def test_an_address_names_an_engine():
+    assert isinstance(make_executor("serial"), SerialExecutor)
+    for workers in (1, 4):
+        executor = make_executor(f"local:{workers}")
+        assert isinstance(executor, LocalExecutor)
+        assert executor.workers == workers
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("address", ["local", "local:", "local:0", "local:-1", "local:two"])
+def test_local_needs_a_number_of_workers(address):
+    with pytest.raises(InvalidInputError, match=f"'{address}'; expected local:W.*'local:4'"):
+        make_executor(address)
+
+
+@pytest.mark.core
+def test_what_is_no_engine_is_refused_with_those_there_are():
+    with pytest.raises(InvalidInputError, match="'serial:2'; expected 'serial'"):
+        make_executor("serial:2")
+    for address in ("ray://host:10001", "4", ""):
+        with pytest.raises(UnknownNameError) as error:
+            make_executor(address)
+        assert str(error.value) == (
+            f"Unknown engine {address!r}. Known: local, serial. 'serial' runs in this process, "
+            "'local:4' in four worker processes."
+        )
+    with pytest.raises(UnknownNameError, match="Did you mean 'local'"):
+        make_executor("locl:4")
+
+
+class Counting:
+    """Somebody else's engine: counts what another runs."""
+
+    def __init__(self, inner):
+        self.inner = inner
+        self.workers = inner.workers
+        self.jobs = 0
+        self.closed = False
+
+    def run(self, function, payloads, **options):
+        for position, result in self.inner.run(function, payloads, **options):
+            self.jobs += 1
+            yield position, result
+
+    def close(self):
+        self.inner.close()
+        self.closed = True
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self.close()
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Install somebody else's engines; give those that were made of the one that works."""
+    made = []
+
+    def make(address, *, allowed=()):
+        made.append(Counting(make_executor(address.partition(":")[2], allowed=allowed)))
+        return made[-1]
+
+    module = types.ModuleType("acme_engine")
+    module.make = make
+    monkeypatch.setitem(sys.modules, "acme_engine", module)
+    points = [
+        EntryPoint("counted", "acme_engine:make", engine.GROUP),
+        EntryPoint("broken", "acme_engine:gone", engine.GROUP),
+        EntryPoint("serial", "acme_engine:make", engine.GROUP),  # ours go first
+    ]
+    monkeypatch.setattr(
+        engine, "entry_points", lambda group: points if group == engine.GROUP else []
+    )
+    return made
+
+
+@pytest.mark.core
+def test_other_packages_announce_engines(counted):
+    with make_executor("counted:serial", allowed=ALLOWED) as executor:
+        assert results(executor, "double", payloads(3))[2]["value"] == 4
+    assert (counted[0].jobs, counted[0].closed) == (3, True)
+    assert isinstance(make_executor("serial"), SerialExecutor)
+    with pytest.raises(UnknownNameError, match="Known: broken, counted, local, serial"):
+        make_executor("ray://host:10001")
+    with pytest.raises(MissingDependencyError, match=r"acme_engine:gone.*remove that package"):
+        make_executor("broken")
+
+
+def test_whatever_runs_jobs_takes_an_address(counted, tmp_path):
+    done = collect(
+        cell="PickToTray", policy="expert", episodes=1, out=tmp_path / "d", workers="counted:serial"
+    )
+    assert done.successes == 1
+    assert replay_dataset(tmp_path / "d", workers="counted:local:1").episodes[0].states_equal
+    assert deep_verify(tmp_path / "d", workers="counted:serial").replays.episodes[0].states_equal
+    assert quality(tmp_path / "d", workers="counted:serial").flagged == []
+    rendered = render_dataset(
+        tmp_path / "d", tmp_path / "r", ("front",), (16, 16), workers="counted:serial"
+    )
+    assert rendered.episodes == 1
+    assert evaluate("expert", "PickToTray", 1, workers="counted:serial").successes == 1
+    assert all(executor.closed and executor.jobs for executor in counted)
+    assert len(counted) == 6
+
+
 def test_two_runs_at_a_time_are_refused(pool):
     running = pool.run("fault_jobs:double", payloads(4))
     next(running)
@@ -247,7 +363,7 @@ def test_the_clock_of_a_job_starts_when_its_worker_is_there(monkeypatch):
 DRIVER = """
     import sys
     from shopfloor.collectors.executors import signals
-    from shopfloor.collectors.executors.local import {executor}
+    from shopfloor.collectors.executors import {executor}
     from shopfloor.core import CancelledError
     print(" ", end="", flush=True)
     with signals.handling(), {make} as executor:

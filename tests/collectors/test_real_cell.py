@@ -5,7 +5,7 @@ import pytest
 
 from shopfloor.collectors.collect import collect
 from shopfloor.collectors.evaluate import evaluate
-from shopfloor.collectors.executors.local import LocalExecutor
+from shopfloor.collectors.executors import LocalExecutor
 from shopfloor.collectors.recorded.replay import render_episode, replay
 from shopfloor.core import ACTOR_EXPERT, ACTOR_POLICY
 from shopfloor.datasets.reader import Dataset

@@ -10,7 +10,7 @@ import pytest
 from fault_episodes import DESCRIPTION, load, make_episode
 
 from shopfloor.collectors.collect import collect
-from shopfloor.collectors.executors.local import LocalExecutor
+from shopfloor.collectors.executors import LocalExecutor
 from shopfloor.core import PolicyRef
 from shopfloor.datasets.disk import files
 from shopfloor.datasets.listing import identity

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from shopfloor.core import CancelledError, InvalidInputError
+from shopfloor.core import CancelledError, InvalidInputError, UnknownNameError
 from shopfloor.datasets.reader import Dataset
+from shopfloor.launch.flywheel.loop import flywheel
+from shopfloor.launch.flywheel.setups import FlywheelConfig
 
 pytestmark = [pytest.mark.slow, pytest.mark.torch]
 TINY = Path(__file__).with_name("tiny.py")
@@ -143,6 +145,13 @@ def test_other_settings_in_the_same_folder_are_refused(whole):
     out, _ = whole
     with pytest.raises(InvalidInputError, match="episodes is 2 there and 3 here"):
         tiny.run(out, episodes=3)
+
+
+def test_an_unknown_engine_is_refused_before_anything_is_made(tmp_path):
+    config = FlywheelConfig(tmp_path / "out", smoke=True)
+    with pytest.raises(UnknownNameError, match="Unknown engine 'ray://host'"):
+        flywheel(config, workers="ray://host")
+    assert not (tmp_path / "out").exists()
 
 
 def test_two_workers_give_the_same_run(whole, tmp_path):
