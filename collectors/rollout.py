@@ -326,10 +326,12 @@ class _Run:
         horizon = len(labels[0]) if labels else 0
         if any(len(label) != horizon for label in labels):
             raise InfrastructureError(self._where("the teacher's chunks have different lengths"))
+
         chunks = np.zeros((self._steps, horizon, size), dtype=np.float32)
         for step, label in enumerate(record.labels):
             if label is not None:
                 chunks[step] = label
+
         return Episode(
             spec=self.spec,
             instruction=self.instruction,
@@ -366,6 +368,7 @@ def _check_fit(
 ) -> None:
     if cell.cell_id != spec.cell:
         raise InvalidInputError(f"The cell is {cell.cell_id!r} but the spec names {spec.cell!r}.")
+
     for role, actor, digest in (
         ("policy", policy, spec.policy_digest),
         ("teacher", teacher, spec.teacher_digest),
@@ -376,6 +379,7 @@ def _check_fit(
             )
         if actor is not None:
             require_fit(actor, role, cell)
+
     if (teacher is not None) != intervention.needs_teacher:
         raise InvalidInputError(
             f"Intervention is {spec.intervention!r} {'without' if teacher is None else 'with'} a teacher; "
@@ -392,6 +396,7 @@ def require_fit(policy: Policy, role: str, cell: Cell) -> None:
         raise InvalidInputError(
             f"The {role} {info.name!r} was made for {', '.join(info.cells)}, not {cell.cell_id}."
         )
+
     description = cell.describe()
     actions = ActionSpec.of(description, cell.action_size)
     if info.action_convention not in ("", actions.convention):
@@ -400,6 +405,7 @@ def require_fit(policy: Policy, role: str, cell: Cell) -> None:
             f"{info.action_convention!r}; {cell.cell_id} takes {actions}. Choose a policy that was "
             "made for this cell."
         )
+
     known = {*description["features"], NAMES}
     missing = [key for key in info.observation_keys if key not in known]
     if missing:
