@@ -378,10 +378,11 @@ def check_rooms(modules: list[Module]) -> list[Violation]:
                 edges.setdefault(here, set()).add(there)
                 crossing.setdefault((here, there), (module, line))
 
+    folders = {room_of(name) for name in by_name if room_of(name) != name}
     found = []
     for room in edges:
         path = path_back(room, edges)
-        if path:
+        if not folders.isdisjoint(path):  # single files are what check_circles is for
             module, line = crossing[path[0], path[1]]
             found.append(Violation(module.path, line, "room", " > ".join(path)))
     return found

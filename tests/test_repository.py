@@ -254,6 +254,23 @@ def test_circle_is_found_through_functions(tmp_path):
     assert "shopfloor.envs.a > shopfloor.envs.b > shopfloor.envs.a" in violations[0].message
 
 
+def test_circle_between_subfolders_is_found(tmp_path):
+    for name, text in {
+        "envs/one/a.py": "from shopfloor.envs.two.b import x\n",
+        "envs/one/c.py": "",
+        "envs/two/b.py": "",
+        "envs/two/d.py": "def f():\n    from shopfloor.envs.one.c import x\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    _, violations = layers.check(tmp_path)
+    assert [(violation.rule, violation.line) for violation in violations] == [
+        ("room", 1),
+        ("room", 2),
+    ]
+    assert "envs.one > shopfloor.envs.two > shopfloor.envs.one" in violations[0].message
+
+
 def test_what_is_allowed_is_not_reported(tmp_path):
     sources = {
         "envs/a.py": "import numpy as np\nimport pybullet\ng = np.random.default_rng(np.random.SeedSequence([1, 2]))",
