@@ -3,7 +3,7 @@
     python -m benchmarks.experts --out docs/experts.md
 
 The seeds are of the range for tests and tuning, and nothing was tuned on them. Episodes are kept in
-`--runs` and resumed. Also writes what `shopfloor cells` shows, launch/expert_success.json.
+`--runs` and resumed. Also writes what `shopfloor cells` shows, launch/verbs/expert_success.json.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from shopfloor.collectors.provenance import replace_json
 from shopfloor.collectors.statistics import wilson_interval
 from shopfloor.envs.registry import cell_ids, make_cell
 from shopfloor.envs.variation import LEVELS
-from shopfloor.launch.commands import EXPERT_SUCCESS
 from shopfloor.launch.console import note
 from shopfloor.launch.flywheel.report import short
 from shopfloor.launch.flywheel.run_file import read_json
 from shopfloor.launch.flywheel.setups import default_workers
+from shopfloor.launch.verbs.cells import EXPERT_SUCCESS
 
 SEED = 600_000
 AIMS = {"nominal": 0.95, "hard": 0.85, "random": 0.02}

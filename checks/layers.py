@@ -5,7 +5,8 @@ every violation.
 
 Rules:
     layer: imports go one way, launch > policies | collectors > envs | datasets > core.
-    circle: no module imports itself by way of others, imports inside functions included.
+    circle: no module imports itself by way of others, imports inside functions and by `Later`
+        included.
     room: no subfolder imports itself by way of others.
     torch: nothing below policies imports torch or what builds on it; launch imports it only inside
         functions.
@@ -164,7 +165,11 @@ def read(root: Path, path: Path) -> Module:
 
 
 def collect_imports(module: Module, node: ast.AST, *, at_import: bool) -> None:
-    """Add the imports below `node` to the module; those under TYPE_CHECKING never run and do not count as running."""
+    """Add the imports below `node` to the module.
+
+    Those under TYPE_CHECKING do not count as running when the module is imported, nor do modules
+    that `Later` names.
+    """
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Import):
             module.imports += [(child.lineno, alias.name, at_import) for alias in child.names]
@@ -173,6 +178,9 @@ def collect_imports(module: Module, node: ast.AST, *, at_import: bool) -> None:
             module.imports += [
                 (child.lineno, f"{base}.{alias.name}", at_import) for alias in child.names
             ]
+        elif isinstance(child, ast.Call) and dotted(child.func) == "Later":
+            names = [part.value for part in child.args if isinstance(part, ast.Constant)]
+            module.imports += [(child.lineno, str(name), False) for name in names]
         elif isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
             collect_imports(module, child, at_import=False)
         else:

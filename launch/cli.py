@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import functools
+import importlib
+import inspect
 import io
 import logging
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
+
+import tyro
 
 from shopfloor import __version__, platforms
 from shopfloor.core import (
@@ -20,7 +23,14 @@ from shopfloor.core import (
     UnknownNameError,
     install_command,
 )
+from shopfloor.datasets.disk.errors import DamagedFileError
 from shopfloor.launch.console import note
+from shopfloor.launch.later import Later
+from shopfloor.launch.verbs import VERBS
+
+Run: TypeAlias = Callable[[Any], int]
+
+stopping = Later("shopfloor.launch.stopping")
 
 GROUP_HELP = "  what decides the result."
 UNLIMITED = ("cells", "view")  # verbs that do the same on every operating system
@@ -75,21 +85,31 @@ def _main(arguments: list[str]) -> int:
     if arguments[0] == "--version":
         print(f"shopfloor {__version__}")
         return 0
+
     verb, rest = find_verb(arguments)
     if verb is None:
         print(overview("data"))
         return 0
-    from shopfloor.launch import verbs
 
-    parsed = parse(verbs.VERBS[verb], verb, rest)
+    run = load(verb)
+    parsed = parse(flags_of(run), verb, rest)
     if isinstance(parsed, int):
         return parsed
-    from shopfloor.launch.stopping import stopping_in_time
 
     if verb not in UNLIMITED and (limits := platforms.limits()):
         note(f"shopfloor: {limits}")
-    with stopping_in_time():
-        return _command(verb)(parsed)
+    with stopping.stopping_in_time():
+        return _run(verb, run, parsed)
+
+
+def _run(verb: str, run: Run, parsed: Any) -> int:  # noqa: ANN401  # the verb's own dataclass
+    """Run a verb; a damaged dataset is bad input to every `data` verb but `verify`, whose finding it is."""
+    try:
+        return run(parsed)
+    except DamagedFileError as error:
+        if not verb.startswith("data ") or verb == "data verify":
+            raise
+        raise InvalidInputError(str(error)) from error
 
 
 def find_verb(arguments: list[str]) -> tuple[str | None, list[str]]:
@@ -98,16 +118,16 @@ def find_verb(arguments: list[str]) -> tuple[str | None, list[str]]:
     Raises:
         UnknownNameError: for a verb that does not exist; it names the nearest.
     """
-    from shopfloor.launch.verbs import VERBS
-
     first = arguments[0]
     if first in VERBS:
         return first, arguments[1:]
+
     groups = {verb.split()[0] for verb in VERBS if " " in verb}
     if first not in groups:
         raise UnknownNameError("verb", first, {verb.split()[0] for verb in VERBS})
     if len(arguments) > 1 and arguments[1] in ("--help", "-h"):
         return None, []
+
     known = {verb.split()[1] for verb in VERBS if verb.startswith(f"{first} ")}
     if len(arguments) == 1:
         raise InvalidInputError(f"`shopfloor {first}` needs one of: {', '.join(sorted(known))}.")
@@ -117,23 +137,29 @@ def find_verb(arguments: list[str]) -> tuple[str | None, list[str]]:
     return f"{first} {second}", arguments[2:]
 
 
+def load(verb: str) -> Run:
+    """Import a verb's file, and no other's, and return its `run`."""
+    run: Run = importlib.import_module(VERBS[verb]).run
+    return run
+
+
+def flags_of(run: Run) -> type:
+    """Return the dataclass of a verb's flags: what its `run` takes."""
+    kind: type = inspect.get_annotations(run, eval_str=True)["arguments"]
+    return kind
+
+
 def overview(group: str = "") -> str:
     """Return the text of `shopfloor --help`, or of `shopfloor data --help`."""
-    from shopfloor.launch.verbs import VERBS
-
-    shown = {verb: kind for verb, kind in VERBS.items() if verb.startswith(group)}
-    width = max(len(verb) for verb in shown)
-    lines = [
-        f"  {verb.ljust(width)}  {(kind.__doc__ or '').strip().splitlines()[0]}"
-        for verb, kind in shown.items()
-    ]
+    shown = [verb for verb in VERBS if verb.startswith(group)]
+    width = max(map(len, shown))
     return "\n".join(
         [
             "shopfloor: an open data flywheel for robots in factories and warehouses",
             "",
             USAGE,
             "",
-            *lines,
+            *(f"  {verb.ljust(width)}  {_summary(verb)}" for verb in shown),
             "",
             "  --version  print the version",
             "",
@@ -143,14 +169,16 @@ def overview(group: str = "") -> str:
     )
 
 
+def _summary(verb: str) -> str:
+    return (flags_of(load(verb)).__doc__ or "").strip().splitlines()[0]
+
+
 def parse(kind: type, verb: str, arguments: list[str]) -> Any:  # noqa: ANN401  # an instance of `kind`, or an exit code
     """Parse a verb's flags with tyro.
 
     Returns:
         An instance of `kind`, or the exit code where help or an error was printed.
     """
-    import tyro
-
     config = (tyro.conf.FlagCreatePairsOff,) if verb != "view" else ()
     with _plain():
         try:
@@ -203,23 +231,3 @@ def _without_none(line: str) -> str:
 
 def _is_rule(line: str) -> bool:
     return bool(line.strip()) and not line.strip(" ─-")
-
-
-def _command(verb: str) -> Callable[[Any], int]:
-    """Return the function that runs a verb."""
-    if verb.startswith("data "):
-        from shopfloor.launch import data_commands
-
-        return functools.partial(data_commands.run, verb)
-    from shopfloor.launch import commands
-
-    table: dict[str, Callable[[Any], int]] = {
-        "cells": commands.cells,
-        "collect": commands.collect,
-        "train": commands.train,
-        "evaluate": commands.evaluate,
-        "compare": commands.compare,
-        "flywheel": commands.flywheel,
-        "view": commands.view,
-    }
-    return table[verb]

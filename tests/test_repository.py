@@ -201,6 +201,7 @@ PLANTED = {
         "from shopfloor.core import Episode",
         "layer",
     ),
+    "a layer by Later": ("policies/a.py", "cli = Later('shopfloor.launch.cli')", "layer"),
     "torch below policies": ("collectors/a.py", "def f():\n    import torch.nn", "torch"),
     "torch when launch is imported": ("launch/a.py", "import torch", "torch"),
     "the simulator outside envs": ("collectors/a.py", "import pybullet as p", "pybullet"),

@@ -14,9 +14,12 @@ from shopfloor.datasets.convert.formats import ExportOptions
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.windows.windows import Windows
 from shopfloor.envs.description import CellOptions
-from shopfloor.launch import verbs
 from shopfloor.launch.flywheel.setups import FlywheelConfig
 from shopfloor.launch.gate.pairing import compare
+from shopfloor.launch.verbs.collect import Collect
+from shopfloor.launch.verbs.compare import Compare
+from shopfloor.launch.verbs.evaluate import Evaluate
+from shopfloor.launch.verbs.flags import Conditions
 
 CELL = "PickToTray"
 
@@ -32,7 +35,7 @@ def defaults(kind):
 # -- one name, one default -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [verbs.Conditions, FlywheelConfig])
+@pytest.mark.parametrize("kind", [Conditions, FlywheelConfig])
 def test_a_condition_is_called_the_same_everywhere_and_has_one_default(kind):
     here, usual = defaults(kind), defaults(CellChoice)
     assert set(CONDITIONS) <= set(here)
@@ -40,16 +43,16 @@ def test_a_condition_is_called_the_same_everywhere_and_has_one_default(kind):
         assert here[name] in (usual[name], "none" if name == "cameras" else usual[name])
 
 
-@pytest.mark.parametrize("verb", [verbs.Collect, verbs.Evaluate, verbs.Compare])
+@pytest.mark.parametrize("verb", [Collect, Evaluate, Compare])
 def test_every_verb_that_runs_episodes_takes_them(verb):
     assert "conditions" in defaults(verb)
 
 
 def test_python_has_the_defaults_of_the_command_line():
-    config, flags = defaults(CollectConfig), defaults(verbs.Collect)
+    config, flags = defaults(CollectConfig), defaults(Collect)
     for name in config.keys() & flags.keys():
         assert config[name] == flags[name], name
-    for call, verb in ((evaluate, verbs.Evaluate), (compare, verbs.Compare)):
+    for call, verb in ((evaluate, Evaluate), (compare, Compare)):
         flags = defaults(verb)
         for name, parameter in inspect.signature(call).parameters.items():
             if name in flags:

@@ -1,5 +1,6 @@
 """The command line: verbs, help, exit codes, messages."""
 
+import importlib.util
 import json
 import os
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from shopfloor.launch import cli
+from shopfloor.launch.later import Later
 from shopfloor.launch.verbs import VERBS
 
 pytestmark = pytest.mark.core
@@ -133,8 +135,6 @@ def python(code, *arguments, **options):
     ("arguments", "banned"),
     [
         ("--help", "torch pybullet h5py av rich"),
-        ("collect --help", "torch pybullet h5py av"),
-        ("flywheel --help", "torch pybullet h5py av"),
         ("collct", "torch pybullet h5py av"),
         ("data info /nowhere", "torch pybullet av"),
         ("cells --json", "torch h5py"),
@@ -148,6 +148,34 @@ def test_a_verb_imports_only_what_it_needs(arguments, banned):
     )
     answer = python(code, banned, *arguments.split())
     assert "IMPORTED []" in answer.stdout, answer.stderr
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_a_verb_needs_neither_torch_nor_simulator_nor_store(verb):
+    code = (
+        "import sys\n"
+        "class Blocked:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in sys.argv[1].split():\n"
+        "            raise ModuleNotFoundError(f'blocked: {name}', name=name)\n"
+        "sys.meta_path.insert(0, Blocked())\n"
+        "from shopfloor.launch.cli import main\nfrom shopfloor.launch.verbs import VERBS\n"
+        "code = main([*sys.argv[2:], '--help'])\n"
+        "print('EXIT', code, 'VERBS', [verb for verb in VERBS if VERBS[verb] in sys.modules])"
+    )
+    blocked = "torch safetensors tokenizers transformers pybullet h5py hdf5plugin av rich PIL"
+    answer = python(code, blocked, *verb.split())
+    assert answer.stderr == ""
+    assert f"usage: shopfloor {verb} " in answer.stdout
+    assert f"EXIT 0 VERBS ['{verb}']" in answer.stdout  # its own file and no other verb's
+
+
+def test_what_verbs_import_later_is_there():
+    for name in VERBS.values():
+        module = importlib.import_module(name)
+        later = [value for value in vars(module).values() if isinstance(value, Later)]
+        assert later, name
+        assert all(importlib.util.find_spec(one._name) for one in later)
 
 
 def test_it_runs_as_a_module():
