@@ -65,8 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args(arguments)
+    from shopfloor.launch.flywheel.config import FlywheelConfig
     from shopfloor.launch.flywheel.loop import flywheel
-    from shopfloor.launch.flywheel.setups import FlywheelConfig
 
     spent, steps = reference(REFERENCE_EPISODES)
     with tempfile.TemporaryDirectory(prefix="shopfloor-bench-") as folder:

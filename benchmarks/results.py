@@ -64,8 +64,8 @@ def run_one(
     if arguments.report_only:
         summary = out / "summary.json"
         return read_json(summary) if (out / "report.html").is_file() and summary.is_file() else None
+    from shopfloor.launch.flywheel.config import FlywheelConfig
     from shopfloor.launch.flywheel.loop import flywheel
-    from shopfloor.launch.flywheel.setups import FlywheelConfig
 
     note(f"-- {cell} from {observations}, loop seed {seed}: {out}")
     config = FlywheelConfig(

@@ -13,6 +13,7 @@ from shopfloor.collectors.executors import Executor, make_executor, signals
 from shopfloor.core import Cell, Episode, InvalidInputError, RewindableCell, listed_paths
 from shopfloor.datasets.disk.errors import DamagedFileError
 from shopfloor.datasets.reader import Dataset, EpisodeRecord
+from shopfloor.envs.registry import cell_ids
 
 Job = dict[str, Any]
 Progress = Callable[[int, int], None]
@@ -150,6 +151,4 @@ def rewindable(cell: Cell) -> RewindableCell:
 
 def known_cells(records: Iterable[EpisodeRecord]) -> set[str]:
     """Return those of the episodes' cells that are installed here."""
-    from shopfloor.envs.registry import cell_ids
-
     return {record.cell for record in records} & set(cell_ids())

@@ -16,11 +16,15 @@ from shopfloor.collectors.collect import CollectConfig
 from shopfloor.collectors.executors import Executor, make_executor, signals
 from shopfloor.collectors.provenance import replace_json
 from shopfloor.core import PolicyRef
+from shopfloor.datasets.reader import Dataset
+from shopfloor.launch import needs
 from shopfloor.launch.console import Progress, QuietProgress
 from shopfloor.launch.flywheel import setups
+from shopfloor.launch.flywheel.config import CAMERAS, FlywheelConfig
+from shopfloor.launch.flywheel.latency import measure_latency
 from shopfloor.launch.flywheel.ledger import Ledger, Row
+from shopfloor.launch.flywheel.report import write_report
 from shopfloor.launch.flywheel.run_file import open_run, read_json
-from shopfloor.launch.flywheel.setups import FlywheelConfig, resolved
 from shopfloor.launch.flywheel.summary import (
     build_summary,
     evaluation_figures,
@@ -54,12 +58,12 @@ def flywheel(
         CancelledError: a signal asked to stop; run the same again to go on.
         InfrastructureError: episodes that failed because of the machine, or a full disk.
     """
-    setups.require_torch()
-    config = resolved(replace(config, out=config.out.absolute()))
+    needs.require_torch()
+    config = setups.resolved(replace(config, out=config.out.absolute()))
     if not (
         config.out / LEDGER
     ).is_file():  # a new run: say what is missing before anything is made
-        setups.require_weights(config.observations)
+        needs.require_weights(config.observations)
         setups.require_learnable(config)
     if workers is None:
         workers = config.workers or setups.default_workers()
@@ -232,7 +236,7 @@ class _Run:
                 seed=config.seed,
                 scenes=config.out / "data" / "scenes" if config.scenes else None,
                 cache=config.out / "data" / "features",
-                views=config.views or setups.CAMERAS,
+                views=config.views or CAMERAS,
             )
             with self.progress.phase(
                 f"{key.replace('-', ' ').replace('/', ' ')} train", wanted or 1, "steps"
@@ -396,7 +400,6 @@ class _Run:
         """Measure the latency of the policy in service at the end, in this process, on report seeds."""
 
         def run() -> dict[str, Any]:
-            from shopfloor.launch.flywheel.latency import measure_latency
             from shopfloor.policies.checkpoint import read_card
 
             name = self.in_service[cell]
@@ -420,8 +423,6 @@ class _Run:
 
     def report(self, summary: Mapping[str, Any]) -> None:
         """Write `report.html`."""
-        from shopfloor.launch.flywheel.report import write_report
-
         with self.progress.phase("report", 1, "page") as phase:
             write_report(self.config.out, summary)
             phase.advance()
@@ -461,8 +462,6 @@ class _Run:
 
     def dataset_rows(self, name: str, cell: str, turn: int) -> list[Row]:
         """Return the ledger's rows of a dataset and its episodes."""
-        from shopfloor.datasets.reader import Dataset
-
         records = Dataset(self.config.out / name).records
         rows: list[Row] = [
             (

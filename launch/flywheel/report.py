@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from shopfloor.collectors.recorded.replay import render_episode
 from shopfloor.core import DiskError
+from shopfloor.datasets.reader import Dataset
 from shopfloor.launch.console import with_interval
 from shopfloor.launch.flywheel.run_file import RUN, read_json
 from shopfloor.launch.flywheel.summary import before_the_loop
@@ -182,9 +184,6 @@ def chosen_seeds(first: Sequence[bool]) -> list[int]:
 
 
 def _videos(out: Path, summary: Summary, cell: str) -> str:
-    from shopfloor.collectors.recorded.replay import render_episode
-    from shopfloor.datasets.reader import Dataset
-
     turns = entries_of(summary, cell)
     before, after = (Dataset(out / entry["dataset"]) for entry in (turns[0], turns[-1]))
     records = [

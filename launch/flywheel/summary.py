@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shopfloor.launch.console import with_interval
+from shopfloor.launch.flywheel.config import FlywheelConfig
 from shopfloor.launch.flywheel.setups import (
-    FlywheelConfig,
     gate_seed,
     report_seed,
     scene_seed,

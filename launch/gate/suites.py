@@ -7,6 +7,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from shopfloor.core import UnknownNameError, listed
+from shopfloor.envs.description import variations_of
+from shopfloor.envs.registry import make_cell
+from shopfloor.envs.variation import (
+    SUITES,
+    VARIATIONS,
+    Variation,
+    parse_variation,
+    variation_name,
+)
 from shopfloor.launch.console import print_table, with_interval
 from shopfloor.launch.gate.decide import binomial_tail
 
@@ -20,10 +29,6 @@ def wanted(text: str, cell: str) -> tuple[str, ...]:
     Raises:
         UnknownNameError: no such suite.
     """
-    from shopfloor.envs.description import variations_of
-    from shopfloor.envs.registry import make_cell
-    from shopfloor.envs.variation import SUITES
-
     made = make_cell(cell, cameras=())
     known = [name for name in variations_of(made.task) if name in SUITES]
     made.close()
@@ -36,8 +41,6 @@ def wanted(text: str, cell: str) -> tuple[str, ...]:
 
 def shifted(base: str, suite: str) -> str:
     """Return a variation with a suite on top, as its one text."""
-    from shopfloor.envs.variation import VARIATIONS, Variation, parse_variation, variation_name
-
     nominal = Variation()
     axes = {
         name: value

@@ -9,7 +9,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.core import Episode, EpisodeSpec, InvalidInputError
+from shopfloor.collectors.jobs import build_cell
+from shopfloor.collectors.recorded.episodes import rewindable
+from shopfloor.collectors.rollout import rollout
+from shopfloor.core import Episode, EpisodeSpec, InvalidInputError, UnknownNameError
+from shopfloor.envs.experts import make_expert, make_random
+from shopfloor.envs.registry import make_cell
 from shopfloor.launch.console import note
 from shopfloor.launch.pages.video import encode
 
@@ -58,11 +63,6 @@ def write_gallery(cell_ids: Sequence[str], folder: Path) -> None:
 
 def play(cell_id: str) -> Episode:
     """Return an episode of a cell's expert (of random actions where there is none)."""
-    from shopfloor.collectors.rollout import rollout
-    from shopfloor.core import UnknownNameError
-    from shopfloor.envs.experts.scripted import make_expert, make_random
-    from shopfloor.envs.registry import make_cell
-
     cell = make_cell(cell_id, cameras=(), privileged=True)
     try:
         policy = make_expert(cell_id)
@@ -85,9 +85,6 @@ def middle(episode: Episode) -> int:
 
 def beside(episode: Episode, size_px: int, steps: Sequence[int]) -> Picture:
     """Return front and wrist views side by side, shape (len(steps), size_px, 2 size_px + gap, 3), uint8."""
-    from shopfloor.collectors.jobs import build_cell
-    from shopfloor.collectors.recorded.episodes import rewindable
-
     options = {"image_size": (size_px, size_px)}
     cell = rewindable(build_cell(episode.spec.cell, options, episode.spec.variation))
     gap = np.full((size_px, GAP_PX, 3), 255, np.uint8)

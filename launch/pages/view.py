@@ -7,16 +7,15 @@ import os
 import tempfile
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from shopfloor.core import InvalidInputError
+from shopfloor.collectors.jobs import build_cell
+from shopfloor.collectors.recorded.replay import render_episode
+from shopfloor.core import Episode, InvalidInputError
+from shopfloor.datasets.reader import Dataset
 from shopfloor.launch.console import note
 from shopfloor.launch.pages.charts import time_series
 from shopfloor.launch.pages.page import REPORT, page, table
 from shopfloor.launch.pages.video import video_tag
-
-if TYPE_CHECKING:
-    from shopfloor.core import Episode
 
 EPISODE_VIDEO = (288, 288)
 ACTORS = ("policy", "expert", "human")
@@ -45,7 +44,6 @@ def page_of(folder: Path, episode: int = 0, camera: str = "front", out: Path | N
             f"{folder} is neither a flywheel's folder (no {REPORT}) nor a dataset (no dataset.json). "
             "Name the --out of `shopfloor flywheel` or of `shopfloor collect`."
         )
-    from shopfloor.datasets.reader import Dataset
 
     dataset = Dataset(folder)
     if not 0 <= episode < len(dataset):
@@ -76,9 +74,6 @@ def episode_page(episode: Episode, name: str, camera: str) -> str:
         name: of its file.
         camera: camera of the video, rendered from the stored simulator states.
     """
-    from shopfloor.collectors.jobs import build_cell
-    from shopfloor.collectors.recorded.replay import render_episode
-
     spec = episode.spec
     cell = build_cell(spec.cell, spec.cell_options, spec.variation)
     try:

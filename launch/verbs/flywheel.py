@@ -8,7 +8,7 @@ from typing import Any
 from tyro.conf import OmitArgPrefixes
 
 from shopfloor.launch.console import make_progress, print_json, print_table
-from shopfloor.launch.flywheel.setups import FlywheelConfig
+from shopfloor.launch.flywheel.config import FlywheelConfig
 from shopfloor.launch.later import Later
 
 library = Later("shopfloor.launch.flywheel.loop")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from shopfloor.core import Receipt
 from shopfloor.launch.console import make_progress
-from shopfloor.launch.flywheel.setups import require_torch
 from shopfloor.launch.later import Later
+from shopfloor.launch.needs import require_torch
 
 sources = Later("shopfloor.collectors.sources")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from shopfloor.launch.console import make_progress, print_json
-from shopfloor.launch.flywheel.setups import require_torch
 from shopfloor.launch.later import Later
+from shopfloor.launch.needs import require_torch
 from shopfloor.launch.verbs.flags import Overlays
 
 signals = Later("shopfloor.collectors.executors.signals")

@@ -14,7 +14,7 @@ from shopfloor.datasets.convert.formats import ExportOptions
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.windows.windows import Windows
 from shopfloor.envs.description import CellOptions
-from shopfloor.launch.flywheel.setups import FlywheelConfig
+from shopfloor.launch.flywheel.config import FlywheelConfig
 from shopfloor.launch.gate.pairing import compare
 from shopfloor.launch.verbs.collect import Collect
 from shopfloor.launch.verbs.compare import Compare

@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 
 from shopfloor.collectors.statistics import wilson_interval
-from shopfloor.launch.flywheel.setups import FlywheelConfig
+from shopfloor.launch.flywheel.config import FlywheelConfig
 from shopfloor.launch.flywheel.summary import build_summary, turn_entry
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"

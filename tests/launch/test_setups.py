@@ -5,12 +5,14 @@ import itertools
 import pytest
 
 from shopfloor.core import InvalidInputError, ShopfloorError, UnknownNameError
-from shopfloor.launch.flywheel.setups import (
+from shopfloor.launch.flywheel.config import (
     MAX_EPISODES,
     MAX_SCENES,
     MAX_SEED,
     MAX_TURNS,
     FlywheelConfig,
+)
+from shopfloor.launch.flywheel.setups import (
     demonstration_noise,
     gate_seed,
     report_seed,

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from shopfloor.launch.flywheel.setups import FlywheelConfig
+from shopfloor.launch.flywheel.config import FlywheelConfig
 from shopfloor.launch.flywheel.summary import build_summary, table_rows, teacher_statement
 
 pytestmark = pytest.mark.core

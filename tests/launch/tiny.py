@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from shopfloor.core import ShopfloorError
-from shopfloor.launch.flywheel import setups
+from shopfloor.launch.flywheel import config
 from shopfloor.launch.flywheel.loop import flywheel
 from shopfloor.launch.gate.decide import Look
 from shopfloor.launch.stopping import stopping_in_time
@@ -24,11 +24,11 @@ SETTINGS = {
 
 def run(out, **settings):
     """Run it in this process, with one gate look at 3 pairs."""
-    before, setups.SMOKE_LOOKS = setups.SMOKE_LOOKS, (Look(3, 0.6),)
+    before, config.SMOKE_LOOKS = config.SMOKE_LOOKS, (Look(3, 0.6),)
     try:
-        return flywheel(setups.FlywheelConfig(Path(out), **{**SETTINGS, **settings}))
+        return flywheel(config.FlywheelConfig(Path(out), **{**SETTINGS, **settings}))
     finally:
-        setups.SMOKE_LOOKS = before
+        config.SMOKE_LOOKS = before
 
 
 def timeless(value):
