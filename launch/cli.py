@@ -1,4 +1,4 @@
-"""`shopfloor VERB`: finds the verb, parses its flags, runs it, and turns its outcome into an exit code."""
+"""`shopfloor VERB`: finds the verb, parses its flags, runs it, and returns an exit code."""
 
 from __future__ import annotations
 
@@ -32,7 +32,6 @@ Run: TypeAlias = Callable[[Any], int]
 
 stopping = Later("shopfloor.launch.stopping")
 
-GROUP_HELP = "  what decides the result."
 UNLIMITED = ("cells", "view")  # verbs that do the same on every operating system
 USAGE = "usage: shopfloor VERB [flags]        shopfloor VERB --help explains a verb"
 
@@ -44,9 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; None takes the process's own.
 
     Returns:
-        The exit code: 0 fine; 1 a threshold or gate not met, damage found; 2 usage or bad input; 3
-            infrastructure
-        failures; 130 / 143 stopped by a signal.
+        The exit code: 0 fine; 1 a threshold or gate not met, damage found; 2 usage or bad input;
+            3 infrastructure failures; 130 / 143 stopped by a signal.
     """
     logging.basicConfig(
         level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
@@ -63,8 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not error.name or error.name.startswith("shopfloor"):
             raise
         note(
-            f"shopfloor: the package {error.name!r} is not installed, and this verb needs it. Install it, or all that "
-            f"verbs need with {install_command('policies,export')}."
+            f"shopfloor: the package {error.name!r} is not installed, and this verb needs it. "
+            f"Install it, or all that verbs need with {install_command('policies,export')}."
         )
         return InvalidInputError.exit_code
     except BrokenPipeError:
@@ -103,7 +101,7 @@ def _main(arguments: list[str]) -> int:
 
 
 def _run(verb: str, run: Run, parsed: Any) -> int:  # noqa: ANN401  # the verb's own dataclass
-    """Run a verb; a damaged dataset is bad input to every `data` verb but `verify`, whose finding it is."""
+    """Run a verb; damage is bad input to every `data` verb but `verify`, whose finding it is."""
     try:
         return run(parsed)
     except DamagedFileError as error:
@@ -179,7 +177,9 @@ def parse(kind: type, verb: str, arguments: list[str]) -> Any:  # noqa: ANN401  
     Returns:
         An instance of `kind`, or the exit code where help or an error was printed.
     """
-    config = (tyro.conf.FlagCreatePairsOff,) if verb != "view" else ()
+    config = [tyro.conf.DisallowNone]
+    if verb != "view":
+        config.append(tyro.conf.FlagCreatePairsOff)
     with _plain():
         try:
             return tyro.cli(kind, prog=f"shopfloor {verb}", args=arguments, config=config)
@@ -207,27 +207,21 @@ def _plain() -> Iterator[None]:
 
 
 def without_frames(text: str) -> str:
-    """Strip the rules and frames that tyro draws around groups of lines, and defaults that say nothing."""
-    lines = [line.strip("╭╮╰╯│").rstrip() for line in text.splitlines()]
+    """Strip the rules that tyro draws around groups of lines, and defaults that say nothing.
+
+    tyro has no setting for either: into a buffer it draws rules instead of frames, and it shows the
+    default of every flag.
+    """
+    lines = [line.rstrip() for line in text.splitlines()]
     kept = []
     for line, following in zip(lines, [*lines[1:], ""], strict=True):
         title = line.startswith(" ") and not line.startswith("  ") and _is_rule(following)
         if title:
             kept.append(f"{line.strip()}:")
-        elif not (_is_rule(line) or line == GROUP_HELP):
-            kept.append(line)
-    return "\n".join(_without_none(line) for line in kept).rstrip()
-
-
-def _without_none(line: str) -> str:
-    """Drop None from a flag's choices, and empty defaults; help on the same line stays in its column."""
-    shorter = line.replace("{None}|", "").replace("{None,", "{")
-    flag, gap, text = shorter.strip().partition("  ")
-    if gap and flag.startswith("-"):
-        indent = len(shorter) - len(shorter.lstrip())
-        shorter = f"{' ' * indent}{flag}{' ' * (len(line) - len(shorter))}{gap}{text}"
-    return re.sub(r" \(default: (None|''|)\)", "", shorter)
+        elif not _is_rule(line):
+            kept.append(re.sub(r" \(default: (None|''|)\)", "", line))
+    return "\n".join(kept).rstrip()
 
 
 def _is_rule(line: str) -> bool:
-    return bool(line.strip()) and not line.strip(" ─-")
+    return bool(line) and not line.strip(" -")

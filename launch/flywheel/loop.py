@@ -34,6 +34,7 @@ from shopfloor.launch.flywheel.summary import (
 from shopfloor.launch.gate import decide as gate
 from shopfloor.launch.gate.pairing import compare_policies, run_episodes
 from shopfloor.launch.pages.page import REPORT
+from shopfloor.policies.learners.config import TrainConfig
 
 SUMMARY, LEDGER = "summary.json", "ledger.sqlite"
 LATENCY_EPISODES = 2
@@ -221,7 +222,7 @@ class _Run:
 
         def run() -> dict[str, Any]:
             from shopfloor.policies.checkpoint import read_card
-            from shopfloor.policies.learners.training import TrainConfig, train
+            from shopfloor.policies.learners.training import train
 
             began = time.process_time()
             wanted = steps or (config.turn_steps if init else config.steps)

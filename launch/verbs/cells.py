@@ -48,7 +48,7 @@ def run(arguments: Cells) -> int:
 
 
 def _describe_cell(cell_id: str) -> dict[str, Any] | None:
-    """Describe a cell; None, and a note, for one of another package that is broken: it must not hide the others."""
+    """Describe a cell; None, and a note, for a broken one, which must not hide the others."""
     try:
         cell = registry.make_cell(cell_id, cameras=())
     except Exception as error:

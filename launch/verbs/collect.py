@@ -88,7 +88,8 @@ def run(arguments: Collect) -> int:
     for receipt in result.receipts:
         if receipt.outcome == "infrastructure":
             note(
-                f"seed {receipt.seed} failed because of the machine ({receipt.reason}): {receipt.message}"
+                f"seed {receipt.seed} failed because of the machine ({receipt.reason}): "
+                f"{receipt.message}"
             )
     return result.exit_code
 

@@ -48,7 +48,7 @@ class Compare:
 
 
 def run(arguments: Compare) -> int:
-    """Run the gate on two policies: looks at 50, 100 and 200 pairs, stopping at the first that decides."""
+    """Run the gate: look at 50, 100 and 200 pairs, and stop at the first that decides."""
     for policy in (arguments.a, arguments.b):
         check_policy(policy)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from tyro.conf import OmitArgPrefixes
+from tyro.conf import arg
 
 from shopfloor.launch.console import make_progress, print_json, print_table
 from shopfloor.launch.flywheel.config import FlywheelConfig
@@ -25,7 +25,7 @@ class Flywheel:
         quiet: no progress.
     """
 
-    run: OmitArgPrefixes[FlywheelConfig]
+    run: Annotated[FlywheelConfig, arg(name="")]
     json: bool = False
     quiet: bool = False
 

@@ -15,7 +15,7 @@ sources = Later("shopfloor.collectors.sources")
 
 
 def check_policy(policy: str) -> None:
-    """Say how to install torch where the policy is a checkpoint and there is none, before any process starts."""
+    """Refuse a checkpoint where torch is not installed, before any process starts."""
     if policy not in sources.policy_kinds() and Path(policy).is_dir():
         require_torch()
 

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch.nn import functional
 
-from shopfloor.core import (
-    InvalidInputError,
-    UnknownNameError,
-    canonical_json,
-    listed,
-    listed_paths,
-    sha256_hex,
-)
+from shopfloor.core import InvalidInputError, canonical_json, sha256_hex
 from shopfloor.datasets.listing.overlays import load_overlays
 from shopfloor.datasets.reader import Dataset
 from shopfloor.policies import checkpoint
 from shopfloor.policies.encoders import vision
 from shopfloor.policies.encoders.text import embed
+from shopfloor.policies.learners.config import TrainConfig
 from shopfloor.policies.learners.data import Table, Vocabulary, describe, load_table, vocabulary
 from shopfloor.policies.networks.features import measured_slots, read_tool
 from shopfloor.policies.networks.network import (
@@ -33,67 +26,9 @@ from shopfloor.policies.networks.network import (
     Seen,
 )
 
-HEADS = ("regression", "flow")
-OBSERVATIONS = ("poses", "cameras")
+__all__ = ["TrainConfig", "train"]
+
 Progress = Callable[[int, int, float], None]
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """What to train on and how.
-
-    Attributes:
-        data: dataset folders.
-        out: checkpoint folder to make.
-        init: checkpoint to start from, None for a fresh network.
-        observations: "poses", "cameras", or None to follow `init` (poses without one).
-        head: "regression" or "flow"; with `init` its head rules.
-        experts: 1 dense, more for a sparse mixture, None for dense with one cell and 4 experts with
-            several.
-        steps: optimiser steps, None for the default of the observations.
-        seed: of initialisation and batch order.
-        scenes: folder of perception scene blocks, cameras only.
-        execute: actions run per chunk at run time, None for 1 from poses and 2 from cameras.
-        batch: rows per step.
-        cache: folder for frozen image features, None for `features` beside `out`.
-        views: camera names, cameras only.
-        overlays: overlay files (views of `data filter` and `data quality`): what they leave out is
-            not learnt, what they weigh is drawn as much more or less often.
-    """
-
-    data: tuple[Path, ...]
-    out: Path
-    init: Path | None = None
-    observations: str | None = None
-    head: str = "regression"
-    experts: int | None = None
-    steps: int | None = None
-    seed: int = 0
-    scenes: Path | None = None
-    execute: int | None = None
-    batch: int = 64
-    cache: Path | None = None
-    views: tuple[str, ...] = ("front", "wrist")
-    overlays: tuple[Path, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Refuse values outside the closed lists."""
-        object.__setattr__(self, "data", listed_paths(self.data))
-        object.__setattr__(self, "overlays", listed_paths(self.overlays))
-        object.__setattr__(self, "views", listed(self.views))
-        if self.head not in HEADS:
-            raise UnknownNameError("head", self.head, HEADS)
-        if self.observations is not None and self.observations not in OBSERVATIONS:
-            raise UnknownNameError("observation set", self.observations, OBSERVATIONS)
-        if self.steps is not None and self.steps < 1:
-            raise InvalidInputError(f"--steps is {self.steps}; expected at least 1.")
-        for name in ("experts", "execute"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InvalidInputError(f"--{name} is {value}; expected at least 1.")
-        if self.batch < 1:
-            raise InvalidInputError(f"--batch is {self.batch}; expected at least 1.")
-
 
 HORIZON = 2
 LEARNING_RATES = {

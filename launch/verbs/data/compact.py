@@ -53,8 +53,8 @@ def run(arguments: Compact) -> int:
     else:
         shards = f"{done.shards} shard{'' if done.shards == 1 else 's'}"
         print(
-            f"{arguments.out or arguments.dataset}: {episodes(done.episodes)} bundled into {shards}, "
-            f"each read back and compared with its source; before {done.bytes_before / 1e6:.1f} MB, "
-            f"now {done.bytes_after / 1e6:.1f} MB"
+            f"{arguments.out or arguments.dataset}: {episodes(done.episodes)} bundled into "
+            f"{shards}, each read back and compared with its source; "
+            f"before {done.bytes_before / 1e6:.1f} MB, now {done.bytes_after / 1e6:.1f} MB"
         )
     return 0

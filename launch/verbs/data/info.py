@@ -50,7 +50,7 @@ def _text(value: object) -> str:
 
 
 def _feature(feature: Mapping[str, Any]) -> str:
-    """Describe a feature: "float32 4 x 12: x y (m), present (1)"; neighbours of one unit share it."""
+    """Describe a feature: "float32 4 x 12: x y (m), present (1)"; equal units stand once."""
     shape = " x ".join(map(str, feature.get("shape", ())))
     names, units = feature.get("names") or [], feature.get("units") or []
 

@@ -33,13 +33,17 @@ def run(arguments: Purge) -> int:
 
     if not done.episodes and not done.bytes:
         print(
-            f"{arguments.dataset}: nothing to remove; `shopfloor data delete` says which episodes to leave out"
+            f"{arguments.dataset}: nothing to remove; `shopfloor data delete` says which episodes "
+            "to leave out"
         )
         return 0
 
     size = f"{done.bytes:,} bytes freed"
     if done.bytes < 0:  # what else their shards held is in files of its own now
-        size = f"the rest of their shards takes {-done.bytes:,} bytes more until `shopfloor data compact`"
+        size = (
+            f"the rest of their shards takes {-done.bytes:,} bytes more until "
+            "`shopfloor data compact`"
+        )
     gone = f"{episodes(done.episodes)} removed for good"
     print(f"{arguments.dataset}: {gone}, {size}; collect does not make them again")
     return 0

@@ -1,4 +1,4 @@
-"""`shopfloor data quality`: judges a dataset's episodes, prints the bad ones, and writes page, report and view."""
+"""`shopfloor data quality`: judges episodes, prints the bad ones, writes page, report and view."""
 
 from __future__ import annotations
 
@@ -120,14 +120,14 @@ def _print(found: Found, arguments: Quality) -> None:
 
     counts = found.counts()
     print(
-        f"{arguments.dataset}: {len(found.episodes)} episodes: {counts['keep']} to keep, {counts['down-weight']} to "
-        f"draw less often, {counts['drop']} to leave out" + _kinds(found)
+        f"{arguments.dataset}: {len(found.episodes)} episodes: {counts['keep']} to keep, "
+        f"{counts['down-weight']} to draw less often, {counts['drop']} to leave out{_kinds(found)}"
     )
     if found.labels is not None:
         labels = found.labels
         print(
-            f"success labels: {labels['replayed']} replayed in the simulator, {labels['states_equal']} to the same "
-            f"states, {labels['wrong']} wrong"
+            f"success labels: {labels['replayed']} replayed in the simulator, "
+            f"{labels['states_equal']} to the same states, {labels['wrong']} wrong"
         )
     for reason in found.not_checked:
         print(f"not checked: {reason}")
@@ -163,7 +163,8 @@ def _next(found: Found, arguments: Quality) -> Sequence[str]:
     data = shlex.quote(str(arguments.dataset))
     if arguments.out is None:
         return [
-            f"for a page with pictures and a view for training: shopfloor data quality {data} --out quality"
+            "for a page with pictures and a view for training: "
+            f"shopfloor data quality {data} --out quality"
         ]
 
     given = [*arguments.overlays, arguments.out / VIEW]

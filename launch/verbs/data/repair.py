@@ -47,6 +47,7 @@ def run(arguments: Repair) -> int:
     )
     if done.lost and not arguments.dry_run:
         note(
-            "The command that collected the dataset makes lost episodes again; so do copies of their files."
+            "The command that collected the dataset makes lost episodes again; so do copies of "
+            "their files."
         )
     return 0

@@ -62,12 +62,13 @@ def run(arguments: Replay) -> int:
     for one in done.episodes:
         if not one.states_equal:
             print(
-                f"differs: {one.episode_id} ({one.cell}, seed {one.seed}) from state {one.first_difference} on"
+                f"differs: {one.episode_id} ({one.cell}, seed {one.seed}) from state "
+                f"{one.first_difference} on"
             )
     chosen = f", drawn from {done.chosen_from}" if done.chosen_from > count else ""
     print(
-        f"{episodes(count)} replayed{chosen}: {share(done.states_equal, count)} with the same states "
-        f"bit for bit, {share(done.outcomes_equal, count)} ended as recorded, "
+        f"{episodes(count)} replayed{chosen}: {share(done.states_equal, count)} with the same "
+        f"states bit for bit, {share(done.outcomes_equal, count)} ended as recorded, "
         f"{share(done.successes_again, done.successes)} successes succeeded again"
     )
     return code

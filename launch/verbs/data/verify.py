@@ -1,4 +1,4 @@
-"""`shopfloor data verify`: checks every byte of a dataset, and with --deep executes actions again."""
+"""`shopfloor data verify`: checks every byte, and with --deep executes actions again."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _as_json(damage: Iterable[Damage]) -> list[dict[str, str]]:
 
 
 def _print_damage(damage: Sequence[Damage]) -> bool:
-    """Name each damaged file on its own line, and say beside it what is wrong; False where nothing is."""
+    """Name each damaged file on its own line, and what is wrong beside it; False where none is."""
     for entry in damage:
         print(entry.file)
         note(f"{entry.file}: {entry.problem}. {entry.advice}".rstrip())
