@@ -11,7 +11,6 @@ from shopfloor.moved import MOVED, Finder
 FACES = {
     "shopfloor.collectors.executors": ("Executor", "LocalExecutor", "make_executor"),
     "shopfloor.datasets.convert": ("Exported", "Selection", "given_actions", "observed"),
-    "shopfloor.datasets.tools": ("compact", "filter_episodes", "merge", "split"),
     "shopfloor.datasets.windows": ("Windows",),
     "shopfloor.envs.experts": ("Scene", "ScriptedExpert", "grasp_yaw", "make_expert"),
     "shopfloor.envs.looks": ("Camera",),
