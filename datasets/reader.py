@@ -149,8 +149,7 @@ class Dataset:
 
         Args:
             index: position in `records`.
-            keys: observation keys, or "actions", "rewards", "sim_states", "actor", "decisions",
-                "label_actions", "label_valid", "label_chunks".
+            keys: observation keys, or names of `format.fields.FIELDS` such as "actions".
             rows: (start, stop) or a slice of step 1, all by default. Observations and sim_states
                 have T+1 rows.
 

@@ -1,4 +1,4 @@
-"""An episode as plain facts and named arrays, for formats that have a place for any of them."""
+"""An episode as named arrays, for formats that have a place for any of them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy.typing as npt
 from shopfloor.core import Episode
 from shopfloor.datasets.convert.formats import ExportOptions
 from shopfloor.datasets.convert.selection import given_actions
-
-STEP, OBSERVATION, EPISODE = "step", "observation", "episode"
+from shopfloor.datasets.format import fields
+from shopfloor.datasets.format.fields import EPISODE, STEP
 
 
 @dataclass(frozen=True)
@@ -28,19 +28,6 @@ class Part:
     per: str
 
 
-def episode_facts(episode: Episode) -> dict[str, Any]:
-    """Return all that an episode says beside its arrays, as JSON data."""
-    return {
-        "spec": episode.spec.to_json(),
-        "instruction": episode.instruction,
-        "outcome": episode.outcome,
-        "reason": episode.reason,
-        "terminated": bool(episode.terminated),
-        "stages": [[int(step), stage] for step, stage in episode.stages],
-        "object_names": list(episode.object_names),
-    }
-
-
 def episode_parts(episode: Episode, options: ExportOptions) -> dict[str, Part]:
     """Return all of an episode's arrays but its observations.
 
@@ -49,23 +36,16 @@ def episode_parts(episode: Episode, options: ExportOptions) -> dict[str, Part]:
         options: which actions are wanted; the executed ones are there in any case, as
             "executed_actions" where "actions" are not they.
     """
-    T = episode.steps
-    last = np.arange(T) == T - 1
-    parts = {
-        "actions": Part(given_actions(episode, options), STEP),
-        "rewards": Part(episode.rewards, STEP),
-        "dones": Part(last, STEP),
-        "actor": Part(episode.actor, STEP),
-        "decisions": Part(episode.decisions, STEP),
-        "label_actions": Part(episode.label_actions, STEP),
-        "label_valid": Part(episode.label_valid, STEP),
-        "sim_states": Part(episode.sim_states, OBSERVATION),
-    }
+    given = {**fields.own_arrays(episode), "actions": given_actions(episode, options)}
+    parts = {name: Part(rows, fields.array_field(name).per) for name, rows in given.items()}
+    parts["dones"] = Part(np.arange(episode.steps) == episode.steps - 1, STEP)
     if options.actions != "executed":
         parts["executed_actions"] = Part(episode.actions, STEP)
-    if episode.label_chunks is not None:
-        parts["label_chunks"] = Part(episode.label_chunks, STEP)
+
     for name, track in episode.cameras.items():
-        parts[f"cameras.{name}.intrinsics"] = Part(track.intrinsics[None], EPISODE)
-        parts[f"cameras.{name}.extrinsics"] = Part(track.extrinsics, OBSERVATION)
+        for field in fields.TRACK:
+            rows = getattr(track, field.name)
+            parts[f"cameras.{name}.{field.name}"] = Part(
+                rows[None] if field.per == EPISODE else rows, field.per
+            )
     return parts

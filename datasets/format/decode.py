@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ import numpy.typing as npt
 
 from shopfloor.core import (
     ACTOR_EXPERT,
-    CameraTrack,
     Episode,
     EpisodeSpec,
     InvalidInputError,
@@ -22,7 +22,7 @@ from shopfloor.core import (
 )
 from shopfloor.datasets.disk.errors import DamagedFileError, FormatVersionError, UnsafeFileError
 from shopfloor.datasets.disk.json_file import parse_json
-from shopfloor.datasets.format import layout
+from shopfloor.datasets.format import fields, layout
 from shopfloor.datasets.format.container import Array, Container, attribute, hdf5_errors
 from shopfloor.datasets.format.digest import episode_digest
 from shopfloor.datasets.format.shard_index import PlainArray
@@ -114,7 +114,9 @@ class EpisodeRecord:
 
 _KINDS: Mapping[str, type] = {"str": str, "int": int, "bool": bool}
 _RECORD_FIELDS = [
-    (one.name, _KINDS[str(one.type)]) for one in fields(EpisodeRecord) if one.name != "weight"
+    (one.name, _KINDS[str(one.type)])
+    for one in dataclasses.fields(EpisodeRecord)
+    if one.name != "weight"
 ]
 
 
@@ -133,14 +135,22 @@ class StepArray:
     """
 
     def __init__(
-        self, container: Container, name: str, body: Array | PlainArray, final: str | None
+        self, container: Container, field: fields.Field, body: Array | PlainArray, prefix: str
     ) -> None:
-        """Join the array's two parts; the last row's, at a path in the file, is looked up when that row is read."""
-        self._container, self._body, self._final = container, body, final
+        """Join the array's two parts; the last row's is looked up when that row is read.
+
+        Args:
+            container: the open file.
+            field: what the array is.
+            body: the first part.
+            prefix: path of the episode's group, with a slash at its end.
+        """
+        self._container, self._body = container, body
+        self._final = prefix + field.final if field.final else None
         self._steps = body.shape[0]
-        self.rows = self._steps + (final is not None)
+        self.rows = self._steps + (self._final is not None)
         self.row_shape = body.shape[1:]
-        self.dtype = np.dtype(np.bool_) if name in layout.BOOL_ARRAYS else body.dtype
+        self.dtype = np.dtype(np.bool_) if field.dtype == np.bool_ else body.dtype
         self._small = math.prod(body.shape) * body.dtype.itemsize <= SMALL_ARRAY_BYTES
         self._whole: npt.NDArray[Any] | None = None
 
@@ -218,52 +228,58 @@ class EpisodeFile:
         return self._container.children(f"{self._prefix}cameras")
 
     def _check_shapes(self) -> None:
-        T = self.steps
-        f4, f8, u1, i8 = (np.dtype(code) for code in ("f4", "f8", "u1", "i8"))
-        # path -> rows, axes, dtype (None: any)
-        expected: dict[str, tuple[int, int | None, np.dtype[Any] | None]] = {
-            "actions": (T, 2, f4),
-            "rewards": (T, 1, f4),
-            "dones": (T, 1, i8),
-            "states": (T, 2, f8),
-            "actor": (T, 1, u1),
-            "decisions": (T, 1, u1),
-            "labels/actions": (T, 2, f4),
-            "labels/valid": (T, 1, u1),
-            layout.FINAL_STATES: (1, 2, f8),
-        }
-        if self.has("label_chunks"):
-            expected["labels/chunks"] = (T, 3, f4)
-        for key in self.observation_keys:
-            expected |= {f"obs/{key}": (T, None, None), f"final/obs/{key}": (1, None, None)}
+        held = [field for field in fields.FIELDS if not field.optional or self.has(field.name)]
+        held += [fields.observation_field(key) for key in self.observation_keys]
+        for field in held:
+            body = self._check_shape(field, field.path)
+            if field.final:
+                final = self._check_shape(field, field.final, last=True)
+                self._check_alike(field.path, field.final, body, final)
+
+        # Whatever has actions in its rows has actions of one size and dtype.
+        actions, *others = [field for field in held if field.row and field.row[-1] == fields.ACTION]
+        for field in others:
+            self._check_alike(
+                actions.path, field.path, self._find(actions.path), self._find(field.path), axes=1
+            )
+
         for name in self.camera_names:
-            expected |= {
-                f"cameras/{name}/extrinsics": (T + 1, 3, f8),
-                f"cameras/{name}/intrinsics": (3, 2, f8),
-            }
-        arrays = {path: self._find(path) for path in expected}
-        for path, (rows, axes, dtype) in expected.items():
-            array = arrays[path]
-            if (
-                array.shape[0] != rows
-                or axes not in (None, len(array.shape))
-                or dtype not in (None, array.dtype)
-            ):
-                found = f"shape {array.shape} and dtype {array.dtype}"
-                wanted = f"{rows} rows" + (f" of {dtype}" if dtype else "")
-                raise DamagedFileError(
-                    self.path, f"{self._prefix}{path} has {found}, expected {wanted}"
-                )
-        pairs = [("states", layout.FINAL_STATES), ("actions", "labels/actions")]
-        for first, second in [
-            *pairs,
-            *((f"obs/{key}", f"final/obs/{key}") for key in self.observation_keys),
-        ]:
-            one, other = arrays[first], arrays[second]
-            if one.shape[1:] != other.shape[1:] or one.dtype != other.dtype:
-                raise DamagedFileError(
-                    self.path, f"{self._prefix}{first} and {second} have rows of different kinds"
-                )
+            for field, path in fields.track_paths(name):
+                self._check_shape(field, path)
+
+    def _check_shape(
+        self, field: fields.Field, path: str, last: bool = False
+    ) -> Array | PlainArray:
+        """Return an array that has as many rows, and axes, as its field, and its dtype."""
+        array, dtype = self._find(path), field.stored_dtype
+        shape = field.shape(self.steps, 0)
+        rows = shape[0]
+        if field.final:
+            rows = 1 if last else self.steps
+
+        axes = len(array.shape) if field.row is None else len(shape)
+        if array.shape[0] != rows or len(array.shape) != axes or dtype not in (None, array.dtype):
+            found = f"shape {array.shape} and dtype {array.dtype}"
+            wanted = f"{rows} rows" + (f" of {dtype}" if dtype else "")
+            raise DamagedFileError(
+                self.path, f"{self._prefix}{path} has {found}, expected {wanted}"
+            )
+        return array
+
+    def _check_alike(
+        self,
+        first: str,
+        second: str,
+        one: Array | PlainArray,
+        other: Array | PlainArray,
+        axes: int | None = None,
+    ) -> None:
+        """Refuse two arrays whose rows differ in dtype or in their last `axes` sides (all by default)."""
+        sides = [array.shape[1:] if axes is None else array.shape[-axes:] for array in (one, other)]
+        if sides[0] != sides[1] or one.dtype != other.dtype:
+            raise DamagedFileError(
+                self.path, f"{self._prefix}{first} and {second} have rows of different kinds"
+            )
 
     @property
     def _facts(self) -> Mapping[str, int | str]:
@@ -306,20 +322,16 @@ class EpisodeFile:
         """Return a per-step array by the name it has in `Episode`; raises UnknownNameError."""
         found = self._named.get(name)
         if found is None:
-            find = self._container.find
-            body = find(self._prefix + layout.STEP_ARRAYS.get(name, f"obs/{name}"))
+            field = fields.array_field(name)
+            body = self._container.find(self._prefix + field.path)
             if body is None:
                 raise UnknownNameError(f"array of {self.path.name}", name, self._names())
-            final = None
-            if name == "sim_states":
-                final = self._prefix + layout.FINAL_STATES
-            elif name not in layout.STEP_ARRAYS:
-                final = f"{self._prefix}final/obs/{name}"
-            found = self._named[name] = StepArray(self._container, name, body, final)
+            found = StepArray(self._container, field, body, self._prefix)
+            self._named[name] = found
         return found
 
     def _names(self) -> list[str]:
-        return [*self.observation_keys, *(name for name in layout.STEP_ARRAYS if self.has(name))]
+        return [*self.observation_keys, *filter(self.has, fields.field_names())]
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
         """Read rows `start` to `stop` (all by default) of an array named as in `Episode`."""
@@ -336,40 +348,30 @@ class EpisodeFile:
 
     def has(self, name: str) -> bool:
         """Whether the episode holds an array of this name."""
-        return (
-            self._container.find(self._prefix + layout.STEP_ARRAYS.get(name, f"obs/{name}"))
-            is not None
-        )
+        return self._container.find(self._prefix + fields.array_field(name).path) is not None
 
     def episode(self) -> Episode:
         """Read everything."""
-        names, stages = self.json_fact("object_names"), self.json_fact("stages")
+        facts = {
+            "spec": self.spec.to_json(),
+            "terminated": self.terminated,
+            **{name: self.fact(name) for name in ("instruction", "outcome", "reason")},
+            **{name: self.json_fact(name) for name in ("stages", "object_names")},
+        }
+        arrays = {
+            field.name: self.read(field.name)
+            for field in fields.FIELDS
+            if field.derive is None and not (field.optional and not self.has(field.name))
+        }
+        observations = {key: self.read(key) for key in self.observation_keys}
+        cameras = fields.join_tracks(self.camera_names, self._read_whole)
+
         try:
-            stages = tuple((int(step), str(stage)) for step, stage in stages)
-            names = tuple(str(name) for name in names)
+            return fields.join_episode(facts, arrays, observations, cameras)
         except (TypeError, ValueError) as error:
             raise DamagedFileError(
                 self.path, f"its object_names or stages cannot be used ({error})"
             ) from None
-        return Episode(
-            spec=self.spec,
-            instruction=self.fact("instruction"),
-            observations={key: self.read(key) for key in self.observation_keys},
-            sim_states=self.read("sim_states"),
-            actions=self.read("actions"),
-            rewards=self.read("rewards"),
-            outcome=self.fact("outcome"),
-            reason=self.fact("reason"),
-            actor=self.read("actor"),
-            object_names=names,
-            stages=stages,
-            label_actions=self.read("label_actions"),
-            label_valid=self.read("label_valid"),
-            decisions=self.read("decisions"),
-            terminated=self.terminated,
-            label_chunks=self.read("label_chunks") if self.has("label_chunks") else None,
-            cameras={name: self._track(name) for name in self.camera_names},
-        )
 
     def proven_episode(self) -> Episode:
         """Read everything, and compare it with the digest that a shard keeps of it."""
@@ -381,14 +383,9 @@ class EpisodeFile:
             )
         return episode
 
-    def _track(self, name: str) -> CameraTrack:
+    def _read_whole(self, path: str) -> npt.NDArray[Any]:
         with hdf5_errors(self.path):
-            return CameraTrack(
-                *(
-                    self._find(f"cameras/{name}/{what}").read()
-                    for what in ("intrinsics", "extrinsics")
-                )
-            )
+            return self._find(path).read()
 
     def _find(self, path: str) -> Array | PlainArray:
         array = self._container.find(self._prefix + path)

@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shopfloor.core import Episode, canonical_json
-
-_ARRAYS = ("actions", "rewards", "sim_states", "actor", "decisions", "label_actions", "label_valid")
+from shopfloor.datasets.format import fields
 
 
 def episode_digest(episode: Episode) -> str:
@@ -24,30 +23,23 @@ def episode_digest(episode: Episode) -> str:
     Args:
         episode: the episode.
     """
-    facts = {
-        "spec": episode.spec.to_json(),
-        "instruction": episode.instruction,
-        "outcome": episode.outcome,
-        "reason": episode.reason,
-        "terminated": bool(episode.terminated),
-        "stages": [[int(step), stage] for step, stage in episode.stages],
-        "object_names": list(episode.object_names),
-    }
-    hasher = hashlib.sha256(f"{canonical_json(facts)}\n".encode())
+    facts = canonical_json(fields.episode_facts(episode))
+    hasher = hashlib.sha256(f"{facts}\n".encode())
+
     for name, array in sorted(_arrays(episode), key=lambda pair: pair[0]):
         plain = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
         hasher.update(f"{canonical_json([name, plain.dtype.str, list(array.shape)])}\n".encode())
         hasher.update(plain.view(np.uint8).data if plain.size and plain.ndim else plain.tobytes())
+
     return hasher.hexdigest()
 
 
 def _arrays(episode: Episode) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    for name in _ARRAYS:
-        yield name, getattr(episode, name)
-    if episode.label_chunks is not None:
-        yield "label_chunks", episode.label_chunks
+    yield from fields.own_arrays(episode).items()
+
     for key, array in episode.observations.items():
         yield f"observations/{key}", array
-    for key, track in episode.cameras.items():
-        yield f"cameras/{key}/intrinsics", track.intrinsics
-        yield f"cameras/{key}/extrinsics", track.extrinsics
+
+    for name, track in episode.cameras.items():
+        for field in fields.TRACK:
+            yield f"cameras/{name}/{field.name}", getattr(track, field.name)

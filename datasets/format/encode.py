@@ -21,7 +21,7 @@ from shopfloor.core import (
     canonical_json,
 )
 from shopfloor.datasets.disk.files import with_trailer
-from shopfloor.datasets.format import layout
+from shopfloor.datasets.format import fields, layout
 
 CODECS = ("blosc", "gzip", "none")
 # One row a chunk from this size on (pictures): a random window then decodes only its own frames.
@@ -149,22 +149,16 @@ def _image(
 def check_episode(episode: Episode) -> None:
     """Raise InvalidInputError unless every array has the shape and dtype that `Episode` states."""
     T, A = _check_actions(episode)
-    expected: dict[str, tuple[npt.NDArray[Any], tuple[int | None, ...], Any]] = {
-        "sim_states": (episode.sim_states, (T + 1, None), np.float64),
-        "rewards": (episode.rewards, (T,), np.float32),
-        "actor": (episode.actor, (T,), np.uint8),
-        "label_actions": (episode.label_actions, (T, A), np.float32),
-        "label_valid": (episode.label_valid, (T,), np.bool_),
-        "decisions": (episode.decisions, (T,), np.bool_),
-    }
-    if episode.label_chunks is not None:
-        expected["label_chunks"] = (episode.label_chunks, (T, None, A), np.float32)
+    for name, rows in fields.own_arrays(episode).items():
+        field = fields.array_field(name)
+        _check_array(name, rows, field.shape(T, A), field.dtype)
+
     for name, track in episode.cameras.items():
         _check_key("camera", name)
-        expected[f"cameras[{name!r}].intrinsics"] = (track.intrinsics, (3, 3), np.float64)
-        expected[f"cameras[{name!r}].extrinsics"] = (track.extrinsics, (T + 1, 4, 4), np.float64)
-    for name, (array, shape, dtype) in expected.items():
-        _check_array(name, array, shape, dtype)
+        for field in fields.TRACK:
+            label, rows = f"cameras[{name!r}].{field.name}", getattr(track, field.name)
+            _check_array(label, rows, field.shape(T, A), field.dtype)
+
     for name, array in episode.observations.items():
         _check_key("observation", name)
         dtype = array.dtype.newbyteorder("<")
@@ -178,6 +172,7 @@ def check_episode(episode: Episode) -> None:
                 f"Observation {name!r} has shape {array.shape} and dtype {array.dtype}; expected {T + 1} rows "
                 "(T + 1) of integers or floats."
             )
+
     if episode.outcome not in ("success", "failure"):
         raise InvalidInputError(
             f"Outcome is {episode.outcome!r}; only 'success' and 'failure' give an episode."
@@ -212,10 +207,11 @@ def _check_array(
 
 
 def _check_key(kind: str, name: str) -> None:
-    if not layout.OBSERVATION_KEY.fullmatch(name) or name in layout.STEP_ARRAYS:
+    taken = fields.field_names()
+    if not layout.OBSERVATION_KEY.fullmatch(name) or name in taken:
         raise InvalidInputError(
             f"The {kind} name {name!r} cannot be stored; use up to 64 letters, digits, '_', '.' or '-', and none of "
-            f"{', '.join(layout.STEP_ARRAYS)}."
+            f"{', '.join(taken)}."
         )
 
 
@@ -242,43 +238,43 @@ def _write_tree(
 
 def _facts(episode: Episode) -> dict[str, str | int]:
     spec = episode.spec
+    facts = {name: _attribute(value) for name, value in fields.episode_facts(episode).items()}
     return {
         "num_samples": episode.steps,
         "episode_id": spec.episode_id,
-        "spec": canonical_json(spec.to_json()),
+        "spec": facts.pop("spec"),
         "variation": spec.variation,
-        "instruction": episode.instruction,
-        "outcome": episode.outcome,
-        "reason": episode.reason,
-        "terminated": int(episode.terminated),
-        "stages": canonical_json([[int(step), stage] for step, stage in episode.stages]),
-        "object_names": canonical_json(list(episode.object_names)),
+        **facts,
     }
+
+
+def _attribute(value: Any) -> str | int:  # noqa: ANN401  # JSON
+    if isinstance(value, str):
+        return value
+    return int(value) if isinstance(value, bool) else canonical_json(value)
 
 
 def _arrays(episode: Episode) -> dict[str, npt.NDArray[Any]]:
+    """Return path -> array, in the order in which they are written."""
     T = episode.steps
-    dones = np.zeros(T, np.int64)
-    dones[-1:] = 1
-    arrays: dict[str, npt.NDArray[Any]] = {
-        "actions": episode.actions,
-        "rewards": episode.rewards,
-        "dones": dones,
-        "states": episode.sim_states[:T],
-        "actor": episode.actor,
-        "decisions": episode.decisions.view(np.uint8) if T else np.zeros(0, np.uint8),
-        "labels/actions": episode.label_actions,
-        "labels/valid": episode.label_valid.view(np.uint8) if T else np.zeros(0, np.uint8),
-    }
-    if episode.label_chunks is not None:
-        arrays["labels/chunks"] = episode.label_chunks
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    endings: dict[str, npt.NDArray[Any]] = {}
+    for field in fields.FIELDS:
+        rows = field.derive(episode) if field.derive else getattr(episode, field.name)
+        if rows is None:
+            continue
+
+        arrays[field.path] = stored = field.stored(rows)
+        if field.final:
+            arrays[field.path], endings[field.final] = stored[:T], stored[T:]
+
     for key, rows in sorted(episode.observations.items()):
-        arrays[f"obs/{key}"] = rows[:T]
-        arrays[f"final/obs/{key}"] = rows[T:]
-    arrays[layout.FINAL_STATES] = episode.sim_states[T:]
+        field = fields.observation_field(key)
+        arrays[field.path], arrays[field.final] = rows[:T], rows[T:]
+    arrays |= endings
+
     for name, track in sorted(episode.cameras.items()):
-        arrays[f"cameras/{name}/intrinsics"] = track.intrinsics
-        arrays[f"cameras/{name}/extrinsics"] = track.extrinsics
+        arrays |= {path: getattr(track, one.name) for one, path in fields.track_paths(name)}
     return arrays
 
 

@@ -26,24 +26,6 @@ MAX_SHARDS = 10**12  # as many as there are names
 # What arrays may hold, as NumPy writes it: integers and floats of 1 to 8 bytes, little-endian.
 ARRAY_DTYPES = ("|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8")
 OBSERVATION_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
-
-# Per-step arrays and where they lie in `data/demo_<k>`; observations are beside them in
-# `obs/<key>`.
-STEP_ARRAYS = {
-    "actions": "actions",
-    "rewards": "rewards",
-    "dones": "dones",
-    "sim_states": "states",
-    "actor": "actor",
-    "decisions": "decisions",
-    "label_actions": "labels/actions",
-    "label_valid": "labels/valid",
-    "label_chunks": "labels/chunks",
-}
-FINAL_STATES = "final/states"
-# Arrays that Episode holds as bool are stored as uint8: HDF5 has no bool that every tool reads
-# alike.
-BOOL_ARRAYS = ("decisions", "label_valid")
 PROVENANCE = ("site", "owner", "residency", "licence", "purposes")
 UNSPECIFIED = "unspecified"
 

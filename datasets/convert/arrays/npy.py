@@ -32,18 +32,12 @@ import numpy as np
 from shopfloor.core import Episode, InvalidInputError, UnknownNameError, canonical_json
 from shopfloor.datasets.convert.arrays.npy_write import NpyFile
 from shopfloor.datasets.convert.formats import Exported, ExportOptions
-from shopfloor.datasets.convert.parts import (
-    EPISODE,
-    OBSERVATION,
-    STEP,
-    Part,
-    episode_facts,
-    episode_parts,
-)
+from shopfloor.datasets.convert.parts import Part, episode_parts
 from shopfloor.datasets.convert.rows import name_episode, observed
 from shopfloor.datasets.convert.selection import Selection
 from shopfloor.datasets.disk.staging import staged_folder
-from shopfloor.datasets.format import layout
+from shopfloor.datasets.format import fields, layout
+from shopfloor.datasets.format.fields import EPISODE, OBSERVATION, STEP, episode_facts
 from shopfloor.datasets.reader import Dataset
 
 INDEX_FILE = "index.json"
@@ -181,7 +175,11 @@ def _entry(episode: Episode, place: Mapping[str, int], split: str) -> dict[str, 
         **episode_facts(episode),
         **place,
         "split": split,
-        "label_chunks": episode.label_chunks is not None,
+        **{
+            field.name: getattr(episode, field.name) is not None
+            for field in fields.FIELDS
+            if field.optional
+        },
         "cameras": sorted(episode.cameras),
     }
 

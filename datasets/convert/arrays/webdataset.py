@@ -27,12 +27,13 @@ from shopfloor.core import Episode, InvalidInputError, UnknownNameError, canonic
 from shopfloor.datasets.convert.arrays.npy_write import little_endian, npy_header, raw_bytes
 from shopfloor.datasets.convert.arrays.tar_write import Content, ShardWriter
 from shopfloor.datasets.convert.formats import Exported, ExportOptions
-from shopfloor.datasets.convert.parts import EPISODE, episode_facts, episode_parts
+from shopfloor.datasets.convert.parts import episode_parts
 from shopfloor.datasets.convert.png import encode_png, is_picture
 from shopfloor.datasets.convert.rows import observed
 from shopfloor.datasets.convert.selection import Selection
 from shopfloor.datasets.disk.staging import staged_folder
 from shopfloor.datasets.format import layout
+from shopfloor.datasets.format.fields import EPISODE, episode_facts
 from shopfloor.datasets.reader import Dataset
 
 INDEX_FILE = "index.json"

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from shopfloor.core import Episode, EpisodeSpec
 from shopfloor.datasets.convert.hdf5.foreign_arrays import ForeignArray
-from shopfloor.datasets.format import layout
+from shopfloor.datasets.format import fields, layout
 
 Rows = npt.NDArray[Any]
 
@@ -39,24 +39,19 @@ def bare_episode(
         terminated: whether something else than time ended it.
         sim_states: shape (T+1, D), none if not given.
     """
-    T = len(actions)
-    return Episode(
-        spec=spec,
-        instruction=instruction,
-        observations=observations,
-        sim_states=np.zeros((T + 1, 0)) if sim_states is None else sim_states,
-        actions=actions,
-        rewards=rewards,
-        outcome="success" if success else "failure",
-        reason="" if success else "timeout",
-        actor=np.zeros(T, np.uint8),
-        object_names=(),
-        stages=(),
-        label_actions=np.zeros_like(actions),
-        label_valid=np.zeros(T, np.bool_),
-        decisions=np.ones(T, np.bool_),
-        terminated=terminated,
-    )
+    facts = {
+        "spec": spec.to_json(),
+        "instruction": instruction,
+        "outcome": "success" if success else "failure",
+        "reason": "" if success else "timeout",
+        "terminated": terminated,
+        "stages": [],
+        "object_names": [],
+    }
+    arrays = {**fields.blank_arrays(*actions.shape), "actions": actions, "rewards": rewards}
+    if sim_states is not None:
+        arrays["sim_states"] = sim_states
+    return fields.join_episode(facts, arrays, observations)
 
 
 def plain(rows: Rows) -> Rows:
@@ -68,7 +63,9 @@ def observation_key(path: str, taken: Collection[str]) -> str | None:
     """Return an observation key for a path of names, joined by dots; None if it can be none, or is taken."""
     key = path.replace("/", ".")
     usable = (
-        layout.OBSERVATION_KEY.fullmatch(key) and key not in layout.STEP_ARRAYS and key not in taken
+        layout.OBSERVATION_KEY.fullmatch(key)
+        and key not in fields.field_names()
+        and key not in taken
     )
     return key if usable else None
 

@@ -10,13 +10,13 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.core import CameraTrack, Episode, EpisodeSpec, InvalidInputError, UnknownNameError
+from shopfloor.core import Episode, InvalidInputError, UnknownNameError
 from shopfloor.datasets.convert.hdf5.foreign_hdf5 import ForeignFile, Value
 from shopfloor.datasets.convert.rows import observed
 from shopfloor.datasets.convert.selection import Selection
 from shopfloor.datasets.disk.files import TRAILER_BYTES
 from shopfloor.datasets.disk.json_file import parse_json
-from shopfloor.datasets.format import layout
+from shopfloor.datasets.format import fields
 from shopfloor.datasets.format.digest import episode_digest
 from shopfloor.datasets.format.encode import encode_episode, write_array, write_attributes
 from shopfloor.datasets.listing.identity import Identity
@@ -140,28 +140,21 @@ def _episode(tree: _Tree, observations: Mapping[str, npt.NDArray[Any]] | None) -
         observations = {
             key: tree.rows(f"obs/{key}", f"final/obs/{key}") for key in tree.names("obs")
         }
-    stages, names = parse_json(str(tree.fact("stages"))), parse_json(str(tree.fact("object_names")))
-    return Episode(
-        spec=EpisodeSpec.from_json(parse_json(str(tree.fact("spec")))),
-        instruction=str(tree.fact("instruction")),
-        observations=observations,
-        sim_states=tree.rows("states", layout.FINAL_STATES),
-        actions=tree.rows(EXECUTED if EXECUTED in tree.arrays else "actions"),
-        rewards=tree.rows("rewards"),
-        outcome=str(tree.fact("outcome")),
-        reason=str(tree.fact("reason")),
-        actor=tree.rows("actor"),
-        object_names=tuple(str(name) for name in names),
-        stages=tuple((int(step), str(stage)) for step, stage in stages),
-        label_actions=tree.rows("labels/actions"),
-        label_valid=tree.rows("labels/valid") != 0,
-        decisions=tree.rows("decisions") != 0,
-        terminated=bool(tree.fact("terminated")),
-        label_chunks=tree.rows("labels/chunks") if "labels/chunks" in tree.arrays else None,
-        cameras={
-            name: CameraTrack(
-                tree.rows(f"cameras/{name}/intrinsics"), tree.rows(f"cameras/{name}/extrinsics")
-            )
-            for name in tree.names("cameras")
-        },
-    )
+
+    texts = ("instruction", "outcome", "reason", "terminated")
+    parsed = ("spec", "stages", "object_names")
+    facts = {
+        **{name: tree.fact(name) for name in texts},
+        **{name: parse_json(str(tree.fact(name))) for name in parsed},
+    }
+
+    arrays = {}
+    for field in fields.FIELDS:
+        if field.derive is None and not (field.optional and field.path not in tree.arrays):
+            parts = (field.path, field.final) if field.final else (field.path,)
+            arrays[field.name] = field.loaded(tree.rows(*parts))
+    if EXECUTED in tree.arrays:
+        arrays["actions"] = tree.rows(EXECUTED)
+
+    cameras = fields.join_tracks(tree.names("cameras"), tree.rows)
+    return fields.join_episode(facts, arrays, observations, cameras)

@@ -28,11 +28,11 @@ from shopfloor.datasets.convert.lerobot.places import read_tasks
 from shopfloor.datasets.convert.lerobot.rows import read_frames
 from shopfloor.datasets.convert.lerobot.video import find_encoder
 from shopfloor.datasets.convert.lerobot.write import LeRobotWriter, Sizes
-from shopfloor.datasets.convert.parts import episode_facts
 from shopfloor.datasets.convert.selection import Selection, given_actions
 from shopfloor.datasets.disk.json_file import json_digest
 from shopfloor.datasets.disk.staging import staged_folder
 from shopfloor.datasets.format.encode import Provenance
+from shopfloor.datasets.format.fields import episode_facts
 from shopfloor.datasets.format.layout import UNSPECIFIED
 from shopfloor.datasets.listing.identity import DIGEST, identity_json
 from shopfloor.datasets.reader import Dataset

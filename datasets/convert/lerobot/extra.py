@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.core import CameraTrack, Episode, EpisodeSpec, InvalidInputError, UnknownNameError
+from shopfloor.core import CameraTrack, Episode, InvalidInputError, UnknownNameError
 from shopfloor.datasets.convert.lerobot.info import MAX_METADATA_BYTES, Info
 from shopfloor.datasets.convert.lerobot.layout import EXTRA_FILE, EXTRA_KIND, EXTRA_VERSION, Feature
 from shopfloor.datasets.convert.lerobot.rows import Frames
 from shopfloor.datasets.convert.lerobot.tables import Table
 from shopfloor.datasets.disk.errors import DamagedFileError, FormatVersionError
 from shopfloor.datasets.disk.json_file import json_digest, load_json, parse_json
+from shopfloor.datasets.format import fields
 from shopfloor.datasets.format.layout import MAX_RANK
 from shopfloor.datasets.listing.identity import DIGEST
 
@@ -42,22 +43,17 @@ def extra_arrays(
         own_actions: whether the frames hold other actions than the executed ones.
     """
     framed = {feature.key for feature in features}
-    arrays: Arrays = {
-        "sim_states": episode.sim_states,
-        "actor": episode.actor,
-        "label_actions": episode.label_actions,
-        "label_valid": episode.label_valid,
-        "decisions": episode.decisions,
-    }
-    if episode.label_chunks is not None:
-        arrays["label_chunks"] = episode.label_chunks
-    if own_actions:
-        arrays["actions"] = episode.actions
+    arrays: Arrays = fields.own_arrays(episode)
+    del arrays["rewards"]
+    if not own_actions:
+        del arrays["actions"]
+
     for key in keys:
         rows = episode.observations[key]
         arrays[f"final/{key}"] = rows[episode.steps :] if key in framed else rows
+
     for name, track in episode.cameras.items():
-        arrays |= {f"intrinsics/{name}": track.intrinsics, f"extrinsics/{name}": track.extrinsics}
+        arrays |= {f"{one.name}/{name}": getattr(track, one.name) for one in fields.TRACK}
     return arrays
 
 
@@ -163,31 +159,18 @@ class Extra:
                 raise ValueError(
                     f"observation {key} is {body.dtype} in the frames and {last.dtype} here"
                 )
-        cameras = [
-            name.removeprefix("intrinsics/") for name in arrays if name.startswith("intrinsics/")
-        ]
-        return Episode(
-            spec=EpisodeSpec.from_json(facts["spec"]),
-            instruction=str(facts["instruction"]),
-            observations=observations,
-            sim_states=arrays["sim_states"],
-            actions=arrays.get("actions", frame.rows["action"]),
-            rewards=frame.rows["next.reward"].reshape(-1),
-            outcome=str(facts["outcome"]),
-            reason=str(facts["reason"]),
-            actor=arrays["actor"],
-            object_names=tuple(str(name) for name in facts["object_names"]),
-            stages=tuple((int(step), str(stage)) for step, stage in facts["stages"]),
-            label_actions=arrays["label_actions"],
-            label_valid=arrays["label_valid"],
-            decisions=arrays["decisions"],
-            terminated=bool(facts["terminated"]),
-            label_chunks=arrays.get("label_chunks"),
-            cameras={
-                name: CameraTrack(arrays[f"intrinsics/{name}"], arrays[f"extrinsics/{name}"])
-                for name in cameras
-            },
-        )
+
+        first = f"{fields.TRACK[0].name}/"
+        cameras = {
+            name: CameraTrack(**{one.name: arrays[f"{one.name}/{name}"] for one in fields.TRACK})
+            for name in (place.removeprefix(first) for place in arrays if place.startswith(first))
+        }
+        own = {
+            "actions": frame.rows["action"],
+            "rewards": frame.rows["next.reward"].reshape(-1),
+            **{name: rows for name, rows in arrays.items() if name in fields.field_names()},
+        }
+        return fields.join_episode(facts, own, observations, cameras)
 
 
 def _lossy(identity: Mapping[str, Any]) -> dict[str, Any]:

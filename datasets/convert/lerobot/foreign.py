@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from shopfloor.core import Episode, EpisodeSpec, InvalidInputError
+from shopfloor.datasets.convert.hdf5.foreign_rows import bare_episode
 from shopfloor.datasets.convert.lerobot.info import Info
 from shopfloor.datasets.convert.lerobot.layout import AUTOMATIC, IMAGES, OBSERVATION, Feature
 from shopfloor.datasets.convert.lerobot.rows import Frames
 from shopfloor.datasets.convert.rows import exact_float32
-from shopfloor.datasets.format import layout
+from shopfloor.datasets.format import fields, layout
 
 OUTCOMES = ("next.reward", "next.done", "next.success")
 _INTEGERS = {f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)}
@@ -91,7 +92,7 @@ def _key(name: str, taken: Collection[str]) -> str | None:
     ):
         if (
             layout.OBSERVATION_KEY.fullmatch(key)
-            and key not in layout.STEP_ARRAYS
+            and key not in fields.field_names()
             and key not in taken
         ):
             return key
@@ -169,21 +170,13 @@ def foreign_episode(
         rewards = exact_float32(rows["next.reward"].reshape(T), f"{where}: next.reward", cast)
     success = _success(rows, rewards)
     terminated = bool(rows["next.done"].reshape(T)[-1]) if "next.done" in rows else success
-    return Episode(
-        spec=spec,
-        instruction=instruction,
-        observations=observations,
-        sim_states=np.zeros((T + 1, 0)),
-        actions=actions,
-        rewards=rewards,
-        outcome="success" if success else "failure",
-        reason="" if success else "timeout",
-        actor=np.zeros(T, np.uint8),
-        object_names=(),
-        stages=(),
-        label_actions=np.zeros_like(actions),
-        label_valid=np.zeros(T, bool),
-        decisions=np.ones(T, bool),
+    return bare_episode(
+        spec,
+        instruction,
+        observations,
+        actions,
+        rewards,
+        success=success,
         terminated=terminated,
     )
 
