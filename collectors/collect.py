@@ -30,6 +30,7 @@ from shopfloor.core import (
     UnknownNameError,
 )
 from shopfloor.datasets.disk.files import disk_error
+from shopfloor.datasets.format import kinds
 from shopfloor.datasets.listing.manifest import list_dataset
 from shopfloor.datasets.listing.overlays import load_overlays, tombstoned
 from shopfloor.datasets.writer import EpisodeWriter, write_manifest
@@ -275,15 +276,10 @@ class _Collection:
         """Return the cell's description with the features this run stores."""
         description: dict[str, Any] = dict(self.told["description"])
         features = description["features"]
-        unknown = [
-            name
-            for name in self.choice.cameras
-            if name not in features or name in ("state", "objects")
-        ]
-        if unknown:
-            raise UnknownNameError("camera", unknown[0], set(features) - {"state", "objects"})
-        stored = ("state", "objects", *self.choice.cameras)
-        description["features"] = {key: features[key] for key in stored if key in features}
+        kinds.check_cameras(features, self.choice.cameras)
+
+        stored = kinds.recorded_keys(features, self.choice.cameras)
+        description["features"] = {key: features[key] for key in stored}
         return description
 
     def _specs(self) -> list[EpisodeSpec]:

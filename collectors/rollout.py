@@ -33,10 +33,10 @@ from shopfloor.core import (
     listed,
     seed_stream,
 )
+from shopfloor.datasets.format import kinds
 
 logger = logging.getLogger(__name__)
 
-NUMBERS = ("state", "objects")
 NAMES = "object_names"
 
 
@@ -131,8 +131,11 @@ class _Run:
         self.cameras = cameras
 
         self.record = _Record()
+        description = cell.describe()
+        self.features = description["features"]
+        self.kept = kinds.recorded_keys(self.features, cameras)
         self.queue = ChunkQueue()
-        self.actions = ActionSpec.of(cell.describe(), cell.action_size)
+        self.actions = ActionSpec.of(description, cell.action_size)
         self.noise = MotionNoise(
             seed_stream(spec.seed, "noise"), spec.action_noise, self.actions.moving
         )
@@ -248,29 +251,24 @@ class _Run:
         wanted = set(self.cameras)
         for policy, looks in ((self.policy, asked), (self.teacher, not ended)):
             if policy is not None and looks:
-                wanted.update(
-                    key for key in policy.info.observation_keys if key not in (*NUMBERS, NAMES)
+                needed = (
+                    kinds.camera_of(key, self.features) for key in policy.info.observation_keys
                 )
+                wanted.update(name for name in needed if name is not None)
 
         with self._blame_cell("observe"):
             observation = dict(self.cell.observe(sorted(wanted)))
             sim_state = np.array(self.cell.sim_state(), dtype=np.float64)
             tracks = {name: self.cell.camera_track(name) for name in self.cameras}
+            kept = {
+                key: np.array(observation[key], dtype=self.features[key]["dtype"])
+                for key in self.kept
+                if key in observation or key in self.cameras
+            }
 
-        numbers = {
-            key: np.array(observation[key], dtype=np.float32)
-            for key in NUMBERS
-            if key in observation
-        }
-        checked: dict[str, FloatArray] = {**numbers, "sim_state": sim_state}
-        for key, value in checked.items():
-            if not np.isfinite(value).all():
-                raise EpisodeFaultError(
-                    "nonfinite_obs", self._where(f"{key} has non-finite numbers")
-                )
+        for key, value in {**kept, "sim_state": sim_state}.items():
+            self._check_numbers(key, value)
 
-        kept: dict[str, npt.NDArray[Any]] = {**numbers}
-        kept |= {name: np.array(observation[name], dtype=np.uint8) for name in self.cameras}
         for key, value in kept.items():
             self.record.observations.setdefault(key, []).append(value)
 
@@ -281,6 +279,16 @@ class _Run:
                 np.array(extrinsics, dtype=np.float64)
             )
         return {**observation, NAMES: self.object_names}
+
+    def _check_numbers(self, key: str, value: npt.NDArray[Any]) -> None:
+        """Refuse what is no number, and infinity but in a depth map, where it says that nothing is there."""
+        if value.dtype.kind != "f":
+            return
+
+        depth = kinds.kind_of(self.features.get(key, {})) == kinds.DEPTH
+        sound = ~np.isnan(value) if depth else np.isfinite(value)
+        if not sound.all():
+            raise EpisodeFaultError("nonfinite_obs", self._where(f"{key} has non-finite numbers"))
 
     @contextlib.contextmanager
     def _blame_cell(self, doing: str) -> Iterator[None]:
@@ -322,6 +330,14 @@ class _Run:
 
     def _episode(self, outcome: str, reason: str, terminated: bool) -> Episode:
         record, size = self.record, self.cell.action_size
+        for key, rows in record.observations.items():
+            if len(rows) != len(record.sim_states):
+                raise InfrastructureError(
+                    self._where(
+                        f"{key} was observed {len(rows)} times in {len(record.sim_states)}; expected always or never"
+                    )
+                )
+
         labels = [label for label in record.labels if label is not None]
         horizon = len(labels[0]) if labels else 0
         if any(len(label) != horizon for label in labels):
@@ -387,6 +403,8 @@ def _check_fit(
         )
     if len(set(record_cameras)) != len(record_cameras):
         raise InvalidInputError(f"Cameras {list(record_cameras)} name one twice.")
+    features = cell.describe()["features"]
+    kinds.check_cameras(features, record_cameras, f"camera of {cell.cell_id}")
 
 
 def require_fit(policy: Policy, role: str, cell: Cell) -> None:

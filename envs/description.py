@@ -172,6 +172,7 @@ def describe(cell_id: str, task: Task, robot: Robot, options: CellOptions) -> di
         features[camera.name] = _feature(
             [height, width, 3], "uint8", ("height", "width", "rgb"), ("px", "px", "1")
         )
+        features |= _maps(camera.name, options)
     looks: dict[str, Any] = {"renderer": options.renderer} if options.renderer != "tiny" else {}
     looks |= {"shadows": True} if options.shadows else {}
     return {
@@ -202,6 +203,18 @@ def describe(cell_id: str, task: Task, robot: Robot, options: CellOptions) -> di
             "env_kwargs": {"robot": options.robot, "image_size": [height, width], **looks},
         },
     }
+
+
+def _maps(camera: str, options: CellOptions) -> dict[str, Any]:
+    """Return the features of a camera's depth and segmentation, as far as options ask for them."""
+    made = {"depth": ("depth", "float32", "m"), "segmentation": ("ids", "int32", "1")}
+    maps = {}
+    for modality in options.modalities:
+        if modality in made:
+            kind, dtype, unit = made[modality]
+            feature = _feature([*options.image_size], dtype, ("height", "width"), (unit, unit))
+            maps[f"{camera}_{modality}"] = {**feature, "kind": kind, "camera": camera}
+    return maps
 
 
 def _feature(

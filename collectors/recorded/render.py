@@ -31,7 +31,7 @@ from shopfloor.core import (
 from shopfloor.datasets.convert.incoming import Incoming
 from shopfloor.datasets.disk.files import disk_error
 from shopfloor.datasets.disk.staging import staged_folder
-from shopfloor.datasets.format import layout
+from shopfloor.datasets.format import kinds, layout
 from shopfloor.datasets.format.encode import CODECS, Provenance, encode_episode
 from shopfloor.datasets.listing.identity import identity_json
 from shopfloor.datasets.listing.overlays import append_overlay, load_overlays
@@ -42,7 +42,6 @@ from shopfloor.datasets.tools.transfer import refuse_damage, refuse_inside
 
 RENDER = "shopfloor.collectors.recorded.render:render_job"
 DESCRIBE = "shopfloor.collectors.recorded.render:describe_job"
-NUMBERS = ("state", "objects")
 SIDES = (8, 4096)
 
 
@@ -232,16 +231,10 @@ def describe_job(payload: dict[str, Any]) -> dict[str, Any]:
     with recorded_cell(episode, **changes) as cell:
         description = cell.describe()
     features = description["features"]
-    unknown = [name for name in changes["cameras"] if name not in features or name in NUMBERS]
-    if unknown:
-        raise UnknownNameError("camera", unknown[0], set(features) - set(NUMBERS))
-    kept = (*NUMBERS, *changes["cameras"])
-    return {
-        "description": {
-            **description,
-            "features": {key: features[key] for key in kept if key in features},
-        }
-    }
+    kinds.check_cameras(features, changes["cameras"])
+
+    kept = kinds.recorded_keys(features, changes["cameras"])
+    return {"description": {**description, "features": {key: features[key] for key in kept}}}
 
 
 def render_job(payload: dict[str, Any]) -> dict[str, Any]:
@@ -284,19 +277,25 @@ def with_pictures(episode: Episode, cameras: Sequence[str], image_size: Sequence
             with them.
     """
     refuse_stateless(episode)
-    seen: dict[str, list[npt.NDArray[np.uint8]]] = {name: [] for name in cameras}
+    seen: dict[str, list[npt.NDArray[Any]]] = {}
     poses: dict[str, list[npt.NDArray[np.float64]]] = {name: [] for name in cameras}
     intrinsics: dict[str, npt.NDArray[np.float64]] = {}
-    numbers = {key: rows for key, rows in episode.observations.items() if key in NUMBERS}
     with recorded_cell(episode, image_size=list(image_size)) as cell:
+        features = cell.describe()["features"]
+        vectors = kinds.keys_of(features, kinds.VECTOR)
+        drawn = [key for key in kinds.recorded_keys(features, cameras) if key not in vectors]
+        numbers = {key: rows for key, rows in episode.observations.items() if key in vectors}
         for step, state in enumerate(episode.sim_states):
             cell.set_sim_state(state)
             observation = cell.observe(cameras)
             for key, rows in numbers.items():
                 if np.asarray(observation[key], dtype=rows.dtype).tobytes() != rows[step].tobytes():
                     raise _other(episode, key, step)
+            for key in drawn:
+                dtype = features[key]["dtype"]
+                seen.setdefault(key, []).append(np.array(observation[key], dtype=dtype))
+
             for name in cameras:
-                seen[name].append(np.array(observation[name], dtype=np.uint8))
                 inner, outer = cell.camera_track(name)
                 intrinsics[name] = np.array(inner, dtype=np.float64)
                 poses[name].append(np.array(outer, dtype=np.float64))

@@ -20,7 +20,8 @@ from shopfloor.collectors.recorded.episodes import (
     recorded_cell,
     rewindable,
 )
-from shopfloor.core import Cell, Episode, InvalidInputError, ShopfloorError, UnknownNameError
+from shopfloor.core import Cell, Episode, InvalidInputError, ShopfloorError
+from shopfloor.datasets.format import kinds
 from shopfloor.datasets.listing.select import choose_records
 from shopfloor.datasets.listing.verify import Damage, verify
 from shopfloor.datasets.reader import Dataset, EpisodeRecord
@@ -162,9 +163,7 @@ def render_episode(
     )
     try:
         features: dict[str, Any] = cell.describe()["features"]
-        known = set(features) - {"state", "objects"}
-        if camera not in known:
-            raise UnknownNameError("camera", camera, known)
+        kinds.check_cameras(features, [camera])
         cell.reset(seed=spec.seed)
         pictures = []
         for state in episode.sim_states:

@@ -19,7 +19,7 @@ from shopfloor.datasets.disk.files import (
     require_usable,
 )
 from shopfloor.datasets.disk.json_file import json_digest, load_json
-from shopfloor.datasets.format import layout
+from shopfloor.datasets.format import kinds, layout
 from shopfloor.datasets.format.encode import Provenance
 
 MAX_IDENTITY_BYTES = 1 << 24
@@ -72,11 +72,7 @@ def identity_json(description: Mapping[str, Any], provenance: Provenance) -> dic
 
 
 def _is_camera(feature: object) -> bool:
-    return (
-        isinstance(feature, dict)
-        and feature.get("dtype") == "uint8"
-        and len(feature.get("shape", ())) == 3
-    )
+    return isinstance(feature, dict) and kinds.kind_of(feature) == kinds.PICTURE
 
 
 def load_identity(root: Path) -> Identity:
