@@ -50,7 +50,9 @@ def camera_of(key: str, features: Features) -> str | None:
     kind = kind_of(feature)
     if kind == VECTOR:
         return None
-    return feature.get("camera", key if kind == PICTURE else None)
+
+    camera: str | None = feature.get("camera", key if kind == PICTURE else None)
+    return camera
 
 
 def recorded_keys(features: Features, cameras: Sequence[str]) -> tuple[str, ...]:
