@@ -7,11 +7,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from shopfloor.collectors.conformity.contract import demand, no_exception
-from shopfloor.collectors.rollout import NUMBERS
 from shopfloor.core import CONTROL_HZ, ActionSpec, Cell, canonical_json
+from shopfloor.datasets.format import kinds
 
-STATE, OBJECTS = NUMBERS
-SHAPES = {STATE: "[S]", OBJECTS: "[N, 12]"}  # all others: pictures, [height, width, 3]
+STATE, OBJECTS = "state", "objects"
+SHAPES = {STATE: "[S]", OBJECTS: "[N, 12]"}
+# By kind of observation: its dtype and its shape.
+EXPECTED = {
+    kinds.VECTOR: ("float32", "[...]"),
+    kinds.PICTURE: ("uint8", "[height, width, 3]"),
+    kinds.DEPTH: ("float32", "[height, width]"),
+    kinds.IDS: ("int32", "[height, width]"),
+}
 
 
 def check_identity(cell: Cell) -> None:
@@ -118,27 +125,31 @@ def _check_features(where: str, features: Any) -> None:  # noqa: ANN401  # whate
             "Describe the array that `observe` returns.",
         )
 
-        dtype = "float32" if key in NUMBERS else "uint8"
+        kind = kinds.VECTOR if key in SHAPES else kinds.kind_of(feature)
+        dtype, shape = EXPECTED[kind]
         demand(
             feature["dtype"] == dtype,
             where,
             f"the dtype of {key!r} is {feature['dtype']!r}",
-            f"{dtype!r}: all but 'state' and 'objects' are pictures",
-            "Other kinds of observation cannot be recorded.",
+            f"{dtype!r}, as it is a {kind}",
+            "Vectors are float32, pictures uint8, depth maps float32 and ids int32.",
         )
         demand(
-            _is_shape(key, feature["shape"]),
+            _is_shape(key, kind, feature["shape"]),
             where,
             f"the shape of {key!r} is {feature['shape']!r}",
-            SHAPES.get(key, "[height, width, 3]"),
+            SHAPES.get(key, shape),
             "Describe the array that `observe` returns.",
         )
 
 
-def _is_shape(key: str, shape: object) -> bool:
+def _is_shape(key: str, kind: str, shape: object) -> bool:
     if not isinstance(shape, list | tuple) or not all(isinstance(side, int) for side in shape):
         return False
     if key == STATE:
         return len(shape) == 1
-    last = 12 if key == OBJECTS else 3
-    return len(shape) == (2 if key == OBJECTS else 3) and shape[-1] == last
+    if key == OBJECTS:
+        return len(shape) == 2 and shape[-1] == 12
+    if kind == kinds.PICTURE:
+        return len(shape) == 3 and shape[-1] == 3
+    return len(shape) == 2 if kind in (kinds.DEPTH, kinds.IDS) else len(shape) >= 1

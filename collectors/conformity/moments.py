@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from shopfloor.collectors.conformity.contract import demand, no_exception
 from shopfloor.collectors.conformity.descriptions import OBJECTS, STATE
-from shopfloor.collectors.rollout import NUMBERS
 from shopfloor.core import FAILURE_REASONS, Cell, FloatArray, Observation
+from shopfloor.datasets.format import kinds
 
 INFO = {
     "instruction": "a text for the policy, not empty",
@@ -73,7 +73,7 @@ class Player:
         """Play in a cell whose description is sound."""
         self.cell = cell
         self.features = features
-        self.cameras = [key for key in features if key not in NUMBERS]
+        self.cameras = list(kinds.keys_of(features, kinds.PICTURE))
 
     def play(self, seed: int, actions: npt.NDArray[np.float32]) -> list[Moment]:
         """Run an episode until the actions or the episode end; pictures at both ends."""

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from shopfloor.collectors.chunks import PolicyFailure, checked_chunk
 from shopfloor.collectors.conformity.contract import demand, demand_members, no_exception
-from shopfloor.collectors.rollout import NAMES, NUMBERS, entries_of, require_fit
+from shopfloor.collectors.rollout import NAMES, entries_of, require_fit
 from shopfloor.core import ActionChunk, Cell, Policy, PolicyInfo
+from shopfloor.datasets.format import kinds
 
 MEMBERS = ("info", "reset", "act")
 
@@ -112,7 +113,9 @@ def _play(policy: Policy, cell: Cell, seed: int, steps: int) -> _Dialogue:
     _, info = cell.reset(seed=seed)
     names = tuple(info["object_names"])
     instruction = str(info["instruction"])
-    cameras = [key for key in policy.info.observation_keys if key not in (*NUMBERS, NAMES)]
+    features = cell.describe()["features"]
+    needed = (kinds.camera_of(key, features) for key in policy.info.observation_keys)
+    cameras = sorted({name for name in needed if name is not None})
     with no_exception(_at(policy, cell, seed, 0), f"reset({seed}, {instruction!r})"):
         policy.reset(seed, instruction)
 

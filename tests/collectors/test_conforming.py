@@ -233,7 +233,8 @@ BAD_CELLS = {
     "features": (described(features={}), "'features' is {}"),
     "feature": (described(features={"state": [6]}), r"feature 'state' is \[6\]"),
     "feature's dtype": (featured("state", dtype="float64"), "the dtype of 'state' is 'float64'"),
-    "feature's shape": (featured("front", shape=[8, 12]), r"shape of 'front' is \[8, 12\]"),
+    "feature's shape": (featured("state", shape=[6, 1]), r"shape of 'state' is \[6, 1\]"),
+    "feature's kind": (featured("front", shape=[8, 12]), "'float32', as it is a vector"),
     "other shape": (
         featured("state", shape=[5]),
         r"'state' is float32 \(6,\); expected float32 \(5",
