@@ -13,7 +13,7 @@ from shopfloor.launch.verbs.flags import Ids, Source, Where
 if TYPE_CHECKING:
     from shopfloor.datasets.tools.edit import Edit
 
-tools = Later("shopfloor.datasets.tools")
+tools = Later("shopfloor.datasets.tools.edit")
 
 
 @dataclass(frozen=True)

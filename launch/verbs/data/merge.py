@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 from shopfloor.launch.later import Later
 from shopfloor.launch.verbs.data.telling import episodes, print_document
 
-tools = Later("shopfloor.datasets.tools")
+tools = Later("shopfloor.datasets.tools.merge")
 
 
 @dataclass(frozen=True)

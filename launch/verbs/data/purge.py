@@ -8,7 +8,7 @@ from shopfloor.launch.later import Later
 from shopfloor.launch.verbs.data.telling import episodes, print_document
 from shopfloor.launch.verbs.flags import Source
 
-tools = Later("shopfloor.datasets.tools")
+tools = Later("shopfloor.datasets.tools.purge")
 
 
 @dataclass(frozen=True)

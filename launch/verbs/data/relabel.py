@@ -9,7 +9,7 @@ from shopfloor.launch.later import Later
 from shopfloor.launch.verbs.data.telling import episodes, print_document
 from shopfloor.launch.verbs.flags import Ids, Source, Where
 
-tools = Later("shopfloor.datasets.tools")
+tools = Later("shopfloor.datasets.tools.edit")
 
 
 @dataclass(frozen=True)

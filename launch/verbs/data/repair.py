@@ -9,7 +9,7 @@ from shopfloor.launch.later import Later
 from shopfloor.launch.verbs.data.telling import episodes, files, print_document
 from shopfloor.launch.verbs.flags import Source
 
-tools = Later("shopfloor.datasets.tools")
+tools = Later("shopfloor.datasets.tools.repair")
 
 
 @dataclass(frozen=True)

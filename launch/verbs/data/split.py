@@ -13,7 +13,7 @@ from shopfloor.launch.later import Later
 from shopfloor.launch.verbs.data.telling import episodes, print_document
 from shopfloor.launch.verbs.flags import Overlays, Source
 
-tools = Later("shopfloor.datasets.tools")
+tools = Later("shopfloor.datasets.tools.copies")
 
 
 @dataclass(frozen=True)

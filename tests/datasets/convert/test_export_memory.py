@@ -18,7 +18,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 from shopfloor.core import Episode, EpisodeSpec
-from shopfloor.datasets.convert import lerobot, maniskill, minari, npy, rlds, robomimic, webdataset
+from shopfloor.datasets.convert.arrays import npy, webdataset
+from shopfloor.datasets.convert.lerobot import convert as lerobot
+from shopfloor.datasets.convert.maniskill import convert as maniskill
+from shopfloor.datasets.convert.minari import convert as minari
+from shopfloor.datasets.convert.rlds import convert as rlds
+from shopfloor.datasets.convert.robomimic import convert as robomimic
 from shopfloor.datasets.convert.formats import ExportOptions, ImportOptions
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.writer import EpisodeWriter

@@ -165,7 +165,8 @@ FULL_DISK = """
 import resource, sys
 from pathlib import Path
 from shopfloor.core import DiskError
-from shopfloor.datasets.convert import minari, robomimic
+from shopfloor.datasets.convert.minari import convert as minari
+from shopfloor.datasets.convert.robomimic import convert as robomimic
 from shopfloor.datasets.convert.formats import ExportOptions
 from shopfloor.datasets.reader import Dataset
 data, out = Dataset(sys.argv[1]), Path(sys.argv[2])
