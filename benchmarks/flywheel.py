@@ -36,7 +36,7 @@ def reference(episodes: int) -> tuple[float, int]:
         expert.reset(seed, info["instruction"])
         ended = False
         while not ended:
-            observation = {**cell.observe([]), "object_names": cell.object_names}
+            observation = {**cell.observe([]), "object_names": info["object_names"]}
             _, terminated, truncated, _ = cell.advance(expert.act(observation).actions[0])
             ended, steps = terminated or truncated, steps + 1
     spent = time.process_time() - began
