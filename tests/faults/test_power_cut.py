@@ -139,7 +139,7 @@ def test_what_was_reported_survives_when_a_killed_run_was_resumed_before(tmp_pat
 @pytest.mark.slow
 def test_the_model_finds_a_resumed_run_that_trusts_what_it_sees(tmp_path, monkeypatch):
     """A name that a killed run left may be in memory only; a run that does not sync it again loses it."""
-    for module in ("files", "store"):
+    for module in ("disk.files", "writer"):
         monkeypatch.setattr(f"shopfloor.datasets.{module}.settle", lambda *_: None)
     assert any(resume_and_cut_power(tmp_path, STATES))
 
