@@ -62,6 +62,7 @@ class CellChoice:
             raise InvalidInputError(
                 f"Give either a CellChoice or its fields, not both: {', '.join(sorted(options))}."
             )
+
         return cell
 
 
@@ -85,10 +86,12 @@ def renamed(options: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, A
             continue
         if new in found:
             raise InvalidInputError(f"{old!r} is the old name of {new!r}; give only {new!r}.")
+
         warnings.warn(
             f"{old!r} is called {new!r} now; the old name goes with the next version.",
             DeprecationWarning,
             stacklevel=3,
         )
         found[new] = found.pop(old)
+
     return found

@@ -58,11 +58,13 @@ def checked_chunk(reply: Any, action_size: int) -> ActionChunk:  # noqa: ANN401 
         raise PolicyFailure(
             "policy_bad_reply", f"the policy answered a {type(reply).__name__}, not an ActionChunk"
         )
+
     try:
         actions = np.asarray(reply.actions)
         numeric = actions.dtype.kind in "fiu"
     except Exception:  # anything can be in there
         numeric = False
+
     if not numeric or actions.ndim != 2 or actions.shape[0] < 1 or actions.shape[1] != action_size:
         shape = f"{actions.dtype} {actions.shape}" if numeric else "no array of numbers"
         raise PolicyFailure(
@@ -72,6 +74,7 @@ def checked_chunk(reply: Any, action_size: int) -> ActionChunk:  # noqa: ANN401 
         raise PolicyFailure(
             "policy_bad_reply", f"execute is {reply.execute!r}; expected an integer"
         )
+
     if not 1 <= reply.execute <= len(actions):
         raise PolicyFailure(
             "policy_bad_reply", f"execute is {reply.execute}; expected 1 to {len(actions)}"
@@ -80,6 +83,7 @@ def checked_chunk(reply: Any, action_size: int) -> ActionChunk:  # noqa: ANN401 
         raise PolicyFailure(
             "policy_bad_reply", f"the chunk is for {reply.control_hz} Hz; expected {CONTROL_HZ}"
         )
+
     with np.errstate(over="ignore"):
         actions = actions.astype(np.float32)
     if not np.isfinite(actions).all():

@@ -99,6 +99,7 @@ class CollectConfig:
                 f"Teacher {self.teacher!r} with intervene={self.intervene!r} would do nothing; "
                 "expected 'label' or 'expert', or no teacher."
             )
+
         if self.teacher is None and needs_teacher:
             object.__setattr__(self, "teacher", "expert")
 
@@ -119,6 +120,7 @@ class CollectConfig:
         for name in given:
             if name not in known:
                 raise UnknownNameError("option", name, [*known, *CONDITIONS])
+
         if "out" not in given:
             raise InvalidInputError("collect needs `out`: the folder of the dataset.")
         return cls(CellChoice.of(cell, conditions), **given)
@@ -202,6 +204,7 @@ def collect(
         raise InvalidInputError(
             f"Give either a config or its fields, not both: {', '.join(sorted(options))}."
         )
+
     with signals.handling(), contextlib.ExitStack() as stack:
         running = executor if executor is not None else stack.enter_context(make_executor(workers))
         return _Collection(config, running).run(on_receipt)
@@ -228,15 +231,18 @@ class _Collection:
         journal = _Journal(self.out, self._run_entry())
         receipts = dict(there)
         status = "failed"
+
         try:
             missing = [
                 index for index in range(len(specs)) if index not in there and index not in gone
             ]
+
             for receipt in self._new_receipts(specs, missing):
                 journal.add(receipt)
                 receipts[receipt.index] = receipt
                 if on_receipt is not None:
                     on_receipt(receipt)
+
             write_manifest(self.out)
             status = "finished"
         except CancelledError:
@@ -247,6 +253,7 @@ class _Collection:
                 if status != "finished":
                     write_manifest(self.out)
                 journal.close(status)
+
         return CollectResult(
             receipts=tuple(receipts[index] for index in sorted(receipts)),
             dataset=self.out,
@@ -269,6 +276,7 @@ class _Collection:
             "policy": self.policy.to_json(),
             "teacher": self.teacher.to_json() if self.teacher else None,
         }
+
         ((_, told),) = self.executor.run(PREPARE, [payload], timeout_s=self.config.timeout_s)
         return told
 
@@ -289,9 +297,11 @@ class _Collection:
             "cameras": list(self.choice.cameras),
             "image_size": self.told["image_size"],
         }
+
         if self.choice.renderer != "tiny":
             options["renderer"] = self.choice.renderer
         teacher = self.told["teacher"]
+
         return [
             EpisodeSpec(
                 cell=self.cell,
@@ -318,6 +328,7 @@ class _Collection:
         earlier = {receipt.episode_id: receipt for receipt in read_receipts(self.out)}
         there: dict[int, Receipt] = {}
         gone = set()
+
         for index, spec in enumerate(specs):
             record = records.get(spec.episode_id)
             hint = earlier.get(spec.episode_id)
@@ -327,6 +338,7 @@ class _Collection:
                 elif spec.episode_id in left_out:
                     gone.add(index)
                 continue
+
             same = hint is not None and hint.sha256 == record.sha256
             there[index] = Receipt(
                 episode_id=record.episode_id,
@@ -343,6 +355,7 @@ class _Collection:
                 cpu_seconds=hint.cpu_seconds if hint and same else 0.0,
                 expert_steps=record.expert_steps,
             )
+
         return there, gone
 
     def _new_receipts(
@@ -356,6 +369,7 @@ class _Collection:
             "codec": self.config.codec,
             "description": self.description,
         }
+
         payloads = ({**common, "spec": specs[index].to_json(), "index": index} for index in missing)
         for position, result in self.executor.run(
             RUN_EPISODE, payloads, timeout_s=self.config.timeout_s, keep_going=True
@@ -364,6 +378,7 @@ class _Collection:
             if "quarantined" not in result:
                 yield Receipt.from_json(result)
                 continue
+
             yield Receipt(
                 episode_id=specs[index].episode_id,
                 index=index,
@@ -384,6 +399,7 @@ class _Collection:
             "cameras": list(self.choice.cameras),
             "image_size": self.told["image_size"],
         }
+
         return {
             "command": "collect",
             "config": config,
@@ -403,6 +419,7 @@ class _Journal:
             *_earlier_runs(self._path),
             {**entry, "started": now(), "finished": None, "status": "running"},
         ]
+
         self._receipts = out / RECEIPTS
         try:
             flags = platforms.CLOSED_IN_CHILDREN | platforms.AS_IT_IS
@@ -412,6 +429,7 @@ class _Journal:
                 os.write(self._fd, b"\n")  # the last run was killed within a line
         except OSError as error:
             raise disk_error(self._receipts, error) from error
+
         self._save()
 
     def add(self, receipt: Receipt) -> None:
@@ -461,14 +479,17 @@ def check_folder(out: Path) -> None:
             raise InvalidInputError(
                 f"{out} cannot be made: {above} is a file. Choose another --out."
             )
+
         return
     if not out.is_dir():
         raise InvalidInputError(
             f"{out} is a file; expected a folder for the dataset. Choose another --out."
         )
+
     names = [path.name for path in out.iterdir()]
     if "dataset.json" in names:
         return
+
     foreign = [name for name in names if name != "episodes" and not name.endswith(".tmp")]
     if foreign:
         raise InvalidInputError(

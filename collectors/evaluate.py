@@ -142,6 +142,7 @@ def evaluate(
             **conditions,
         )
         result = collect(config, executor=executor, workers=workers, on_receipt=on_receipt)
+
     return summarise(result, config)
 
 
@@ -159,6 +160,7 @@ def summarise(result: CollectResult, config: CollectConfig) -> Evaluation:
     counted = [receipt for receipt in result.receipts if receipt.outcome != "infrastructure"]
     successes = sum(receipt.outcome == "success" for receipt in counted)
     reasons = Counter(receipt.reason or "success" for receipt in counted)
+
     return Evaluation(
         cell=result.cell,
         policy=dict(result.policy),

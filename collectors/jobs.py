@@ -62,6 +62,7 @@ def prepare(payload: dict[str, Any]) -> dict[str, Any]:
         for role in ("policy", "teacher")
         if payload[role]
     }
+
     size = payload["image_size"]
     for role, policy in roles.items():
         expected = policy.info.image_size
@@ -70,7 +71,9 @@ def prepare(payload: dict[str, Any]) -> dict[str, Any]:
                 f"The {role} {policy.info.name!r} expects pictures of {tuple(expected)} pixels (height, width), not "
                 f"{tuple(size)}."
             )
+
         size = size or expected
+
     size = list(size or DEFAULT_IMAGE_SIZE)
     options = {"robot": payload["robot"], "image_size": size}
     if payload.get("renderer", "tiny") != "tiny":
@@ -81,6 +84,7 @@ def prepare(payload: dict[str, Any]) -> dict[str, Any]:
     cell = pooled_cell(payload["cell"], options, variation)
     for role, policy in roles.items():
         require_fit(policy, role, cell)
+
     description = cell.describe()
     takes = ActionSpec.of(description, cell.action_size).convention
     infos = {role: info_to_json(policy.info) for role, policy in roles.items()}
@@ -110,6 +114,7 @@ def run_episode(payload: dict[str, Any]) -> dict[str, Any]:
     teacher = _policy(payload["teacher"], spec.teacher_digest) if payload["teacher"] else None
     cell = pooled_cell(spec.cell, spec.cell_options, spec.variation)
     sound = False
+
     try:
         with one_torch_thread():
             episode = rollout(
@@ -119,10 +124,12 @@ def run_episode(payload: dict[str, Any]) -> dict[str, Any]:
                 teacher=teacher,
                 record_cameras=tuple(spec.cell_options.get("cameras", ())),
             )
+
         sound = True
     finally:
         if not (sound and REUSE_CELLS):
             drop_cell(spec.cell, spec.cell_options, spec.variation)
+
     commit = _writer(payload).write(episode, payload["index"])
     return Receipt(
         episode_id=spec.episode_id,
@@ -158,6 +165,7 @@ def pooled_cell(cell_id: str, options: Mapping[str, Any], variation: str) -> Cel
     if key in _cells:
         _cells.move_to_end(key)
         return _cells[key]
+
     while len(_cells) >= MAX_CELLS:
         _close(_cells.popitem(last=False)[1])
     _cells[key] = build_cell(cell_id, options, variation)
@@ -209,11 +217,13 @@ def _policy(data: Mapping[str, Any], digest: str) -> Policy:
     if policy.info.digest != digest:
         forget_policy(ref)
         policy = resolve_policy(ref)
+
     if policy.info.digest != digest:
         raise InvalidInputError(
             f"Policy {ref.kind!r} {dict(ref.arguments)} has digest {policy.info.digest[:16]}, the run was started with "
             f"{digest[:16]}: it was changed meanwhile. Start the run again."
         )
+
     return policy
 
 

@@ -31,6 +31,7 @@ def environment() -> dict[str, Any]:
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
+
     return {
         "host": platform.node(),
         "platform": platform.platform(),
@@ -44,6 +45,7 @@ def _git_state() -> dict[str, Any] | None:
     root = Path(shopfloor.__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
+
     try:
         answers = [
             subprocess.run(
@@ -60,6 +62,7 @@ def _git_state() -> dict[str, Any] | None:
         ]
     except (OSError, subprocess.SubprocessError):
         return None
+
     return {"commit": answers[0].stdout.strip(), "clean": not answers[1].stdout.strip()}
 
 
@@ -72,6 +75,7 @@ def replace_json(path: Path, value: dict[str, Any]) -> None:
             file.write("\n")
             file.flush()
             os.fsync(file.fileno())
+
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)

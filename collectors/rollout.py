@@ -227,6 +227,7 @@ class _Run:
             action = checked_chunk(ActionChunk(np.asarray(command.action)[None]), size).actions[0]
             if command.label is None:
                 return Command(action, command.actor)
+
             kept = checked_chunk(ActionChunk(command.label), size).actions
             return Command(action, command.actor, kept)
 
@@ -260,6 +261,7 @@ class _Run:
             observation = dict(self.cell.observe(sorted(wanted)))
             sim_state = np.array(self.cell.sim_state(), dtype=np.float64)
             tracks = {name: self.cell.camera_track(name) for name in self.cameras}
+
             kept = {
                 key: np.array(observation[key], dtype=self.features[key]["dtype"])
                 for key in self.kept
@@ -278,6 +280,7 @@ class _Run:
             self.record.extrinsics.setdefault(name, []).append(
                 np.array(extrinsics, dtype=np.float64)
             )
+
         return {**observation, NAMES: self.object_names}
 
     def _check_numbers(self, key: str, value: npt.NDArray[Any]) -> None:
@@ -393,6 +396,7 @@ def _check_fit(
             raise InvalidInputError(
                 f"The {role}'s digest is not the spec's {digest!r}; build the spec from its info."
             )
+
         if actor is not None:
             require_fit(actor, role, cell)
 
@@ -403,6 +407,7 @@ def _check_fit(
         )
     if len(set(record_cameras)) != len(record_cameras):
         raise InvalidInputError(f"Cameras {list(record_cameras)} name one twice.")
+
     features = cell.describe()["features"]
     kinds.check_cameras(features, record_cameras, f"camera of {cell.cell_id}")
 

@@ -62,10 +62,12 @@ def policy_ref(policy: str | PolicyRef, cell: str, robot: str | None = None) -> 
         return PolicyRef(policy, cell, drives)
     if Path(policy).is_dir():
         return PolicyRef("checkpoint", cell, {"path": str(Path(policy).resolve())})
+
     if "/" in policy:
         raise InvalidInputError(
             f"No checkpoint folder {policy!r}; expected a folder that `train` wrote."
         )
+
     kinds = [kind for kind in policy_kinds() if kind != "checkpoint"]
     raise UnknownNameError("policy", policy, kinds, "Or name the folder of a checkpoint.")
 
@@ -90,15 +92,18 @@ def resolve_policy(ref: PolicyRef) -> Policy:
     if key in _cache:
         _cache.move_to_end(key)
         return _cache[key]
+
     try:
         policy = _build(_factory(ref.kind), ref)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in LEARNING_PACKAGES:
             raise
+
         raise MissingDependencyError(
             f"Policy {ref.kind!r} needs {error.name}, which is not installed. Install it with "
             f"{install_command('policies')}."
         ) from error
+
     _cache[key] = policy
     while len(_cache) > MAX_CACHED:
         _cache.popitem(last=False)
@@ -119,6 +124,7 @@ def _factory(kind: str) -> Callable[..., Any]:
     if kind in BUILT_IN:
         module, _, name = BUILT_IN[kind].partition(":")
         return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+
     for point in _entry_points():
         if point.name == kind:
             try:
@@ -128,6 +134,7 @@ def _factory(kind: str) -> Callable[..., Any]:
                     f"Policy {kind!r} is announced by an installed package as {point.value}, which cannot be loaded "
                     f"({error}). Install what it needs, or remove that package."
                 ) from error
+
     raise UnknownNameError("policy", kind, policy_kinds())
 
 
@@ -138,6 +145,7 @@ def _build(factory: Callable[..., Any], ref: PolicyRef) -> Policy:
         raise InvalidInputError(
             f"Policy {ref.kind!r} with arguments {dict(ref.arguments)}: {error}."
         ) from error
+
     if not isinstance(policy, Policy):
         raise InvalidInputError(
             f"Policy {ref.kind!r} gave a {type(policy).__name__}; expected an object with info, reset and act."

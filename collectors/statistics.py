@@ -24,10 +24,12 @@ def wilson_interval(successes: int, trials: int, z: float = Z_95) -> tuple[float
         )
     if trials == 0:
         return 0.0, 1.0
+
     rate = successes / trials
     spread = z * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
     centre = rate + z * z / (2 * trials)
     scale = 1 + z * z / trials
     low = 0.0 if successes == 0 else max(0.0, (centre - spread) / scale)
     high = 1.0 if successes == trials else min(1.0, (centre + spread) / scale)
+
     return low, high

@@ -62,6 +62,7 @@ class Dataset:
         self._listing = list_dataset(self.path, tombstoned(self._changes))
         self._records = list(self._visible())
         self._open: OrderedDict[int, EpisodeFile] = OrderedDict()
+
         # Episodes of a shard share its container; it goes with the last of them.
         self._containers: WeakValueDictionary[str, Container] = WeakValueDictionary()
         self._verified: dict[str, Verified] = {}
@@ -127,12 +128,14 @@ class Dataset:
         if record.file.startswith(layout.SHARDS):
             episode = self.open_episode(index).episode()  # one of many in a large file
             return change.episode(episode) if change else episode
+
         path = self._locate(record)
         try:
             data = read_bytes(path)
         except FileNotFoundError:
             self._follow(index)
             return self.read(index)
+
         container = Container.of_bytes(path, data)
         try:
             file = EpisodeFile(container, record.group)
@@ -140,6 +143,7 @@ class Dataset:
             episode = file.episode()
         finally:
             container.close()
+
         return change.episode(episode) if change else episode
 
     def read_arrays(
@@ -167,6 +171,7 @@ class Dataset:
                     f"Rows with step {rows.step}; only contiguous rows can be read."
                 )
             return {key: file.read(key, *rows.indices(file.array(key).rows)[:2]) for key in keys}
+
         return {key: file.read(key, *(rows or (0, None))) for key in keys}
 
     def open_episode(self, index: int) -> EpisodeFile:
@@ -175,18 +180,21 @@ class Dataset:
         if kept:
             self._open.move_to_end(index)
             return kept
+
         record = self._record(index)
         try:
             container = self._container(record)
         except FileNotFoundError:
             self._follow(index)
             return self.open_episode(index)
+
         verified = self._verified[record.file]
         known = self._checked.get(index) is verified
         file = EpisodeFile(container, record.group, record.steps if known else None)
         if not known:
             self._same_episode(file, record)
             self._checked[index] = verified
+
         self._open[index] = file
         while len(self._open) > self._max_open_files:
             self._open.popitem(last=False)
@@ -196,12 +204,14 @@ class Dataset:
         kept = self._containers.get(record.file)
         if kept is not None:
             return kept
+
         path = self._locate(record)
         before = self._verified.get(record.file)
         container, verified = Container.open(path, before)
         if verified is not before and record.file.startswith(layout.SHARDS):
             # Opened again, it does not hold on to everything that was looked at.
             container, verified = Container.open(path, verified)
+
         self._verified[record.file] = verified
         self._containers[record.file] = container
         return container
@@ -264,6 +274,7 @@ class Dataset:
                 [record.policy_digest for record in records],
             )
         )
+
         seeds = [record.seed for record in records]
         return {
             "schema_version": layout.SCHEMA_VERSION,

@@ -74,6 +74,7 @@ class EpisodeWriter:
         """
         if codec not in CODECS:
             raise UnknownNameError("codec", codec, CODECS)
+
         self.path = Path(path)
         self.codec = codec
         self.identity = publish_identity(self.path, description, provenance, calls)
@@ -108,14 +109,17 @@ class EpisodeWriter:
                 f"{self.path} holds episodes of {', '.join(self.identity.raw['cells'])}; "
                 f"this one is of {episode.spec.cell}."
             )
+
         path = self.path_for(episode.spec, index)
         if path.exists():
             return self._committed(path, None)
+
         env_args = self.identity.raw["descriptions"].get(episode.spec.cell, {}).get("env_args")
         convention = self.identity.raw["action_convention"]
         data = encode_episode(episode, self.codec, env_args, self.identity.provenance, convention)
         if not publish(path, data, self._calls):
             return self._committed(path, data)
+
         return Commit(path, sha256_hex(data), len(data))
 
     def _committed(self, path: Path, data: bytes | None) -> Commit:

@@ -71,6 +71,7 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         robot = task.robots[0] if given.robot is None else given.robot
         if robot not in task.robots:
             raise UnknownNameError(f"robot of {cell_id}", str(robot), task.robots)
+
         self.options = replace(given, robot=robot)
         self._usual = self._variation = check_variation(cell_id, task, self.options.variation)
         task.set_level(self._variation.level)
@@ -79,9 +80,11 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         self._cameras = moved(task.cameras, self._conditions)
         for name in self.options.cameras:
             self._camera(name)
+
         self._drawing = Drawing(self.options.renderer, shadows=self.options.shadows)
         self.world = World(task.ground)
         self.robot = task.make_robot(self.world, robot)
+
         # How many robots there are may decide these.
         self.max_episode_steps, self.instructions = task.max_episode_steps, dict(task.instructions)
         self.vocabulary = vocabulary(task)
@@ -91,6 +94,7 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         self.observation_space = observation_space(task, self.robot, self.options)
         self._clutter: list[int] = []
         self._rows: list[int] = []
+
         self._build(self._conditions)
         self._order = np.arange(len(task.items))
         self._phrase = 0
@@ -100,6 +104,7 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         self._instruction = ""
         self._names: tuple[str, ...] = ()
         self._displacement: Displacement | None = None
+
         self._verdict = Verdict("")
         self._steps = 0
         self._ready = self._running = self._stale = False
@@ -122,9 +127,11 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         """
         if seed is not None and seed < 0:
             raise InvalidInputError(f"Seed is {seed}; expected an integer of at least 0.")
+
         for name in options or {}:
             if name not in ("variation", "minari_autoseed"):  # Minari hands its own option on
                 raise UnknownNameError("reset option", str(name), ["variation"])
+
         given = (options or {}).get("variation")
         self._vary(
             self._usual if given is None else check_variation(self.cell_id, self.task, given)
@@ -139,6 +146,7 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         task.start(self.robot, rng)
         task.reset(world, rng)
         world.read()
+
         self._order = rng.permutation(len(task.items))
         self._phrase = int(rng.integers(2**16)) % len(self._phrases())
         self._light = draw_light(variation, rng, shift.rng if shift else None)
@@ -146,9 +154,11 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         jitter = rng.uniform(-1.0, 1.0, nominal.shape) * variation.colour_jitter
         jitter[-1] = 0.3 * jitter[-1] + 0.7 * jitter[-1, 0]  # tables are grey
         self._dress(np.clip(nominal + jitter, 0.0, 1.0))
+
         if shift and self._clutter:
             shift.clutter_poses(world, task, self._clutter)
             world.read()
+
         self._displacement = (
             Displacement(variation.displace_m, rng) if variation.displace_m else None
         )
@@ -158,12 +168,14 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         self._verdict = Verdict(self._verdict.stage)
         self._steps = 0
         self._ready = self._running = True
+
         return self.observe(), self._info()
 
     def _vary(self, variation: Variation) -> None:
         """Change to another variation, where it leaves the observations' shapes as they are."""
         if variation == self._variation:
             return
+
         task, slots, level = self.task, len(self.task.items), self._variation.level
         task.set_level(variation.level)
         if len(task.items) != slots:
@@ -173,6 +185,7 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
                 f"{self.cell_id}: at level {variation.level!r} observations have {count} object rows, and this "
                 f"cell was made with {slots}; make it with variation={variation.level!r}."
             )
+
         self._stale = self._stale or variation.level != level
         self._variation = variation
         self.max_episode_steps, self.instructions = task.max_episode_steps, dict(task.instructions)
@@ -191,6 +204,7 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         if self._rows:  # not for the first time
             world.clear()
             self.robot.build()
+
         task.part_scale = conditions.part_scale
         task.build(world)
         self._clutter = build_clutter(world, conditions)
@@ -226,23 +240,27 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
                 f"{self.cell_id}: step was called {'after the episode ended' if self._ready else 'before reset'}; "
                 "call reset first."
             )
+
         try:
             command = np.asarray(action, dtype=np.float64)
         except (TypeError, ValueError):
             raise InvalidInputError(
                 f"{self.cell_id}: action is {action!r}; expected {self.action_size} numbers."
             ) from None
+
         if command.shape != (self.action_size,):
             raise InvalidInputError(
                 f"{self.cell_id}: action has shape {command.shape}; expected ({self.action_size},): "
                 f"{', '.join(self._names_of_action)}."
             )
+
         self._steps += 1
         values = command.tolist()
         if not all(map(math.isfinite, values)):
             self._verdict = Verdict(self._verdict.stage, failure="nonfinite_action")
             self._running = False
             return 0.0, True, False, self._info()
+
         if min(values) < -1.0 or max(values) > 1.0:
             values = [min(max(value, -1.0), 1.0) for value in values]
         self._simulate(values)
@@ -252,6 +270,7 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         if truncated:
             self._verdict = Verdict(verdict.stage, failure="timeout")
         self._running = not (terminated or truncated)
+
         return float(verdict.success), terminated, truncated, self._info()
 
     def _simulate(self, command: list[float]) -> None:
@@ -263,6 +282,7 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
                 world.substep()
         else:
             world.control_step()
+
         world.read()
         self.robot.read()
         if self._displacement is not None:
@@ -309,9 +329,11 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         """
         if not self._ready:
             raise InvalidInputError(f"{self.cell_id}: observed before reset; call reset first.")
+
         observation: dict[str, npt.NDArray[Any]] = {"state": self.robot.state()}
         if self.options.privileged:
             observation["objects"] = self._objects()
+
         for name in self.options.cameras if cameras is None else cameras:
             view = self._view(self._camera(name), self.options.image_size)
             if "rgb" in self.options.modalities:
@@ -320,6 +342,7 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
                 observation[f"{name}_depth"] = view.depth
             if "segmentation" in self.options.modalities:
                 observation[f"{name}_segmentation"] = view.ids
+
         return observation
 
     def look(self, name: str, size: tuple[int, int] | None = None) -> View:
@@ -334,6 +357,7 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         """
         if not self._ready:
             raise InvalidInputError(f"{self.cell_id}: observed before reset; call reset first.")
+
         return self._view(
             self._camera(name), self.options.image_size if size is None else check_size(size)
         )
@@ -350,6 +374,7 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
             self.task.memory(),
             self.world.sim_state(),
         )
+
         return np.concatenate(parts, dtype=np.float64)
 
     def set_sim_state(self, state: npt.ArrayLike) -> None:
@@ -364,11 +389,13 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         shift = row_size(self.task) if self._variation.shifts else 0
         rest = len(self.robot.sim_state()) + len(self.task.memory())
         sound = values.ndim == 1 and len(values) > head + shift + rest and np.isfinite(values).all()
+
         conditions = (
             Conditions.from_row(values[head : head + shift].tolist())
             if sound and shift
             else Conditions()
         )
+
         bodies = len(self.world.bodies) - len(self._clutter) + len(conditions.clutter)
         if not sound or len(values) != head + shift + rest + BODY_STATE * bodies:
             raise InvalidInputError(
@@ -376,6 +403,7 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
                 f"({head + shift + rest + BODY_STATE * bodies},) finite numbers. It was recorded by another cell, "
                 "variation or version."
             )
+
         self._bring(conditions)
         widths = [
             2,
@@ -386,6 +414,7 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
             len(self.robot.sim_state()),
             len(self.task.memory()),
         ]
+
         first, order, light, colours, _, robot, memory, world = np.split(values, np.cumsum(widths))
         self._steps, self._phrase = int(first[0]), int(first[1])
         self._order = order.astype(np.int64)
@@ -432,6 +461,7 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         self._looks = np.concatenate([self._order, self._light.to_row(), colours.ravel()])
         self._instruction = self._phrases()[self._phrase]
         self._names = tuple(task.items[index].name for index in order)
+
         self._slots = [
             (
                 index,
@@ -458,6 +488,7 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
                 table.append((*pose[:7], *fixed))
             else:
                 table.append(_ABSENT)
+
         return np.array(table, dtype=np.float32)
 
     def _info(self) -> dict[str, Any]:

@@ -87,15 +87,18 @@ class Draw:
         rng = self.rng
         offsets = tuple(_offset(camera, variation.camera_m, rng) for camera in task.cameras)
         texture = int(rng.integers(len(TEXTURES))) if variation.texture else -1
+
         count = (
             int(rng.integers(variation.clutter[0], variation.clutter[1] + 1))
             if variation.clutter
             else 0
         )
+
         kinds = tuple(int(kind) for kind in rng.integers(len(CLUTTER), size=count))
         scale = float(rng.uniform(*task.part_scales)) if variation.objects else 1.0
         mass = float(rng.uniform(*variation.mass)) if variation.mass else 1.0
         friction = float(rng.uniform(*variation.friction)) if variation.friction else 1.0
+
         return Conditions(offsets, texture, kinds, scale, mass, friction)
 
     def clutter_poses(self, world: World, task: Task, clutter: list[int]) -> None:
@@ -107,6 +110,7 @@ class Draw:
         taken: list[tuple[float, float, float, float]] = [
             (box[0][0], box[0][1], box[1][0], box[1][1]) for box in boxes if box[0][2] < 1.0
         ]
+
         for number, body in enumerate(clutter):
             size = world.built[body].shapes[0].size
             spot = self._free(taken, low, high, 0.5 * max(size[0], size[1]))
@@ -115,6 +119,7 @@ class Draw:
                     body, (1.12, 0.74 - 0.1 * number, 0.5 * size[2])
                 )  # a far corner, out of every view
                 continue
+
             x, y, radius = spot
             taken.append((x - radius, y - radius, x + radius, y + radius))
             yaw = self.rng.uniform(-math.pi, math.pi)
@@ -145,14 +150,17 @@ def draw_light(
         np.concatenate([rng.uniform(-1.0, 1.0, 3), rng.uniform(-1.0, 1.0, 3)])
         * variation.light_jitter
     )
+
     if variation.light is not None and shift is not None:
         values = np.where(values < 0.0, -1.0, 1.0) * shift.uniform(*variation.light, 6)
     side, front, warmth, ambient, diffuse, shade = values.tolist()
     nominal = Light()
+
     red, blue = (
         1.0 + 0.06 * min(warmth, 0.0) - 0.02 * abs(shade),
         1.0 - 0.06 * max(warmth, 0.0) - 0.02 * abs(shade),
     )
+
     return Light(
         (0.3 + 0.5 * front, 0.8 * side, 1.0),
         (red, 1.0 - 0.03 * abs(warmth), blue),
@@ -174,6 +182,7 @@ def apply_physics(world: World, conditions: Conditions) -> None:
     """Change mass and friction of everything that can be moved."""
     if conditions.mass == conditions.friction == 1.0:
         return
+
     client = world.client
     for body in world.bodies:
         mass, lateral, inertia = pybullet.getDynamicsInfo(body, -1, client)[:3]

@@ -72,12 +72,15 @@ class CellOptions:
         parse_variation(self.variation)
         if self.renderer not in RENDERERS:
             raise UnknownNameError("renderer", str(self.renderer), RENDERERS)
+
         object.__setattr__(self, "modalities", listed(self.modalities))
         for name in self.modalities:
             if name not in MODALITIES:
                 raise UnknownNameError("modality", str(name), MODALITIES)
+
         if self.render_mode not in (None, "rgb_array"):
             raise UnknownNameError("render mode", str(self.render_mode), ["rgb_array"])
+
         object.__setattr__(self, "image_size", check_size(self.image_size))
         object.__setattr__(self, "cameras", listed(self.cameras))
 
@@ -120,11 +123,13 @@ def _lacking(task: Task, variation: Variation) -> str:
         "objects": task.part_scales != (1.0, 1.0),
         "instruction": bool(task.unseen_instructions),
     }
+
     wanted = {
         "displaced": variation.displace_m is not None,
         "mid_task": variation.mid_task,
         **{name: name in variation.suites for name in SUITES},
     }
+
     if variation.level not in task.levels:
         return variation.level
     return next((name for name, on in wanted.items() if on and not has.get(name, True)), "")
@@ -147,6 +152,7 @@ def observation_space(task: Task, robot: Robot, options: CellOptions) -> Observa
     if options.privileged:
         shape = (len(task.items), OBJECT_COLUMNS)
         spaces["objects"] = gymnasium.spaces.Box(-np.inf, np.inf, shape, np.float32)
+
     size = options.image_size
     for name in options.cameras:
         if "rgb" in options.modalities:
@@ -155,6 +161,7 @@ def observation_space(task: Task, robot: Robot, options: CellOptions) -> Observa
             spaces[f"{name}_depth"] = gymnasium.spaces.Box(0.0, np.inf, size, np.float32)
         if "segmentation" in options.modalities:
             spaces[f"{name}_segmentation"] = gymnasium.spaces.Box(-1, 2**31 - 1, size, np.int32)
+
     return cast(ObservationSpace, gymnasium.spaces.Dict(spaces))
 
 
@@ -168,11 +175,13 @@ def describe(cell_id: str, task: Task, robot: Robot, options: CellOptions) -> di
         ),
         "objects": _feature([slots, OBJECT_COLUMNS], "float32", OBJECT_NAMES, OBJECT_UNITS),
     }
+
     for camera in task.cameras:
         features[camera.name] = _feature(
             [height, width, 3], "uint8", ("height", "width", "rgb"), ("px", "px", "1")
         )
         features |= _maps(camera.name, options)
+
     looks: dict[str, Any] = {"renderer": options.renderer} if options.renderer != "tiny" else {}
     looks |= {"shadows": True} if options.shadows else {}
     return {

@@ -30,10 +30,12 @@ class Displacement:
         """Move the part if its time has come."""
         if not self.pending:
             return
+
         row = task.bodies.index(task.named_body)
         gap = world.poses[world.bodies.index(task.bodies[row]), :3] - robot.tool_position
         if float(gap @ gap) > self._near_m**2:
             return
+
         self.pending = False
         for spot in task.free_spots(world, *self._span_m, self._rng):
             away = spot[:2] - robot.tool_position[:2]
@@ -61,6 +63,7 @@ def start_mid_task(world: World, robot: Arm, task: Task, rng: np.random.Generato
     grasp = task.grasp_pose(world)
     kind = rng.uniform()
     released = kind >= 0.68 and rng.uniform() < 0.15
+
     for _ in range(12):
         if kind < 0.68:
             tool = _near(grasp, rng) if kind < 0.5 else _anywhere(task, rng)
@@ -72,12 +75,14 @@ def start_mid_task(world: World, robot: Arm, task: Task, rng: np.random.Generato
         else:
             tool = _holding(world, task, grasp, released, rng)
             _put_in_hand(world, robot, task, part, grasp, tool, rng)
+
         if world.overlap_m(robot.body) < 5e-4 and world.overlap_m(task.named_body) < 5e-4:
             break
         world.set_sim_state(before)
     else:
         above = ToolPose(grasp.position + np.array([0.0, 0.0, 0.09]), grasp.yaw)
         _teleport(robot, above, MAX_OPENING_M, -1.0, rng)
+
     if robot.gripper > 0.0 and kind >= 0.68:
         _settle(world, robot, task, released, rng)
     world.read()
@@ -116,6 +121,7 @@ def _holding(
             grasp.position + np.array([0.0, 0.0, rng.uniform(0.0, 0.08)]),
             grasp.yaw + rng.normal() * 0.05,
         )
+
     low, high = task.workspace
     position = rng.uniform([low[0], low[1], grasp.position[2]], [high[0], high[1], 0.20])
     return ToolPose(position, grasp.yaw + rng.normal() * 0.15)

@@ -42,6 +42,7 @@ def resolve_cell(name: str) -> str:
     known = cell_ids()
     if name in known:
         return name
+
     versions = []
     for cell_id in known:
         bare = cell_id.rsplit("/", 1)[-1]
@@ -54,8 +55,10 @@ def resolve_cell(name: str) -> str:
                     cell_id,
                 )
             )
+
     if versions:
         return max(versions)[2]
+
     raise UnknownNameError(
         "cell", name, {cell_id.removeprefix(_OURS).rsplit("-v", 1)[0] for cell_id in known}
     )

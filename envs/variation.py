@@ -36,11 +36,13 @@ _RANGES = {
 def _checked_range(name: str, value: Any, most: float) -> tuple[Any, Any] | None:  # noqa: ANN401  # that is the point
     if value is None:
         return None
+
     sound = (
         isinstance(value, (tuple, list))
         and len(value) == 2
         and all(_is_number(edge) for edge in value)
     )
+
     if (
         not sound
         or not 0 <= value[0] <= value[1] <= most
@@ -49,6 +51,7 @@ def _checked_range(name: str, value: Any, most: float) -> tuple[Any, Any] | None
         raise InvalidInputError(
             f"Variation: {name} is {value!r}; expected two numbers, the lower one first, from 0 to {most:g}."
         )
+
     return (value[0], value[1])
 
 
@@ -102,11 +105,13 @@ class Variation:
         """Refuse values that mean nothing."""
         if self.level not in LEVELS:
             raise UnknownNameError("level", str(self.level), LEVELS)
+
         for name in ("colour_jitter", "light_jitter"):
             if not _is_number(getattr(self, name)) or not 0.0 <= getattr(self, name) <= 3.0:
                 raise InvalidInputError(
                     f"Variation: {name} is {getattr(self, name)!r}; expected a number from 0 to 3."
                 )
+
         for name, most in _RANGES.items():
             object.__setattr__(self, name, _checked_range(name, getattr(self, name), most))
         for name in ("mid_task", "texture", "objects", "unseen_words"):
@@ -132,6 +137,7 @@ class Variation:
             "physics": self.mass or self.friction,
             "instruction": self.unseen_words,
         }
+
         return tuple(name for name in SUITES if on[name])
 
     def to_json(self) -> dict[str, Any]:
@@ -169,21 +175,25 @@ def parse_variation(value: str | Mapping[str, Any] | Variation) -> Variation:
     """
     if isinstance(value, Variation):
         return value
+
     if isinstance(value, str):
         if value in VARIATIONS:
             return VARIATIONS[value]
         if not value.lstrip().startswith("{"):
             raise UnknownNameError("variation", value, VARIATIONS)
+
         try:
             value = json.loads(value)
         except ValueError as error:
             raise InvalidInputError(
                 f'Variation {value!r} is not JSON ({error}); expected a name or text such as {{"level": "hard"}}.'
             ) from None
+
     if not isinstance(value, Mapping):
         raise InvalidInputError(
             f"Variation is {value!r}; expected a name, or axes such as {{'level': 'hard'}}."
         )
+
     known = [field.name for field in fields(Variation)]
     for name in value:
         if name not in known:

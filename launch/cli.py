@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
+
     try:
         return _main(list(sys.argv[1:] if arguments is None else arguments))
     except ShopfloorError as error:
@@ -60,10 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if not error.name or error.name.startswith("shopfloor"):
             raise
+
         note(
             f"shopfloor: the package {error.name!r} is not installed, and this verb needs it. "
             f"Install it, or all that verbs need with {install_command('policies,export')}."
         )
+
         return InvalidInputError.exit_code
     except BrokenPipeError:
         with contextlib.suppress(OSError):
@@ -129,6 +132,7 @@ def find_verb(arguments: list[str]) -> tuple[str | None, list[str]]:
     known = {verb.split()[1] for verb in VERBS if verb.startswith(f"{first} ")}
     if len(arguments) == 1:
         raise InvalidInputError(f"`shopfloor {first}` needs one of: {', '.join(sorted(known))}.")
+
     second = arguments[1]
     if second not in known:
         raise UnknownNameError(f"verb of `shopfloor {first}`", second, known)
@@ -180,6 +184,7 @@ def parse(kind: type, verb: str, arguments: list[str]) -> Any:  # noqa: ANN401  
     config = [tyro.conf.DisallowNone]
     if verb != "view":
         config.append(tyro.conf.FlagCreatePairsOff)
+
     with _plain():
         try:
             return tyro.cli(kind, prog=f"shopfloor {verb}", args=arguments, config=config)
@@ -194,6 +199,7 @@ def _plain() -> Iterator[None]:
     before = os.environ.get("COLUMNS")
     if not sys.stdout.isatty():
         os.environ["COLUMNS"] = "1000"
+
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             yield
@@ -201,6 +207,7 @@ def _plain() -> Iterator[None]:
         os.environ.pop("COLUMNS", None)
         if before is not None:
             os.environ["COLUMNS"] = before
+
         for text, stream in ((out.getvalue(), sys.stdout), (err.getvalue(), sys.stderr)):
             if text:
                 print(without_frames(text), file=stream)
@@ -220,6 +227,7 @@ def without_frames(text: str) -> str:
             kept.append(f"{line.strip()}:")
         elif not _is_rule(line):
             kept.append(re.sub(r" \(default: (None|''|)\)", "", line))
+
     return "\n".join(kept).rstrip()
 
 

@@ -39,10 +39,13 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         for row in rows:
             table.add_row(*(Text(cell) for cell in row))
         Console().print(table)
+
         return
+
     if title:
         print(title)
     widths = [max(len(row[i]) for row in (columns, *rows)) for i in range(len(columns))]
+
     for row in (columns, *rows):
         print(
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -111,6 +114,7 @@ class _Counter:
             parts.append(self.detail)
         if new and self.done < self.total:
             parts.append(f"ETA {(self.total - self.done) * seconds / new:.0f} s")
+
         return ", ".join(parts)
 
 
@@ -160,6 +164,7 @@ class RichProgress:
             TextColumn("{task.fields[numbers]}", markup=False),
             TimeElapsedColumn(),
         )
+
         with Progress(*columns, console=Console(stderr=True)) as bars:
             task = bars.add_task(title, total=max(total, 1), numbers="")
 

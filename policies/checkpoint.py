@@ -72,6 +72,7 @@ def _config(point: Checkpoint) -> dict[str, Any]:
     shape = point.network.config
     total, active = point.network.parameter_counts()
     encoders = [text.MODEL] + ([vision.MODEL] if shape.views else [])
+
     return {
         "format": FORMAT,
         "action_convention": ACTION_CONVENTION,
@@ -98,16 +99,19 @@ def is_finished(folder: Path, shape: NetworkConfig, plan: Mapping[str, Any], exe
     """
     if not folder.exists():
         return False
+
     same = False
     if (folder / CONFIG).is_file():
         config = read_card(folder)
         wanted = json.loads(canonical_json([shape.to_json(), dict(plan), execute]))
         same = wanted == [config["network"], config["plan"], config["execute"]]
+
     if not same:
         raise InvalidInputError(
             f"{folder} exists and holds something else. Expected a new folder, or the checkpoint of the same training; "
             "choose another --out."
         )
+
     return True
 
 
@@ -123,6 +127,7 @@ def write(folder: Path, point: Checkpoint) -> Path:
     card = _card(point, hashlib.sha256(model + config).hexdigest()).encode()
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
+
     try:
         temporary.mkdir(parents=True)
         for name, data in ((MODEL, model), (CONFIG, config), (CARD, card)):
@@ -130,11 +135,13 @@ def write(folder: Path, point: Checkpoint) -> Path:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+
         temporary.rename(folder)
         settle(folder.parent)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise disk_error(folder, error) from error
+
     return folder
 
 
@@ -145,6 +152,7 @@ def _card(point: Checkpoint, digest: str) -> str:
         f"- {name} ({catalogue()[name]['upstream']}, {catalogue()[name]['licence']}), frozen"
         for name in _config(point)["encoders"]
     )
+
     labels = point.label_sources
     return f"""# shopfloor policy for {", ".join(shape.cells)}
 
@@ -181,6 +189,7 @@ def read_card(folder: Path) -> dict[str, Any]:
         raise InvalidInputError(
             f"{path} has {path.stat().st_size} bytes; expected at most {CONFIG_LIMIT}."
         )
+
     data = path.read_bytes()
     try:
         config: dict[str, Any] = json.loads(data)
@@ -189,6 +198,7 @@ def read_card(folder: Path) -> dict[str, Any]:
         raise InvalidInputError(
             f"{path} is corrupt ({error}); train again or restore it from a copy."
         ) from error
+
     if version != FORMAT:
         raise InvalidInputError(
             f"{path} has format {version}; this version of shopfloor reads {FORMAT}."
@@ -198,6 +208,7 @@ def read_card(folder: Path) -> dict[str, Any]:
             f"{path} uses action convention {config.get('action_convention')!r}; "
             f"this version runs {ACTION_CONVENTION!r}."
         )
+
     digest = _digest(folder, data)
     _check_digest(folder, digest)
     return {**config, "digest": digest}
@@ -239,6 +250,7 @@ def read(folder: Path) -> Checkpoint:
         embeddings = tensors.pop("text_embeddings")
         network.load_state_dict(tensors)
         _check_values(tensors, embeddings, len(config["texts"]))
+
         return Checkpoint(
             network.eval(),
             tuple(config["texts"]),
@@ -291,6 +303,7 @@ class TrainedPolicy:
         self._instruction = torch.zeros(1, text.TEXT_WIDTH)
         self._generator = torch.Generator()
         keys = ("state", *shape.views) if shape.views else ("state", "objects", "object_names")
+
         self.info = PolicyInfo(
             name=f"{'cameras' if shape.views else 'poses'}-{shape.head}",
             digest=sha256_hex(point.digest + ":shuffled") if shuffle_instructions else point.digest,
@@ -318,6 +331,7 @@ class TrainedPolicy:
         shape = self.point.network.config
         state = torch.from_numpy(np.asarray(observation["state"], np.float32))[None]
         objects, maps, names = None, None, self._slot_names
+
         if shape.views:
             maps = (
                 vision.encode(np.stack([observation[view] for view in shape.views]))
@@ -329,10 +343,12 @@ class TrainedPolicy:
             names = torch.zeros(1, objects.shape[1], text.TEXT_WIDTH)
             for row, name in enumerate(observation["object_names"]):
                 names[0, row] = self._embedding(name)
+
             if objects.shape[-1] != OBJECT_WIDTH:
                 raise InvalidInputError(
                     f"`objects` has {objects.shape[-1]} columns; expected {OBJECT_WIDTH}."
                 )
+
         with torch.inference_mode():
             inputs = Inputs(state, self._instruction, names, self._cell, objects, maps)
             context, _ = self.point.network.context(inputs)
@@ -358,4 +374,5 @@ def load_policy(cell: str, path: str, *, shuffle_instructions: bool = False) -> 
             f"Checkpoint {path} was trained for {', '.join(cells)}; it cannot act in {cell}. "
             "Choose one of its cells, or train on data of this cell."
         )
+
     return TrainedPolicy(point, cell, shuffle_instructions=shuffle_instructions)

@@ -25,6 +25,7 @@ def why_not(description: Mapping[str, Any]) -> str:
             f"its actions have {len(actions.names)} components, those of several robots; policies "
             f"learn one arm, with {len(ACTIONS)}"
         )
+
     if not set(WORDS) <= set(description):
         return (
             "it does not say which parts and goals it has (`vocabulary`, `instruction_templates`)"

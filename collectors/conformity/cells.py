@@ -104,6 +104,7 @@ def check_limits(player: Player, seed: int, deterministic: bool) -> None:
     for value in (1.0, BEYOND):
         player.begin(seed)
         limits.append(player.step(seed, 1, np.full(size, value, np.float32)))
+
     if deterministic:
         _demand_no(
             limits[0].differences(limits[1]),
@@ -134,6 +135,7 @@ def check_end(player: Player, seed: int, deterministic: bool) -> None:
         "(True, False) and 'nonfinite_action'",
         advice,
     )
+
     still = np.array_equal(before.observation[STATE], after.observation[STATE])
     found = "an action with NaN changed 'state'"
     demand(still or not deterministic, where, found, "nothing to move", advice)
@@ -171,6 +173,7 @@ def check_rewinding(player: Player, cell: RewindableCell, seeds: tuple[int, int]
     seen = player.look(
         where, list(then.observation.keys() & set(player.cameras)), 0.0, then.ended, then.info
     )
+
     _demand_no(
         then.seen_otherwise(seen),
         where,

@@ -31,6 +31,7 @@ def check_identity(cell: Cell) -> None:
         "a text such as 'acme/ParkCrate-v0'",
         "Name the owner, the cell and its version.",
     )
+
     demand(
         isinstance(size, int) and size >= 1,
         cell_id,
@@ -53,6 +54,7 @@ def checked_description(cell: Cell) -> dict[str, Any]:
         text = canonical_json(description)
     except (TypeError, ValueError) as error:
         demand(False, where, f"{error}", expected, advice)
+
     demand(
         canonical_json(again) == text,
         where,
@@ -65,6 +67,7 @@ def checked_description(cell: Cell) -> dict[str, Any]:
         found = f"{key!r} is {description.get(key)!r}"
         advice = "It is written into every dataset."
         demand(description.get(key) == value, where, found, repr(value), advice)
+
     robot = description.get("robot")
     demand(
         isinstance(robot, str) and robot,
@@ -73,6 +76,7 @@ def checked_description(cell: Cell) -> dict[str, Any]:
         "the robot's name",
         "Name it, even where there is only one.",
     )
+
     _check_actions(where, description, cell.action_size)
     _check_features(where, description.get("features"))
     return description
@@ -134,6 +138,7 @@ def _check_features(where: str, features: Any) -> None:  # noqa: ANN401  # whate
             f"{dtype!r}, as it is a {kind}",
             "Vectors are float32, pictures uint8, depth maps float32 and ids int32.",
         )
+
         demand(
             _is_shape(key, kind, feature["shape"]),
             where,

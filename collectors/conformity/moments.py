@@ -90,6 +90,7 @@ class Player:
         where = self.at(seed, 0)
         with no_exception(where, f"reset(seed={seed})"):
             found: Any = self.cell.reset(seed=seed)
+
         demand(
             isinstance(found, tuple) and len(found) == 2,
             where,
@@ -101,6 +102,7 @@ class Player:
         observation, info = found
         self._check_observation(where, observation, (STATE,))
         check_info(where, info)
+
         demand(
             not info["success"] and not info["failure"],
             where,
@@ -108,6 +110,7 @@ class Player:
             "False and ''",
             "An episode that is over before its first step teaches nothing.",
         )
+
         return self.look(where, self.cameras, 0.0, (False, False), info)
 
     def step(
@@ -117,6 +120,7 @@ class Player:
         where = self.at(seed, step)
         with no_exception(where, "advance"):
             found: Any = self.cell.advance(action)
+
         demand(
             isinstance(found, tuple) and len(found) == 4,
             where,
@@ -133,6 +137,7 @@ class Player:
             "a finite number",
             "Give 1.0 on the step where success first holds, else 0.0.",
         )
+
         for name, value in (("terminated", terminated), ("truncated", truncated)):
             is_bool = isinstance(value, bool | np.bool_)
             demand(is_bool, where, f"{name} is {value!r}", "a bool", "Wrap it in bool().")
@@ -163,6 +168,7 @@ class Player:
             "only the pictures that were asked for",
             "Render no others: pictures cost most of a step.",
         )
+
         rows = observation.get(OBJECTS)
         demand(
             rows is None or len(info["object_names"]) == len(rows),
@@ -171,6 +177,7 @@ class Player:
             f"{0 if rows is None else len(rows)}, one per row of 'objects'",
             "Name absent objects, too.",
         )
+
         for name in cameras:
             self._check_track(where, name)
 
@@ -188,6 +195,7 @@ class Player:
         found = f"the observation is {observation!r}"
         demand(is_mapping, where, found, "a dict of arrays", "Return one.")
         missing = [key for key in wanted if key not in observation]
+
         demand(
             not missing,
             where,
@@ -204,6 +212,7 @@ class Player:
             expected = f"{feature['dtype']} {tuple(feature['shape'])}"
             advice = "Correct `describe` or `observe`."
             demand(found == expected, where, f"{key!r} is {found}", expected, advice)
+
             demand(
                 np.isfinite(value).all(),
                 where,
@@ -216,6 +225,7 @@ class Player:
         with no_exception(where, "sim_state"):
             state = np.array(self.cell.sim_state())
         sound = state.dtype == np.float64 and state.ndim == 1
+
         demand(
             sound and np.isfinite(state).all(),
             where,
@@ -223,6 +233,7 @@ class Player:
             "finite float64 (D,)",
             "Return np.zeros(0) where there is no simulator.",
         )
+
         return state
 
     def _check_track(self, where: str, name: str) -> None:
@@ -257,6 +268,7 @@ def check_info(where: str, info: Any) -> None:  # noqa: ANN401  # whatever is th
         "stage": isinstance(info["stage"], str),
         "failure": isinstance(info["failure"], str),
     }
+
     for key, holds in sound.items():
         found = f"info[{key!r}] is {info[key]!r}"
         demand(holds, where, found, INFO[key], "Correct the info.")

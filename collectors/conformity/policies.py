@@ -68,6 +68,7 @@ def _check_info(policy: Policy, name: str) -> None:
         "a PolicyInfo",
         "Build one.",
     )
+
     demand(policy.info == info, name, "info changes", "the same every time", "Build it once.")
 
     size = info.image_size
@@ -86,6 +87,7 @@ def _check_info(policy: Policy, name: str) -> None:
         "image_size": (size is None or _size(size), "(height, width) in pixels, or None"),
         "expert": (isinstance(info.expert, bool), "a bool"),
     }
+
     for field, (holds, expected) in rules.items():
         demand(
             holds,
@@ -128,9 +130,11 @@ def _play(policy: Policy, cell: Cell, seed: int, steps: int) -> _Dialogue:
             exchange = _ask(policy, entries_of(observation, policy), where, cell.action_size)
             exchanges.append(exchange)
             left = list(exchange.answer.actions[: exchange.answer.execute])
+
         _, terminated, truncated, _ = cell.advance(left.pop(0))
         if terminated or truncated:
             break
+
     return _Dialogue(instruction, exchanges)
 
 
@@ -145,6 +149,7 @@ def _ask(policy: Policy, entries: Mapping[str, Any], where: str, size: int) -> _
         for key in {*entries, *handed}
         if not np.array_equal(handed.get(key, ()), entries.get(key, ()))
     )
+
     demand(
         not changed,
         where,
@@ -152,6 +157,7 @@ def _ask(policy: Policy, entries: Mapping[str, Any], where: str, size: int) -> _
         "it to be left as it is",
         "Copy an array before writing into it.",
     )
+
     return _Exchange(dict(entries), _checked_answer(reply, where, size))
 
 
@@ -168,6 +174,7 @@ def _checked_answer(reply: Any, where: str, size: int) -> ActionChunk:  # noqa: 
             "In an episode this would be a failure of the policy.",
         )
         raise  # never reached: `demand` has raised
+
     dtype = getattr(reply.actions, "dtype", type(reply.actions).__name__)
     demand(
         dtype == np.float32,
@@ -176,6 +183,7 @@ def _checked_answer(reply: Any, where: str, size: int) -> ActionChunk:  # noqa: 
         "float32",
         "Convert them, so that what is recorded is what was meant.",
     )
+
     low, high = float(np.min(reply.actions)), float(np.max(reply.actions))
     demand(
         low >= -1.0 and high <= 1.0,
@@ -184,6 +192,7 @@ def _checked_answer(reply: Any, where: str, size: int) -> ActionChunk:  # noqa: 
         "[-1, 1]",
         "Clip them, or scale them by the convention; an episode clips them.",
     )
+
     return sound
 
 
@@ -196,6 +205,7 @@ def _check_again(policy: Policy, seed: int, first: _Dialogue, where: str, size: 
         before = exchange.answer
         answer = _ask(policy, exchange.entries, where, size).answer
         same = answer.actions.tobytes() == before.actions.tobytes()
+
         demand(
             same and answer.execute == before.execute,
             f"{where}, answer {number}",

@@ -188,6 +188,7 @@ class LocalExecutor:
                 for worker in self._pool
                 if worker.job is not None or worker.process.poll() is None
             ]
+
             free = next((worker for worker in self._pool if worker.job is None), None)
             if free is None:
                 free = _Worker(self._allowed)
@@ -257,6 +258,7 @@ class LocalExecutor:
                 f"Worker processes cannot start ({how}, {self._failed_starts} times in a row); "
                 "what they wrote is on standard error. Try workers=1."
             )
+
         return None
 
     def _drop(self, worker: _Worker) -> None:

@@ -48,6 +48,7 @@ def handling() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+
     previous = {}
     if _flag.depth == 0:
         _flag.signum = None
@@ -55,8 +56,10 @@ def handling() -> Iterator[None]:
             before = signal.getsignal(signum)
             if signum.name == "SIGHUP" and before == signal.SIG_IGN:
                 continue
+
             previous[signum] = before
             signal.signal(signum, _flag.handle)
+
     _flag.depth += 1
     try:
         yield

@@ -49,6 +49,7 @@ def settle(job: Job, failure: dict[str, Any], keep_going: bool) -> dict[str, Any
         raise InfrastructureError(
             f"Job {job.index} failed {ATTEMPTS} times; the last time: {failure['message']}"
         )
+
     return {
         "quarantined": True,
         "reason": failure["reason"],

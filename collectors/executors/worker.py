@@ -51,6 +51,7 @@ def describe_failure(error: Exception) -> dict[str, Any]:
     message = str(error) if known else "".join(traceback.format_exception(error)[-4:]).strip()
     reason = getattr(error, "reason", "env_crash")
     exit_code = getattr(error, "exit_code", InfrastructureError.exit_code)
+
     return {
         "fatal": fatal,
         "type": type(error).__name__,

@@ -43,6 +43,7 @@ def make_intervention(name: str) -> Intervention:
             f"Intervention {name!r} gave a {type(made).__name__}; expected an object with "
             "needs_teacher, reset, asks_policy and choose."
         )
+
     return made
 
 
@@ -58,6 +59,7 @@ def _factory(name: str) -> Callable[[], object]:
     for point in _announced():
         if point.name != name:
             continue
+
         try:
             return point.load()  # type: ignore[no-any-return]
         except (ImportError, AttributeError) as error:
@@ -65,4 +67,5 @@ def _factory(name: str) -> Callable[[], object]:
                 f"Intervention {name!r} is announced by an installed package as {point.value}, "
                 f"which cannot be loaded ({error}). Install what it needs, or remove that package."
             ) from error
+
     raise UnknownNameError("intervention", name, intervention_names())

@@ -60,18 +60,21 @@ def each_recorded(
         }
         for record in records
     )
+
     results: dict[int, Job] = {}
     try:
         with signals.handling(), contextlib.ExitStack() as stack:
             running = (
                 executor if executor is not None else stack.enter_context(make_executor(workers))
             )
+
             for position, result in running.run(function, payloads):
                 results[position] = result
                 if progress is not None:
                     progress(len(results), len(records))
     finally:
         forget()
+
     return [results[position] for position in range(len(records))]
 
 
@@ -85,11 +88,13 @@ def read_recorded(payload: Job) -> Episode:
     if key not in _opened or not _same(_opened[key], payload):
         forget()
         _opened[key] = Dataset(key[0], max_open_files=1, overlays=key[1:])
+
     dataset = _opened[key]
     if not _same(dataset, payload):
         raise DamagedFileError(
             key[0], "another process changed it meanwhile", "Run the same command again."
         )
+
     file = dataset.open_episode(payload["position"])
     facts: dict[str, Any] = {name: file.fact(name) for name in ("instruction", "outcome", "reason")}
     return dataclasses.replace(dataset.read(payload["position"]), **facts)
@@ -125,6 +130,7 @@ def recorded_cell(episode: Episode, **changes: Any) -> Iterator[RewindableCell]:
     spec = episode.spec
     options = {**spec.cell_options, **changes}
     sound = False
+
     try:
         cell = jobs.pooled_cell(spec.cell, options, spec.variation)
         cell.reset(seed=spec.seed)
@@ -146,6 +152,7 @@ def rewindable(cell: Cell) -> RewindableCell:
             f"{cell.cell_id} cannot come back to a recorded state: it has no set_sim_state. What was "
             "not recorded of its episodes cannot be had; choose others with --where."
         )
+
     return cell
 
 

@@ -77,16 +77,19 @@ def quality(
         thresholds=thresholds,
         progress=told("read"),
     )
+
     if not replay:
         return replace(
             found, not_checked=(*found.not_checked, "success labels: replaying was not asked for")
         )
+
     dataset = Dataset(path, overlays=overlays)
     records, passed_over = _able(dataset, [one.record for one in found.episodes])
     results = each_recorded(
         LABEL, dataset, records, overlays, {}, executor, workers, told("replay")
     )
     replays = {record.episode_id: result for record, result in zip(records, results, strict=True)}
+
     return _with_labels(found, replays, passed_over)
 
 
@@ -98,6 +101,7 @@ def _able(
     places = {record.episode_id: index for index, record in enumerate(dataset.records)}
     able: list[EpisodeRecord] = []
     reasons: Counter[str] = Counter()
+
     for record in records:
         if record.cell not in installed:
             reasons[f"{record.cell} is not installed here"] += 1
@@ -105,6 +109,7 @@ def _able(
             reasons["no simulator states (imported, or of a real robot)"] += 1
         else:
             able.append(record)
+
     dataset.close()
     return able, reasons
 
@@ -140,6 +145,7 @@ def _with_labels(
         episode_id: Replay(**one) for episode_id, one in replays.items() if "refused" not in one
     }
     trusted = _reproducing(found.episodes, replayed)
+
     episodes = tuple(
         one.finding(
             _label_findings(one, replayed[one.record.episode_id], trusted), found.thresholds
@@ -148,17 +154,20 @@ def _with_labels(
         else one
         for one in found.episodes
     )
+
     strangers = sorted(
         {one.record.cell for one in episodes if one.record.episode_id in replayed} - trusted
     )
     reasons = [
         f"success labels: {count} episodes: {why}" for why, count in sorted(passed_over.items())
     ]
+
     reasons += [
         f"success labels: {cell}: most episodes do not replay to the same states here (another release of the "
         "simulator, or another kind of processor)"
         for cell in strangers
     ]
+
     labels = {
         "replayed": len(replayed),
         "states_equal": sum(one.states_equal for one in replayed.values()),
@@ -167,6 +176,7 @@ def _with_labels(
         ),
         "passed_over": sum(passed_over.values()),
     }
+
     return replace(
         found, episodes=episodes, not_checked=(*found.not_checked, *reasons), labels=labels
     )
@@ -180,6 +190,7 @@ def _reproducing(episodes: Sequence[Assessed], replayed: Mapping[str, Replay]) -
             equal.setdefault(one.record.cell, []).append(
                 replayed[one.record.episode_id].states_equal
             )
+
     return {
         cell
         for cell, values in equal.items()
@@ -196,13 +207,17 @@ def _label_findings(one: Assessed, again: Replay, trusted: set[str]) -> list[Fin
         text = (
             f"labelled {'a success' if recorded else 'a failure'}, {says}; data relabel corrects it"
         )
+
         return [Finding("wrong_label", DROP, float(again.success), float(recorded), text)]
+
     if not again.states_equal and one.record.cell in trusted:
         text = (
             f"executing its actions gives other states from {again.first_difference} on, unlike those of other "
             "episodes: states, actions or cell were altered after recording"
         )
+
         return [Finding("not_reproduced", DROP, float(again.first_difference), None, text)]
+
     return []
 
 
@@ -244,12 +259,14 @@ def strips(
     dataset = Dataset(path, overlays=overlays)
     places = {record.episode_id: index for index, record in enumerate(dataset.records)}
     installed = known_cells(records)
+
     for record in records:
         index = places[record.episode_id]
         recorded = _recorded_strips(dataset, index)
         if not recorded and record.cell in installed:
             recorded = _rendered_strips(dataset, index)
         yield recorded
+
     dataset.close()
 
 
@@ -257,6 +274,7 @@ def _recorded_strips(dataset: Dataset, index: int) -> list[Strip]:
     file = dataset.open_episode(index)
     steps = _spread(file.steps)
     found = []
+
     for name in file.observation_keys:
         shape = file.array(name).row_shape
         if len(shape) == 3 and shape[2] in (1, 3) and file.array(name).dtype == np.uint8:
@@ -266,6 +284,7 @@ def _recorded_strips(dataset: Dataset, index: int) -> list[Strip]:
                     name, steps, np.broadcast_to(pictures, (*pictures.shape[:3], 3)), rendered=False
                 )
             )
+
     return found
 
 
@@ -273,6 +292,7 @@ def _rendered_strips(dataset: Dataset, index: int) -> list[Strip]:
     file = dataset.open_episode(index)
     if file.array("sim_states").row_shape == (0,):
         return []
+
     steps = _spread(file.steps)
     states = [file.read("sim_states", step, step + 1)[0] for step in steps]
     try:
@@ -285,6 +305,7 @@ def _rendered_strips(dataset: Dataset, index: int) -> list[Strip]:
                 pictures.append(np.array(cell.observe([camera])[camera], dtype=np.uint8))
     except (ShopfloorError, IndexError):
         return []  # states of another version of the cell: the page does without
+
     return [Strip(camera, steps, np.stack(pictures), rendered=True)]
 
 

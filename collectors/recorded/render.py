@@ -115,6 +115,7 @@ def render_dataset(
     refuse_strangers(records, path)
     refuse_inside(Path(out), [dataset.path])
     changes = {"cameras": list(cameras), "image_size": list(size)}
+
     with staged_folder(out) as staged:
         running = executor if executor is not None else make_executor(workers)
         try:
@@ -128,15 +129,18 @@ def render_dataset(
                 "provenance": asdict(dataset.identity.provenance),
                 "action_convention": identity["action_convention"],
             }
+
             results = each_recorded(
                 RENDER, dataset, records, overlays, common, running, workers, progress
             )
         finally:
             if executor is None:
                 running.close()
+
         _refuse_twins(records, results, path)
         _carry_overlays(dataset, records, results, staged, overlays)
         incoming.finish()
+
     count = sum(result["pictures"] for result in results)
     return Rendered(len(results), count, sum(result["bytes"] for result in results), Path(out))
 
@@ -146,6 +150,7 @@ def _check(cameras: Sequence[str], size: Sequence[int], codec: str) -> None:
         raise InvalidInputError("No camera is named; give one or more, such as front,wrist.")
     if len(set(cameras)) != len(cameras):
         raise InvalidInputError(f"Cameras {', '.join(cameras)} name one twice.")
+
     low, high = SIDES
     if len(size) != 2 or not all(low <= side <= high for side in size):
         raise InvalidInputError(
@@ -174,12 +179,14 @@ def _identity(
         executor.workers,
         None,
     )
+
     documents = {
         f"{record.cell} ({record.variation})": identity_json(
             result["description"], dataset.identity.provenance
         )
         for record, result in zip(kinds.values(), described, strict=True)
     }
+
     identity = merged_identity(documents)
     return identity, {
         cell: about.get("env_args") for cell, about in identity["descriptions"].items()
@@ -255,11 +262,13 @@ def render_job(payload: dict[str, Any]) -> dict[str, Any]:
         Provenance(**payload["provenance"]),
         payload["action_convention"],
     )
+
     file = Path(payload["out"]) / layout.episode_file(payload["index"], episode.spec.episode_id)
     try:
         file.write_bytes(data)  # made durable with all others, before the folder gets its name
     except OSError as error:
         raise disk_error(file, error) from error
+
     pictures = (episode.steps + 1) * len(payload["changes"]["cameras"])
     return {"episode_id": episode.spec.episode_id, "pictures": pictures, "bytes": len(data)}
 
@@ -280,17 +289,20 @@ def with_pictures(episode: Episode, cameras: Sequence[str], image_size: Sequence
     seen: dict[str, list[npt.NDArray[Any]]] = {}
     poses: dict[str, list[npt.NDArray[np.float64]]] = {name: [] for name in cameras}
     intrinsics: dict[str, npt.NDArray[np.float64]] = {}
+
     with recorded_cell(episode, image_size=list(image_size)) as cell:
         features = cell.describe()["features"]
         vectors = kinds.keys_of(features, kinds.VECTOR)
         drawn = [key for key in kinds.recorded_keys(features, cameras) if key not in vectors]
         numbers = {key: rows for key, rows in episode.observations.items() if key in vectors}
+
         for step, state in enumerate(episode.sim_states):
             cell.set_sim_state(state)
             observation = cell.observe(cameras)
             for key, rows in numbers.items():
                 if np.asarray(observation[key], dtype=rows.dtype).tobytes() != rows[step].tobytes():
                     raise _other(episode, key, step)
+
             for key in drawn:
                 dtype = features[key]["dtype"]
                 seen.setdefault(key, []).append(np.array(observation[key], dtype=dtype))
@@ -299,11 +311,13 @@ def with_pictures(episode: Episode, cameras: Sequence[str], image_size: Sequence
                 inner, outer = cell.camera_track(name)
                 intrinsics[name] = np.array(inner, dtype=np.float64)
                 poses[name].append(np.array(outer, dtype=np.float64))
+
     options = {
         **episode.spec.cell_options,
         "cameras": list(cameras),
         "image_size": list(image_size),
     }
+
     spec: EpisodeSpec = dataclasses.replace(episode.spec, cell_options=options)
     return dataclasses.replace(
         episode,

@@ -161,6 +161,7 @@ def render_episode(
     cell = rewindable(
         build_cell(spec.cell, {**spec.cell_options, "image_size": size}, spec.variation)
     )
+
     try:
         features: dict[str, Any] = cell.describe()["features"]
         kinds.check_cameras(features, [camera])
@@ -171,6 +172,7 @@ def render_episode(
             pictures.append(np.array(cell.observe([camera])[camera], dtype=np.uint8))
     finally:
         cell.close()
+
     return np.stack(pictures)
 
 
@@ -183,6 +185,7 @@ def replay(episode: Episode) -> Replay:
     spec = episode.spec
     refuse_stateless(episode)
     cell = build_cell(spec.cell, spec.cell_options, spec.variation)
+
     try:
         cell.reset(seed=spec.seed)
         return _again(cell, episode)
@@ -208,6 +211,7 @@ def _again(cell: Cell, episode: Episode) -> Replay:
         states.append(np.array(cell.sim_state()))
         if terminated or truncated:  # one that goes otherwise may end before its actions do
             break
+
     pairs = zip(states, episode.sim_states, strict=False)
     equal = [one.tobytes() == other.tobytes() for one, other in pairs]
     whole = all(equal) and len(equal) == len(episode.sim_states)
@@ -258,6 +262,7 @@ def replay_dataset(
     chosen = choose_records(dataset.records, where, ids, path)
     records = draw(chosen, sample, seed)
     refuse_strangers(records, path)
+
     return Replays(_replays(dataset, records, overlays, workers, executor, progress), len(chosen))
 
 
@@ -292,11 +297,13 @@ def deep_verify(
         raise InvalidInputError(
             f"The sample is {sample}; expected a number of episodes, or 0 for all."
         )
+
     damage = verify(path)
     try:
         dataset = Dataset(path)
     except ShopfloorError:  # `verify` has said what is wrong
         return DeepCheck(tuple(damage), None, "nothing can be read without it")
+
     broken = {entry.file for entry in damage}
     whole = [record for record in dataset.records if str(dataset.path / record.file) not in broken]
     drawn = _drawn_able(dataset, whole, sample or len(whole), seed)
@@ -304,6 +311,7 @@ def deep_verify(
     why = "there is no whole episode" if not whole else _PASSED_OVER if few else ""
     if not drawn:
         return DeepCheck(tuple(damage), None, why)
+
     replays = Replays(_replays(dataset, drawn, (), workers, executor, progress), len(whole))
     files = {record.episode_id: dataset.path / record.file for record in drawn}
     for one in replays.episodes:
@@ -314,6 +322,7 @@ def deep_verify(
                     str(files[one.episode_id]), f"{problem} from {one.first_difference} on", _ADVICE
                 )
             )
+
     return DeepCheck(tuple(damage), replays, why)
 
 
@@ -324,11 +333,14 @@ def _drawn_able(
     installed = known_cells(records)
     places = {record.episode_id: index for index, record in enumerate(dataset.records)}
     able: set[str] = set()
+
     for record in shuffled([record for record in records if record.cell in installed], seed):
         if len(able) == sample:
             break
+
         if dataset.open_episode(places[record.episode_id]).array("sim_states").row_shape != (0,):
             able.add(record.episode_id)
+
     dataset.close()
     return [record for record in records if record.episode_id in able]
 

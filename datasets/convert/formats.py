@@ -203,6 +203,7 @@ def export(
     dataset = Dataset(path, overlays=options.overlays)
     refuse_damage(dataset)
     refuse_inside(Path(out), [dataset.path])
+
     try:
         result: Exported = module.export(dataset, Path(out), options)
     finally:
@@ -236,6 +237,7 @@ def import_dataset(
     )
     if not Path(path).exists():
         raise InvalidInputError(f"{path} does not exist; expected a {source_format} dataset.")
+
     refuse_inside(Path(out), [Path(path)])
     result: Imported = module.import_(Path(path), Path(out), options or ImportOptions())
     return result
@@ -245,6 +247,7 @@ def _module(name: str, call: str, known: Sequence[str]) -> Any:  # noqa: ANN401 
     """Return the module of a format that has a function `call`: ours, or one that an installed package announces."""
     if name in known:
         return importlib.import_module(FORMATS[name].module)
+
     others = {point.name: point for point in entry_points(group=GROUP)}
     if name in others and name not in FORMATS:
         try:
@@ -254,8 +257,10 @@ def _module(name: str, call: str, known: Sequence[str]) -> Any:  # noqa: ANN401 
                 f"The format {name!r} cannot be loaded from {others[name].value} ({type(error).__name__}: {error}). "
                 "Mend or remove the package that brings it."
             ) from error
+
         if hasattr(module, call):
             return module
+
     done = {"export": "written", "import_": "read"}[call]
     raise UnknownNameError(
         f"format that can be {done}", name, [*known, *(others.keys() - FORMATS.keys())]

@@ -46,6 +46,7 @@ class Incoming:
             raise InvalidInputError(
                 f"Episode {self.episodes} is of {episode.spec.cell}; the dataset is of {', '.join(raw['cells'])}."
             )
+
         env_args = raw["descriptions"].get(episode.spec.cell, {}).get("env_args")
         data = encode_episode(
             episode, self._codec, env_args, self._identity.provenance, raw["action_convention"]

@@ -48,4 +48,5 @@ def episode_parts(episode: Episode, options: ExportOptions) -> dict[str, Part]:
             parts[f"cameras.{name}.{field.name}"] = Part(
                 rows[None] if field.per == EPISODE else rows, field.per
             )
+
     return parts

@@ -36,6 +36,7 @@ def observed(
             f"{name_episode(episode)}: observation {key!r} {found}; the dataset's first episode has rows {shape} of "
             f"{dtype}. Export episodes that are alike (where), or other observations (keys)."
         )
+
     return rows[: episode.steps]
 
 
@@ -65,4 +66,5 @@ def exact_float32(rows: npt.NDArray[Any], what: str, cast: bool) -> npt.NDArray[
             f"{what} holds {rows.dtype} numbers that float32 cannot hold exactly; expected float32. Allow rounding "
             "(cast) to import them anyway."
         )
+
     return rounded

@@ -46,14 +46,17 @@ class Selection:
         """
         if options.actions not in ACTIONS:
             raise UnknownNameError("kind of actions", options.actions, ACTIONS)
+
         chosen = [index for index, record in enumerate(dataset.records)]
         if options.where is not None:
             where = parse_where(options.where)
             chosen = [index for index in chosen if where(dataset.records[index])]
+
         if not chosen:
             raise InvalidInputError(
                 f"{dataset.path} has no episode to export{' for that expression' if options.where else ''}."
             )
+
         valid = _validation(dataset, chosen, options)
         train = [index for index in chosen if index not in valid]
         first = dataset.read((train or chosen)[0])
@@ -61,6 +64,7 @@ class Selection:
         unknown = [key for key in keys if key not in first.observations]
         if unknown:
             raise UnknownNameError("observation key", unknown[0], first.observations)
+
         return cls(dataset, tuple(train), tuple(sorted(valid)), tuple(keys), first)
 
     @property
@@ -86,6 +90,7 @@ def _validation(dataset: Dataset, chosen: list[int], options: ExportOptions) -> 
         )
     if not options.valid:
         return set()
+
     # Equal seeds of a cell begin alike, whoever acted: they stay on one side.
     records = [dataset.records[index] for index in chosen]
     groups = joined([[(record.cell, record.variation, record.seed)] for record in records])
@@ -94,6 +99,7 @@ def _validation(dataset: Dataset, chosen: list[int], options: ExportOptions) -> 
         {"train": 1 - options.valid, "valid": options.valid},
         options.seed,
     )
+
     return {
         chosen[item]
         for group, part in zip(groups, parts, strict=True)

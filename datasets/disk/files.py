@@ -140,6 +140,7 @@ def open_regular(path: Path, limit: int = MAX_FILE_BYTES) -> Iterator[int]:
     """
     if not platforms.NO_FOLLOW and path.is_symlink():
         raise UnsafeFileError(path, _IS_A_LINK)
+
     try:
         fd = os.open(path, _READ | platforms.NO_FOLLOW)
     except FileNotFoundError:
@@ -148,6 +149,7 @@ def open_regular(path: Path, limit: int = MAX_FILE_BYTES) -> Iterator[int]:
         if error.errno == errno.ELOOP:
             raise UnsafeFileError(path, _IS_A_LINK) from None
         raise read_error(path, error) from error
+
     try:
         info = os.fstat(fd)
         if not stat.S_ISREG(info.st_mode):
@@ -156,6 +158,7 @@ def open_regular(path: Path, limit: int = MAX_FILE_BYTES) -> Iterator[int]:
             raise UnsafeFileError(
                 path, f"it has {info.st_size} bytes, more than the limit of {limit}"
             )
+
         yield fd
     finally:
         os.close(fd)
@@ -192,19 +195,24 @@ def hash_file(path: Path, limit: int = MAX_FILE_BYTES) -> tuple[str, FileState]:
         state = FileState.of(fd)
         left = max(state.bytes - TRAILER_BYTES, 0)
         hasher = hashlib.sha256()
+
         try:
             _require_trailer(
                 path, platforms.read_at(fd, TRAILER_BYTES, left)
             )  # before gigabytes are read for nothing
+
             while left:
                 part = os.read(fd, min(left, _BLOCK))
                 if not part:
                     raise DamagedFileError(path, "it became shorter while it was read")
+
                 hasher.update(part)
                 left -= len(part)
+
             trailer = os.read(fd, TRAILER_BYTES + 1)
         except OSError as error:
             raise read_error(path, error) from error
+
     _compare(path, trailer, hasher.digest())
     hasher.update(trailer)
     return hasher.hexdigest(), state
@@ -237,6 +245,7 @@ def _rename_noreplace(source: Path, target: Path) -> None:
     if not platforms.LINUX:
         if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+
         source.rename(target)
         return
 
@@ -297,6 +306,7 @@ def publish(path: Path, data: bytes, calls: SystemCalls = POSIX) -> bool:
         with contextlib.suppress(OSError):
             calls.unlink(temporary)
         raise disk_error(path, error) from error
+
     return new
 
 
@@ -326,6 +336,7 @@ def disk_error(path: Path, error: OSError) -> DiskError:
         errno.EACCES: "You may not write there: choose another output folder or change its permissions.",
         errno.EPERM: "You may not write there, or the file system knows no hard links: choose another output folder.",
     }.get(error.errno or 0, "Check the disk, then run the same command again.")
+
     reason = error.strerror or str(error)
     return DiskError(
         f"Writing {path} failed: {reason}. Everything reported as saved is whole. {advice}"
@@ -356,6 +367,7 @@ def sweep_temporaries(folder: Path, calls: SystemCalls = POSIX) -> None:
         ]
     except OSError:  # no such folder, or not ours to list: then there is nothing of ours to sweep
         return
+
     for path, match in names:
         with contextlib.suppress(OSError):  # another process swept it, or may
             if match and _abandoned(Path(path), match[1], match[2]):
@@ -385,6 +397,7 @@ def _write_temporary(temporary: Path, data: bytes, calls: SystemCalls) -> None:
         with contextlib.suppress(OSError):
             calls.close(fd)
         raise
+
     calls.close(fd)
 
 
@@ -402,10 +415,12 @@ def _give_name(temporary: Path, path: Path, calls: SystemCalls) -> bool:
     except OSError as error:
         if error.errno not in _NO_HARD_LINKS:
             raise
+
         try:
             calls.rename_noreplace(temporary, path)
         except FileExistsError:
             return False
+
     return True
 
 
@@ -451,6 +466,7 @@ def alone(root: Path) -> Iterator[None]:
             ) from None
         except OSError:  # a file system without locks
             pass
+
         yield
     finally:
         os.close(fd)
@@ -465,7 +481,9 @@ def unlink_all(files: Iterable[Path], calls: SystemCalls = POSIX) -> None:
                 calls.unlink(file)
         except OSError as error:
             raise disk_error(file, error) from error
+
         folders.add(file.parent)
+
     for folder in sorted(folders):
         settle(folder, calls)
 
@@ -493,8 +511,10 @@ def make_folder(path: Path, calls: SystemCalls = POSIX) -> None:
                 calls.mkdir(path, 0o777)
             _sync_folder(path, calls)  # says so if it is a file
             _sync_folder(path.parent, calls)
+
             return
     except OSError as error:
         raise disk_error(path, error) from error
+
     for folder in (path, path.parent):
         settle(folder, calls)

@@ -87,6 +87,7 @@ def load_json(path: Path, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
         value = parse_json(data)
     except ValueError as error:
         raise DamagedFileError(path, f"it is not valid JSON ({error})", _ADVICE) from None
+
     if not isinstance(value, dict):
         raise DamagedFileError(
             path, f"it holds a JSON {type(value).__name__}, expected an object", _ADVICE

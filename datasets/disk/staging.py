@@ -86,12 +86,15 @@ def _prepare(out: Path | str, calls: SystemCalls) -> Path:
     place = Path(out).absolute()
     if os.path.lexists(place):
         raise _taken(place)
+
     existing = next(folder for folder in place.parents if os.path.lexists(folder))
     if not existing.is_dir():
         raise InvalidInputError(f"{existing} is not a folder, so {place} cannot be made in it.")
+
     require_writable(existing)
     make_folder(place.parent, calls)
     start = temporary_name(place).name.rsplit(".", 2)[0] + "."
+
     with contextlib.suppress(OSError):  # what cannot be listed or removed harms nothing
         for entry in place.parent.iterdir():
             if entry.name.startswith(start) and abandoned(entry):
@@ -138,6 +141,7 @@ def _sync(path: Path, calls: SystemCalls) -> None:
     fd = calls.open(
         path, platforms.OPEN_TO_SYNC | platforms.NO_FOLLOW | platforms.CLOSED_IN_CHILDREN, 0
     )
+
     try:
         calls.fsync(fd)
     except OSError as error:
@@ -161,4 +165,5 @@ def _rename(temporary: Path, place: Path, calls: SystemCalls) -> None:
         if os.path.lexists(place):  # this file system cannot do both in one step
             raise _taken(place) from None
         temporary.rename(place)
+
     _sync(place.parent, calls)

@@ -73,9 +73,11 @@ def hdf5_errors(path: Path) -> Iterator[None]:
     except _HDF5_ERRORS as error:
         if isinstance(error, OSError) and error.errno in NOT_DAMAGE:
             raise read_error(path, error) from error
+
         text = " ".join(str(error).split())
         if "memory allocation failed" in text or "unable to allocate" in text:
             raise read_error(path, OSError(errno.ENOMEM, "not enough memory")) from error
+
         raise DamagedFileError(
             path, f"HDF5 cannot read it ({type(error).__name__}: {text[:200]})"
         ) from error
@@ -183,16 +185,19 @@ class Container:
         self._attributes: dict[str, dict[str, int | str]] = {}
         self._file, self._checked = file, checked
         self._descriptor = Descriptor(path)
+
         # Of what is looked up now and then, the last one: episodes are read one after the other.
         self._entry: tuple[str, Entry | None] = "", None
         self._last: tuple[str, dict[str, int | str]] = "", {}
         self._seen: set[int] = set()
+
         try:
             with hdf5_errors(path):
                 self._attributes[""] = self._read_attributes(h5py.h5g.open(file, b"/"), "")
                 self._index = None if data_bytes is None else self._open_index(data_bytes)
                 if self._index is not None or checked:
                     return
+
                 self._walk(h5py.h5g.open(file, b"/"), "", 0)
                 self.check_chunks(inflate=False)
                 self._check_index()
@@ -210,6 +215,7 @@ class Container:
             return entry.arrays.get(inside) if entry else None
         if not self._checked:
             return self.arrays.get(name)
+
         with hdf5_errors(self.path):
             try:
                 item = h5py.h5d.open(self._file, name.encode())
@@ -224,6 +230,7 @@ class Container:
         if self._index is not None and name != "data":
             entry = self._indexed(name.removeprefix("data/"))
             return entry.attributes if entry else {}
+
         if self._last[0] != name:
             with hdf5_errors(self.path):
                 group = self._group(name)
@@ -253,6 +260,7 @@ class Container:
         else:
             entry = self._indexed(group)
             arrays = entry.arrays if entry else {}
+
         return {
             path[len(below) :]: array for path, array in arrays.items() if path.startswith(below)
         }
@@ -282,10 +290,12 @@ class Container:
     def _open_index(self, data_bytes: int) -> ShardIndex | None:
         if self._attributes[""].get("layout") != "train" or sys.byteorder != "little":
             return None
+
         try:
             array = self._check_array(h5py.h5d.open(self._file, INDEX.encode()), INDEX)
         except KeyError:
             raise DamagedFileError(self.path, "it has no index, as a train shard must") from None
+
         offset = array.id.get_offset() if array.contiguous else None
         if (
             offset is None
@@ -294,6 +304,7 @@ class Container:
             or offset + array.shape[0] > data_bytes
         ):
             raise self._refuse(INDEX, f"is no text of {array.shape} bytes at {offset}")
+
         self._descriptor.number = self._file.get_vfd_handle()
         return ShardIndex(
             self._descriptor,
@@ -305,6 +316,7 @@ class Container:
         """Refuse a train shard whose index says anything else than its groups and arrays do."""
         if self._attributes[""].get("layout") != "train":
             return
+
         text = self.arrays.pop(INDEX, None)
         lines = []
         for group in self.groups():
@@ -312,11 +324,13 @@ class Container:
             arrays = {
                 path: array for path, array in self.inside(name).items() if isinstance(array, Array)
             }
+
             places = {
                 path: (one.dtype, one.shape, one.id.get_offset() or 0)
                 for path, one in arrays.items()
             }
             lines.append(index_line(self._attributes[name], places))
+
         if text is None or text.read().tobytes() != b"".join(lines):
             raise DamagedFileError(self.path, "its index does not say what is in it")
 
@@ -344,11 +358,13 @@ class Container:
         checked = verified or Verified(*hash_file(path))
         with hdf5_errors(path):
             file = h5py.h5f.open(bytes(path), h5py.h5f.ACC_RDONLY, fapl=_access())
+
         if FileState.of(file.get_vfd_handle()) != checked.state:
             file.close()
             if verified is None:
                 raise UnsafeFileError(path, "it was exchanged while it was opened")
             return cls.open(path, whole=whole)  # changed since it was checked: check it again
+
         data_bytes = None if whole else checked.state.bytes - TRAILER_BYTES
         return cls(path, file, checked=verified is not None, data_bytes=data_bytes), checked
 
@@ -385,6 +401,7 @@ class Container:
                 group = "/".join(name.split("/")[:2])
                 claimed[group] += math.prod(array.shape) * array.dtype.itemsize
                 stored[group] += self._check_chunks(name, array, inflate)
+
         for group, size in claimed.items():
             if size > layout.MAX_UNPROVEN_BYTES and size > layout.MAX_EXPANSION * stored[group]:
                 raise self._refuse(
@@ -396,6 +413,7 @@ class Container:
         handle = array.id
         if array.contiguous:
             return int(handle.get_storage_size())
+
         creation = handle.get_create_plist()
         filters = [creation.get_filter(number)[0] for number in range(creation.get_nfilters())]
         chunk = creation.get_chunk()
@@ -405,12 +423,15 @@ class Container:
         )
         stored: list[h5py.h5d.StoreInfo] = []
         handle.chunk_iter(stored.append)
+
         if len(stored) != expected or len({info.chunk_offset for info in stored}) != expected:
             raise self._refuse(name, f"has {len(stored)} chunks, expected {expected}")
+
         for info in stored:
             packed = [
                 number for place, number in enumerate(filters) if not info.filter_mask >> place & 1
             ]
+
             if hdf5plugin.Blosc.filter_id in packed:
                 unpacked = struct.unpack("<I", handle.read_direct_chunk(info.chunk_offset)[1][4:8])[
                     0
@@ -422,10 +443,12 @@ class Container:
                 unpacked = len(zlib.decompressobj().decompress(raw, size + 1))
             else:
                 continue
+
             if unpacked != size:
                 raise self._refuse(
                     name, f"has a chunk at {info.chunk_offset} of {unpacked} bytes, expected {size}"
                 )
+
         return sum(info.size for info in stored)
 
     # -- the walk ----------------------------------------------------------------------------------
@@ -436,10 +459,12 @@ class Container:
     def _walk(self, group: h5py.h5g.GroupID, name: str, depth: int) -> None:
         if depth > layout.MAX_DEPTH:
             raise self._refuse(name, f"is nested deeper than {layout.MAX_DEPTH} groups")
+
         self._visit(group, name)
         self._attributes[name] = self._read_attributes(group, name)
         if group.get_num_objs() > layout.MAX_OBJECTS:
             raise self._refuse(name, f"holds more than {layout.MAX_OBJECTS} objects")
+
         links = group.links
         for link in list(group):
             child = f"{name}/{link.decode('utf-8')}" if name else link.decode("utf-8")
@@ -450,6 +475,7 @@ class Container:
                     h5py.h5l.TYPE_EXTERNAL: "an external link",
                 }
                 raise self._refuse(child, f"is {words.get(kind, 'a link of unknown kind')}")
+
             item = h5py.h5o.open(group, link)
             if isinstance(item, h5py.h5g.GroupID):
                 self._walk(item, child, depth + 1)
@@ -458,9 +484,11 @@ class Container:
                 self.arrays[child] = array = self._check_array(item, child)
                 if len(self.arrays) > KEPT_OPEN:
                     array.release()
+
                 if child.startswith("data/"):
                     episode, _, path = child.removeprefix("data/").partition("/")
                     self._groups.setdefault(episode, {})[path] = self.arrays[child]
+
                 if h5py.h5a.get_num_attrs(item):
                     raise self._refuse(child, "is an array with attributes")
             else:
@@ -488,13 +516,16 @@ class Container:
             raise self._refuse(name, "is a virtual dataset (it would read other files)")
         if creation.get_external_count():
             raise self._refuse(name, "has external storage (it would read other files)")
+
         contiguous = creation.get_layout() == h5py.h5d.CONTIGUOUS
         if contiguous and self.attributes("").get("layout") != "train":
             raise self._refuse(name, "is not stored in chunks, so it has no checksum")
+
         if not contiguous:
             if creation.get_layout() != h5py.h5d.CHUNKED:
                 raise self._refuse(name, "is not stored in chunks, so it has no checksum")
             self._check_filters(creation, name)
+
         kind = item.get_type()
         if kind.get_class() not in (h5py.h5t.INTEGER, h5py.h5t.FLOAT) or kind.get_size() not in (
             1,
@@ -503,6 +534,7 @@ class Container:
             8,
         ):
             raise self._refuse(name, "holds neither integers nor floats")
+
         shape = tuple(item.shape)
         if not 1 <= len(shape) <= layout.MAX_RANK:
             raise self._refuse(name, f"has {len(shape)} axes, expected 1 to {layout.MAX_RANK}")
@@ -514,11 +546,13 @@ class Container:
             if item.get_storage_size() != math.prod(shape) * kind.get_size():
                 raise self._refuse(name, f"stores {item.get_storage_size()} bytes of shape {shape}")
             return Array(self._file, name, item, shape, np.dtype(kind.dtype).newbyteorder("="))
+
         chunk_bytes = math.prod(creation.get_chunk()) * kind.get_size()
         if chunk_bytes > layout.MAX_CHUNK_BYTES:
             raise self._refuse(
                 name, f"has chunks of {chunk_bytes} bytes, more than {layout.MAX_CHUNK_BYTES}"
             )
+
         return Array(self._file, name, item, shape, np.dtype(kind.dtype).newbyteorder("="))
 
     def _check_filters(self, creation: h5py.h5p.PropDCID, name: str) -> None:
@@ -553,10 +587,12 @@ class Container:
             out = np.empty((), kind.dtype)
             attribute.read(out, mtype=kind)
             return int(out)
+
         if kind.get_class() == h5py.h5t.STRING and not kind.is_variable_str():
             out = np.empty((), kind.dtype)
             attribute.read(out, mtype=kind)
             return bytes(out.item()).decode("utf-8")
+
         raise self._refuse(
             label, "is neither an integer nor fixed-length text (objects are never read)"
         )

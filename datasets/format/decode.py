@@ -91,6 +91,7 @@ class EpisodeRecord:
         """Check and build a record from manifest data; raises ValueError. Unknown keys are ignored."""
         if not isinstance(data, dict):
             raise ValueError("an episode is not an object")  # noqa: TRY004  # one kind of error for bad content
+
         values: dict[str, Any] = {}
         for name, kind in _RECORD_FIELDS:
             values[name] = value = data.get(name)
@@ -98,6 +99,7 @@ class EpisodeRecord:
                 raise ValueError(
                     f"an episode's {name!r} is {value!r:.60}, expected {kind.__name__}"
                 )
+
         record = cls(**values)
         if not layout.DATA_FILE.fullmatch(record.file) or not layout.GROUP_NAME.fullmatch(
             record.group
@@ -109,6 +111,7 @@ class EpisodeRecord:
             raise ValueError(
                 f"the episode in {record.file} has {record.steps} steps and {record.bytes} bytes"
             )
+
         return record
 
 
@@ -168,6 +171,7 @@ class StepArray:
         stop = start + len(out)
         if out.dtype == np.bool_:
             out = out.view(np.uint8)
+
         with hdf5_errors(self._container.path):
             inside = max(min(stop, self._steps) - start, 0)
             self._body.read_into(out[:inside], start)
@@ -194,27 +198,32 @@ class EpisodeFile:
         self._container = container
         self._named: dict[str, StepArray] = {}
         self._prefix = f"data/{group}/"
+
         if steps is not None:
             self.steps = steps
             return
+
         root = container.attributes("")
         if root.get("format") != layout.FORMAT_NAME:
             raise DamagedFileError(
                 self.path,
                 f"it is HDF5, but not an episode of ours (no format {layout.FORMAT_NAME!r})",
             )
+
         version = attribute(root, "format_version", int, self.path)
         if version != layout.FORMAT_VERSION:
             raise FormatVersionError(
                 f"{self.path} has format version {version}; this release reads version {layout.FORMAT_VERSION}. "
                 "Install a newer shopfloor."
             )
+
         self.steps = attribute(self._facts, "num_samples", int, self.path)
         for name in (*self.observation_keys, *self.camera_names):
             if not layout.OBSERVATION_KEY.fullmatch(name):
                 raise UnsafeFileError(
                     self.path, f"an observation or camera has the name {name!r:.90}"
                 )
+
         self._check_shapes()
 
     @functools.cached_property
@@ -264,6 +273,7 @@ class EpisodeFile:
             raise DamagedFileError(
                 self.path, f"{self._prefix}{path} has {found}, expected {wanted}"
             )
+
         return array
 
     def _check_alike(
@@ -341,6 +351,7 @@ class EpisodeFile:
             raise InvalidInputError(
                 f"Rows {start} to {stop} of {name!r} in {self.path}: it has {array.rows}."
             )
+
         with hdf5_errors(self.path):
             out = np.empty((stop - start, *array.row_shape), array.dtype)
         array.read_into(out, start)
@@ -358,11 +369,13 @@ class EpisodeFile:
             **{name: self.fact(name) for name in ("instruction", "outcome", "reason")},
             **{name: self.json_fact(name) for name in ("stages", "object_names")},
         }
+
         arrays = {
             field.name: self.read(field.name)
             for field in fields.FIELDS
             if field.derive is None and not (field.optional and not self.has(field.name))
         }
+
         observations = {key: self.read(key) for key in self.observation_keys}
         cameras = fields.join_tracks(self.camera_names, self._read_whole)
 
@@ -401,6 +414,7 @@ class EpisodeFile:
             raise DamagedFileError(
                 self.path, "its name, its episode_id and its spec do not belong together"
             )
+
         return EpisodeRecord(
             file=file,
             group=group,
@@ -460,6 +474,7 @@ def read_records(root: Path, file: str) -> list[EpisodeRecord]:
     """Check a data file by its own trailer and return the records of all its episodes; raises as `read_record`."""
     if not file.startswith(layout.SHARDS):
         return [read_record(root, file)]
+
     container, found = Container.open(root / file)
     try:
         return [

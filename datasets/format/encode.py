@@ -84,6 +84,7 @@ def encode_episode(
     """
     if codec not in CODECS:
         raise UnknownNameError("codec", codec, CODECS)
+
     check_episode(episode)
     size = sum(array.nbytes for array in _arrays(episode).values())
     env_args = env_args or {
@@ -91,11 +92,13 @@ def encode_episode(
         "type": 2,
         "env_kwargs": dict(episode.spec.cell_options),
     }
+
     about: dict[str, str | int] = {
         "total": episode.steps,
         "env_args": canonical_json(env_args),
         "action_convention": action_convention,
     }
+
     try:
         # HDF5 takes the process with it when its image cannot grow: the room for image and copies
         # must be there before.
@@ -105,6 +108,7 @@ def encode_episode(
         # half is a safe margin.
         if size > layout.MAX_UNPROVEN_BYTES and size > layout.MAX_EXPANSION // 2 * len(image):
             image = _image(episode, "none", about, provenance or Provenance())
+
         return with_trailer(image)
     except MemoryError as error:
         raise InfrastructureError(
@@ -259,6 +263,7 @@ def _arrays(episode: Episode) -> dict[str, npt.NDArray[Any]]:
     T = episode.steps
     arrays: dict[str, npt.NDArray[Any]] = {}
     endings: dict[str, npt.NDArray[Any]] = {}
+
     for field in fields.FIELDS:
         rows = field.derive(episode) if field.derive else getattr(episode, field.name)
         if rows is None:
@@ -271,6 +276,7 @@ def _arrays(episode: Episode) -> dict[str, npt.NDArray[Any]]:
     for key, rows in sorted(episode.observations.items()):
         field = fields.observation_field(key)
         arrays[field.path], arrays[field.final] = rows[:T], rows[T:]
+
     arrays |= endings
 
     for name, track in sorted(episode.cameras.items()):
@@ -288,6 +294,7 @@ def write_attributes(where: Any, values: Mapping[str, str | int]) -> None:  # no
                     f"The episode's {name} has {len(data)} bytes{' and a NUL' if 0 in data else ''}; expected text of "
                     f"at most {layout.MAX_ATTRIBUTE_BYTES} bytes without NUL."
                 )
+
             kind = h5py.h5t.C_S1.copy()
             kind.set_size(max(len(data), 1))
             kind.set_strpad(h5py.h5t.STR_NULLPAD)
@@ -296,6 +303,7 @@ def write_attributes(where: Any, values: Mapping[str, str | int]) -> None:  # no
         else:
             kind = h5py.h5t.STD_I64LE
             array = np.array(value, dtype="<i8")
+
         attribute = h5py.h5a.create(where, name.encode(), kind, h5py.h5s.create(h5py.h5s.SCALAR))
         attribute.write(array, mtype=kind)
 
@@ -315,11 +323,13 @@ def write_array(
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     creation.set_obj_track_times(False)
     most: tuple[int, ...] = array.shape
+
     if codec is not None:
         _set_chunks(creation, array, codec)
         # Sides of length 0 (an episode without steps) may not be smaller than their chunk unless
         # they could grow.
         most = tuple(max(size, 1) for size in array.shape)
+
     dataset = h5py.h5d.create(
         where,
         path.encode(),
@@ -328,6 +338,7 @@ def write_array(
         creation,
         _links(),
     )
+
     if array.size:
         dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, array)
     return dataset
@@ -348,6 +359,7 @@ def _set_chunks(creation: h5py.h5p.PropDCID, array: npt.NDArray[Any], codec: str
     creation.set_chunk(_chunk_shape(array))
     # A last chunk may reach past the data: its rest must be zeros, not whatever lay in memory.
     creation.set_fill_time(h5py.h5d.FILL_TIME_ALLOC)
+
     if codec == "gzip":
         if array.itemsize > 1:
             creation.set_shuffle()
@@ -355,6 +367,7 @@ def _set_chunks(creation: h5py.h5p.PropDCID, array: npt.NDArray[Any], codec: str
     elif codec == "blosc":
         filter_id, options = _blosc(array.itemsize)
         creation.set_filter(filter_id, h5py.h5z.FLAG_OPTIONAL, options)
+
     creation.set_fletcher32()
 
 

@@ -36,6 +36,7 @@ def kind_of(feature: Mapping[str, Any]) -> str:
     # A table of numbers has two sides, too: only names tell it from a map.
     if sides != 2 or list(feature.get("names") or ())[:2] != ["height", "width"]:
         return VECTOR
+
     return DEPTH if np.dtype(dtype).kind == "f" else IDS
 
 

@@ -121,10 +121,12 @@ class ShardIndex:
         )
         if number >= len(self):
             return None
+
         start, stop = int(self._ends[number - 1]) + 1 if number else 0, int(self._ends[number])
         try:
             if stop - start > MAX_LINE_BYTES:
                 raise ValueError(f"a line of {stop - start} bytes")  # noqa: TRY301  # one error for all of it
+
             text = np.empty(stop - start, np.uint8)
             self._text.read_into(text, start)
             line = parse_json(text.tobytes())
@@ -136,6 +138,7 @@ class ShardIndex:
             raise DamagedFileError(
                 self._file.path, f"its index cannot be used for {group} ({error})"
             ) from None
+
         if (
             sum(math.prod(array.shape) * array.dtype.itemsize for array in arrays.values())
             > self._data_bytes
@@ -143,6 +146,7 @@ class ShardIndex:
             raise UnsafeFileError(
                 self._file.path, f"its index claims more for {group} than the file holds"
             )
+
         return Entry(attributes, arrays)
 
     def _array(self, code: str, shape: list[int], offset: int) -> PlainArray:
@@ -176,4 +180,5 @@ def index_line(
         name: [dtype.newbyteorder("<").str, list(shape), offset]
         for name, (dtype, shape, offset) in arrays.items()
     }
+
     return f"{canonical_json({'attributes': dict(attributes), 'arrays': places})}\n".encode()

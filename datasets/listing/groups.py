@@ -33,6 +33,7 @@ def joined(keys: Sequence[Iterable[Hashable]]) -> list[list[int]]:
         for key in own:
             one, other = sorted((root(first.setdefault(key, item)), root(item)))
             parent[other] = one
+
     groups: dict[int, list[int]] = {}
     for item in range(len(keys)):
         groups.setdefault(root(item), []).append(item)
@@ -59,12 +60,14 @@ def assign(sizes: Sequence[int], shares: Mapping[str, float], seed: int) -> list
     """
     if seed < 0:
         raise InvalidInputError(f"The seed is {seed}; expected an integer of at least 0.")
+
     drawn = np.random.default_rng(seed).permutation(len(sizes)).tolist()
     lacking = {part: share * sum(sizes) for part, share in shares.items()}
     parts = [""] * len(sizes)
     for group in sorted(drawn, key=lambda group: -sizes[group]):
         parts[group] = max(lacking, key=lambda part: lacking[part])
         lacking[parts[group]] -= sizes[group]
+
     for empty in [part for part in shares if part not in parts]:
         groups = Counter(parts)
         donors = [group for group in drawn if groups[parts[group]] > 1]
@@ -73,4 +76,5 @@ def assign(sizes: Sequence[int], shares: Mapping[str, float], seed: int) -> list
             lacking[parts[smallest]] += sizes[smallest]
             lacking[empty] -= sizes[smallest]
             parts[smallest] = empty
+
     return parts

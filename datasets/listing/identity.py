@@ -49,6 +49,7 @@ def identity_json(description: Mapping[str, Any], provenance: Provenance) -> dic
         raise InvalidInputError(
             'A dataset\'s description needs the key "cell" with the full cell id.'
         )
+
     features = description.get("features", {})
     document = {
         "kind": layout.DATASET_KIND,
@@ -62,12 +63,14 @@ def identity_json(description: Mapping[str, Any], provenance: Provenance) -> dic
         **asdict(provenance),
         "descriptions": {description["cell"]: description},
     }
+
     try:
         plain: dict[str, Any] = json.loads(json.dumps(document, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise InvalidInputError(
             f"A dataset's description must be plain JSON data: {error}."
         ) from None
+
     return plain
 
 
@@ -88,10 +91,12 @@ def load_identity(root: Path) -> Identity:
         require_usable(root)
     except InvalidInputError as error:
         raise NotADatasetError(str(error)) from None
+
     if not root.is_dir():
         raise NotADatasetError(
             f"{root} is not a folder; expected a dataset (a folder with {layout.DATASET_FILE})."
         )
+
     try:
         raw = load_json(path, MAX_IDENTITY_BYTES)
     except FileNotFoundError:
@@ -99,16 +104,19 @@ def load_identity(root: Path) -> Identity:
             f"{root} is not a dataset: it has no {layout.DATASET_FILE}. "
             "Name the folder that `shopfloor collect --out` wrote."
         ) from None
+
     if raw.get("kind") != layout.DATASET_KIND:
         raise NotADatasetError(
             f"{path} does not describe a dataset (its kind is {raw.get('kind')!r})."
         )
+
     version = raw.get("format_version")
     if version != layout.FORMAT_VERSION:
         raise FormatVersionError(
             f"{path} says format version {version!r}; this release reads version {layout.FORMAT_VERSION}. "
             "Install a newer shopfloor."
         )
+
     problem = _problem(raw)
     if problem:
         raise DamagedFileError(path, problem, _ADVICE)
@@ -117,6 +125,7 @@ def load_identity(root: Path) -> Identity:
         {key: value for key, value in raw.items() if key != DIGEST}
     ):
         raise DamagedFileError(path, f"its content does not match its {DIGEST}", _ADVICE)
+
     provenance = Provenance(**{name: raw[name] for name in layout.PROVENANCE})
     return Identity(next(iter(raw["descriptions"].values())), provenance, raw)
 
@@ -130,19 +139,23 @@ def _problem(raw: Mapping[str, Any]) -> str:
         and raw.get("descriptions")
     ):
         return "it lacks descriptions, site, owner, residency, licence or purposes"
+
     for name, value in lists.items():
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             return f"its {name} are not a list of names"
+
     for name, value in tables.items():
         if not isinstance(value, dict) or not all(
             isinstance(item, dict) for item in value.values()
         ):
             return f"its {name} are not a table of objects"
+
     hz = raw.get("control_hz")
     if isinstance(hz, bool) or not isinstance(hz, int | float) or not 0 < hz <= MAX_HZ:
         return f"its control_hz is {hz!r:.60}, expected a number above 0"
     if not isinstance(raw.get("action_convention"), str):
         return "its action_convention is not text"
+
     return ""
 
 
@@ -162,6 +175,7 @@ def publish_identity(
     wanted = identity_json(description, provenance or Provenance())
     require_usable(root)
     path = root / layout.DATASET_FILE
+
     if not path.exists():
         _refuse_foreign(root)
         make_folder(root, calls)
@@ -170,11 +184,13 @@ def publish_identity(
             (json.dumps(wanted | {DIGEST: json_digest(wanted)}, indent=1) + "\n").encode(),
             calls,
         )
+
     found = load_identity(root)
     if provenance is None:
         wanted |= asdict(found.provenance)
     keys = [key for key in (*wanted, *found.raw) if key != DIGEST]
     differing = [key for key in keys if wanted.get(key) != found.raw.get(key)]
+
     if differing:
         key, here, there = differing[0], wanted.get(differing[0]), found.raw.get(differing[0])
         plain = isinstance(here, str | int | list) and isinstance(there, str | int | list)
@@ -183,9 +199,11 @@ def publish_identity(
             if plain
             else f"{key} differ from this run's"
         )
+
         raise InvalidInputError(
             f"{root} holds a dataset whose {what}. Choose another output folder, or the options it was made with."
         )
+
     make_folder(root / layout.EPISODES, calls)
     return found
 
@@ -199,12 +217,14 @@ def _refuse_foreign(root: Path) -> None:
         return
     if not root.is_dir():
         raise NotADatasetError(f"{root} is a file; expected a folder, or a name that is free.")
+
     known = {*layout.FOLDERS, *layout.RUN_FILES}
     strangers = sorted(
         entry.name
         for entry in root.iterdir()
         if entry.name not in known and not entry.name.endswith(TEMPORARY_SUFFIX)
     )
+
     strange = strangers or any((root / layout.EPISODES).glob("*.h5"))
     # Another worker may have made it a dataset since the caller looked.
     if strange and not (root / layout.DATASET_FILE).exists():

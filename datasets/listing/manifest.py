@@ -90,16 +90,19 @@ def load_manifest(path: Path) -> Manifest:
         raise DamagedFileError(
             path, f"what it says of itself does not match its {HEAD_DIGEST}", _ADVICE
         )
+
     if data.get("format_version") != layout.FORMAT_VERSION:
         raise FormatVersionError(
             f"{path} has format version {data.get('format_version')!r}; this release reads version "
             f"{layout.FORMAT_VERSION}. Install a newer shopfloor."
         )
+
     entries = data.get("episodes")
     if not isinstance(entries, list) or data.get("content_sha256") != json_digest(entries):
         raise DamagedFileError(
             path, "its list of episodes does not match its content_sha256", _ADVICE
         )
+
     try:
         records = tuple(EpisodeRecord.from_json(entry) for entry in entries)
     except ValueError as error:
@@ -131,6 +134,7 @@ def data_files(root: Path) -> dict[str, int]:
                 files[f"{name}/{entry.name}"] = (
                     entry.stat(follow_symlinks=False).st_size if regular else -1
                 )
+
     return files
 
 
@@ -151,18 +155,22 @@ def list_dataset(root: Path, left_out: Collection[str] = ()) -> Listing:
     for record in manifest.records:
         known.setdefault(record.file, []).append(record)
     records: list[EpisodeRecord] = []
+
     for file, entries in known.items():
         if file in files and files[file] == entries[0].bytes:
             records += entries
+
     loose = sorted(
         file for file, size in files.items() if file not in known or known[file][0].bytes != size
     )
+
     for file in loose:
         if not layout.DATA_FILE.fullmatch(file):
             damage[file] = DamagedFileError(
                 root / file, "its name is not one of a committed file, so it is not read"
             )
             continue
+
         try:
             found = read_records(root, file)
         except FileNotFoundError:
@@ -170,17 +178,20 @@ def list_dataset(root: Path, left_out: Collection[str] = ()) -> Listing:
         except ShopfloorError as error:
             damage[file] = error
             continue
+
         if file in known:
             problem = f"it is not the file of the manifest, sha256 {known[file][0].sha256}"
             damage[file] = DamagedFileError(root / file, problem)
         else:
             records += found
+
     accounted = {record.episode_id for record in records}.union(left_out)
     for file in known.keys() - files.keys():
         if any(record.episode_id not in accounted for record in known[file]):
             damage[file] = DamagedFileError(
                 root / file, "it is missing, though the manifest lists it"
             )
+
     return Listing(in_order(records), manifest, tuple(loose), damage)
 
 
@@ -220,9 +231,11 @@ def write_manifest(path: Path | str, calls: SystemCalls = POSIX) -> Path:
         current = listing.manifest
         if current.path and current.records == listing.known:
             return current.path
+
         published = _publish_next(root, listing.known, calls)
         if published:
             return published
+
     raise _crowded(root)
 
 
@@ -248,9 +261,11 @@ def publish_manifest(
         current, _ = ruling_manifest(root)
         if current.path and current.records == wanted:
             return current.path
+
         published = _publish_next(root, wanted, calls)
         if published:
             return published
+
     raise _crowded(root)
 
 
@@ -283,6 +298,7 @@ def _document(number: int, records: Iterable[EpisodeRecord]) -> bytes:
         "number": number,
         "content_sha256": json_digest(entries),
     }
+
     head[HEAD_DIGEST] = _head_digest(head)
     lines = ",\n".join(json.dumps(entry) for entry in entries)
     return f'{json.dumps(head)[:-1]}, "episodes": [\n{lines}\n]}}\n'.encode()

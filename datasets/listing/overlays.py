@@ -85,6 +85,7 @@ def load_overlays(root: Path, views: Iterable[Path | str] = ()) -> dict[str, Cha
     changes: dict[str, Change] = {}
     for path in overlay_files(root):
         _apply_all(changes, _load(path), path)
+
     for view in listed_paths(views):
         try:
             operations = _load(view)
@@ -92,7 +93,9 @@ def load_overlays(root: Path, views: Iterable[Path | str] = ()) -> dict[str, Cha
             raise InvalidInputError(
                 f"There is no overlay {view}; name a file that `data filter --view` or `data quality` wrote."
             ) from None
+
         _apply_all(changes, operations, view)
+
     return changes
 
 
@@ -125,6 +128,7 @@ def _load(path: Path) -> list[Any]:
             f"{path} has schema version {data.get('schema_version')!r}; this release reads version "
             f"{layout.SCHEMA_VERSION}. Install a newer shopfloor."
         )
+
     operations = data.get("operations")
     if not isinstance(operations, list):
         raise DamagedFileError(path, "it has no list of operations", _ADVICE)
@@ -145,6 +149,7 @@ def _apply(changes: dict[str, Change], operation: Any) -> None:  # noqa: ANN401 
     episode_id = operation["episode_id"]
     if not isinstance(episode_id, str):
         raise TypeError(f"episode_id is {episode_id!r:.60}, expected text")
+
     change = changes.get(episode_id, Change())
     kind = operation.get("op")
     if kind in ("tombstone", "restore"):
@@ -159,9 +164,11 @@ def _apply(changes: dict[str, Change], operation: Any) -> None:  # noqa: ANN401 
             or not 0 <= weight <= sys.float_info.max
         ):
             raise ValueError(f"weight is {weight!r:.60}, expected a number of at least 0")
+
         change = dataclasses.replace(change, weight=float(weight))
     else:
         raise ValueError(f"op is {kind!r:.60}, expected tombstone, restore, relabel or weight")
+
     changes[episode_id] = change
 
 
@@ -169,14 +176,17 @@ def _relabel(operation: Mapping[str, Any]) -> dict[str, str]:
     values = {name: operation[name] for name in _RELABELS if name in operation}
     if not values or not all(isinstance(value, str) for value in values.values()):
         raise ValueError("a relabel needs texts for some of instruction, outcome, reason")
+
     instruction = values.get("instruction", "").encode()  # UnicodeEncodeError is a ValueError
     if len(instruction) > layout.MAX_ATTRIBUTE_BYTES or 0 in instruction:
         raise ValueError(
             f"instruction is not a text of at most {layout.MAX_ATTRIBUTE_BYTES} bytes without NUL"
         )
+
     outcome = values.get("outcome")
     if outcome is None and "reason" in values:
         raise ValueError("a new reason needs the outcome beside it")
+
     if outcome == "success":
         values["reason"] = ""
     elif outcome == "failure":
@@ -186,6 +196,7 @@ def _relabel(operation: Mapping[str, Any]) -> dict[str, str]:
             )
     elif outcome is not None:
         raise ValueError(f"outcome is {outcome!r:.60}, expected success or failure")
+
     return values
 
 
@@ -215,12 +226,14 @@ def append_overlay(
     root = Path(path)
     require_writable(root)
     make_folder(root / layout.OVERLAYS, calls)
+
     for _ in range(1000):
         taken = numbered(root, layout.OVERLAYS, layout.OVERLAY_NAME)
         number = taken[-1][0] + 1 if taken else 1
         target = root / layout.OVERLAYS / f"overlay-{number:08d}.json"
         if publish(target, data, calls):
             return target
+
     raise DiskError(
         f"Other processes keep writing overlays to {root}; run this again when they have ended."
     )
@@ -236,6 +249,7 @@ def write_view(
         raise InvalidInputError(
             f"There is no folder {target.parent} to write {target.name} to; make it first."
         )
+
     require_writable(target.parent)
     if not publish(target, data, calls):
         raise InvalidInputError(f"{target} exists; choose another name (views are never replaced).")
@@ -259,15 +273,19 @@ def overlay_bytes(operations: Iterable[Mapping[str, Any]], *, empty: bool = Fals
             raise InvalidInputError(
                 f"Operation {number} of the overlay cannot be used: {error}."
             ) from None
+
         lines.append(text)
+
     if not lines and not empty:
         raise InvalidInputError(
             "An overlay without operations says nothing; expected at least one."
         )
+
     joined = ",\n".join(lines)
     head = {"schema_version": layout.SCHEMA_VERSION}
     digest = json_digest({**head, "operations": json.loads(f"[{joined}]")})
     data = f'{json.dumps({**head, DIGEST: digest})[:-1]}, "operations": [\n{joined}\n]}}\n'.encode()
+
     if len(data) > MAX_OVERLAY_BYTES:
         raise InvalidInputError(
             f"An overlay of {len(data)} bytes; the limit is {MAX_OVERLAY_BYTES}. Write several."

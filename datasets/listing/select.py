@@ -74,6 +74,7 @@ def parse_where(text: str) -> Where:
         raise InvalidInputError(
             f"The expression has more than {MAX_BYTES} bytes; select by a file of ids instead."
         )
+
     source = " ".join(text.split("\n")).strip()
     try:
         tree = ast.parse(source, mode="eval")
@@ -83,12 +84,14 @@ def parse_where(text: str) -> Where:
             if isinstance(error, SyntaxError)
             else "it is nested too deep or holds what is no text"
         )
+
         column = (
             f" (column {error.offset})" if isinstance(error, SyntaxError) and error.offset else ""
         )
         raise InvalidInputError(
             f"The expression {source[:200]!r} cannot be read{column}: {what}. Known are {_ALLOWED}."
         ) from None
+
     term = _Parser(source).truth(tree.body, 0)
     return lambda record: bool(term(record))
 
@@ -113,6 +116,7 @@ def resolve_id(wanted: str, known: Collection[str], place: object) -> str:
     """
     if wanted in known:
         return wanted
+
     fitting = (
         sorted(one for one in known if one.startswith(wanted)) if len(wanted) >= MIN_ID else []
     )
@@ -122,6 +126,7 @@ def resolve_id(wanted: str, known: Collection[str], place: object) -> str:
         raise InvalidInputError(
             f"Episode id {wanted!r} fits {len(fitting)} episodes of {place}: {', '.join(fitting[:3])}; give more of it."
         )
+
     near = nearest_ids(wanted, known)
     raise InvalidInputError(
         f"{place} has no episode {wanted!r}. "
@@ -147,12 +152,14 @@ def choose_records(
     test = parse_where(where) if where is not None else lambda record: not ids
     named = {resolve_id(one, {record.episode_id for record in records}, place) for one in ids}
     chosen = [record for record in records if record.episode_id in named or test(record)]
+
     if not chosen:
         raise InvalidInputError(
             f"{where!r:.200} selects none of the {len(records)} episodes of {place}; `data info` says what it holds."
             if records
             else f"{place} holds no episodes."
         )
+
     return chosen
 
 
@@ -185,10 +192,12 @@ class _Parser:
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
             inner = self.truth(node.operand, depth + 1)
             return _Term("truth value", lambda record: not inner(record))
+
         if isinstance(node, ast.Compare):
             return self._compared(node, depth)
         if isinstance(node, ast.Tuple | ast.List):
             return self._list(node)
+
         kind, value = self._literal(node)
         return _Term(kind, lambda record: value)
 
@@ -241,11 +250,13 @@ class _Parser:
             same = _same_cell if left.cell or right.cell else operator.eq
             wanted = isinstance(op, ast.Eq)
             return lambda record: same(one(record), other(record)) is wanted
+
         compare = _ORDER.get(type(op))
         if compare is None:
             raise self._refuse(node, "uses 'is'; expected == or !=")
         if left.kind == "truth value":
             raise self._refuse(node, "asks which truth value is larger")
+
         return lambda record: compare(one(record), other(record))
 
     def _membership(self, node: ast.Compare, left: _Term, right: _Term) -> Where:

@@ -71,14 +71,17 @@ def verify(path: Path | str) -> list[Damage]:
         raise
     except ShopfloorError as error:
         found.append(Damage.of(root / layout.DATASET_FILE, error))
+
     for name in layout.FOLDERS:
         try:
             inner_folder(root, name)
         except DamagedFileError as error:  # each folder is judged by itself
             return [*found, Damage.of(root / name, error)]
+
     found += _damaged_json(root)
     listing = list_dataset(root, _left_out(root))
     found += [Damage.of(root / file, error) for file, error in listing.damage.items()]
+
     for file, records in by_file(listing.records).items():
         damage = _damaged_file(root, file, records)
         if damage:
@@ -101,11 +104,13 @@ def _damaged_json(root: Path) -> list[Damage]:
             read_overlay_file(overlay)
         except ShopfloorError as error:  # each overlay is judged by itself
             found.append(Damage.of(overlay, error))
+
     for _, manifest in numbered(root, layout.MANIFESTS, layout.MANIFEST_NAME):
         try:
             load_manifest(manifest)
         except ShopfloorError as error:  # each manifest is judged by itself
             found.append(Damage.of(manifest, error))
+
     return found
 
 
@@ -131,6 +136,7 @@ def _check_file(path: Path, records: Sequence[EpisodeRecord]) -> None:
             raise DamagedFileError(
                 path, f"the manifest lists {len(listed)} of its {len(container.groups())} episodes"
             )
+
         for record in records:
             _check_episode(
                 EpisodeFile(container, record.group), record, read.sha256, read.state.bytes

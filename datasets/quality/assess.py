@@ -92,9 +92,11 @@ def assess(
     limits = thresholds or Thresholds()
     if seed < 0:
         raise InvalidInputError(f"The seed is {seed}; expected an integer of at least 0.")
+
     dataset = Dataset(path, overlays=overlays)
     if not dataset.records:
         raise InvalidInputError(f"{path} has no episodes to judge.")
+
     chosen = {record.episode_id for record in choose_records(dataset.records, where, (), path)}
     places = [index for index, record in enumerate(dataset.records) if record.episode_id in chosen]
     groups = _groups(dataset, places)
@@ -102,6 +104,7 @@ def assess(
     usual: dict[str, Mapping[str, Usual]] = {}
     assessed: dict[int, Assessed] = {}
     reasons: list[str] = []
+
     for cell, members in groups.items():
         generator = np.random.default_rng(np.random.SeedSequence([seed, len(usual)]))
         about = _survey(dataset, members, generator)
@@ -109,12 +112,14 @@ def assess(
             reads[index] = _read(dataset, index, about, generator)
             if progress is not None:
                 progress(len(reads), len(places))
+
         kept = [reads[index] for index in members]
         _add_information(kept, generator)
         _add_neighbours(kept)
         usual[cell] = _usual(kept)
         assessed |= zip(members, _judged(kept, usual[cell], limits), strict=True)
         reasons += _not_checked(cell, about.columns, about, kept)
+
     dataset.close()
     episodes = tuple(assessed[index] for index in places)
     return Quality(Path(path).absolute(), episodes, tuple(reasons), usual, limits, seed)
@@ -129,6 +134,7 @@ def _groups(dataset: Dataset, places: Sequence[int]) -> dict[str, list[int]]:
             [(key, file.array(key).row_shape) for key in (*file.observation_keys, "actions")]
         )
         found.setdefault(dataset.records[index].cell, {}).setdefault(kind, []).append(index)
+
     named: dict[str, list[int]] = {}
     for cell, kinds in sorted(found.items()):
         for number, members in enumerate(kinds.values()):
@@ -146,6 +152,7 @@ def _read(dataset: Dataset, index: int, about: Survey, generator: np.random.Gene
     columns, record = about.columns, dataset.records[index]
     signals = read_signals(dataset, index, columns)
     fit = coupling.match(signals, about.pairs, about.still)
+
     figures: Metrics = {
         **motion.motion_metrics(signals, about),
         **sensors.clock_metrics(signals, columns.hz),
@@ -154,6 +161,7 @@ def _read(dataset: Dataset, index: int, about: Survey, generator: np.random.Gene
         "action_fit_best": fit.best if fit else None,
         "non_finite": float(signals.bad),
     }
+
     cameras = {}
     if columns.cameras:
         episode = dataset.read(index)
@@ -162,6 +170,7 @@ def _read(dataset: Dataset, index: int, about: Survey, generator: np.random.Gene
                 episode.observations[name], signals, about, episode.cameras.get(name)
             )
             cameras[name] = (seen.dark, seen.frozen)
+
     return _Read(
         record,
         figures,
@@ -184,22 +193,27 @@ def _notes(dataset: Dataset, index: int) -> list[Finding]:
     record = dataset.records[index]
     if not record.instruction.strip():
         return [Finding("no_instruction", NOTE, None, None, "it has no instruction")]
+
     templates = (
         dataset.identity.raw["descriptions"].get(record.cell, {}).get("instruction_templates")
     )
     if not isinstance(templates, dict):
         return []
+
     named = [
         part
         for part, texts in templates.items()
         if isinstance(texts, list) and record.instruction in texts
     ]
+
     try:
         there = dataset.open_episode(index).json_fact("object_names")
     except DamagedFileError:
         return []
+
     if len(named) != 1 or not isinstance(there, list) or not there or named[0] in there:
         return []
+
     return [
         Finding(
             "wrong_instruction",
@@ -246,6 +260,7 @@ def _judged(
     shares = {name: [one.stuck[name] for one in reads] for name in reads[0].stuck}
     usual_stuck = {name: float(np.quantile(values, 0.9)) for name, values in shares.items()}
     found = []
+
     for one in reads:
         findings = [
             *judge.recording_findings(one.figures, usual, limits),
@@ -257,6 +272,7 @@ def _judged(
             *one.notes,
         ]
         found.append(Assessed(one.record, one.figures, one.cameras).finding(findings, limits))
+
     return _with_copies(reads, found, limits)
 
 
@@ -265,6 +281,7 @@ def _with_copies(
 ) -> list[Assessed]:
     if len(reads) < 2:
         return list(found)
+
     distances = np.array([one.figures["nearest"] for one in reads], dtype=np.float64)
     usual = float(np.median(distances)) if len(reads) >= judge.FEW else math.inf
     limit = min(limits.duplicate, limits.duplicate_usual * usual)
@@ -275,12 +292,14 @@ def _with_copies(
     rank = {at: place for place, at in enumerate(ranked)}
     copies = neighbours.later_copies(pairs, [rank[at] for at in range(len(found))])
     out = list(found)
+
     for at, first in copies.items():
         how = "the same as" if reads[at].digest == reads[first].digest else "almost the same as"
         text = f"{how} episode {reads[first].record.index} ({reads[first].record.episode_id[:12]})"
         out[at] = out[at].finding(
             [Finding("near_duplicate", DROP, float(distances[at]), limit, text)], limits
         )
+
     return out
 
 
@@ -299,4 +318,5 @@ def _not_checked(cell: str, columns: Columns, about: Survey, reads: Sequence[_Re
         "actions against motion": "" if about.pairs else "no action drives any of the state",
         "what is usual": f"{len(reads)} episodes are too few; 8 are needed" if few else "",
     }
+
     return [f"{cell}: {what}: {why}" for what, why in missing.items() if why]

@@ -81,24 +81,30 @@ def find_pairs(sample: Sequence[Signals], columns: Columns) -> tuple[Pair, ...]:
                 for one in sample
                 if one.steps >= FEW_STEPS + MAX_LAG
             ]
+
             if not curves:
                 return ()
+
             # (lags, C); no negative lags: only actions that come before the motion are causes. The
             # median holds against the few episodes of a sample that are put together wrongly.
             usual = np.median(curves, axis=0)
             if not usual.size:
                 return ()
+
             lag, column = (
                 int(at) for at in np.unravel_index(int(np.argmax(np.abs(usual))), usual.shape)
             )
             strength = float(abs(usual[lag, column]))
+
             if strength >= LEAST and (best is None or strength > best[0]):
                 best = (
                     strength,
                     Pair(action, column, changes, float(np.sign(usual[lag, column])), lag),
                 )
+
         if best is not None:
             found.append(best[1])
+
     return tuple(found)
 
 
@@ -128,11 +134,13 @@ def correlations(command: Array, motion: Array, lags: Sequence[int]) -> Array:
     for row, lag in enumerate(lags):
         if T - abs(lag) < FEW_STEPS:
             continue
+
         one, other = command[max(-lag, 0) : T - max(lag, 0)], motion[max(lag, 0) : T + min(lag, 0)]
         one, other = one - one.mean(), other - other.mean(axis=0)
         scale = np.sqrt((one @ one) * (other * other).sum(axis=0))
         varies = scale > 1e-12
         out[row, varies] = (one @ other)[varies] / scale[varies]
+
     return out
 
 
@@ -157,8 +165,10 @@ def match(signals: Signals, pairs: Sequence[Pair], still: Array) -> Match | None
         curve = _curve(driver(signals, pair), motion, steps, pair.lag)
         if curve is not None:
             curves.append(pair.sign * curve)
+
     if not curves:
         return None
+
     # The median: one column may fail to follow for reasons of its own, such as an angle that wraps
     # around.
     middle = np.median(curves, axis=0)
@@ -173,12 +183,14 @@ def _curve(command: Array, motion: Array, steps: npt.NDArray[np.int64], lag: int
     steps = steps[(steps - lag - SEARCH >= 0) & (steps - lag + SEARCH < len(command))]
     if len(steps) < FEW_STEPS:
         return None
+
     moved = motion[steps]
     far = JUMPS * np.quantile(
         np.abs(moved), 0.9
     )  # a single jump, of missing steps, would be all that counts
     moved = moved.clip(-far, far)
     moved = moved - moved.mean()
+
     # Motion that follows r steps later than usual answers the action of r steps before the usual
     # one.
     drivers = np.stack([command[steps - lag - late] for late in range(-SEARCH, SEARCH + 1)])

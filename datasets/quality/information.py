@@ -44,6 +44,7 @@ def sample_pairs(
     ahead = [np.minimum(chosen + round(seconds * hz), max(T - 1, 0)) for seconds in CHUNK_S]
     chunks = np.concatenate([signals.commands[steps] for steps in ahead], axis=1)
     states = np.concatenate([signals.numbers[chosen], signals.scene[chosen]], axis=1)
+
     return states.astype(np.float32), chunks.astype(np.float32)
 
 
@@ -62,14 +63,17 @@ def scores(pairs: Sequence[tuple[Pairs, Pairs]], generator: np.random.Generator)
     owner = np.repeat(np.arange(len(pairs)), counts)
     if len(owner) <= 8 * max(NEIGHBOURS):
         return np.full(len(pairs), np.nan)
+
     states = principal(np.concatenate([one for one, _ in pairs]), STATE_DIMENSIONS)
     chunks = principal(np.concatenate([other for _, other in pairs]), CHUNK_DIMENSIONS)
     total, seen = np.zeros(len(pairs)), np.zeros(len(pairs))
+
     for _ in range(ROUNDS):
         order = generator.permutation(len(owner))
         for batch in np.array_split(order, max(len(order) // BATCH, 1)):
             np.add.at(total, owner[batch], contributions(states[batch], chunks[batch]))
             np.add.at(seen, owner[batch], 1.0)
+
     return np.where(seen > 0, total / np.maximum(seen, 1.0), np.nan)
 
 
@@ -112,12 +116,14 @@ def contributions(states: Array, chunks: Array) -> Array:
         [[np.nan], np.cumsum(np.concatenate([[-EULER], 1.0 / np.arange(1, M + 1)]))]
     )
     out = np.zeros(M)
+
     for k in NEIGHBOURS:
         reach = nearest[:, k - 1, None]
         # Each point is at distance 0 from itself: it stands for the + 1.
         near_state = np.maximum((one < reach).sum(axis=1), 1)
         near_chunk = np.maximum((other < reach).sum(axis=1), 1)
         out += psi[k] + psi[M] - psi[near_state] - psi[near_chunk]
+
     return out / len(NEIGHBOURS)
 
 

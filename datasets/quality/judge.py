@@ -190,11 +190,13 @@ def _detour(figures: Metrics, usual: Mapping[str, Usual], limits: Thresholds) ->
     value, length, normal = figures["path_ratio"], figures["path_length"], usual["path_ratio"]
     if value is None or length is None or normal.count < FEW or value < limits.path * normal.best:
         return None
+
     times = value / max(normal.best, 1e-9)
     if length * (1.0 - 1.0 / times) < limits.path_extra or not normal.above(
         value, limits.deviations
     ):
         return None
+
     return Finding(
         "detour",
         DOWN_WEIGHT,
@@ -212,6 +214,7 @@ def _chatter(figures: Metrics, usual: Mapping[str, Usual], limits: Thresholds) -
         or not usual["gripper_chatter"].above(value, limits.deviations)
     ):
         return None
+
     return Finding(
         "chatter",
         DOWN_WEIGHT,
@@ -230,6 +233,7 @@ def _saturated(figures: Metrics, usual: Mapping[str, Usual], limits: Thresholds)
         or not normal.above(value, limits.deviations)
     ):
         return None
+
     return Finding(
         "saturated",
         DOWN_WEIGHT,
@@ -245,9 +249,11 @@ def _information(
     value, normal = figures["mutual_information"], usual["mutual_information"]
     if value is None or normal.count < 2 * FEW:
         return None
+
     limit = normal.median - limits.information * normal.deviation
     if value >= limit:
         return None
+
     return Finding(
         "low_information",
         DOWN_WEIGHT,
@@ -301,8 +307,10 @@ def _late(figures: Metrics, usual: Mapping[str, Usual], limits: Thresholds) -> F
         or best - fit < limits.late_gain
     ):
         return None
+
     if normal.count >= FEW and best < limits.late_fit * normal.median:
         return None  # they fit nowhere
+
     steps = f"{abs(late):.0f} steps {'later' if late > 0 else 'earlier'}"
     return Finding(
         "shifted_actions",
@@ -340,6 +348,7 @@ def _jump(figures: Metrics, usual: Mapping[str, Usual], limits: Thresholds) -> F
     value, normal = figures["largest_step"], usual["largest_step"]
     if value is None or normal.count < FEW or value < limits.jump * normal.median:
         return None
+
     times = value / max(normal.median, 1e-9)
     return Finding(
         "lost_steps",
@@ -369,12 +378,15 @@ def stuck_findings(
         for name, share in shares.items()
         if share >= limits.stuck and usual.get(name, 1.0) <= limits.stuck_usual
     ]
+
     if not dead:
         return []
+
     worst = max(shares[name] for name in dead)
     text = (
         f"{', '.join(dead[:4])} did not change in {worst:.0%} of the steps in which the robot moved"
     )
+
     return [Finding("dead_sensor", DROP, worst, limits.stuck, text)]
 
 
@@ -404,6 +416,7 @@ def picture_findings(
                         f"camera {name}: {what.format(share=format(value, '.0%'))}",
                     )
                 )
+
     return found
 
 

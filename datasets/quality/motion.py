@@ -71,10 +71,12 @@ def _jerk(signals: Signals, survey: Survey) -> Metrics:
     place, hz = positions(signals, survey), survey.columns.hz
     if place is None or signals.steps < FEW_STEPS:
         return {"jerk": None, "log_dimensionless_jerk": None, "largest_step": None}
+
     velocity = np.diff(place, axis=0) * hz
     speed = np.linalg.norm(velocity, axis=1)
     jerk = np.diff(velocity, n=2, axis=0) * hz**2
     square = (jerk * jerk).sum(axis=1)
+
     # Without a tool, a step that most columns take: one alone may be an angle that wraps around.
     step = float((speed if survey.columns.tool else np.median(np.abs(velocity), axis=1)).max()) / hz
     peak, seconds = float(speed.max()), signals.steps / hz
@@ -82,6 +84,7 @@ def _jerk(signals: Signals, survey: Survey) -> Metrics:
     smooth = (
         -math.log(integral * seconds**3 / peak**2) if peak > 1e-9 and integral > 1e-12 else None
     )
+
     return {
         "jerk": math.sqrt(square.mean()),
         "log_dimensionless_jerk": smooth,
@@ -116,18 +119,22 @@ def kept_switches(signals: Signals, survey: Survey) -> list[int]:
     gripper = survey.columns.gripper
     if gripper is None or not signals.steps:
         return []
+
     closes = signals.commands[:, gripper] > survey.middle
     starts = [0, *switches(signals, survey)]
     least = CHATTER_S * survey.columns.hz
     kept: list[int] = []
     held: bool | None = None
+
     for start, stop in zip(starts, [*starts[1:], signals.steps], strict=True):
         closed = bool(closes[start])
         if stop - start < least or closed == held:
             continue
+
         if held is not None:
             kept.append(start)
         held = closed
+
     return kept
 
 
@@ -149,11 +156,13 @@ def _saturation(signals: Signals, survey: Survey) -> Metrics:
     used = [column for column, width in zip(motion, span, strict=True) if width > 1e-9]
     if not used or not signals.steps:
         return {"saturation": None, "saturation_run_s": None}
+
     middle, half = 0.5 * (survey.low + survey.high)[used], 0.5 * (survey.high - survey.low)[used]
     size = np.abs((signals.commands[:, used] - middle) / half)
     active, limit = size > NEAR_ZERO, size >= AT_LIMIT
     if 0 < active.sum() < FEW_COMMANDS:
         return {"saturation": None, "saturation_run_s": None}
+
     share = float(limit.sum() / active.sum()) if active.any() else 0.0
     return {
         "saturation": share,

@@ -27,6 +27,7 @@ def outline(signals: Signals) -> Outline:
         return np.concatenate([rows, np.zeros((POINTS, signals.actions.shape[1]))], axis=1).astype(
             np.float32
         )
+
     actions = signals.actions[np.rint(np.linspace(0, T - 1, POINTS)).astype(int)]
     return np.concatenate([rows, actions], axis=1).astype(np.float32)
 
@@ -50,22 +51,26 @@ def nearest(outlines: Sequence[Outline]) -> tuple[Array, npt.NDArray[np.int64]]:
         .reshape(len(stacked), -1)
         .astype(np.float32)
     )
+
     flat -= flat.mean(axis=0)
     squares = np.einsum("nd,nd->n", flat, flat)
     N = len(flat)
     distances, positions = np.empty(N), np.empty(N, np.int64)
     count = min(CANDIDATES, N - 1)
+
     for first in range(0, N, BLOCK):
         block = flat[first : first + BLOCK]
         quick = squares[first : first + BLOCK, None] + squares - 2.0 * (block @ flat.T)
         rows = np.arange(len(block))
         quick[rows, first + rows] = np.inf
         near = np.argpartition(quick, count - 1, axis=1)[:, :count]
+
         # The quick form loses small distances to rounding; they are what is looked for.
         exact = np.sqrt(((block[:, None].astype(np.float64) - flat[near]) ** 2).mean(axis=2))
         best = np.argmin(exact, axis=1)
         distances[first : first + BLOCK] = exact[rows, best]
         positions[first : first + BLOCK] = near[rows, best]
+
     return distances, positions
 
 

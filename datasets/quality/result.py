@@ -117,6 +117,7 @@ class Quality:
                 for finding in one.findings
                 if finding.severity != NOTE
             )
+
             named = {"episode_id": one.record.episode_id}
             if one.weight == 0:
                 found.append({"op": "tombstone", **named, "reason": why})
@@ -129,6 +130,7 @@ class Quality:
                         "reason": why,
                     }
                 )
+
         return found
 
     def to_json(self) -> dict[str, Any]:

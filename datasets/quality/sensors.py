@@ -37,6 +37,7 @@ def clock_metrics(signals: Signals, hz: float) -> Metrics:
             "clock_backwards": None,
             "clock_rate_hz": None,
         }
+
     intervals = np.diff(signals.clock)
     usual = float(np.median(intervals))
     if usual <= 0:
@@ -46,6 +47,7 @@ def clock_metrics(signals: Signals, hz: float) -> Metrics:
             "clock_backwards": 1.0,
             "clock_rate_hz": 0.0,
         }
+
     off = np.abs(intervals - usual) > OFF * usual
     dropped = np.rint(intervals / usual - 1.0).clip(0.0)
     return {
@@ -68,11 +70,13 @@ def stuck(signals: Signals, survey: Survey) -> Array:
     steps = moving(signals, survey)
     if steps.sum() < FROZEN_FRAMES:
         return np.zeros(C)
+
     changes = np.diff(signals.numbers, axis=0)
     asked = np.repeat(steps[:, None], C, axis=1)
     for pair in survey.pairs:
         asked[:, pair.column] &= np.abs(driver(signals, pair)) > ASKED
     out = np.zeros(C)
+
     for column in range(C):
         same = changes[asked[:, column], column] == 0.0
         if len(same) >= FROZEN_FRAMES:
@@ -120,9 +124,11 @@ def look(
         [bool(np.array_equal(one, other)) for one, other in itertools.pairwise(flat)], dtype=bool
     )
     steps = moving(signals, survey)
+
     if track is not None and survey.columns.tool:
         seen = in_view(signals.numbers[:, survey.columns.tool], track, pictures.shape[1:3])
         steps &= seen[:-1] & seen[1:]
+
     frozen = same & _long_stretches(same, signals, survey, steps) & ~dark[1:]
     share = float((frozen & steps).sum() / steps.sum()) if steps.any() else 0.0
     return Pictures(float(dark.mean()), share, len(pictures))
@@ -140,12 +146,14 @@ def in_view(tool: Array, track: CameraTrack, size: tuple[int, ...]) -> npt.NDArr
     seen = np.einsum("tji,tj->ti", turned, tool - eye)  # world to camera
     depth = np.maximum(seen[:, 2], 1e-9)
     pixels = seen @ track.intrinsics.T / depth[:, None]
+
     inside = (
         (pixels[:, 0] >= 0)
         & (pixels[:, 0] < size[1])
         & (pixels[:, 1] >= 0)
         & (pixels[:, 1] < size[0])
     )
+
     found: npt.NDArray[np.bool_] = inside & (seen[:, 2] > 0)
     return found
 
@@ -157,13 +165,17 @@ def _long_stretches(
     edges = np.flatnonzero(np.diff(np.concatenate([[False], same, [False]]).astype(np.int8)))
     place = positions(signals, survey) if survey.columns.tool else None
     kept = np.zeros(len(same), dtype=bool)
+
     for first, last in zip(edges[::2], edges[1::2], strict=True):
         if last - first < FROZEN_FRAMES or not steps[first:last].any():
             continue
+
         if place is not None:
             if np.linalg.norm(place[first : last + 1] - place[first], axis=1).max() < FROZEN_M:
                 continue
         elif steps[first:last].sum() < FROZEN_FRAMES:
             continue
+
         kept[first:last] = True
+
     return kept

@@ -109,21 +109,25 @@ def find_columns(dataset: Dataset, index: int) -> Columns:
         for key in shapes
         if key in raw["cameras"] or (len(shapes[key]) == 3 and shapes[key][2] in (1, 3))
     ]
+
     clock = next((key for key in CLOCKS if key in shapes and np.prod(shapes[key]) == 1), None)
     keys = [
         key
         for key, shape in shapes.items()
         if len(shape) == 1 and shape[0] and key != clock and key not in cameras
     ]
+
     names, units = [], []
     for key in keys:
         said = _labels(raw["features"].get(key), shapes[key][0])
         names += [name or f"{key}_{column}" for column, name in enumerate(said[0])]
         units += said[1]
+
     actions, frozen = _actions(
         raw["descriptions"].get(dataset.records[index].cell, {}), file.array("actions").row_shape
     )
     gripper = next((column for column, name in enumerate(actions) if _GRIPPER.search(name)), None)
+
     return Columns(
         keys=tuple(keys),
         names=tuple(names),
@@ -165,6 +169,7 @@ def _labels(feature: Mapping[str, Any] | None, width: int) -> tuple[list[str], l
             and all(isinstance(text, str) for text in said)
         )
         found.append([str(text) for text in said] if fits and said else [""] * width)
+
     return found[0], found[1]
 
 
@@ -200,6 +205,7 @@ def read_signals(dataset: Dataset, index: int, columns: Columns) -> Signals:
         "label_actions",
         "label_valid",
     ]
+
     arrays = dataset.read_arrays(index, wanted)
     rows = len(arrays["actions"]) + 1
     parts = [arrays[key].astype(np.float64) for key in columns.keys]
@@ -211,6 +217,7 @@ def read_signals(dataset: Dataset, index: int, columns: Columns) -> Signals:
     clock = arrays[columns.clock].astype(np.float64).reshape(rows) if columns.clock else np.zeros(0)
     bad = sum(int((~np.isfinite(array)).sum()) for array in (numbers, actions, labels, clock))
     numbers, actions = filled(numbers), filled(actions)
+
     return Signals(
         numbers=numbers,
         actions=actions,
@@ -224,6 +231,7 @@ def read_signals(dataset: Dataset, index: int, columns: Columns) -> Signals:
 def _scene(dataset: Dataset, index: int, columns: Columns, numbers: Array) -> Array:
     if not (columns.objects and columns.tool):
         return np.zeros((len(numbers), 0))
+
     file = dataset.open_episode(index)
     names, said = file.json_fact("object_names"), dataset.identity.raw["features"][OBJECTS]["names"]
     objects = file.read(OBJECTS).astype(np.float64)
@@ -232,6 +240,7 @@ def _scene(dataset: Dataset, index: int, columns: Columns, numbers: Array) -> Ar
     away = objects[:, :, :3] - numbers[:, None, columns.tool]
     if PRESENT in said:
         away = np.where(objects[:, :, said.index(PRESENT), None] > 0, away, 0.0)
+
     return filled(away.reshape(len(numbers), -1))
 
 
@@ -240,13 +249,16 @@ def filled(array: Array) -> Array:
     bad = ~(np.abs(array) <= LARGEST)
     if not bad.any():
         return array
+
     flat = array.reshape(len(array), -1).copy()
     bad = bad.reshape(flat.shape)
     flat[bad] = 0.0
+
     for column in np.flatnonzero(bad.any(axis=0)):
         good = np.flatnonzero(~bad[:, column])
         if len(good):
             before = np.searchsorted(good, np.arange(len(flat)), side="right") - 1
             flat[:, column] = flat[good[np.maximum(before, 0)], column]
+
     out: Array = flat.reshape(array.shape)
     return out

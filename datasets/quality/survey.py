@@ -57,6 +57,7 @@ def survey(columns: Columns, sample: Sequence[Signals]) -> Survey:
     spread = numbers.std(axis=0)
     spread = np.where(spread > 1e-9, spread, 1.0)
     width = commands.shape[1]
+
     if columns.unit_actions:
         low, high = -np.ones(width), np.ones(width)
     elif len(commands):
@@ -64,6 +65,7 @@ def survey(columns: Columns, sample: Sequence[Signals]) -> Survey:
         low, high = both.min(axis=0), both.max(axis=0)
     else:
         low = high = np.zeros(width)
+
     columns = _with_gripper(columns, [one.commands for one in sample if one.steps], low, high)
     smooth = _smooth(sample, spread)
     middle = (
@@ -71,6 +73,7 @@ def survey(columns: Columns, sample: Sequence[Signals]) -> Survey:
         if columns.gripper is not None
         else 0.0
     )
+
     still = _still(columns, spread, smooth)
     return Survey(columns, spread, smooth, still, low, high, middle, find_pairs(sample, columns))
 
@@ -78,9 +81,11 @@ def survey(columns: Columns, sample: Sequence[Signals]) -> Survey:
 def _with_gripper(columns: Columns, episodes: Sequence[Array], low: Array, high: Array) -> Columns:
     if columns.gripper is not None or not episodes:
         return columns
+
     near = 0.01 * np.where(high > low, high - low, np.inf)
     closed = [(np.abs(high - commands) < near).mean(axis=0) for commands in episodes]
     opened = [(np.abs(commands - low) < near).mean(axis=0) for commands in episodes]
+
     # In most episodes: policies that draw actions at random are no reason to overlook a gripper.
     two_valued = np.median(np.add(closed, opened), axis=0) >= TWO_VALUED
     found = np.flatnonzero(
@@ -88,6 +93,7 @@ def _with_gripper(columns: Columns, episodes: Sequence[Array], low: Array, high:
     )
     if not len(found):
         return columns
+
     gripper = int(found[-1])  # by custom it comes last
     motion = tuple(column for column in columns.motion if column != gripper)
     return Columns(**{**columns.__dict__, "gripper": gripper, "motion": motion})

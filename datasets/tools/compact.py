@@ -123,12 +123,14 @@ def compact(
         raise UnknownNameError("layout", layout, SHARD_LAYOUTS)
     if shard_bytes < 1:
         raise InvalidInputError(f"shard_bytes is {shard_bytes}; expected at least 1.")
+
     dataset = Dataset(path)
     if out is None:
         refuse_damage(dataset, "Nothing was bundled.")
         require_writable(dataset.path)
         with alone(dataset.path):
             return _in_place(dataset.path, layout, shard_bytes, calls)
+
     return _anew(dataset, Path(out), layout, shard_bytes, calls)
 
 
@@ -143,10 +145,12 @@ def _in_place(root: Path, kind: str, shard_bytes: int, calls: SystemCalls) -> Co
     done = _done_before(root, listing, loose)
     fresh = [record for record in loose if record.episode_id not in done]
     known, files = list(listing.known), 0
+
     if done:
         known = _replaced(
             root, known, {record.file for record in loose if record.episode_id in done}, [], calls
         )
+
     if fresh:
         make_folder(root / SHARDS, calls)
     for data, sources in _build(root, fresh, kind, shard_bytes):
@@ -154,6 +158,7 @@ def _in_place(root: Path, kind: str, shard_bytes: int, calls: SystemCalls) -> Co
         made = _proven(root, sources, root, name)
         known = _replaced(root, known, {record.file for record in sources}, made, calls)
         files += 1
+
     return Compaction(len(loose), files, before, _size(root))
 
 
@@ -180,6 +185,7 @@ def _done_before(root: Path, listing: Listing, loose: Sequence[EpisodeRecord]) -
     digests = Digests()
     one = dict(digests.pairs(root, twice))
     other = dict(digests.pairs(root, [held[record.episode_id] for record in twice]))
+
     for record in twice:
         if one[record.episode_id] != other[record.episode_id]:
             raise DamagedFileError(
@@ -187,6 +193,7 @@ def _done_before(root: Path, listing: Listing, loose: Sequence[EpisodeRecord]) -
                 f"it holds another episode than {held[record.episode_id].file} does under the same episode_id",
                 "Nothing was removed. Keep the one you trust and move the other out of the dataset.",
             )
+
     return set(one)
 
 
@@ -199,6 +206,7 @@ def _build(
     # Cell after cell: a shard holds one environment's episodes, and in order of index those of
     # merged cells alternate.
     records = sorted(records, key=lambda record: record.cell)
+
     try:
         for file, held in by_file(records).items():
             with contextlib.closing(Container.open(root / file)[0]) as container:
@@ -206,6 +214,7 @@ def _build(
                     if builder and not builder.fits(container, record, shard_bytes):
                         yield builder.finish(), sources
                         builder, sources = None, []
+
                     builder = builder or ShardBuilder(kind, container.attributes("data"))
                     builder.add(
                         container,
@@ -213,6 +222,7 @@ def _build(
                         episode_digest(EpisodeFile(container, record.group).episode()),
                     )
                     sources.append(record)
+
         if builder:
             yield builder.finish(), sources
     finally:
@@ -224,15 +234,18 @@ def _publish_next(root: Path, data: bytes, calls: SystemCalls) -> str:
     taken = [
         int(number) for name in data_files(root) for number in _SHARD_NUMBER.findall(name.encode())
     ]
+
     # Nor a name of a shard that was purged: readers and older manifests would take the new one for
     # it.
     for _, manifest in numbered(root, MANIFESTS, MANIFEST_NAME):
         with contextlib.suppress(FileNotFoundError):
             taken += {int(number) for number in _SHARD_NUMBER.findall(read_bytes(manifest))}
+
     for number in range(max(taken, default=-1) + 1, MAX_SHARDS):
         name = shard_file(number)
         if publish(root / name, data, calls):
             return name
+
     raise InvalidInputError(
         f"{root} has a shard, or once had, of number {max(taken)}; no higher one can be made."
     )
@@ -253,26 +266,32 @@ def _anew(
     refuse_damage(dataset)
     refuse_inside(out, [dataset.path])
     root = dataset.path
+
     if not len(dataset):
         raise InvalidInputError(
             f"{root} has no episodes to bundle; `data info` says what it holds."
         )
+
     held = {record.episode_id: record for record in list_dataset(root).records}
     records = [held[record.episode_id] for record in dataset.records]
     made: list[EpisodeRecord] = []
     files = 0
+
     with staged_folder(out, calls) as target:
         (target / DATASET_FILE).write_bytes(read_bytes(root / DATASET_FILE))
         for name in FOLDERS:
             (target / name).mkdir()
+
         for data, sources in _build(root, records, kind, shard_bytes):
             name = shard_file(files)
             (target / name).write_bytes(data)
             made += _proven(root, sources, target, name)
             files += 1
+
         carry_overlays(load_overlays(root), records, target)
         publish_manifest(target, made, calls)
         after = _size(target)
+
     return Compaction(len(made), files, _size(root), after)
 
 

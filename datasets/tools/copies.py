@@ -97,13 +97,16 @@ def filter_episodes(
         raise InvalidInputError(
             "Give either a folder for a copy (out) or a file for a view (view)."
         )
+
     test = parse_where(where)
     dataset = Dataset(path, overlays=overlays)
     chosen = [record for record in dataset.records if test(record)]
+
     if not chosen:
         raise InvalidInputError(
             f"{where!r:.200} selects none of the {len(dataset)} episodes of {path}; `data info` says what it holds."
         )
+
     if view is not None:
         kept = {record.episode_id for record in chosen}
         operations = [
@@ -111,6 +114,7 @@ def filter_episodes(
             for overlay in listed_paths(overlays)
             for operation in read_overlay_file(overlay)
         ]
+
         operations += [
             {"op": "tombstone", "episode_id": record.episode_id, "reason": f"not: {where}"}
             for record in dataset.records
@@ -123,6 +127,7 @@ def filter_episodes(
         refuse_inside(place, [dataset.path])
         with staged_folder(place) as staged:
             copy_dataset(dataset, chosen, staged, overlays)
+
     return Filtered(len(chosen), len(dataset) - len(chosen), place)
 
 
@@ -166,27 +171,33 @@ def split(
     _check_shares(shares)
     if by not in BY:
         raise UnknownNameError("way to split", by, BY)
+
     dataset = Dataset(path, max_open_files=1, overlays=overlays)
     refuse_damage(dataset)
     refuse_inside(Path(out), [dataset.path])
+
     # Not their order in the folder but what they are decides: a compacted dataset is split alike.
     records = sorted(dataset.records, key=lambda record: record.episode_id)
     groups = joined(list(_belonging(dataset, records, by)))
     parts = assign([len(group) for group in groups], shares, seed)
     empty = [part for part in shares if part not in parts]
+
     if empty:
         raise InvalidInputError(
             f"The part {empty[0]!r} would be empty: the {len(records)} episodes of {path} form {len(groups)} groups "
             f"(by {by}, and by equal initial states), and {len(shares)} parts were asked for."
         )
+
     members: dict[str, list[EpisodeRecord]] = {part: [] for part in shares}
     for group, part in zip(groups, parts, strict=True):
         members[part] += [records[item] for item in group]
+
     with staged_folder(Path(out)) as staged:
         for part, chosen in members.items():
             (staged / part).mkdir()
             chosen.sort(key=lambda record: (record.file, record.group))
             copy_dataset(dataset, chosen, staged / part, overlays)
+
     return Split({part: len(chosen) for part, chosen in members.items()}, len(groups), Path(out))
 
 
@@ -200,6 +211,7 @@ def _check_shares(shares: Mapping[str, float]) -> None:
             raise InvalidInputError(
                 f"The share of part {part!r} is {share}; expected more than 0 and at most 1."
             )
+
     if abs(sum(shares.values()) - 1) > 1e-6:
         raise InvalidInputError(
             f"The shares {dict(shares)} add up to {sum(shares.values()):g}; expected 1."

@@ -91,11 +91,13 @@ def restore(
     changes = load_overlays(root)
     left_out = tombstoned(changes)
     records = list_dataset(root, left_out).records
+
     chosen = {
         record.episode_id
         for record in records
         if record.episode_id in left_out and test(changes[record.episode_id].record(record))
     }
+
     known = {record.episode_id for record in records} | left_out
     chosen |= {resolve_id(wanted, known, root) for wanted in ids} & left_out
     return _say(path, [{"op": "restore", "episode_id": one} for one in sorted(chosen)], calls)
@@ -133,6 +135,7 @@ def relabel(
         "outcome": outcome,
         "reason": "" if outcome == "success" else reason,
     }
+
     operations = []
     for one, record in _choose(path, where, ids).items():
         if record is None:
@@ -144,15 +147,18 @@ def relabel(
                 f"Episode {one} of {path} succeeded, so it has no reason; give the outcome failure with it, or select "
                 "failures only."
             )
+
         values: dict[str, str | None] = {
             name: value
             for name, value in wanted.items()
             if value not in (None, getattr(record, name))
         }
+
         if "reason" in values or "outcome" in values:
             values |= {"outcome": outcome or "failure", "reason": wanted["reason"]}
         if values:
             operations.append({"op": "relabel", "episode_id": one, **values})
+
     return _say(path, operations, calls)
 
 
@@ -165,6 +171,7 @@ def _check_labels(instruction: str | None, outcome: str | None, reason: str | No
         raise UnknownNameError("outcome", str(outcome), ("success", "failure"))
     if outcome == "success" and reason:
         raise InvalidInputError(f"A success has no reason, and {reason!r} was given; leave it out.")
+
     if outcome == "failure" and not reason:
         raise InvalidInputError(
             f"The outcome failure needs a reason, one of {', '.join(FAILURE_REASONS)}."
@@ -191,14 +198,17 @@ def _choose(
     chosen: dict[str, EpisodeRecord | None] = {
         one: record for one, record in records.items() if test(record)
     }
+
     if ids:
         left_out = tombstoned(load_overlays(root))
         listed = {record.episode_id for record in ruling_manifest(root)[0].records}
         known = {*records, *left_out, *listed, *dataset.episode_ids()}
+
         for wanted in ids:
             one = resolve_id(wanted, known, root)
             if one not in left_out:
                 chosen[one] = records.get(one)
+
     return chosen
 
 

@@ -83,16 +83,19 @@ def merge(paths: Sequence[Path | str], out: Path | str) -> Merged:
     held = [list_dataset(root).records for root in roots]
     digests = Digests()
     expected = _expected(roots, held, digests)
+
     kept: set[str] = set()
     with staged_folder(Path(out)) as staged:
         text = json.dumps(identity | {DIGEST: json_digest(identity)}, indent=1) + "\n"
         (staged / layout.DATASET_FILE).write_text(text, encoding="utf-8")
         numbers = itertools.count()
+
         for root, records in zip(roots, held, strict=True):
             new = [record for record in records if record.episode_id not in kept]
             new = list({record.episode_id: record for record in reversed(new)}.values())
             kept |= {record.episode_id for record in new}
             copy_records(root, new[::-1], staged, numbers)
+
         overlays = [overlay for root in roots for overlay in overlay_files(root)]
         for overlay in overlays:
             append_overlay(staged, read_overlay_file(overlay))
@@ -100,6 +103,7 @@ def merge(paths: Sequence[Path | str], out: Path | str) -> Merged:
         found = dict(digests.pairs(staged, list_dataset(staged).records))
         if found != expected:
             raise not_proven(staged, len(found.items() ^ expected.items()))
+
     duplicates = sum(map(len, held)) - len(expected)
     return Merged(len(expected), duplicates, len(overlays), _proof(expected), Path(out))
 
@@ -127,7 +131,9 @@ def _expected(
                     'mean one episode: make a copy of one of the datasets without it (`data filter --where "episode_id '
                     f"!= '{episode_id}'\" --out ...`) and merge that; nothing was written."
                 )
+
             home.setdefault(episode_id, root)
+
     return expected
 
 
@@ -160,6 +166,7 @@ def merged_identity(sources: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         merged["descriptions"] = _joined_descriptions(
             merged["descriptions"], other["descriptions"], path
         )
+
     for name in layout.PROVENANCE:
         # A source may be a result itself.
         said = [
@@ -167,6 +174,7 @@ def merged_identity(sources: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         ]
         values = list(dict.fromkeys(said))
         merged[name] = values[0] if len(values) == 1 else _MIXED + " | ".join(values)
+
     return merged
 
 
@@ -196,7 +204,9 @@ def _joined_descriptions(
                 raise _differ(
                     f"{cell}: {key}", "the sources before", mine[key], path, description[key]
                 )
+
         joined[cell] = {**description, **mine}
+
     return joined
 
 
@@ -207,8 +217,10 @@ def _differ(what: str, first: str, mine: object, second: str, theirs: object) ->
             1
             for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(*said, strict=False))
         )
+
         start = max(same - 40, 0)
         said = [("..." if start else "") + text[start:] for text in said]
+
     return InvalidInputError(
         f"These datasets cannot be merged, because {what} differs: {said[0][:200]} in {first}, {said[1][:200]} in "
         f"{second}. Merge only datasets whose actions and observations mean the same; nothing was written."

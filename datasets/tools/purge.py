@@ -86,33 +86,39 @@ def _purge(root: Path, left_out: Set[str], calls: SystemCalls) -> Purge:
     shards = _shards_with(left_out, root, listing)
     doomed = _loose_files(root, left_out)
     removed = {name[2] for name in map(_episode_name, doomed) if name}
+
     removed |= {
         record.episode_id[:16]
         for held in shards.values()
         for record in held
         if record.episode_id in left_out
     }
+
     doomed += [root / file for file in shards]
     kept = [
         record
         for record in listing.known
         if record.episode_id not in left_out and record.file not in shards
     ]
+
     for file, held in shards.items():
         kept += _loosen(
             root, file, [record for record in held if record.episode_id not in left_out], calls
         )
+
     before = {record.file: record.bytes for record in listing.known}
     after = {record.file: record.bytes for record in kept}
     size = sum(file.lstat().st_size for file in doomed) - sum(
         after[file] for file in after.keys() - before.keys()
     )
+
     # Only what no manifest lists is removed: whoever is stopped leaves none behind that names
     # missing files.
     if shards or any(record.episode_id in left_out for record in listing.manifest.records):
         publish_manifest(
             root, {(record.file, record.group): record for record in kept}.values(), calls
         )
+
     unlink_all(doomed, calls)
     return Purge(len(removed), size)
 
@@ -127,10 +133,12 @@ def _shards_with(
             record.episode_id not in left_out for record in held
         ):
             continue
+
         if file not in listing.damage:
             found[file] = held
         elif (root / file).exists():
             raise listing.damage[file]
+
     return found
 
 
@@ -156,11 +164,13 @@ def _loose_files(root: Path, left_out: Iterable[str]) -> list[Path]:
     if folders[1]:
         folders[1] = inner_folder(folders[1], layout.EPISODES)
     found = []
+
     for folder in folders:
         for entry in folder.iterdir() if folder else ():
             name = _episode_name(entry)
             if name and name[2] in starts:
                 found.append(entry)
+
     return sorted(found)
 
 

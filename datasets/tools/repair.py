@@ -103,6 +103,7 @@ def repair(path: Path | str, *, dry_run: bool = False, calls: SystemCalls = POSI
     left_out = tombstoned(load_overlays(root))
     if dry_run:
         return _repair(root, left_out, True, calls)
+
     require_writable(root)
     with alone(root):
         for folder in (root, *(root / name for name in layout.FOLDERS)):
@@ -120,12 +121,14 @@ def _repair(root: Path, left_out: set[str], dry_run: bool, calls: SystemCalls) -
             continue
         except DamagedFileError as error:
             damaged[file] = error
+
     known = {record.episode_id for record in whole} | left_out
     lost = {one for one in listed if one not in known} | set(_named_only(damaged, known | listed))
     aside = tuple(
         _set_aside(root, file, error.problem, dry_run, calls) for file, error in damaged.items()
     )
     manifest = None if dry_run else publish_manifest(root, whole, calls)
+
     return Repair(
         aside, tuple(sorted(lost)), len({record.episode_id for record in whole}), manifest
     )
@@ -141,8 +144,10 @@ def _check_identity(root: Path) -> None:
             if root.is_dir()
             else 0
         )
+
         if not count or identity.exists():
             raise
+
         raise DamagedFileError(
             identity, f"it is missing, beside {count} files of episodes", _NO_IDENTITY
         ) from None
@@ -165,6 +170,7 @@ def _manifests(root: Path) -> tuple[set[str], dict[str, DamagedFileError]]:
             listed = (
                 {record.episode_id for record in manifest.records} if listed is None else listed
             )
+
     return listed or set(), damaged
 
 
@@ -173,11 +179,13 @@ def _whole_episodes(root: Path, file: str) -> list[EpisodeRecord]:
     path = root / file
     if not layout.DATA_FILE.fullmatch(file):
         raise DamagedFileError(path, "its name is not one of a committed file")
+
     container, read = Container.open(path, whole=True)
     try:
         container.check_chunks(inflate=True)
         groups = container.groups() if file.startswith(layout.SHARDS) else ["demo_0"]
         records = []
+
         for group in groups:
             episode = EpisodeFile(container, group)
             episode.proven_episode()
@@ -200,6 +208,7 @@ def _set_aside(root: Path, file: str, problem: str, dry_run: bool, calls: System
     number, place = 0, root / layout.DAMAGED / file
     if dry_run:
         return SetAside(file, place.relative_to(root).as_posix(), problem)
+
     make_folder(place.parent, calls)
     try:
         while not _moved(source, place, calls):
@@ -207,6 +216,7 @@ def _set_aside(root: Path, file: str, problem: str, dry_run: bool, calls: System
             place = (root / layout.DAMAGED / file).with_name(f"{source.name}.{number}")
     except OSError as error:
         raise disk_error(place, error) from error
+
     for folder in (place.parent, source.parent):
         settle(folder, calls)
     return SetAside(file, place.relative_to(root).as_posix(), problem)
@@ -221,9 +231,11 @@ def _moved(source: Path, place: Path, calls: SystemCalls) -> bool:
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
             raise
+
         try:  # a file system that cannot rename so
             calls.link(source, place)
         except FileExistsError:
             return False
         calls.unlink(source)
+
     return True

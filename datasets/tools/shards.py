@@ -49,6 +49,7 @@ class ShardBuilder:
         self._steps = 0
         self._lines: list[bytes] = []
         self._file = create_image()
+
         write_attributes(
             self._file,
             {"format": layout.FORMAT_NAME, "format_version": layout.FORMAT_VERSION, "layout": kind},
@@ -66,11 +67,13 @@ class ShardBuilder:
         """
         if not self.episodes:
             return True
+
         same = self.about == _shared(container.attributes("data"))
         full = (
             self.episodes >= layout.SHARD_EPISODES
             or self.bytes + self._size(container, record) > limit
         )
+
         crowded = self._objects + _objects(container, record) > layout.MAX_OBJECTS
         return same and not full and not crowded
 
@@ -93,11 +96,13 @@ class ShardBuilder:
                 f"Not enough memory for a shard of {(self.bytes + size) / 1e6:.0f} MB; it takes three times that. Ask "
                 "for smaller shards, or free some memory, then run this again."
             ) from error
+
         name = f"data/{record.group}"
         attributes = {**container.attributes(name), "index": record.index, "digest": digest}
         group = h5py.h5g.create(self._data, f"demo_{self.episodes}".encode())
         write_attributes(group, attributes)
         places = {}
+
         for path, array in container.inside(name).items():
             if self.kind == "train":
                 offset = write_array(group, path, array.read(), None).get_offset()
@@ -106,6 +111,7 @@ class ShardBuilder:
                 copy_array(array.id, group, path)
             else:
                 write_array(group, path, array.read(), "blosc")
+
         self._lines.append(index_line(attributes, places))
         self.episodes += 1
         self.bytes += size

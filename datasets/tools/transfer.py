@@ -36,6 +36,7 @@ def refuse_damage(
             if len(dataset.damage) > 1
             else ""
         )
+
         raise DamagedFileError(
             first.file,
             first.problem + more,
@@ -71,10 +72,12 @@ def copy_records(
     held = by_file(list_dataset(root).records)
     for name in (layout.EPISODES, layout.SHARDS):
         (target / name).mkdir(exist_ok=True)
+
     for file, records in by_file(chosen).items():
         if file.startswith(layout.EPISODES):
             copy_file(root / file, target / file, records[0].sha256)
             continue
+
         if len(records) == len(held[file]):
             copy_file(root / file, target / layout.shard_file(next(numbers)), records[0].sha256)
         else:
@@ -89,6 +92,7 @@ def unpack(root: Path, file: str, records: Iterable[EpisodeRecord]) -> Iterator[
     # of it each time that another file is closed, and one is made of every episode here.
     container.close()
     container, _ = Container.open(root / file, verified)
+
     try:
         about = container.attributes("data")
         for record in records:
@@ -122,10 +126,13 @@ def copy_file(source: Path, target: Path, sha256: str) -> None:
                 block = os.read(fd, _BLOCK)
             except OSError as error:
                 raise read_error(source, error) from error
+
             if not block:
                 break
+
             hasher.update(block)
             out.write(block)
+
     if hasher.hexdigest() != sha256:
         raise DamagedFileError(source, f"its SHA-256 is not the {sha256} that it had")
 
@@ -149,6 +156,7 @@ class Digests:
                         self._known[record.sha256, record.group] = digest
                 finally:
                     container.close()
+
             for record in held:
                 yield record.episode_id, self._known[record.sha256, record.group]
 
@@ -165,6 +173,7 @@ def require_same(
     differing = {
         one for one, _ in set(digests.pairs(root, sources)) ^ set(digests.pairs(target, copies))
     }
+
     if differing:
         raise DamagedFileError(
             file,
@@ -223,6 +232,7 @@ def _prove(root: Path, chosen: Sequence[EpisodeRecord], target: Path) -> None:
     copied = list_dataset(target).records
     bytes_equal = {_content(record) for record in chosen} & {_content(record) for record in copied}
     digests = Digests()
+
     one, other = (
         set(
             digests.pairs(
@@ -231,6 +241,7 @@ def _prove(root: Path, chosen: Sequence[EpisodeRecord], target: Path) -> None:
         )
         for folder, records in ((root, chosen), (target, copied))
     )
+
     if one != other:
         raise not_proven(target, len(one ^ other))
 

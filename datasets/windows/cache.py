@@ -48,6 +48,7 @@ class StepCache:
         self._last = steps - 1
         ends = np.cumsum(steps)
         self._starts = ends - steps
+
         for file, start, end in zip(files, self._starts.tolist(), ends.tolist(), strict=True):
             if not start:
                 for key in keys:
@@ -55,6 +56,7 @@ class StepCache:
                     row = np.empty(array.row_shape, array.dtype)
                     if row.ndim < PICTURE_AXES and row.nbytes <= MAX_ROW_BYTES:
                         self.arrays[key] = np.empty((int(ends[-1]), *row.shape), row.dtype)
+
             for key, kept in self.arrays.items():
                 check_kind(file, key, kept)
                 file.array(key).read_into(kept[start:end], 0)
@@ -87,4 +89,5 @@ class StepCache:
         gathered: npt.NDArray[Any] = self.arrays[key].take(
             self._starts[episode][:, None] + inside, axis=0
         )
+
         return gathered

@@ -44,6 +44,7 @@ class Slots:
         at = slots.astype(np.float64) + offset
         episode = np.minimum(np.searchsorted(self._ends, at, side="right"), len(self._ends) - 1)
         inside = (at - (self._ends - self.weight * self._steps)[episode]) / self.weight[episode]
+
         return episode.astype(np.int64), np.clip(
             inside.astype(np.int64), 0, self._steps[episode] - 1
         )

@@ -104,6 +104,7 @@ class Windows:
         """
         if actions not in ACTIONS:
             raise UnknownNameError("choice of actions", actions, ACTIONS)
+
         for name, value in (
             ("observation_horizon", observation_horizon),
             ("action_horizon", action_horizon),
@@ -111,17 +112,20 @@ class Windows:
         ):
             if value < 1:
                 raise InvalidInputError(f"{name} is {value}; expected at least 1.")
+
         self.datasets = [datasets] if isinstance(datasets, Dataset) else list(datasets)
         self.keys, self.step_keys = listed(keys), listed(step_keys)
         self.observation_horizon, self.action_horizon = observation_horizon, action_horizon
         self.actions, self.batch_size, self.seed = actions, batch_size, seed
         self._plan = self._plan_reads()
+
         chosen = [
             Source(number, index, record)
             for number, dataset in enumerate(self.datasets)
             for index, record in enumerate(dataset.records)
             if record.steps and (episodes is None or episodes(record))
         ]
+
         weight = np.array([_weight(source.record, weights) for source in chosen], np.float64)
         kept = np.flatnonzero(weight > 0)
         if not len(kept):
@@ -129,6 +133,7 @@ class Windows:
             raise InvalidInputError(
                 f"No windows: no episode of {where} has steps, was chosen and has a weight above 0."
             )
+
         self.sources = [chosen[position] for position in kept]
         self._steps = np.array([source.record.steps for source in self.sources], np.int64)
         self._slots = Slots(self._steps, self._share(weight[kept], mixture))
@@ -146,10 +151,12 @@ class Windows:
         plan.append(("actions", "actions", self.action_horizon, 0))
         names = [name for name, *_ in plan]
         twice = {name for name in names if names.count(name) > 1 or name in _OWN_NAMES}
+
         if twice:
             raise InvalidInputError(
                 f"The batch entry {min(twice)!r} would be there twice; name each array once."
             )
+
         if self.actions == "label":
             plan += [
                 (f":{key}", key, self.action_horizon, 0) for key in ("label_actions", "label_valid")
@@ -182,6 +189,7 @@ class Windows:
             raise InvalidInputError(
                 f"mixture is {list(mixture)}; expected a share of at least 0 for each dataset."
             )
+
         owner = np.array([source.dataset for source in self.sources])
         for number, share in enumerate(mixture):
             mine = owner == number
@@ -190,7 +198,9 @@ class Windows:
                 raise InvalidInputError(
                     f"{self.datasets[number].path} has share {share} of the mixture, but no windows."
                 )
+
             weight[mine] *= share / mass if mass else 0.0
+
         return weight
 
     # -- order -------------------------------------------------------------------------------------
@@ -228,14 +238,17 @@ class Windows:
         """Return (positions in `sources`, steps) of places of an epoch; runs of them come from a block kept ready."""
         if len(places) < 2 or not (np.diff(places) == 1).all():
             return self._order_of(epoch, places)
+
         block, start = divmod(int(places[0]), ORDER_BLOCK)
         stop = start + len(places)
         if stop > ORDER_BLOCK:
             return self._order_of(epoch, places)
+
         if self._block[0] != (epoch, block):
             first = block * ORDER_BLOCK
             here = np.arange(first, min(first + ORDER_BLOCK, len(self)))
             self._block = (epoch, block), self._order_of(epoch, here)
+
         episode, step = self._block[1]
         return episode[start:stop].copy(), step[start:stop].copy()
 
@@ -260,12 +273,14 @@ class Windows:
                 "The saved position belongs to other windows: other episodes, weights, horizons, batch size or seed. "
                 "Build the windows as before, or start a new epoch."
             )
+
         self._epoch, self._position = int(state["epoch"]), int(state["position"])
 
     def fingerprint(self) -> str:
         """Return a digest of everything the order and content of batches depends on."""
         if self._fingerprint:
             return self._fingerprint
+
         facts = [
             self.keys,
             self.step_keys,
@@ -277,6 +292,7 @@ class Windows:
             [source.record.episode_id for source in self.sources],
             [float(value) for value in self._slots.weight],
         ]
+
         self._fingerprint = sha256_hex(canonical_json(facts))
         return self._fingerprint
 
@@ -294,9 +310,11 @@ class Windows:
         numbers = np.asarray(places, np.int64)
         if numbers.size and numbers.min() < 0:
             raise InvalidInputError(f"Place {numbers.min()} of the order; expected at least 0.")
+
         epochs, inside = np.divmod(numbers, len(self))
         if numbers.size and (epochs == epochs[0]).all():
             return self._read(*self._windows(int(epochs[0]), inside))
+
         episode, step = np.empty_like(numbers), np.empty_like(numbers)
         for epoch in np.unique(epochs):
             here = epochs == epoch
@@ -317,6 +335,7 @@ class Windows:
             raise InvalidInputError(
                 f"Window numbers {numbers.min()} to {numbers.max()}; expected 0 to {len(self) - 1}."
             )
+
         ends = np.cumsum(self._steps)
         episode = np.searchsorted(ends, numbers, side="right")
         return self._read(episode, numbers - (ends - self._steps)[episode])
@@ -330,6 +349,7 @@ class Windows:
             "action_mask": step[:, None] + np.arange(self.action_horizon)
             < self._steps[episode][:, None],
         }
+
         out: Batch = {}
         plan = self._plan
         if self._cache is not None:
@@ -337,14 +357,17 @@ class Windows:
                 if key in self._cache.arrays:
                     out[name] = self._cache.gather(key, episode, step - lag, rows)
             plan = [entry for entry in plan if entry[0] not in out]
+
         if plan:
             # Episode by episode, so that each file is looked up once; rows land where they belong
             # in the batch.
             for row in np.argsort(episode, kind="stable"):
                 self._read_window(plan, int(episode[row]), int(step[row]), int(row), count, out)
+
         if ":label_valid" in out:
             valid = out.pop(":label_valid")
             out["actions"] = np.where(valid[..., None], out.pop(":label_actions"), out["actions"])
+
         for key in self.step_keys:
             out[key] = out[key][:, 0]
         return {**batch, **out}

@@ -70,6 +70,7 @@ def _wheels(size: Vector, radius: float, parts: _Parts) -> None:
             (0.62 * radius, 0.04),
             (0.58 * radius, 0.034),
         ]
+
         parts["dark"].append(lathe(tyre, axis, at, 20))
         parts["grey"].append(
             lathe(
@@ -84,6 +85,7 @@ def _wheels(size: Vector, radius: float, parts: _Parts) -> None:
                 20,
             )
         )
+
         for x in (-0.36 * size[0], 0.36 * size[0]):
             castor = [(0.0, 0.0), (0.03, 0.0), (0.03, 0.024), (0.0, 0.024)]
             parts["dark"].append(lathe(castor, axis, (x, sign * (side - 0.10), 0.03), 12))
@@ -120,6 +122,7 @@ def amr_parts() -> _Parts:
         ],
         "grey": [],
     }
+
     _wheels(size, 0.08, parts)
     return parts
 
@@ -155,6 +158,7 @@ def carrier_parts() -> _Parts:
             _plate((-0.30, -0.20), (-0.18, -0.06), 0.01, (deck - 0.01, deck + 0.012)),
         ],
     }
+
     _wheels(size, 0.095, parts)
     return parts
 
@@ -167,11 +171,13 @@ def tote_boxes() -> list[tuple[Vector, Vector]]:
     boxes: list[tuple[Vector, Vector]] = [
         ((x, y, deck + 0.5 * TOTE_FLOOR_M), (length, width, TOTE_FLOOR_M))
     ]
+
     for sign in (1.0, -1.0):
         boxes.append(
             ((x + sign * 0.5 * (length + wall), y, middle), (wall, width + 2 * wall, height))
         )
         boxes.append(((x, y + sign * 0.5 * (width + wall), middle), (length, wall, height)))
+
     return boxes
 
 
@@ -189,12 +195,14 @@ def drive() -> str:
             if kind == "continuous"
             else (-_SLIDE_M, _SLIDE_M, 600.0, 2.0)
         )
+
         text += urdf.joint(
             name, kind, parent, child, urdf.origin(), urdf.axis(axis), urdf.limit(*bounds)
         )
         if child != "chassis":
             text += urdf.link(child, urdf.inertial(_SLIDER_MASS_KG, urdf.ORIGIN, (0.1, 0.1, 0.1)))
         parent = child
+
     return text
 
 

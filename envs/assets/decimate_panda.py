@@ -46,14 +46,17 @@ def read_obj(path: Path) -> tuple[Points, dict[str, Faces]]:
     dark: dict[str, bool] = {}
     material_file = path.with_suffix(".mtl")
     name = ""
+
     for line in material_file.read_text().splitlines() if material_file.exists() else ():
         if line.startswith("newmtl"):
             name = line.split()[1]
         elif line.startswith("Kd"):
             dark[name] = max(float(word) for word in line.split()[1:4]) < DARK_BELOW
+
     vertices: list[list[float]] = []
     faces: dict[str, list[list[int]]] = {"white": [], "dark": []}
     colour = "white"
+
     for line in path.read_text().splitlines():
         if line.startswith("v "):
             vertices.append([float(word) for word in line.split()[1:4]])
@@ -61,6 +64,7 @@ def read_obj(path: Path) -> tuple[Points, dict[str, Faces]]:
             colour = "dark" if dark.get(line.split()[1], False) else "white"
         elif line.startswith("f "):
             faces[colour].append([int(word.split("/")[0]) - 1 for word in line.split()[1:4]])
+
     return np.array(vertices), {key: np.array(rows).reshape(-1, 3) for key, rows in faces.items()}
 
 
@@ -86,9 +90,11 @@ def cluster(points: Points, faces: Faces, grid: float) -> tuple[Points, Faces]:
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     offset = -np.einsum("fi,fi->f", normal, corners[:, 0])
     quadric, linear = np.zeros((count, 3, 3)), np.zeros((count, 3))
+
     for corner in range(3):
         np.add.at(quadric, label[faces[:, corner]], normal[:, :, None] * normal[:, None, :])
         np.add.at(linear, label[faces[:, corner]], normal * offset[:, None])
+
     mean = np.zeros((count, 3))
     np.add.at(mean, label[used], points[used])
     mean /= np.bincount(label[used], minlength=count)[:, None]
@@ -98,11 +104,13 @@ def cluster(points: Points, faces: Faces, grid: float) -> tuple[Points, Faces]:
     )[..., 0]
     solved = np.clip(solved, mean - 0.6 * grid, mean + 0.6 * grid)
     merged = label[faces]
+
     merged = merged[
         (merged[:, 0] != merged[:, 1])
         & (merged[:, 1] != merged[:, 2])
         & (merged[:, 2] != merged[:, 0])
     ]
+
     _, first = np.unique(np.sort(merged, axis=1), axis=0, return_index=True)
     return solved, merged[np.sort(first)]
 
@@ -126,14 +134,17 @@ def exact_normal(normal: Points) -> Points:
     candidates[:, large] = np.copysign(np.minimum(np.sqrt(rest), 1.0), normal[large])
     candidates = np.round(candidates, DECIMALS)
     squares = candidates.astype(np.float32) ** 2
+
     sums = [
         squares[:, a] + squares[:, b] + squares[:, c]
         for a, b, c in ((0, 1, 2), (1, 2, 0), (2, 0, 1))
     ]
+
     one = np.float32(1.0)
     exact = np.all(
         [(total == one) | (total == np.nextafter(one, np.float32(2.0))) for total in sums], axis=0
     )
+
     if not exact.any():
         raise ValueError(
             f"Near {normal} there is no normal that float32 arithmetic leaves as it is."
@@ -147,6 +158,7 @@ def write_cylinder(path: Path) -> None:
         (math.cos(turn), math.sin(turn))
         for turn in 2.0 * np.pi * np.arange(CYLINDER_SIDES + 1) / CYLINDER_SIDES
     ]
+
     points: list[tuple[float, float, float]] = []
     normals: list[Points] = []
     for a, b in itertools.pairwise(corners):
@@ -156,12 +168,14 @@ def write_cylinder(path: Path) -> None:
         normals += [side[0], side[1], side[1], side[0], side[1], side[0]]
         points += [(0.0, 0.0, 0.5), high_a, high_b, (0.0, 0.0, -0.5), low_b, low_a]
         normals += [np.array((0.0, 0.0, z)) for z in (1.0, 1.0, 1.0, -1.0, -1.0, -1.0)]
+
     lines = [f"v {x:.9f} {y:.9f} {z:.1f}" for x, y, z in points]
     lines += [f"vn {x:.{DECIMALS}f} {y:.{DECIMALS}f} {z:.{DECIMALS}f}" for x, y, z in normals]
     lines += [
         f"f {index}//{index} {index + 1}//{index + 1} {index + 2}//{index + 2}"
         for index in range(1, len(points), 3)
     ]
+
     path.write_text(
         "# Made by shopfloor's decimate_panda.py: radius 1, height 1\n" + "\n".join(lines) + "\n"
     )
@@ -176,6 +190,7 @@ def write_obj(path: Path, points: Points, faces: Faces) -> None:
     for index, face in enumerate(faces):
         for vertex in face:
             around.setdefault(int(vertex), []).append(index)
+
     lines = [f"v {x:.4f} {y:.4f} {z:.4f}" for x, y, z in points]
     rows: list[str] = []
     for index, face in enumerate(faces):
@@ -186,7 +201,9 @@ def write_obj(path: Path, points: Points, faces: Faces) -> None:
             normal = exact_normal(normal / max(float(np.linalg.norm(normal)), 1e-12))
             lines.append("vn " + " ".join(f"{value:.{DECIMALS}f}" for value in normal))
             words.append(f"{vertex + 1}//{3 * index + len(words) + 1}")
+
         rows.append("f " + " ".join(words))
+
     path.write_text(
         "# Decimated by shopfloor from franka_panda, Apache-2.0, see LICENSE.txt\n"
         + "\n".join(lines + rows)
@@ -213,6 +230,7 @@ def main() -> None:
     TARGET.mkdir(parents=True)
     shutil.copy(SOURCE / "LICENSE.txt", TARGET / "LICENSE.txt")
     parts: dict[str, list[str]] = {}
+
     for name in (
         "link0",
         "link1",
@@ -229,12 +247,14 @@ def main() -> None:
         points, colours = read_obj(
             source if source.exists() else SOURCE / "meshes" / "collision" / f"{name}.obj"
         )
+
         for colour, faces in colours.items():
             if len(faces):
                 small, triangles = cluster(points, faces, GRID_M.get(name, DEFAULT_GRID_M))
                 if len(triangles) >= 6:
                     write_obj(TARGET / f"{name}_{colour}.obj", small, triangles)
                     parts.setdefault(name, []).append(colour)
+
     text = (SOURCE / "panda.urdf").read_text()
     text = re.sub(r"\s*<collision>.*?</collision>", "", text, flags=re.S)
     text = re.sub(r"\s*<contact>.*?</contact>", "", text, flags=re.S)
@@ -255,6 +275,7 @@ def main() -> None:
         text,
         flags=re.S,
     )
+
     for link, rows, flip in (
         ("panda_hand", HAND_BOXES, False),
         ("panda_leftfinger", FINGER_BOXES, False),
@@ -262,6 +283,7 @@ def main() -> None:
     ):
         start = text.index("\n  </link>", text.index(f'<link name="{link}">'))
         text = text[:start] + "\n" + boxes(rows, flip).rstrip("\n") + text[start:]
+
     note = "<!-- Made by decimate_panda.py from franka_panda of pybullet_data, Apache-2.0, see LICENSE.txt -->\n"
     text = text.replace("<robot", note + "<robot", 1)
     (TARGET / "panda.urdf").write_text(

@@ -107,6 +107,7 @@ def _trunk_parts() -> list[_Parts]:
         ],
         "grey": [lathe([(0.066, 0.012), (0.060, 0.030), (0.060, 0.078), (0.056, 0.080)])],
     }
+
     shoulder: _Parts = {
         "grey": [
             lathe([(0.056, -0.081), (0.060, -0.078), (0.060, 0.0)]),
@@ -115,6 +116,7 @@ def _trunk_parts() -> list[_Parts]:
         "dark": [lathe(_ring(0.057, 0.066, 0.080), "-y")],
         "cap": [lathe(_lid(0.059, 0.048, 0.070), "y")],
     }
+
     upper_arm: _Parts = {
         "grey": [
             lathe([(0.056, 0.074), (0.060, 0.077), (0.060, 0.178)]),
@@ -135,6 +137,7 @@ def _trunk_parts() -> list[_Parts]:
         "dark": [lathe(_ring(0.051, 0.060, 0.076), at=elbow)],
         "cap": [lathe(_lid(0.059, 0.176, 0.199)), lathe(_lid(0.053, 0.176, 0.199), at=elbow)],
     }
+
     forearm: _Parts = {
         "grey": [
             lathe([(0.054, -0.042), (0.054, 0.062), (0.050, 0.065)]),
@@ -158,6 +161,7 @@ def _trunk_parts() -> list[_Parts]:
             lathe(_lid(0.043, 0.032, 0.050), "-z", wrist),
         ],
     }
+
     return [base, shoulder, upper_arm, forearm]
 
 
@@ -179,12 +183,14 @@ def _flange_parts() -> list[_Parts]:
         "grey": [lathe([(0.040, -0.048), (0.043, -0.045), (0.043, -0.016), (0.034, -0.008)])],
         "dark": [lathe([(0.0315, -0.010), (0.0315, 0.0), (0.0, 0.0)])],
     }
+
     coupling: _Parts = {
         "dark": [lathe([(0.0, -0.107), (0.038, -0.107), (0.038, -0.086), (0.030, -0.082)])],
         "grey": [
             lathe([(0.031, -0.084), (0.031, -0.042), (0.040, -0.026), (0.040, 0.0), (0.0, 0.0)])
         ],
     }
+
     return [flange, coupling]
 
 
@@ -219,6 +225,7 @@ def cup_parts() -> _Parts:
         (0.020, -0.014),
         (0.015, -0.009),
     ]
+
     return {
         "dark": [
             lathe([*bellows, (0.022, -0.0015), (0.022, 0.0), (0.019, 0.0), (0.0, -0.005)], sides=20)
@@ -250,6 +257,7 @@ def ur5e_arm() -> tuple[str, dict[str, str]]:
         "ur5e_base", urdf.inertial(UR5E_BASE_MASS_KG, (0.0, 0.0, 0.04), (0.14, 0.14, 0.08)), looks
     )
     parent = "ur5e_base"
+
     for index, (a, d, alpha) in enumerate(UR5E_MODIFIED_DH):
         name = f"ur5e_link{index + 1}"
         place = (a, -d * math.sin(alpha), d * math.cos(alpha))
@@ -264,12 +272,14 @@ def ur5e_arm() -> tuple[str, dict[str, str]]:
         )
         looks, made = _meshes("ur5e", f"link{index + 1}", parts[index + 1])
         text, files, parent = text + urdf.link(name, weight, looks), files | made, name
+
     looks, made = _meshes("ur5e", "coupling", parts[7])
     mount = urdf.origin((0.0, 0.0, COUPLING_M), (0.0, 0.0, UR5E_FLANGE_TURN))
     text += urdf.joint("ur5e_coupling_joint", "fixed", parent, "ur5e_coupling", mount)
     text += urdf.link(
         "ur5e_coupling", urdf.inertial(0.2, (0.0, 0.0, -0.06), (0.07, 0.07, 0.1)), looks
     )
+
     return text, files | made
 
 
@@ -283,15 +293,18 @@ def suction(parent: str, turn: float) -> tuple[str, dict[str, str]]:
         (0.046, 0.046, 0.075),
         (0.039, 0.039, 0.030),
     )  # the cup's face is as large as a disc of radius 22 mm
+
     text = urdf.joint(
         "suction_joint", "fixed", parent, "suction_gripper", urdf.origin(rpy=(0.0, 0.0, turn))
     )
+
     text += urdf.link(
         "suction_gripper",
         urdf.inertial(0.36, (0.0, 0.0, 0.035), body),
         looks,
         urdf.collision_box((0.0, 0.0, 0.5 * body[2]), body),
     )
+
     mouth = urdf.origin((0.0, 0.0, HAND_REACH_M))
     text += urdf.joint("suction_cup_joint", "fixed", "suction_gripper", "suction_cup", mouth)
     text += urdf.link(
@@ -300,6 +313,7 @@ def suction(parent: str, turn: float) -> tuple[str, dict[str, str]]:
         cup_looks,
         urdf.collision_box((0.0, 0.0, -0.5 * cup[2]), cup),
     )
+
     return text, files | made
 
 
@@ -315,6 +329,7 @@ def panda_text(hand: bool, arm: bool = True, folder: str = "../panda/") -> str:
     begin = text.index("\n", text.index("<robot ")) + 1
     middle, end = text.index('  <joint name="panda_hand_joint"'), text.index("</robot>")
     kept = (text[begin:middle] if arm else "") + (text[middle:end] if hand else "")
+
     return kept.replace('filename="', f'filename="{folder}')
 
 
@@ -336,6 +351,7 @@ def arms() -> dict[str, str]:
     files["panda/panda_suction.urdf"] = urdf.robot(
         "panda_suction", note, panda_text(hand=False, folder=""), cup
     )
+
     return files | made
 
 
@@ -345,16 +361,19 @@ def mobile() -> dict[str, str]:
     body = carts.chassis(carts.AMR_SIZE, carts.AMR_MASS_KG, looks)
     files["mobile/amr.urdf"] = urdf.robot("amr", "All shapes are our own", carts.drive(), body)
     looks, made = _meshes("mobile", "carrier", carts.carrier_parts())
+
     tote = "".join(
         urdf.visual_box(centre, size, "tote") + urdf.collision_box(centre, size)
         for centre, size in carts.tote_boxes()
     )
+
     body = carts.chassis(carts.CARRIER_SIZE, carts.CARRIER_MASS_KG, looks, tote)
     mount = urdf.joint(
         "panda_mount", "fixed", "chassis", "panda_link0", urdf.origin(carts.ARM_ON_CARRIER)
     )
     note = "Arm and hand: panda.urdf, Apache-2.0, see ../panda/LICENSE.txt; the cart's shapes are our own"
     text = urdf.robot("mobile_panda", note, carts.drive(), body, mount, panda_text(hand=True))
+
     return files | made | {"mobile/mobile_panda.urdf": text}
 
 

@@ -43,6 +43,7 @@ def textures() -> dict[str, npt.NDArray[np.uint8]]:
     speckle = 0.70 - 0.45 * (noise(64, rng) > 0.72)[..., None] * [1.0, 1.0, 0.9] * np.ones(3)
     bumps = np.abs(np.sin(16 * np.pi * row) * np.sin(16 * np.pi * column)) > 0.8
     plate = (0.50 + 0.22 * bumps)[..., None] * [0.95, 1.0, 1.05]
+
     made = {
         "wood": wood,
         "checker": checker,
@@ -50,6 +51,7 @@ def textures() -> dict[str, npt.NDArray[np.uint8]]:
         "stripes": stripes,
         "speckle": speckle,
     }
+
     made["plate"] = plate
     return {
         name: (255 * np.clip(picture, 0.0, 1.0) + 0.5).astype(np.uint8)

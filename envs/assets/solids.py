@@ -56,10 +56,12 @@ def loft(rings: Sequence[Points]) -> Solid:
     points, place = np.unique(np.round(np.concatenate(rings), 6) + 0.0, axis=0, return_inverse=True)
     place = place.reshape(len(rings), count)
     faces = []
+
     for low, high in itertools.pairwise(place):
         for here in range(count):
             there = (here + 1) % count
             faces += [(low[here], low[there], high[there]), (low[here], high[there], high[here])]
+
     kept = [face for face in faces if len(set(face)) == 3]
     return Solid(points, np.array(kept, dtype=np.int64))
 
@@ -81,6 +83,7 @@ def lathe(
         np.array([(radius * math.cos(angle), radius * math.sin(angle), along) for angle in angles])
         for radius, along in profile
     ]
+
     turn = np.array(_TURNS[axis], dtype=np.float64)
     return loft([ring @ turn.T + at for ring in rings])
 
@@ -120,6 +123,7 @@ def outline(
         (low[0], high[1], rear, (1.0, -1.0), 0.5),
         (low[0], low[1], rear, (1.0, 1.0), 1.0),
     )
+
     points = []
     for x, y, radius, (right, up), start in corners:
         for step in range(5):
@@ -131,6 +135,7 @@ def outline(
                     y + up * radius + reach * math.sin(angle),
                 )
             )
+
     return np.array(points)
 
 
@@ -148,11 +153,13 @@ def corner_normals(solid: Solid) -> Points:
     for index, face in enumerate(solid.faces.tolist()):
         for vertex in face:
             around.setdefault(vertex, []).append(index)
+
     normals = np.zeros((len(solid.faces), 3, 3))
     for index, face in enumerate(solid.faces.tolist()):
         for corner, vertex in enumerate(face):
             near = [other for other in around[vertex] if unit[other] @ unit[index] > _SMOOTH]
             normals[index, corner] = area[near].sum(axis=0)
+
     return np.asarray(normals / np.linalg.norm(normals, axis=2, keepdims=True))
 
 
@@ -161,16 +168,20 @@ def obj_text(solids: Sequence[Solid]) -> str:
     points: list[str] = []
     normals: dict[tuple[int, str], int] = {}
     faces: list[str] = []
+
     for solid in solids:
         first = len(points) + 1
         points += [f"v {x:.5f} {y:.5f} {z:.5f}" for x, y, z in np.round(solid.points, 5) + 0.0]
         turned = np.round(corner_normals(solid), 6) + 0.0
+
         for face, corners in zip(solid.faces.tolist(), turned.tolist(), strict=True):
             pairs = [
                 (first + vertex, _normal_text(*corner))
                 for vertex, corner in zip(face, corners, strict=True)
             ]
+
             words = [f"{pair[0]}//{normals.setdefault(pair, len(normals) + 1)}" for pair in pairs]
             faces.append("f " + " ".join(words))
+
     lines = [*points, *(f"vn {text}" for _, text in normals), *faces]
     return "# Made by shopfloor's make_robots.py\n" + "\n".join(lines) + "\n"

@@ -261,19 +261,23 @@ class AisleDelivery(Task):
             x, y = rng.uniform(-DOCK_SPREAD, DOCK_SPREAD, 2)
             yaw = rng.uniform(-given.dock_yaw, given.dock_yaw)
             world.place(body, (DOCK_X + x, PLACES_Y[place] + y, 0.5 * PAD[2]), yaw_quaternion(yaw))
+
         for side, (rack, cartons) in enumerate(
             zip(self.bodies[DOCKS:], self._cartons, strict=False)
         ):
             place = (0.0, (2 * side - 1) * given.rack_y, 0.5 * RACK_HEIGHT_M)
             world.place(rack, place)
             world.place(cartons, place)
+
         world.place(self._walls, (0.0, 0.0, 0.5 * WALL_HEIGHT_M))
         docks = rng.permutation(DOCKS)[: len(self._bases)]
         count = int(rng.integers(given.people[0], given.people[1] + 1))
+
         if given.blocked:
             x, aisle = rng.uniform(*STACK_X), int(rng.integers(-1, 2))
             world.place(self.bodies[-1], (x, aisle * given.aisle_y, 0.5 * STACK_M[2]))
             self._stack = (float(x), aisle * given.aisle_y)
+
         ways = self._draw_ways(count, rng)
         speeds = rng.uniform(*PERSON_SPEED, MOST_PEOPLE) * rng.choice((-1.0, 1.0))
         memory = np.full(len(self.memory()), -1.0)
@@ -291,10 +295,12 @@ class AisleDelivery(Task):
             way = rng.uniform(0.0, self._length)
             here, others = self._point(way), [self._point(other) for other in ways]
             apart = all(math.dist(here, other) > APART_M for other in others)
+
             if apart and all(
                 math.dist(here, spot) > least + START_ROOM_M for spot, least in self._kept_clear()
             ):
                 ways.append(way)
+
         return ways
 
     def _kept_clear(self) -> Iterator[tuple[tuple[float, float], float]]:
@@ -328,6 +334,7 @@ class AisleDelivery(Task):
                 self._speeds[index] = -speed
             else:
                 self._ways[index], spots[index] = (way + speed * SUBSTEP_S) % self._length, there
+
         self._place_people(world)
 
     def _place_people(self, world: World) -> None:
@@ -352,6 +359,7 @@ class AisleDelivery(Task):
         stage = self._stage(at_home)
         if any(_touches(world, base.body) for base in self._bases):
             return Verdict(stage, failure="collision")
+
         if self._held_steps >= HOLD_STEPS:
             return Verdict("done", success=True)
         return Verdict(stage, failure="wrong_part" if self._wrong_steps >= HOLD_STEPS else "")
@@ -428,6 +436,7 @@ def _add_rack(world: World, item: Item) -> int:
         Shape("box", (length, depth, low), (0.0, 0.0, 0.5 * (low - height))),
         Shape("box", (length, depth, 0.04), (0.0, 0.0, shelf - 0.02 - 0.5 * height)),
     ]
+
     for x in (-1, 1):
         for y in (-1, 1):
             place = (x * 0.5 * (length - 0.06), y * 0.5 * (depth - 0.06), 0.0)
@@ -440,16 +449,19 @@ def _add_cartons(world: World, size: tuple[float, float, float], number: int) ->
     length, depth, height = size
     shapes, colours = [], []
     rng = np.random.default_rng(number)
+
     for shelf in SHELVES_M:
         x = -0.5 * length + 0.10
         while True:
             wide, tall = rng.uniform(0.18, 0.34), rng.uniform(0.20, 0.38)
             if x + wide > 0.5 * length - 0.08:
                 break
+
             middle = (x + 0.5 * wide, 0.0, shelf + 0.5 * tall - 0.5 * height)
             shapes.append(Shape("box", (wide, depth - 0.08, tall), middle))
             colours.append((*CARTON_RGB[int(rng.integers(len(CARTON_RGB)))], 1.0))
             x += wide + rng.uniform(0.03, 0.12)
+
     return world.add(shapes, colours, 0.0)
 
 
@@ -486,6 +498,7 @@ def _add_stack(world: World) -> int:
         shapes.append(
             Shape("box", (0.90 * x, 0.44 * y, 0.20), (0.0, side * 0.24 * y, 0.50 - 0.5 * z))
         )
+
     return world.add(shapes, [(*STACK_RGB, 1.0)] * len(shapes), 0.0)
 
 

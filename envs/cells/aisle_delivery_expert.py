@@ -103,6 +103,7 @@ class AisleExpert:
         floor = read_floor(observation["object_names"], rows)
         docks = [floor.docks[name] for name in self._named]
         action: list[float] = []
+
         for index in range(len(robots)):
             speed, turn = decide(index, robots, docks, floor)
             action += [speed / MAX_SPEED_M_S, turn / MAX_TURN_RAD_S]
@@ -115,6 +116,7 @@ def read_floor(names: Sequence[str], rows: Sequence[Sequence[float]]) -> Floor:
     for name, row in zip(names, rows, strict=True):
         if row[10] < 0.5:
             continue
+
         if name.endswith("dock"):
             docks[name] = Pose(row[0], row[1], 2.0 * math.atan2(row[5], row[6]))
         elif name == "person":
@@ -123,15 +125,18 @@ def read_floor(names: Sequence[str], rows: Sequence[Sequence[float]]) -> Floor:
             racks.append(row)
         else:
             stacks.append(row)
+
     racks.sort(key=lambda row: row[1])
     low, high = racks[0], racks[-1]
     aisle = high[1] - low[1] - high[8]
     step = 0.5 * (aisle + high[8]) + 0.5 * aisle + 0.5 * high[8]
+
     aisles = (
         0.5 * (low[1] + high[1]) - step,
         0.5 * (low[1] + high[1]),
         0.5 * (low[1] + high[1]) + step,
     )
+
     free = tuple(all(abs(stack[1] - y) > 0.5 * aisle for stack in stacks) for y in aisles)
     return Floor(docks, tuple(people), aisles, free, 0.5 * high[7], 0.5 * aisle)
 
@@ -145,12 +150,14 @@ def decide(
     off = math.remainder(robot.yaw - dock.yaw, math.tau)
     if math.hypot(ahead, side) < DONE_M and abs(off) < DONE_RAD:
         return 0.0, 0.0
+
     way = _way(robot, dock, floor)
     if len(robots) > 1 and robot.x < -floor.half_m - OUT_M:  # straight out, between the others
         way = [(-floor.half_m - OUT_M + 0.1, robot.y), *way]
     speed, turn = drive_to(robot, dock, way)
     others = [other for number, other in enumerate(robots) if number != index]
     speed = min(speed, _allowed(robot, floor.people, others))
+
     return (min(speed, 0.0) if _waits(index, robots, docks, floor) else speed), turn
 
 
@@ -160,11 +167,13 @@ def _waits(index: int, robots: Sequence[Pose], docks: Sequence[Pose], floor: Flo
     # It stays well inside, most of all in an aisle where people walk: they must be able to make way
     # for others.
     line = 0.35 if abs(robots[index].y) < floor.half_aisle_m else -0.7
+
     for other, dock in zip(robots[:index], docks, strict=False):
         leaving = x < -half - 1.0 and other.x < -half - 0.1
         docking = line < x < line + 0.45 and math.dist(other.point, dock.point) > DRIVING_IN_M
         if leaving or docking:
             return True
+
     return False
 
 
@@ -189,20 +198,24 @@ def _through(robot: Pose, line_up: Point, floor: Floor) -> list[Point]:
     before, behind = -floor.half_m - BEFORE_RACK_M, floor.half_m + BEHIND_RACK_M
     best: tuple[float, list[Point]] = (math.inf, [])
     mouth = -floor.half_m - BEFORE_FUNNEL_M
+
     for y, free in zip(floor.aisles, floor.free, strict=True):
         enters = in_funnel(robot.y - y, mouth - robot.x, AISLE_FUNNEL) and robot.x > before - 0.5
         if free and enters and robot.x > before - 0.1:  # too late to think again
             return [*_along(robot, y, behind), line_up]
+
         busy = any(
             abs(py - y) < floor.half_aisle_m and abs(px) < floor.half_m + 0.6
             for px, py in floor.people
         )
+
         length = (
             math.dist(robot.point, (before, y)) + math.dist((behind, y), line_up) + BUSY_M * busy
         )
         if free and length < best[0]:
             start = _along(robot, y, behind) if enters else [(before, y), (behind, y)]
             best = length, [*start, line_up]
+
     return best[1]
 
 
@@ -217,8 +230,10 @@ def _allowed(robot: Pose, people: Sequence[Point], others: Sequence[Pose]) -> fl
         room = ahead - HALF_LENGTH_M - radius - GAP_M
         if ahead <= 0.0:
             continue
+
         if abs(side) < HALF_WIDTH_M + radius + SIDE_M:
             most = min(most, math.sqrt(2.0 * BRAKE_M_S2 * max(0.0, room)))
         elif radius == PERSON_RADIUS_M and abs(side) < WIDE_M and ahead < NEARBY_M:
             most = min(most, max(CREEP_M_S, 0.8 * max(0.0, room)))
+
     return most

@@ -33,4 +33,5 @@ def add_carton(world: World, item: Item, mass_kg: float, *, anchored: bool) -> i
         rollingFriction=0.0,
         physicsClientId=world.client,
     )
+
     return body

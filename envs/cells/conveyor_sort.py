@@ -186,14 +186,17 @@ class ConveyorSort(Task):
         nearest = LOST_M + speed * REACH_S
         first = last = rng.uniform(nearest, max(REACH_M, nearest + AHEAD_M))
         along = {self._named_index: first}
+
         for index in rng.permutation(job.parts).tolist():
             if index == self._named_index:
                 continue
+
             gap, ahead = rng.uniform(*SPACING_M), rng.uniform() < 0.5
             if (ahead or last + gap > job.last_m) and first - gap > FIRST_M:
                 along[index] = first = first - gap
             else:
                 along[index] = last = last + gap
+
         for index in range(job.parts):
             yaw = 0.0 if "can" in self.items[index].name else rng.uniform(-job.max_yaw, job.max_yaw)
             y = BELT_Y_M + rng.uniform(-OFF_MIDDLE_M, OFF_MIDDLE_M)
@@ -202,6 +205,7 @@ class ConveyorSort(Task):
             world.place(
                 self.bodies[index], (along[index], y, z), turn, (-speed, 0.0, 0.0, 0.0, 0.0, 0.0)
             )
+
         shift_x, shift_y = rng.uniform(-0.02, 0.02), rng.uniform(-0.03, 0.03)
         for body, x in zip(self.bodies[job.parts :], BIN_X_M, strict=True):
             world.place(body, (x + shift_x, BIN_Y_M + shift_y, 0.0))
@@ -214,15 +218,18 @@ class ConveyorSort(Task):
         pose = world.poses[named].copy()
         others = [world.poses[index, :2] for index in range(self._job.parts) if index != named]
         spots = []
+
         for _ in range(24):
             angle, distance = rng.uniform(-math.pi, math.pi), rng.uniform(low_m, high_m)
             spot = pose.copy()
             spot[:2] += distance * np.array([math.cos(angle), math.sin(angle)])
             inside = LOST_M + 0.04 < spot[0] < REACH_M + 0.02 and abs(spot[1] - BELT_Y_M) < 0.04
+
             if inside and all(
                 float(np.hypot(*(spot[:2] - other))) > SPACING_M[0] - 0.02 for other in others
             ):
                 spots.append(spot)
+
         return spots
 
     def before_substep(self, world: World) -> None:
@@ -241,15 +248,18 @@ class ConveyorSort(Task):
         done = bins[named] == home and bins.count(home) == 1
         done = done and clear[named] and robot.opening_m > OPEN_M and speed < REST_M_S
         self._held_steps = self._held_steps + 1 if done else 0
+
         astray = [
             index
             for index in range(count)
             if bins[index] >= 0 and not (index == named and bins[index] == home)
         ]
+
         wrong = any(clear[index] for index in astray)
         self._wrong_steps = self._wrong_steps + 1 if wrong else 0
         if self._held_steps >= HOLD_STEPS:
             return Verdict("done", success=True)
+
         failure = ""
         if part[2] < -0.02:
             failure = "dropped"
@@ -257,6 +267,7 @@ class ConveyorSort(Task):
             failure = "wrong_part"
         elif clear[named] and self._lost(part, speed, robot):
             failure = "out_of_reach"
+
         if bins[named] == home:
             return Verdict("release", failure=failure)
         if math.dist(tool, part[:3]) < 0.03 and robot.gripper > 0.0:
@@ -305,14 +316,17 @@ def _add_bin(world: World, item: Item) -> int:
     outer, _, height = item.size
     half = 0.5 * (BIN_INNER_M + BIN_WALL_M)
     shapes = [Shape("box", (outer, outer, BIN_FLOOR_M), (0.0, 0.0, BIN_FLOOR_M / 2))]
+
     shapes += [
         Shape("box", (BIN_WALL_M, outer, height), (side * half, 0.0, height / 2))
         for side in (-1, 1)
     ]
+
     shapes += [
         Shape("box", (BIN_INNER_M, BIN_WALL_M, height), (0.0, side * half, height / 2))
         for side in (-1, 1)
     ]
+
     return world.add(shapes, [(*item.rgb, 1.0)] * len(shapes), 0.0)
 
 

@@ -40,6 +40,7 @@ def decide(scene: Scene) -> tuple[Decision, float]:
         return _let_go(scene), width
     if held:
         return _carry(scene, to_bin), width
+
     action = _approach(scene, yaw)
     part[0] -= STEP_M  # the plan's next look finds the part further down the belt
     return action, width
@@ -70,6 +71,7 @@ def _approach(scene: Scene, yaw: float) -> Decision:
     along, across = scene.tool[0] - x, scene.tool[1] - y
     turn = abs(yaw - scene.yaw)
     x -= LEAD_M
+
     if (
         abs(along) < 0.015
         and abs(across) < 0.012
@@ -77,6 +79,7 @@ def _approach(scene: Scene, yaw: float) -> Decision:
         and turn < 0.15
     ):
         return scene.servo((x, y, grip_z), yaw, close=True)
+
     astray = math.hypot(along, across) + 0.05 * turn + 0.5 * max(0.0, 0.07 - scene.opening)
     height = grip_z + min(HOVER_M, 3.0 * max(0.0, astray - 0.014))
     return scene.servo((x, y, height), yaw, close=False)

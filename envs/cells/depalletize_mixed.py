@@ -149,6 +149,7 @@ class DepalletizeMixed(Task):
         world.place(belt, self._belt_place())
         world.place(mat, (*MAT_MIDDLE, MAT_M[2] / 2))
         self._add_frame(world)
+
         x, y, height = PALLET_M
         feet = height - PALLET_DECK_M
         shapes = [Shape("box", (x, y, PALLET_DECK_M), (0.0, 0.0, feet + PALLET_DECK_M / 2))]
@@ -164,6 +165,7 @@ class DepalletizeMixed(Task):
             Shape("box", (rail, length, height), (sign * side, 0.0, height / 2)) for sign in (-1, 1)
         ]
         stop = BELT_TOP_M + 0.05
+
         shapes.append(
             Shape(
                 "box",
@@ -171,12 +173,14 @@ class DepalletizeMixed(Task):
                 (0.0, -0.5 * (length + rail), stop / 2),
             )
         )
+
         frame = world.add(shapes, [(*FRAME_RGB, 1.0)] * len(shapes), 0.0)
         world.place(frame, (BELT_X_M, 0.5 * (BELT_START_M + BELT_END_M), 0.0))
         posts = [
             Shape("box", (0.012, 0.012, 0.06), (sign * (side + 0.014), 0.0, 0.03))
             for sign in (-1, 1)
         ]
+
         line = world.add(posts, [(*LINE_RGB, 1.0)] * 2, 0.0)
         world.place(line, (BELT_X_M, LINE_M, 0.0))
 
@@ -191,6 +195,7 @@ class DepalletizeMixed(Task):
         x, y = rng.uniform(PALLET_LOW, PALLET_HIGH).tolist()
         world.place(self._pallet, (x, y, 0.0))
         tops = [PALLET_M[2]] * len(COLUMNS_M)
+
         for index, column in self._stacking(rng):
             size = self.items[index].size
             dx, dy = rng.uniform(-JITTER_M, JITTER_M, 2).tolist()
@@ -199,6 +204,7 @@ class DepalletizeMixed(Task):
                 y + COLUMNS_M[column][1] + dy,
                 tops[column] + 0.5 * size[2],
             )
+
             yaw = rng.uniform(-JITTER_RAD, JITTER_RAD)
             world.place(self.bodies[index], place, yaw_quaternion(yaw))
             tops[column] += size[2]
@@ -208,6 +214,7 @@ class DepalletizeMixed(Task):
         boxes = self.items[:-2]
         large = [index for index, item in enumerate(boxes) if item.size[0] > 0.09 * self.part_scale]
         small = [index for index in range(len(boxes)) if index not in large]
+
         while True:
             order = rng.permutation(small).tolist()
             lower = rng.permutation(large + order[: len(COLUMNS_M) - len(large)]).tolist()
@@ -216,10 +223,12 @@ class DepalletizeMixed(Task):
                 [column for column in range(len(COLUMNS_M)) if lower[column] in large]
             ).tolist()
             pairs = list(zip(upper, under, strict=False))
+
             blocked = any(
                 boxes[lower[column]].name == self.named != boxes[index].name
                 for index, column in pairs
             )
+
             if blocked == (self.level == "hard"):
                 return [*((index, column) for column, index in enumerate(lower)), *pairs]
 
@@ -238,6 +247,7 @@ class DepalletizeMixed(Task):
         self._held_steps = self._held_steps + 1 if done and len(past) == len(named) else 0
         if self._held_steps >= HOLD_STEPS:
             return Verdict("done", success=True)
+
         self._wrong_steps = (
             self._wrong_steps + 1 if any(index not in named for index in past) else 0
         )
@@ -249,6 +259,7 @@ class DepalletizeMixed(Task):
             failure = "wrong_part"
         if done:
             return Verdict("release", failure=failure)
+
         if robot.holding >= 0:
             return Verdict("carry", failure=failure)
         return Verdict("grasp" if robot.gripper > 0.0 else "approach", failure=failure)
@@ -265,6 +276,7 @@ class DepalletizeMixed(Task):
         )
         self._speed_m_s = float(memory[4])
         self.named = self._names()[self._kind]
+
         self.named_body = next(
             body
             for body, item in zip(self.bodies, self.items, strict=True)

@@ -25,6 +25,7 @@ def decide(scene: Scene) -> tuple[Decision, float]:
     belt, mat = scene.goal("conveyor"), scene.goal("mat")
     boxes = [thing for thing in scene.things if not thing.is_goal]
     lying = [box for box in boxes if box is not carried]
+
     if carried is not None:
         scene.part = carried
         if carried.name == name:
@@ -32,10 +33,13 @@ def decide(scene: Scene) -> tuple[Decision, float]:
             return put(
                 scene, carried, place, 0.0, wait=_taken(place, carried, lying)
             ), carried.size[1]
+
         return put(scene, carried, _on_mat(mat, carried, lying), 0.0), carried.size[1]
+
     todo = [box for box in boxes if box.name == name and not rides(belt, box)]
     if not todo:
         return leave(scene), scene.part.size[1]
+
     free = [box for box in todo if not _above(box, boxes)]
     if free:
         scene.part = max(free, key=lambda box: (round(top(box)[2], 2), -box.position[1]))
@@ -43,6 +47,7 @@ def decide(scene: Scene) -> tuple[Decision, float]:
         scene.part = _highest_on(
             max(todo, key=lambda box: (round(top(box)[2], 2), -box.position[1])), boxes
         )
+
     return pick(scene, scene.part), scene.part.size[1]
 
 

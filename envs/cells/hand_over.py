@@ -193,6 +193,7 @@ class HandOver(Task):
         yaw = self._given.bar_yaw
         spots: list[list[float]] = []
         tries = 0
+
         while len(spots) < TRAY:
             tries += 1
             spot = rng.uniform((*BARS_LOW, -yaw), (*BARS_HIGH, yaw)).tolist()
@@ -200,9 +201,11 @@ class HandOver(Task):
                 spots.append(spot)
             elif tries % 60 == 0:
                 spots = []
+
         for body, (x, y, yaw) in zip(self.bodies, spots, strict=False):
             world.place(body, (x, y, 0.5 * self.items[0].size[2]), yaw_quaternion(yaw))
         x, y = rng.uniform(TRAY_LOW, TRAY_HIGH)
+
         world.place(
             self.bodies[TRAY],
             (x, y, 0.0),
@@ -228,6 +231,7 @@ class HandOver(Task):
         ]
         if grips[0]:
             self._handed = grips[1] and (self._handed or bar[2] > AIR_M)
+
         laid = [self._lies_in(rows[index], tray) for index in range(TRAY)]
         others = [index for index in range(TRAY) if laid[index] and index != named]
         clear, speed = min(gaps) > CLEAR_M, math.hypot(*bar[7:10])
@@ -238,8 +242,10 @@ class HandOver(Task):
         self._held_steps = self._held_steps + 1 if done else 0
         wrong = any(_gap(second, rows[index], size[0]) > CLEAR_M for index in others)
         self._wrong_steps = self._wrong_steps + 1 if wrong else 0
+
         if self._held_steps >= HOLD_STEPS:
             return Verdict("done", success=True)
+
         failure = ""
         if bar[2] < -0.02:
             failure = "dropped"
@@ -248,6 +254,7 @@ class HandOver(Task):
         elif bar[2] < 0.05 and clear and speed < SLOW_M_S and not laid[named]:
             takers = (first, second) if self._handed else (first,)
             failure = "" if any(_reaches(arm, bar, size[0]) for arm in takers) else "out_of_reach"
+
         return Verdict(_stage(grips, bar[2], laid[named]), failure=failure)
 
     def _grips(self, world: World, arm: Arm, gap: float) -> bool:

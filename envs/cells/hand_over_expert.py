@@ -53,16 +53,19 @@ def decide(scene: Scene) -> tuple[Decision, float]:
     if held_second:
         away = _beside(first) > NEAR_M
         return [*_leave(first), *(_carry(second) if away else _hold(second, close=True))], width
+
     if held_first:
         met = (
             math.dist(first.part.position, MEETING) < MET_M
             and abs(wrap(first.part.yaw, math.pi)) < MET_TURN
         )
+
         return [*_present(first), *(_take(second) if met else _wait(second))], width
     if (
         scene.part.position[0] > BEYOND_M
     ):  # lost on the second arm's side, most likely after it was handed over
         return [*_wait(first), *_take(second)], width
+
     return [*_take(first), *_wait(second)], width
 
 
@@ -71,6 +74,7 @@ def second_scene(scene: Scene) -> Scene:
     tail = scene.rest[ARM_STATE - TAIL_SIZE : ARM_STATE]
     yaw = 2.0 * math.atan2(tail[5], tail[6])
     part = _turned(scene.part)
+
     return Scene(
         tool=tail[:3],
         yaw=yaw,
@@ -108,10 +112,12 @@ def _beside(scene: Scene) -> float:
     way = sum(a * b for a, b in zip(off, along, strict=True))
     half = 0.5 * scene.part.size[0]
     way -= min(max(way, -half), half)
+
     across = [
         a - sum(o * b for o, b in zip(off, along, strict=True)) * b
         for a, b in zip(off, along, strict=True)
     ]
+
     return math.hypot(*across, way)
 
 
@@ -172,11 +178,13 @@ def _take(scene: Scene) -> Decision:
     lag = math.dist(scene.tool, scene.target)
     if max(distance, abs(scene.tool[2] - z), lag) < IN_PLACE_M and turn < 0.08:
         return scene.servo((x, y, z), yaw, close=True)
+
     astray = distance + 0.05 * turn + 0.5 * max(0.0, 0.07 - scene.opening)
     height = z + min(HOVER_M, 4.0 * max(0.0, astray - 0.004))
     free = 1.0 if distance < 0.012 else min(1.0, max(0.0, (scene.tool[2] - z - 0.04) / 0.02))
     x, y = (tool + free * (goal - tool) for tool, goal in zip(scene.tool[:2], (x, y), strict=True))
     speed = min(1.0, 0.25 + 12.0 * abs(scene.tool[2] - z) + 12.0 * distance)
+
     return scene.servo((x, y, height), yaw, close=False, speed=speed)
 
 
@@ -189,10 +197,12 @@ def _bring(scene: Scene, goal: Vector, yaw: float, free: float, speed: float = 1
     c, s = math.cos(turn), math.sin(turn)
     dx, dy, dz = (tool - part for tool, part in zip(scene.tool, scene.part.position, strict=True))
     at = (goal[0] + c * dx - s * dy, goal[1] + s * dx + c * dy, goal[2] + dz)
+
     x, y = (
         target + free * (goal - target)
         for target, goal in zip(scene.target[:2], at[:2], strict=True)
     )
+
     return scene.servo(
         (x, y, at[2]), scene.yaw + free * (wanted - scene.yaw), close=True, speed=speed
     )

@@ -174,10 +174,12 @@ class Kitting(Task):
         self.items = (*sized, *given[count:])
         parts = [world.add_box(item.size, item.rgb, PART_MASS_KG) for item in sized]
         room = 2 * self._job.clearance_m
+
         inners = [
             (length + room, width + room)
             for length, width in (FOOTPRINT_M[name] for name in self._job.slots)
         ]
+
         blocks = [walls_around(inner, self._job.fixture_m, FIXTURE_HEIGHT_M) for inner in inners]
         fixtures = [world.add(shapes, [(*SLOT_RGB, 1.0)] * len(shapes), 0.0) for shapes in blocks]
         self._floors = [
@@ -196,6 +198,7 @@ class Kitting(Task):
                 (x, y, item.size[2] / 2),
                 yaw_quaternion(rng.uniform(-job.part_yaw, job.part_yaw)),
             )
+
         for body, floor, spot in zip(
             self.bodies[job.parts :], self._floors, self._fixture_spots(rng), strict=True
         ):
@@ -244,8 +247,10 @@ class Kitting(Task):
         self._held_steps = self._held_steps + 1 if done else 0
         wrong = any(math.dist(tool, row[:3]) > CLEAR_M for row in blocking)
         self._wrong_steps = self._wrong_steps + 1 if wrong else 0
+
         if self._held_steps >= HOLD_STEPS:
             return Verdict("done", success=True)
+
         failure = ""
         if part[2] < -0.02:
             failure = "dropped"
@@ -253,6 +258,7 @@ class Kitting(Task):
             failure = "wrong_part"
         elif part[2] < 0.06 and clear and speed < SLOW_M_S and not robot.reaches(part[0], part[1]):
             failure = "out_of_reach"
+
         if seated:
             return Verdict("release", failure=failure)
         if math.dist(tool, part[:3]) < 0.035 and robot.gripper > 0.0:
@@ -264,7 +270,9 @@ class Kitting(Task):
                 if lifted
                 else "grasp"
             )
+
             return Verdict(stage, failure=failure)
+
         return Verdict("approach", failure=failure)
 
     def _on_fixture(self, pose: Sequence[float], slot: Sequence[float]) -> bool:
@@ -281,10 +289,12 @@ class Kitting(Task):
         """Return whether the named part stands in its slot, a turn to which it is the same or not."""
         if math.hypot(pose[0] - slot[0], pose[1] - slot[1]) > max(SEATED_M, self._job.clearance_m):
             return False
+
         length, width = FOOTPRINT_M[self._job.slots[self._home]]
         same = math.pi if length > width else 0.5 * math.pi
         upright = 1.0 - 2.0 * (pose[3] ** 2 + pose[4] ** 2)
         low = pose[2] - FLOOR_M - 0.5 * height < SEATED_HEIGHT_M
+
         return (
             low
             and upright > UPRIGHT_COSINE

@@ -41,12 +41,14 @@ def decide(scene: Scene) -> tuple[Decision, float]:
     to_slot = (slot[0] - part[0], slot[1] - part[1])
     above_floor = part[2] - FLOOR_M - 0.5 * scene.part.size[2]
     held = scene.grips(width, reach=0.03)
+
     # A jammed part slips up between the fingers: letting go lets it drop.
     slip = max(0.0, GRIP_ABOVE_M - (scene.tool[2] - part[2])) if held else 0.0
     if above_floor < LET_GO_M + slip and math.hypot(*to_slot) < ALIGNED_M:
         return _let_go(scene), width
     if held:
         return _carry(scene, to_slot), width
+
     return _approach(scene), width
 
 
@@ -71,10 +73,12 @@ def _carry(scene: Scene, to_slot: tuple[float, float]) -> Decision:
     height = seat + min(CARRY_M - seat, FUNNEL * max(0.0, astray - ON_LINE_M))
     free = min(1.0, max(0.0, (scene.tool[2] - CLEAR_M) / 0.03)) if distance > 0.03 else 1.0
     x, y = (scene.tool[axis] + to_slot[axis] for axis in range(2))
+
     x, y = (
         target + free * (goal - target)
         for target, goal in zip(scene.target[:2], (x, y), strict=True)
     )
+
     speed = min(1.0, SLOW + 15.0 * astray)
     return scene.servo((x, y, height), scene.yaw + turn, close=True, speed=speed)
 
@@ -88,6 +92,7 @@ def _approach(scene: Scene) -> Decision:
     turn = abs(yaw - scene.yaw)
     if distance < 0.010 and abs(scene.tool[2] - grip_z) < 0.012 and turn < 0.12:
         return scene.servo((x, y, grip_z), yaw, close=True)
+
     astray = distance + 0.05 * turn + 0.5 * max(0.0, 0.07 - scene.opening)
     height = grip_z + min(HOVER_M, 3.0 * max(0.0, astray - 0.008))
     return scene.servo((x, y, height), yaw, close=False)

@@ -171,11 +171,13 @@ class MachineTending(Task):
         level = LEVEL[self.level]
         edge = self.grip_m = BLANK_M * self.part_scale
         mat = (level.mat_m, level.mat_m, MAT_HEIGHT_M)
+
         self.items = (
             *(replace(item, size=(edge,) * 3) for item in ITEMS[:FIXTURE]),
             *ITEMS[FIXTURE:MAT],
             replace(ITEMS[MAT], size=mat),
         )
+
         blanks = [
             world.add_box(item.size, item.rgb, BLANK_MASS_KG) for item in self.items[:FIXTURE]
         ]
@@ -183,10 +185,12 @@ class MachineTending(Task):
         block = walls_around((hole, hole), (BLOCK_M, BLOCK_M), RIM_M)
         fixture = world.add(block, [(*ITEMS[FIXTURE].rgb, 1.0)] * len(block), 0.0)
         door, button = _add_door(world, level), _add_button(world)
+
         lamps = [
             world.add([Shape("box", item.size)], [(*item.rgb, 1.0)], 0.0)
             for item in ITEMS[AMBER:MAT]
         ]
+
         mat_body = world.add([Shape("box", mat)], [(*ITEMS[MAT].rgb, 1.0)], 0.0)
         housing = _add_housing(world)
         floor = world.add([Shape("box", (hole, hole, FLOOR_M))], [(*FLOOR_RGB, 1.0)], 0.0)
@@ -194,6 +198,7 @@ class MachineTending(Task):
         self.bodies = (*blanks, fixture, door, button, *lamps, mat_body)
         for lamp in lamps:  # light is not in the way of anything
             pybullet.setCollisionFilterGroupMask(lamp, -1, 0, 0, physicsClientId=world.client)
+
         for sliding in (
             door,
             button,
@@ -210,10 +215,12 @@ class MachineTending(Task):
             spot = rng.uniform(BLANKS_LOW, BLANKS_HIGH)
             if all(float(np.hypot(*(spot - other))) > SPACING_M for other in spots):
                 spots.append(spot)
+
         for body, item, (x, y) in zip(self.bodies, self.items, spots, strict=False):
             world.place(
                 body, (x, y, 0.5 * item.size[2]), yaw_quaternion(rng.uniform(-MAX_YAW, MAX_YAW))
             )
+
         x, y = rng.uniform(NEST_LOW, NEST_HIGH).tolist()
         limit = LEVEL[self.level].yaw
         self._place_machine(world, x, y, 0.5 * math.pi + rng.uniform(-limit, limit))
@@ -232,12 +239,14 @@ class MachineTending(Task):
             (self.bodies[AMBER], LAMP_AT, _lamp_height(lit=False)),
             (self.bodies[GREEN], LAMP_AT, _lamp_height(lit=False)),
         )
+
         for body, (along, across), height in places:
             world.place(
                 body,
                 (x + c * along - s * across, y + s * along + c * across, height),
                 yaw_quaternion(yaw),
             )
+
         self._shown = IDLE
 
     def free_spots(
@@ -248,6 +257,7 @@ class MachineTending(Task):
         pose = world.poses[named].copy()
         others = [world.poses[index, :2] for index in range(FIXTURE) if index != named]
         spots = []
+
         for _ in range(24):
             angle, distance = rng.uniform(-math.pi, math.pi), rng.uniform(low_m, high_m)
             spot = pose.copy()
@@ -255,12 +265,14 @@ class MachineTending(Task):
             inside = (spot[:2] >= BLANKS_LOW).all() and (spot[:2] <= BLANKS_HIGH).all()
             if inside and all(float(np.hypot(*(spot[:2] - other))) > SPACING_M for other in others):
                 spots.append(spot)
+
         return spots
 
     def before_substep(self, world: World) -> None:
         """Show the phase: a lit lamp stands on its post, the others are inside it."""
         if self._shown == self.phase:
             return
+
         self._shown = self.phase
         for lamp, phase in ((AMBER, RUNNING), (GREEN, FINISHED)):
             x, y = world.rows[lamp][:2]
@@ -287,8 +299,10 @@ class MachineTending(Task):
         done = out and clear[named] and robot.opening_m > RELEASED_M and speed < REST_M_S
         self._held_steps = self._held_steps + 1 if done else 0
         self._wrong_steps = self._wrong_steps + 1 if any(clear[index] for index in others) else 0
+
         if self._held_steps >= HOLD_STEPS:
             return Verdict("done", success=True)
+
         failure = ""
         if part[2] < -0.02:
             failure = "dropped"
@@ -301,10 +315,12 @@ class MachineTending(Task):
             and not robot.reaches(part[0], part[1])
         ):
             failure = "out_of_reach"
+
         if self.phase != IDLE:
             return Verdict("running" if self.phase == RUNNING else "unload", failure=failure)
         if seated[named]:
             return Verdict("press" if way > DOOR_WAY_M - SHUT_M else "close", failure=failure)
+
         held = math.dist(tool, part[:3]) < 0.03 and robot.gripper > 0.0
         return Verdict("load" if held else "approach", failure=failure)
 
@@ -325,6 +341,7 @@ class MachineTending(Task):
                 self.phase, self._left_steps = IDLE, 0
             elif self._left_steps == 0:
                 self.phase = FINISHED
+
         return False
 
     def _on_mat(self, row: Sequence[float], mat: Sequence[float]) -> bool:
@@ -383,6 +400,7 @@ def _add_housing(world: World) -> int:
     below = DOOR_Z_M - 0.5 * DOOR_THICK_M - 0.004
     start, end, rail = 0.5 * BLOCK_M + 0.034, DOOR_WAY_M + 0.5 * DOOR_M + 0.005, -0.030
     bottom = BUTTON_TOP_M - BUTTON_THICK_M - BUTTON_WAY_M
+
     shapes = [
         Shape("box", (end - start, DOOR_M, below), (0.5 * (start + end), 0.0, 0.5 * below)),
         Shape(
@@ -395,6 +413,7 @@ def _add_housing(world: World) -> int:
         Shape("box", (0.044, 0.056, bottom), (BUTTON_AT[0], BUTTON_AT[1] + 0.006, 0.5 * bottom)),
         Shape("box", (POST_M, POST_M, POST_HEIGHT_M), (*LAMP_AT, 0.5 * POST_HEIGHT_M)),
     ]
+
     return world.add(shapes, [(*HOUSING_RGB, 1.0)] * len(shapes), 0.0)
 
 

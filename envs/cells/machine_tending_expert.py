@@ -55,6 +55,7 @@ def decide(scene: Scene) -> tuple[Decision, float]:
     seated = math.hypot(x, y) < 0.008 and part.position[2] < FLOOR_M + 0.5 * part.size[2] + LET_GO_M
     if _lit(scene, "amber lamp"):
         return _wait(scene, door), width
+
     finished = _lit(scene, "green lamp")
     if seated and not finished:
         return _start_machine(scene, along), width
@@ -64,6 +65,7 @@ def decide(scene: Scene) -> tuple[Decision, float]:
         return _to_mat(scene), width  # or out of the way, until the door is open
     if held:
         return _load(scene), width
+
     if along < OPEN_M:
         return _push(scene, -1.0), width
     return come_down(scene, _square(scene.part), GRIP_ABOVE_M, OVER_M), width
@@ -149,6 +151,7 @@ def _push(scene: Scene, side: float) -> Decision:
     yaw = _square(door)
     beside = _beside(scene, door)
     behind = beside - 0.006 < side * x < beside + 0.045 and abs(y) < 0.02
+
     if behind and scene.tool[2] < PUSH_Z_M + 0.008 and scene.opening < 0.012:
         end = 0.0 if side > 0.0 else DOOR_WAY_M
         place = _world(nest, end + side * (beside - 0.001), 0.0)
@@ -179,6 +182,7 @@ def _load(scene: Scene) -> Decision:
     threaded = low < RIM_M and away < THREADED_M
     if threaded or (away < IN_LINE_M and abs(turn) < IN_TURN):
         return _bring(scene, off, turn, FLOOR_M + 0.5 * LET_GO_M, SLOW)
+
     astray = away + TURN_ARM_M * abs(turn)
     clear = RIM_M + ABOVE_RIM_M
     height = clear + min(CARRY_M - clear, 1.5 * max(0.0, astray - 0.004))

@@ -132,10 +132,12 @@ class Palletize(Task):
         boxes = [add_carton(world, item, BOX_MASS_KG, anchored=True) for item in self.items[:-1]]
         feet = PALLET_HEIGHT_M - DECK_M
         shapes = [Shape("box", (PALLET_M, PALLET_M, DECK_M), (0.0, 0.0, feet + DECK_M / 2))]
+
         shapes += [
             Shape("box", (PALLET_M, 0.02, feet), (0.0, side * 0.065, feet / 2))
             for side in (-1, 0, 1)
         ]
+
         pallet = world.add(shapes, [(*PALLET.rgb, 1.0)] * len(shapes), 0.0)
         self.bodies = (*boxes, pallet)
         self._infeed = world.add([Shape("box", (*INFEED_M, FIELD_Z_M))], [(*INFEED_RGB, 1.0)], 0.0)
@@ -146,11 +148,13 @@ class Palletize(Task):
         self.recall(np.array([rng.integers(len(KINDS)), 0, 0, 0]))
         fields = [(x, y) for x in FIELDS_X_M for y in FIELDS_Y_M]
         chosen = rng.permutation(len(fields))[: len(self.items) - 1]
+
         for body, item, index in zip(self.bodies, self.items, chosen.tolist(), strict=False):
             dx, dy = rng.uniform(-JITTER_M, JITTER_M, 2)
             x, y = fields[index]
             place = (x + dx, y + dy, FIELD_Z_M + 0.5 * item.size[2])
             world.place(body, place, yaw_quaternion(rng.uniform(-JITTER_RAD, JITTER_RAD)))
+
         x, y = rng.uniform(PALLET_LOW, PALLET_HIGH)
         world.place(
             self.bodies[-1],
@@ -177,15 +181,19 @@ class Palletize(Task):
         )
         done = filled and still and clear and robot.holding < 0
         self._held_steps = self._held_steps + 1 if done else 0
+
         if self._held_steps >= STABLE_STEPS:
             return Verdict("done", success=True)
+
         left = [
             index for index in range(len(self.items) - 1) if self.bodies[index] != robot.holding
         ]
+
         wrong = any(
             index not in named and self._on_pallet(rows[index], rows[len(self.items) - 1])
             for index in left
         )
+
         self._wrong_steps = self._wrong_steps + 1 if wrong else 0
         lost = [_lost(rows[index], robot) for index in named if index in left]
         reason = next((reason for reason in lost if reason), "")
@@ -195,6 +203,7 @@ class Palletize(Task):
             failure = "wrong_part"
         if filled:
             return Verdict("release", failure=failure)
+
         if robot.holding >= 0:
             return Verdict("carry", failure=failure)
         return Verdict("grasp" if robot.gripper > 0.0 else "approach", failure=failure)

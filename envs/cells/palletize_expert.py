@@ -43,6 +43,7 @@ def slots(pallet: Thing, size: list[float], layers: int) -> list[list[Slot]]:
     yaw, (x, y, z) = pallet.yaw, pallet.position
     shift = 0.5 * (size[1] + GAP_M)
     found = []
+
     for layer in range(layers):
         turned = yaw + 0.5 * math.pi * (layer % 2)
         height = z + pallet.size[2] + (layer + 0.5) * size[2]
@@ -50,6 +51,7 @@ def slots(pallet: Thing, size: list[float], layers: int) -> list[list[Slot]]:
         found.append(
             [Slot((x + side * across[0], y + side * across[1], height), turned) for side in (-1, 1)]
         )
+
     return found
 
 
@@ -62,6 +64,7 @@ def decide(scene: Scene) -> tuple[Decision, float]:
     lying = [thing for thing in scene.things if not thing.is_goal and thing is not carried]
     free, placed = _free(layers, [thing for thing in lying if thing.name == scene.part.name])
     width = size[1]
+
     if carried is not None:
         ours = carried.name == scene.part.name
         scene.part = carried
@@ -71,11 +74,14 @@ def decide(scene: Scene) -> tuple[Decision, float]:
         if ours and open_slots:
             slot = min(open_slots, key=lambda one: math.dist(one.position, carried.position))
             return put(scene, carried, slot.position, slot.yaw), width
+
         spot = next(_fields(lying, 0.5 * size[2]), None)
         return (put(scene, carried, spot, 0.0) if spot else leave(scene)), width
+
     todo = [thing for thing in named if thing not in placed]
     if not todo:
         return leave(scene), width
+
     scene.part = min(todo, key=lambda thing: _turn(thing, pallet))
     return pick(scene, scene.part), width
 

@@ -175,6 +175,7 @@ class PegInsertion(Task):
             world.place(
                 body, (x, y, 0.5 * self._long), yaw_quaternion(rng.uniform(-0.5, 0.5) * SAME_TURN)
             )
+
         x, y = rng.uniform(BLOCK_LOW, BLOCK_HIGH)
         turn = yaw_quaternion(rng.uniform(-self._job.block_yaw, self._job.block_yaw))
         world.place(self.bodies[3], (x, y, 0.0), turn)
@@ -199,6 +200,7 @@ class PegInsertion(Task):
         others = [index for index in range(3) if index != named and depths[index] > 0.0]
         speed, upright = math.hypot(*peg[7:10]), abs(uprightness(peg))
         inserted = depths[named] >= INSERTED * self._job.depth_m and upright > UPRIGHT_COSINE
+
         done = (
             inserted
             and not others
@@ -206,10 +208,12 @@ class PegInsertion(Task):
             and robot.opening_m > OPEN_M
             and speed < REST_M_S
         )
+
         self._held_steps = self._held_steps + 1 if done else 0
         self._wrong_steps = self._wrong_steps + 1 if any(clear[index] for index in others) else 0
         if self._held_steps >= HOLD_STEPS:
             return Verdict("done", success=True)
+
         failure = ""
         left = peg[2] < 0.5 * self._long + 0.02 and clear[named] and speed < SLOW_M_S
         if peg[2] < -0.02 or (left and upright < LYING_COSINE):
@@ -218,12 +222,14 @@ class PegInsertion(Task):
             failure = "wrong_part"
         elif left and not robot.reaches(peg[0], peg[1]):
             failure = "out_of_reach"
+
         if inserted:
             return Verdict("release", failure=failure)
         if math.dist(tool, peg[:3]) < 0.035 and robot.gripper > 0.0:
             lifted = peg[2] > 0.5 * self._long + 0.01
             stage = "insert" if depths[named] > 0.0 else "carry" if lifted else "grasp"
             return Verdict(stage, failure=failure)
+
         return Verdict("approach", failure=failure)
 
     def _depth(self, pose: Sequence[float], block: Sequence[float]) -> float:
@@ -233,10 +239,12 @@ class PegInsertion(Task):
         half = math.copysign(0.5 * self._long, axis[2])
         dx, dy, low = (pose[index] - half * axis[index] - block[index] for index in range(3))
         yaw = yaw_of(block)
+
         along, across = (
             dx * math.cos(yaw) + dy * math.sin(yaw),
             dy * math.cos(yaw) - dx * math.sin(yaw),
         )
+
         inside = abs(along) < 0.5 * self._job.hole_m and abs(across) < 0.5 * self._job.hole_m
         return max(0.0, self._job.height_m - low) if inside else 0.0
 

@@ -51,6 +51,7 @@ def decide(scene: Scene) -> tuple[Decision, float]:
     off = (hole[0] - tip[0], hole[1] - tip[1])
     held = scene.grips(width, reach=0.035)
     lean = math.acos(min(1.0, abs(scene.part.axis(2)[2])))
+
     # A jammed peg slips up between the fingers: letting go lets it drop.
     slip = max(0.0, GRIP_ABOVE_M - (scene.tool[2] - scene.part.position[2])) if held else 0.0
     low = tip[2] - FLOOR_M < LET_GO_M + slip and math.hypot(*off) < THREADED_M
@@ -58,6 +59,7 @@ def decide(scene: Scene) -> tuple[Decision, float]:
         return _let_go(scene), width
     if held:
         return _carry(scene, tip, off), width
+
     return _approach(scene), width
 
 
@@ -84,24 +86,29 @@ def _carry(scene: Scene, tip: tuple[float, float, float], off: tuple[float, floa
     rim = scene.goal().size[2]
     threaded = tip[2] < rim and distance < THREADED_M
     speed, ahead = 1.0, 1.0
+
     if threaded or (distance < IN_LINE_M and abs(turn) < IN_TURN):
         height, speed = FLOOR_M + 0.5 * LET_GO_M + hangs, SLOW
     else:
         astray = distance + TURN_ARM_M * abs(turn)
         height = rim + hangs + ABOVE_RIM_M + min(RISE_M, 1.5 * max(0.0, astray - 2.0 * IN_LINE_M))
+
     if distance > NEAR_BLOCK_M:
         height = max(height, CROSS_M + hangs)
         ahead = 1.0 if tip[2] > CROSS_M - 0.01 else STEP_M / distance
+
     low = rim if distance < BESIDE_M else START_M
     free = 1.0 if threaded else ahead * min(1.0, max(0.0, (tip[2] - low) / 0.01))
     x, y = (
         scene.tool[axis] + move
         for axis, move in enumerate(_steer(scene, tip, off) if threaded else off)
     )
+
     x, y = (
         target + free * (goal - target)
         for target, goal in zip(scene.target[:2], (x, y), strict=True)
     )
+
     return scene.servo((x, y, height), scene.yaw + turn, close=True, speed=speed)
 
 
@@ -124,6 +131,7 @@ def _approach(scene: Scene) -> Decision:
     distance = math.hypot(scene.tool[0] - x, scene.tool[1] - y)
     if distance < 0.006 and abs(scene.tool[2] - grip_z) < 0.010 and abs(turn) < 0.1:
         return scene.servo((x, y, grip_z), yaw, close=True)
+
     astray = distance + 0.03 * abs(turn) + 0.5 * max(0.0, 0.075 - scene.opening)
     height = grip_z + (
         HOVER_M if distance > UNDER_TOP_M else min(HOVER_M, 3.0 * max(0.0, astray - 0.006))
@@ -131,4 +139,5 @@ def _approach(scene: Scene) -> Decision:
     over = scene.part.size[2] + OVER_PEGS_M
     free = 1.0 if distance < UNDER_TOP_M else min(1.0, max(0.0, (scene.tool[2] - over) / 0.02))
     x, y = (tool + free * (goal - tool) for tool, goal in zip(scene.tool[:2], (x, y), strict=True))
+
     return scene.servo((x, y, height), yaw, close=False)

@@ -140,6 +140,7 @@ class PickToTray(Task):
         sized = [item.scaled(self.part_scale) for item in given]
         self.items = (*sized, tray_item)
         self.grip_m = sized[0].size[1]
+
         parts = [
             world.add(
                 [Shape("cylinder" if "cylinder" in item.name else "box", item.size)],
@@ -148,6 +149,7 @@ class PickToTray(Task):
             )
             for item in sized
         ]
+
         inner, wall, height = self._job.tray_inner_m, TRAY_WALL_M, TRAY_HEIGHT_M
         half, outer = 0.5 * (inner + wall), inner + 2 * wall
         shapes = [Shape("box", (outer, outer, TRAY_FLOOR_M), (0.0, 0.0, TRAY_FLOOR_M / 2))]
@@ -194,8 +196,10 @@ class PickToTray(Task):
         wrong = any(pose is not part and math.dist(tool, pose[:3]) > CLEAR_M for pose in inside)
         self._held_steps = self._held_steps + 1 if done else 0
         self._wrong_steps = self._wrong_steps + 1 if wrong else 0
+
         if self._held_steps >= HOLD_STEPS:
             return Verdict("done", success=True)
+
         failure = ""
         if part[2] < -0.02:
             failure = "dropped"
@@ -203,6 +207,7 @@ class PickToTray(Task):
             failure = "wrong_part"
         elif part[2] < 0.06 and clear and speed < SLOW_M_S and not robot.reaches(part[0], part[1]):
             failure = "out_of_reach"
+
         if part in inside:
             return Verdict("release", failure=failure)
         if away < 0.03 and robot.gripper > 0.0:

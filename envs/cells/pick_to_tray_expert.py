@@ -27,6 +27,7 @@ def decide(scene: Scene) -> tuple[Decision, float]:
         return _let_go(scene), width
     if held:
         return _carry(scene, to_tray), width
+
     return _approach(scene, yaw), width
 
 
@@ -38,6 +39,7 @@ def _let_go(scene: Scene) -> Decision:
         math.hypot(scene.tool[0] - scene.part.position[0], scene.tool[1] - scene.part.position[1])
         > 0.10
     )
+
     top = RETREAT_M if beside or clear > 0.0 else z
     return scene.servo(
         (x, y, top if beside else z + clear * (RETREAT_M - z)), scene.target_yaw, close=False

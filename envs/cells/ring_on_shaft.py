@@ -159,6 +159,7 @@ class RingOnShaft(Task):
             world.place(
                 body, (x, y, 0.5 * self._height), (0.0, 0.0, math.sin(half_yaw), math.cos(half_yaw))
             )
+
         x, y = rng.uniform(SHAFT_LOW, SHAFT_HIGH)
         world.place(self.bodies[3], (x, y, BASE_HEIGHT_M + 0.5 * self._job.shaft_height_m))
         world.place(self._base, (x, y, 0.5 * BASE_HEIGHT_M))
@@ -187,8 +188,10 @@ class RingOnShaft(Task):
         )
         self._held_steps = self._held_steps + 1 if done else 0
         self._wrong_steps = self._wrong_steps + 1 if any(clear[index] for index in others) else 0
+
         if self._held_steps >= HOLD_STEPS:
             return Verdict("done", success=True)
+
         failure = ""
         if ring[2] < -0.02:
             failure = "dropped"
@@ -201,6 +204,7 @@ class RingOnShaft(Task):
             and not robot.reaches(ring[0], ring[1])
         ):
             failure = "out_of_reach"
+
         if seated:
             return Verdict("release", failure=failure)
         if math.dist(tool, ring[:3]) < 0.03 and robot.gripper > 0.0:
@@ -211,7 +215,9 @@ class RingOnShaft(Task):
                 if ring[2] > self._height
                 else "grasp"
             )
+
             return Verdict(stage, failure=failure)
+
         return Verdict("approach", failure=failure)
 
     def _on_shaft(self, pose: Sequence[float], shaft: Sequence[float]) -> bool:
@@ -262,11 +268,13 @@ def _add_ring(world: World, item: Item, hole_m: float) -> int:
     wall, side = 0.5 * (outer - hole_m), outer * math.tan(math.pi / SIDES)
     middle = 0.25 * (outer + hole_m)
     shapes = []
+
     for index in range(SIDES):
         angle = index * SAME_TURN
         centre = (middle * math.cos(angle), middle * math.sin(angle), 0.0)
         height = thick - (2 * PROUD_M if index % SIDES_PER_PAD else 0.0)
         shapes.append(Shape("box", (wall, side, height), centre, angle))
+
     body = world.add(shapes, [(*item.rgb, 1.0)] * SIDES, RING_MASS_KG)
     squares = 0.25 * (outer**2 + hole_m**2)
     about_z = 0.5 * RING_MASS_KG * squares * STEADY_INERTIA
@@ -274,6 +282,7 @@ def _add_ring(world: World, item: Item, hole_m: float) -> int:
     pybullet.changeDynamics(
         body, -1, localInertiaDiagonal=[across, across, about_z], physicsClientId=world.client
     )
+
     return body
 
 

@@ -36,6 +36,7 @@ def decide(scene: Scene) -> tuple[Decision, float]:
         return _let_go(scene), width
     if held:
         return _carry(scene, to_shaft), width
+
     return _approach(scene), width
 
 
@@ -56,17 +57,21 @@ def _carry(scene: Scene, to_shaft: tuple[float, float]) -> Decision:
     top = shaft.position[2] + 0.5 * shaft.size[2]
     threaded = scene.tool[2] - hangs < top and distance < THREADED_M
     speed = 1.0
+
     if distance < IN_LINE_M or threaded:
         height, speed = top - shaft.size[2] + hangs + 0.5 * LET_GO_M, SLOW
     else:
         height = top + hangs + ABOVE_TOP_M + min(RISE_M, 1.5 * max(0.0, distance - 2.0 * IN_LINE_M))
+
     high = CROSS_M if distance > 0.09 else top + hangs
     free = 1.0 if threaded else min(1.0, max(0.0, (scene.tool[2] - high) / 0.02))
     x, y = (scene.tool[axis] + to_shaft[axis] for axis in range(2))
+
     x, y = (
         target + free * (goal - target)
         for target, goal in zip(scene.target[:2], (x, y), strict=True)
     )
+
     return scene.servo((x, y, height), scene.target_yaw, close=True, speed=speed)
 
 
@@ -79,6 +84,7 @@ def _approach(scene: Scene) -> Decision:
     distance = math.hypot(scene.tool[0] - x, scene.tool[1] - y)
     if distance < 0.006 and abs(scene.tool[2] - grip_z) < 0.010 and abs(turn) < 0.1:
         return scene.servo((x, y, grip_z), yaw, close=True)
+
     astray = distance + 0.03 * abs(turn) + 0.5 * max(0.0, 0.075 - scene.opening)
     height = grip_z + min(HOVER_M, 3.0 * max(0.0, astray - 0.006))
     return scene.servo((x, y, height), yaw, close=False)

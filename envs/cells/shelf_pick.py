@@ -226,12 +226,14 @@ class ShelfPick(Task):
         world.place(self._stock, (0.5 * RACK_M[0], 0.0, 0.0))
         places = _places(given)
         chosen = rng.permutation(len(places))[: given.items]
+
         for body, item, place in zip(self.bodies, self.items, chosen, strict=False):
             step, y = places[place]
             x, y = (
                 ITEM_X_M[step] + rng.uniform(-SPREAD_M, SPREAD_M),
                 y + rng.uniform(-SPREAD_M, SPREAD_M),
             )
+
             turn = yaw_quaternion(rng.uniform(-given.item_yaw, given.item_yaw))
             world.place(body, (x, y, STEP_TOPS_M[step] + 0.5 * item.size[2]), turn)
 
@@ -243,23 +245,27 @@ class ShelfPick(Task):
         inside = [_in_tote(base, row) for row in rows[:count]]
         clear = [math.dist(tool, row[:3]) > CLEAR_M for row in rows[:count]]
         speed, turn = base.state()[4:].tolist()
+
         rest = (
             abs(speed) < REST_M_S
             and abs(turn) < REST_RAD_S
             and math.hypot(*rows[named][7:10]) < REST_M_S
         )
+
         others = [index for index in range(count) if inside[index] and index != named]
         done = inside[named] and rest and clear[named] and arm.opening_m > OPEN_M and not others
         self._held_steps = self._held_steps + 1 if done else 0
         self._wrong_steps = self._wrong_steps + 1 if any(clear[index] for index in others) else 0
         stage = self._stage(rows[named], tool, arm, base, inside[named])
         failure = ""
+
         if self._hits_rack(world, base):
             failure = "collision"
         elif rows[named][2] < LOST_M:
             failure = "dropped"
         elif self._wrong_steps >= HOLD_STEPS:
             failure = "wrong_part"
+
         if self._held_steps >= HOLD_STEPS and not failure:
             return Verdict("done", success=True)
         return Verdict(stage, failure=failure)
@@ -338,6 +344,7 @@ def _add_rack(world: World, steps: int) -> int:
         shapes.append(
             Shape("box", (depth - front, width - 0.1, BOARD_M), (middle, 0.0, top - 0.5 * BOARD_M))
         )
+
     shapes.append(Shape("box", (depth, width - 0.1, 0.04), (0.0, 0.0, 0.10)))
     for x, tall in (
         (-1, STEP_TOPS_M[0]),
@@ -346,6 +353,7 @@ def _add_rack(world: World, steps: int) -> int:
         for y in (-1, 1):
             place = (x * 0.5 * (depth - 0.05), y * 0.5 * (width - 0.05), 0.5 * tall)
             shapes.append(Shape("box", (0.05, 0.05, tall), place))
+
     return world.add(shapes, [(*RACK_RGB, 1.0)] * len(shapes), 0.0)
 
 
@@ -357,6 +365,7 @@ def _add_stock(world: World) -> int:
             "box", (0.02, width - 0.1, height - 0.1), (0.5 * depth - 0.03, 0.0, 0.5 * height + 0.05)
         )
     ]
+
     colours = [(*BACK_RGB, 1.0)]
     for index in range(3):
         tall = 0.13 + 0.03 * (index * 2 % 3)
@@ -364,6 +373,7 @@ def _add_stock(world: World) -> int:
             Shape("box", (0.40, 0.29, tall), (-0.03, 0.34 * (index - 1), 0.12 + 0.5 * tall))
         )
         colours.append((*STOCK_RGB[index % len(STOCK_RGB)], 1.0))
+
     return world.add(shapes, colours, 0.0)
 
 

@@ -62,6 +62,7 @@ def decide(scene: Scene) -> tuple[Decision, float]:
     held = seen.closing and gripped and seen.gap < GRIP_REACH_M
     if _in_tote(part) and (not held or _low(part)):
         return [*_leave(seen), 0.0, 0.0], width
+
     if held:
         return [*_carry(seen), 0.0, 0.0], width
     if _in_reach(part, base, scene) and abs(speed) < STANDS_M_S and abs(turn) < STANDS_RAD_S:
@@ -141,11 +142,13 @@ def _take(scene: Scene, yaw: float) -> Decision:
         return scene.servo((x, y, z), yaw, close=True)
     if abs(scene.yaw) > 1.0 or scene.tool[0] < 0.1:  # still turned towards the tote
         return _tuck(scene)
+
     astray = away + 0.05 * turn + 0.5 * max(0.0, 0.07 - scene.opening)
     height = z + min(HOVER_M, 4.0 * max(0.0, astray - 0.005))
     free = 1.0 if away < 0.012 else min(1.0, max(0.0, (scene.tool[2] - z - 0.5 * HOVER_M) / 0.02))
     x, y = (tool + free * (goal - tool) for tool, goal in zip(scene.tool[:2], (x, y), strict=True))
     speed = min(1.0, 0.3 + 12.0 * abs(scene.tool[2] - z) + 12.0 * away)
+
     return scene.servo((x, y, height), yaw, close=False, speed=speed)
 
 
@@ -166,10 +169,12 @@ def _carry(scene: Scene) -> Decision:
     x, y, z = scene.tool
     high = UPPER_CARRY_M if x > UPPER_X_M else CARRY_M
     angle = math.atan2(y, x)
+
     if x > IN_RACK_M and z < high - 0.05:
         return scene.servo(
             (scene.target[0], scene.target[1], high + 0.03), scene.target_yaw, close=True
         )
+
     off = math.dist((x, y), TOTE)
     if off < 0.06:
         height = (
@@ -179,8 +184,10 @@ def _carry(scene: Scene) -> Decision:
             + scene.tool[2]
             - scene.part.position[2]
         )
+
         height += min(OVER_M, 5.0 * max(0.0, off - 0.012))
         return scene.servo((*TOTE, height), math.atan2(TOTE[1], TOTE[0]), close=True)
+
     near = abs(angle - math.atan2(TOTE[1], TOTE[0])) < 0.4
     radius = math.hypot(*TOTE) if near or x < 0.3 else SWING_M
     return _swing(

@@ -176,6 +176,7 @@ class ToteInspection(Task):
         self._show_steps = 0
         self._held_steps = 0
         self._wrong_steps = 0
+
         self._lit: bool | None = None  # whether a lamp is; None unknown
         self._marks: tuple[int, ...] = ()
         self._station = -1
@@ -215,6 +216,7 @@ class ToteInspection(Task):
         self._marks = tuple(_add_plate(world, FIXED[ACCEPT_MARK]) for _ in parts)
         self._station = _add_station(world)
         self.bodies = (*parts, *fixed)
+
         for index in (ACCEPT_LAMP, REJECT_LAMP, ACCEPT_MARK, REJECT_MARK):
             _make_intangible(world, fixed[index])
         for mark in self._marks:
@@ -234,12 +236,14 @@ class ToteInspection(Task):
         self.recall(np.array([rng.integers(count), 0, 0, 0, 0, *accepts], dtype=float))
         centre, yaw = rng.uniform(TOTE_LOW, TOTE_HIGH), rng.uniform(-level.yaw, level.yaw)
         world.place(self._fixed(TOTE), (*centre, 0.0), yaw_quaternion(yaw))
+
         for body, (x, y) in zip(self.bodies, _spots(centre, yaw, count, rng), strict=False):
             world.place(
                 body,
                 (x, y, FLOOR_M + 0.5 * self._height),
                 yaw_quaternion(yaw + rng.uniform(-MAX_YAW, MAX_YAW)),
             )
+
         swapped = bool(rng.integers(2)) and level.swaps
         for index, place in zip(
             (ACCEPT_BIN, REJECT_BIN), BIN_AT[::-1] if swapped else BIN_AT, strict=True
@@ -247,6 +251,7 @@ class ToteInspection(Task):
             world.place(
                 self._fixed(index), (*(rng.uniform(-BIN_SHIFT_M, BIN_SHIFT_M, 2) + place), 0.0)
             )
+
         world.place(self._station, (0.0, 0.0, 0.0))
         world.place(self._fixed(WINDOW), (*WINDOW_AT, STATION_HEIGHT_M + 0.001))
         self._light(world)
@@ -275,15 +280,18 @@ class ToteInspection(Task):
         pose = world.poses[named].copy()
         others = [world.poses[index, :2] for index in range(self._parts) if index != named]
         spots = []
+
         for _ in range(48):
             angle, distance = rng.uniform(-math.pi, math.pi), rng.uniform(low_m, high_m)
             spot = pose.copy()
             spot[:2] += distance * np.array([math.cos(angle), math.sin(angle)])
             along, across = _local(spot.tolist(), tote.tolist())
+
             inside = (
                 abs(along) < 0.5 * TOTE_M[0] - WALL_GAP_M
                 and abs(across) < 0.5 * TOTE_M[1] - WALL_GAP_M
             )
+
             near = float(np.hypot(*spot[:2])) < REACH_M
             if (
                 inside
@@ -291,6 +299,7 @@ class ToteInspection(Task):
                 and all(float(np.hypot(*(spot[:2] - other))) > SPACING_M for other in others)
             ):
                 spots.append(spot)
+
         return spots
 
     def before_substep(self, world: World) -> None:
@@ -310,12 +319,14 @@ class ToteInspection(Task):
         wrong = rows[count + (REJECT_BIN if accepted else ACCEPT_BIN)]
         sorted_right = self._in_bin(part, right)
         misplaced = self._in_bin(part, wrong) or (sorted_right and not self.shown)
+
         strays = [
             index
             for index in range(count)
             if index != named
             and (self._in_bin(rows[index], right) or self._in_bin(rows[index], wrong))
         ]
+
         speed, upright = math.hypot(*part[7:10]), uprightness(part)
         let_go = clear[named] and robot.opening_m > RELEASED_M
         done = sorted_right and self.shown and not strays and let_go and speed < REST_M_S
@@ -324,6 +335,7 @@ class ToteInspection(Task):
         self._wrong_steps = self._wrong_steps + 1 if amiss else 0
         if self._held_steps >= HOLD_STEPS:
             return Verdict("done", success=True)
+
         failure = ""
         left = part[2] < LOW_M and clear[named] and speed < SLOW_M_S
         if part[2] < -0.02 or (left and upright < LYING_COSINE and not sorted_right):
@@ -332,6 +344,7 @@ class ToteInspection(Task):
             failure = "wrong_part"
         elif left and not robot.reaches(part[0], part[1]):
             failure = "out_of_reach"
+
         held = math.dist(tool, part[:3]) < 0.03 and robot.gripper > 0.0
         return Verdict(self._stage(part, held=held, sorted_right=sorted_right), failure=failure)
 
@@ -361,6 +374,7 @@ class ToteInspection(Task):
         level = LEVEL[self.level]
         aside = math.hypot(part[0] - window[0], part[1] - window[1])
         turn = (yaw_of(part) - yaw_of(window) + 0.5 * SAME_TURN) % SAME_TURN - 0.5 * SAME_TURN
+
         seen = (
             aside < level.aside_m
             and abs(part[2] - ZONE_M) < level.height_m
@@ -368,6 +382,7 @@ class ToteInspection(Task):
             and uprightness(part) > UPRIGHT_COSINE
             and math.hypot(*part[7:10]) < STILL_M_S
         )
+
         self._show_steps = self._show_steps + 1 if seen else 0
         self.shown = self.shown or self._show_steps >= level.steps
 
@@ -400,10 +415,12 @@ class ToteInspection(Task):
         self.named = NAMES[self._named_index]
         self.named_body = self.bodies[self._named_index]
         accepted = self.accepts[self._named_index]
+
         self.present[self._parts + ACCEPT_MARK], self.present[self._parts + REJECT_MARK] = (
             accepted,
             not accepted,
         )
+
         if self._world is not None:
             for mark, green in zip(self._marks, self.accepts, strict=False):
                 self._world.colour(mark, (*(GREEN if green else RED), 1.0))
@@ -421,6 +438,7 @@ def _spots(centre: Array, yaw: float, count: int, rng: np.random.Generator) -> l
             for at, one in enumerate(spots)
             for two in spots[:at]
         )
+
         if apart and all(float(np.hypot(*spot)) < REACH_M for spot in spots):
             return spots
 
@@ -452,6 +470,7 @@ def _add_station(world: World) -> int:
             for place in LAMP_AT
         ),
     ]
+
     return world.add(shapes, [(0.30, 0.33, 0.38, 1.0)] * len(shapes), 0.0)
 
 

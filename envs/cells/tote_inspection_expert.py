@@ -37,6 +37,7 @@ def decide(scene: Scene) -> tuple[Decision, float]:
     reach = INSIDE_M if held else 0.5 * goal.size[0]
     if shown and low < FLOOR_M + LET_GO_M and away < reach:
         return _let_go(scene), width
+
     if held:
         return (_sort(scene, goal, low) if shown else _show(scene, low)), width
     return come_down(scene, wrap(scene.part.yaw, SAME_TURN), GRIP_ABOVE_M, OVER_M), width

@@ -221,6 +221,7 @@ class TotePack(Task):
         sizes = [self._given.sizes[item.name.split(" ", 1)[1]][:2] for item in self.items[:-1]]
         spots: list[Sequence[float]] = []
         tries = 0
+
         while len(spots) < len(sizes):
             tries += 1
             if tries > 150:
@@ -229,6 +230,7 @@ class TotePack(Task):
             placed = [*zip(spots, sizes, strict=False), (tote, self.items[-1].size[:2])]
             if self._fits(spot, sizes[len(spots)], placed):
                 spots.append(spot)
+
         return spots
 
     def _fits(
@@ -258,6 +260,7 @@ class TotePack(Task):
             for index, (row, size) in enumerate(zip(world.rows, sizes, strict=False))
             if index != named
         ]
+
         spots = []
         for _ in range(24):
             angle, distance = rng.uniform(-math.pi, math.pi), rng.uniform(low_m, high_m)
@@ -266,6 +269,7 @@ class TotePack(Task):
             inside = (spot[:2] >= self._given.low).all() and (spot[:2] <= self._given.high).all()
             if inside and self._fits((*spot[:2], yaw_of(pose.tolist())), sizes[named], placed):
                 spots.append(spot)
+
         return spots
 
     def judge(self, world: World, robot: Arm) -> Verdict:
@@ -282,8 +286,10 @@ class TotePack(Task):
         self._wrong_steps = (
             self._wrong_steps + 1 if any(gaps[index] > CLEAR_M for index in wrong) else 0
         )
+
         if self._held_steps >= HOLD_STEPS:
             return Verdict("done", success=True)
+
         failure = "wrong_part" if self._wrong_steps >= HOLD_STEPS else ""
         for index in self._order:
             failure = failure or self._lost(rows[index], gaps[index], robot)
@@ -322,6 +328,7 @@ class TotePack(Task):
         """Return whether all of a box is inside the tote and below its rim."""
         if not self._inside(row, tote):
             return False
+
         turned = kinematics.yaw_matrix(-yaw_of(tote)) @ kinematics.matrix(
             (row[3], row[4], row[5], row[6])
         )
@@ -331,6 +338,7 @@ class TotePack(Task):
         beside = (
             abs(along) + half_x < 0.5 * x + ENTRY_M and abs(across) + half_y < 0.5 * y + ENTRY_M
         )
+
         return bool(beside and row[2] + half_z < tote[2] + z + FLOOR_M)
 
     def grasp_pose(self, world: World) -> ToolPose:
@@ -399,6 +407,7 @@ def _overlap(
     dx, dy = second[0] - first[0], second[1] - first[1]
     if math.hypot(dx, dy) > 0.5 * (math.hypot(*first_size) + math.hypot(*second_size)):
         return False
+
     turn = second[2] - first[2]
     c, s = abs(math.cos(turn)), abs(math.sin(turn))
     for yaw, own, other in (
@@ -412,6 +421,7 @@ def _overlap(
             or 2 * across > own[1] + s * other[0] + c * other[1]
         ):
             return False
+
     return True
 
 

@@ -45,11 +45,13 @@ def decide(scene: Scene) -> tuple[Decision, float]:
     order = order_of(scene)
     slots = pack(order, tote)
     held = next((item for item in order if _holds(scene, item)), None)
+
     if held is not None:
         slot = _free_slot(held, order, tote, slots)
         if not _may_let_go(held, tote, slot):
             scene.part = held
             return _carry(scene, tote, slot), held.size[1]
+
     inside = scene.tool[2] < tote.size[2] + 0.012 and _over(scene.tool, tote)
     item = _next(scene, order, tote, slots)
     near = min(order, key=lambda thing: math.dist(thing.position, scene.tool))
@@ -61,6 +63,7 @@ def decide(scene: Scene) -> tuple[Decision, float]:
         return scene.servo(
             (scene.tool[0], scene.tool[1], RETREAT_M), scene.target_yaw, close=False
         ), near.size[1]
+
     scene.part = item
     return _approach(scene, item), item.size[1]
 
@@ -84,6 +87,7 @@ def pack(order: list[Thing], tote: Thing) -> dict[str, Slot]:
         min(rows, key=lambda row: sum(thing.size[0] for thing in row)).append(item)
     slots = {}
     across = (width - count * widest) / (count + 1)
+
     for number, row in enumerate(rows):
         gap = (length - sum(item.size[0] for item in row)) / (len(row) + 1)
         start = -0.5 * length
@@ -93,6 +97,7 @@ def pack(order: list[Thing], tote: Thing) -> dict[str, Slot]:
                 (number + 1) * (across + widest) - 0.5 * (width + widest),
             )
             start += gap + item.size[0]
+
     return slots
 
 
@@ -107,11 +112,13 @@ def _free_slot(item: Thing, order: list[Thing], tote: Thing, slots: dict[str, Sl
             or abs(slots[other.name][1] - across) > 0.5 * item.size[1]
         ):
             continue
+
         at = in_tote(other.position, tote)[0]
         if slots[other.name][0] < along:
             low = max(low, at + 0.5 * other.size[0])
         else:
             high = min(high, at - 0.5 * other.size[0])
+
     middle, play = 0.5 * (low + high), max(0.0, 0.5 * (high - low - item.size[0]) - PLAY_M)
     return min(max(along, middle - play), middle + play), across
 
@@ -164,6 +171,7 @@ def _next(scene: Scene, order: list[Thing], tote: Thing, slots: dict[str, Slot])
     missing = [item for item in order if not _seated(item, tote)]
     if not missing:
         return None
+
     for item in order:
         if item not in missing:
             along, across = in_tote(item.position, tote)
@@ -171,9 +179,11 @@ def _next(scene: Scene, order: list[Thing], tote: Thing, slots: dict[str, Slot])
                 abs(along - slots[item.name][0]) > AWAY_M
                 or abs(across - slots[item.name][1]) > AWAY_M
             )
+
             room = 0.5 * (tote.size[1] - item.size[1]) - WALL_M - abs(across)
             if astray and room > FINGER_M:
                 return item
+
     return missing[0]
 
 
@@ -192,6 +202,7 @@ def _carry(scene: Scene, tote: Thing, slot: Slot) -> Decision:
         tote.position[0] + c * slot[0] - s * slot[1],
         tote.position[1] + s * slot[0] + c * slot[1],
     )
+
     off = (goal[0] - item.position[0], goal[1] - item.position[1])
     held_turn = wrap(item.yaw - scene.yaw, math.pi)
     turn = wrap(tote.yaw, math.pi) - held_turn - scene.yaw
@@ -201,15 +212,18 @@ def _carry(scene: Scene, tote: Thing, slot: Slot) -> Decision:
     rim = tote.position[2] + tote.size[2]
     astray = distance + TURN_ARM_M * abs(turn)
     entered = low < rim and distance < STRAY_M
+
     if entered or (distance < IN_LINE_M and abs(turn) < IN_TURN):
         height, speed, free = tote.position[2] + FLOOR_M + 0.5 * LET_GO_M + hangs, SLOW, 1.0
     else:
         height = rim + hangs + ABOVE_RIM_M + min(RISE_M, 1.5 * max(0.0, astray - 2.0 * IN_LINE_M))
         speed, free = min(1.0, SLOW + 15.0 * astray), min(1.0, max(0.0, (low - rim) / 0.006))
+
     x, y = (
         target + free * (tool + move - target)
         for target, tool, move in zip(scene.target[:2], scene.tool[:2], off, strict=True)
     )
+
     return scene.servo((x, y, height), scene.yaw + free * turn, close=True, speed=speed)
 
 
@@ -222,9 +236,11 @@ def _approach(scene: Scene, item: Thing) -> Decision:
     lag = math.dist(scene.tool, scene.target)
     if max(distance, abs(scene.tool[2] - grip_z), lag) < IN_PLACE_M and turn < 0.04:
         return scene.servo((x, y, grip_z), yaw, close=True)
+
     astray = distance + 0.04 * turn + 0.5 * max(0.0, 0.078 - scene.opening)
     height = grip_z + min(HOVER_M, (6.0 if distance < 0.02 else 60.0) * max(0.0, astray - 0.002))
     free = 1.0 if distance < 0.010 else min(1.0, max(0.0, (scene.tool[2] - OVER_M) / 0.02))
     x, y = (tool + free * (goal - tool) for tool, goal in zip(scene.tool[:2], (x, y), strict=True))
     speed = min(1.0, 0.2 + 15.0 * abs(scene.tool[2] - grip_z) + 15.0 * distance)
+
     return scene.servo((x, y, height), yaw, close=False, speed=speed)

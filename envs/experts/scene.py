@@ -118,18 +118,22 @@ class Scene:
         held = self.closing and self.opening < 0.5 if self.cup else self.grips(width)
         between = self.gap < 0.03
         before, before_yaw = list(self.tool), self.yaw
+
         for axis in range(3):
             self.target[axis] += action[axis] * FULL_SCALE_M
             self.tool[axis] += FOLLOW * (self.target[axis] - self.tool[axis])
+
         self.target_yaw += action[5] * FULL_SCALE_RAD
         self.yaw += FOLLOW * (self.target_yaw - self.yaw)
         self.closing = action[6] > 0.0
+
         if self.cup:
             self.opening = 0.0 if self.closing and (held or self._before_cup()) else 1.0
         elif self.closing:
             self.opening = max(width if between else 0.0, self.opening - FINGER_STEP_M)
         else:
             self.opening = min(MAX_OPENING_M, self.opening + FINGER_STEP_M)
+
         if held and self.closing:
             for axis in range(3):
                 self.part.position[axis] += self.tool[axis] - before[axis]
@@ -137,6 +141,7 @@ class Scene:
             half = 0.5 * (self.yaw - before_yaw)
             s, c = math.sin(half), math.cos(half)
             qx, qy = self.part.quaternion[:2]
+
             self.part.quaternion = [
                 c * qx - s * qy,
                 c * qy + s * qx,
@@ -168,13 +173,16 @@ def come_down(scene: Scene, yaw: float, above_m: float, over_m: float) -> Decisi
     away = math.hypot(scene.tool[0] - x, scene.tool[1] - y)
     if away < 0.006 and abs(scene.tool[2] - grip_z) < 0.008 and abs(turn) < 0.1:
         return scene.servo((x, y, grip_z), yaw, close=True)
+
     astray = away + 0.04 * abs(turn) + 0.5 * max(0.0, 0.075 - scene.opening)
     height = grip_z + min(max(over_m - grip_z, 0.05), 3.0 * max(0.0, astray - 0.006))
     free = 1.0 if away < 0.03 else min(1.0, max(0.0, (scene.tool[2] - over_m + 0.025) / 0.02))
+
     x, y = (
         target + free * (goal - target)
         for target, goal in zip(scene.target[:2], (x, y), strict=True)
     )
+
     return scene.servo((x, y, height), yaw, close=False)
 
 
@@ -200,5 +208,6 @@ def grasp_yaw(part: Thing, tool_yaw: float, max_width: float = 0.05) -> tuple[fl
         x, y, _ = part.axis(index)
         turn = wrap(math.atan2(y, x) - 0.5 * math.pi - tool_yaw, math.pi)
         options.append((part.size[index] > max_width, abs(turn), turn, part.size[index]))
+
     _, _, turn, width = min(options)
     return tool_yaw + turn, width

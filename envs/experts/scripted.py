@@ -55,6 +55,7 @@ class Reader:
         self._asks = {
             text: asked for known in phrasings for asked, texts in known.items() for text in texts
         }
+
         self.info = PolicyInfo(
             "expert",
             sha256_hex(f"expert:{cell_id}:{version}:{execute}"),
@@ -74,6 +75,7 @@ class Reader:
                 f"The expert of {self.info.cells[0]} cannot read the instruction {instruction!r}; it knows: "
                 f"{' | '.join(list(self._asks)[:3])} ..."
             )
+
         return self._asks[instruction]
 
 
@@ -141,11 +143,13 @@ class ScriptedExpert:
             for name, row in zip(observation["object_names"], rows, strict=True)
             if row[10] > 0.5
         ]
+
         arm, rest = state[: len(state) - self._rest], state[len(state) - self._rest :]
         tail = arm[-TAIL_SIZE:]
         tool = tail[:3]
         named = [thing for thing in things if thing.name == self._named and not thing.is_goal]
         yaw = 2.0 * math.atan2(tail[5], tail[6])
+
         return Scene(
             tool=tool,
             yaw=yaw,

@@ -87,6 +87,7 @@ class Camera:
                 tool_position + tool_rotation @ target,
             )
             up = tool_rotation @ up
+
         forward = target - eye
         forward /= math.sqrt(float(forward @ forward))
         right = np.array(
@@ -96,12 +97,14 @@ class Camera:
                 forward[0] * up[1] - forward[1] * up[0],
             ]
         )
+
         right /= math.sqrt(float(right @ right))
         pose = np.eye(4)
         pose[:3, 0], pose[:3, 2], pose[:3, 3] = right, forward, eye
         pose[0, 1] = forward[1] * right[2] - forward[2] * right[1]
         pose[1, 1] = forward[2] * right[0] - forward[0] * right[2]
         pose[2, 1] = forward[0] * right[1] - forward[1] * right[0]
+
         return pose
 
     def intrinsics(self, size: tuple[int, int]) -> Array:
@@ -134,6 +137,7 @@ def check_size(size: object) -> tuple[int, int]:
         raise InvalidInputError(
             f"image_size is {size!r}; expected (height, width) in pixels, such as (96, 96)."
         ) from None
+
     if not all(MIN_SIZE_PX <= edge <= MAX_SIZE_PX for edge in (height, width)):
         raise InvalidInputError(
             f"image_size is {height} x {width} px; expected {MIN_SIZE_PX} to {MAX_SIZE_PX} px in each direction."

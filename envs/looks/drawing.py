@@ -99,6 +99,7 @@ class Drawing:
                 self._gl.refresh(self.client)
                 for body, name in self._textured.items():
                     self._gl.set_texture(self.client, body, texture_pixels(name) if name else None)
+
             near, far = camera.near_m, camera.far_m
             return self._gl.draw(
                 self.client,
@@ -111,6 +112,7 @@ class Drawing:
                 far_m=far,
                 poses=world.client,
             )
+
         self.follow(world)
         height, width = size
         rotation, eye = extrinsics[:3, :3], extrinsics[:3, 3]
@@ -118,6 +120,7 @@ class Drawing:
         view = np.eye(4)
         view[:3, :3], view[:3, 3] = axes, -axes @ eye
         near, far = camera.near_m, camera.far_m
+
         _, _, rgba, buffer, ids = pybullet.getCameraImage(
             width,
             height,
@@ -134,6 +137,7 @@ class Drawing:
             flags=pybullet.ER_SEGMENTATION_MASK_OBJECT_AND_LINKINDEX,
             physicsClientId=self.client,
         )
+
         picture = np.asarray(rgba, np.uint8).reshape(height, width, 4)[:, :, :3]
         share = np.asarray(buffer, np.float32).reshape(height, width)
         depth = np.float32(near * far) / (np.float32(far) - np.float32(far - near) * share)
@@ -158,10 +162,12 @@ class Drawing:
                 )
         else:
             pybullet.resetSimulation(physicsClientId=self.client)
+
         pybullet.setPhysicsEngineParameter(enableFileCaching=1, physicsClientId=self.client)
         self._built = list(world.built)
         self._dress, self._textures = ({}, {}), {}
         self._joints = []
+
         for built in self._built:
             body = self._robot(built) if built.urdf else self._body(built)
             self._joints.append(movable(body, self.client))
@@ -195,7 +201,9 @@ class Drawing:
                 rgbaColor=list(built.colours[0]),
                 physicsClientId=self.client,
             )
+
             return visual
+
         visual = pybullet.createVisualShapeArray(
             shapeTypes=[pybullet.GEOM_BOX] * len(shapes),
             **extents(shapes),
@@ -204,6 +212,7 @@ class Drawing:
             rgbaColors=[list(colour) for colour in built.colours],
             physicsClientId=self.client,
         )
+
         return visual
 
     def _put_on(self, world: World) -> None:
@@ -213,9 +222,11 @@ class Drawing:
             pybullet.changeVisualShape(
                 body, link, rgbaColor=list(rgba), physicsClientId=self.client
             )
+
         self._textured = {
             body: world.textures.get(body, "") for body in {*world.textures, *textures}
         }
+
         for body, name in self._textured.items():
             pybullet.changeVisualShape(
                 body, -1, textureUniqueId=self._texture(name), physicsClientId=self.client

@@ -16,6 +16,7 @@ def _silence() -> Iterator[None]:
     for stream in (1, 2):
         with contextlib.suppress(OSError):  # closed: nothing can be written there
             kept[stream] = os.dup(stream)
+
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         for stream in kept:

@@ -75,6 +75,7 @@ class Chain:
         bx, by, bz = 0.0, self.facing, 0.0
         cx, cy, cz = 0.0, 0.0, 1.0
         frames = []
+
         for (a, d, turn), angle in zip(self.rows, joints, strict=True):
             if a:
                 px, py, pz = px + a * ax, py + a * ay, pz + a * az
@@ -82,9 +83,11 @@ class Chain:
                 bx, by, bz, cx, cy, cz = cx, cy, cz, -bx, -by, -bz
             elif turn < 0.0:
                 bx, by, bz, cx, cy, cz = -cx, -cy, -cz, bx, by, bz
+
             if d:
                 px, py, pz = px + d * cx, py + d * cy, pz + d * cz
             c, s = math.cos(angle), math.sin(angle)
+
             ax, ay, az, bx, by, bz = (
                 c * ax + s * bx,
                 c * ay + s * by,
@@ -94,6 +97,7 @@ class Chain:
                 c * bz - s * az,
             )
             frames.append((px, py, pz, cx, cy, cz))
+
         # Along the last axis to the tool, turned about it, then half a turn about x so that z
         # points back at the hand.
         offset, (q, u, v) = self.tool_offset_m, self.turn
@@ -101,6 +105,7 @@ class Chain:
         x_axis = (q * (u * ax + v * bx), q * (u * ay + v * by), q * (u * az + v * bz))
         y_axis = (q * (v * ax - u * bx), q * (v * ay - u * by), q * (v * az - u * bz))
         columns: list[float] = []
+
         for ox, oy, oz, zx, zy, zz in frames:
             x, y, z = px - ox, py - oy, pz - oz
             columns += (zy * z - zz * y, zz * x - zx * z, zx * y - zy * x, zx, zy, zz)
@@ -125,6 +130,7 @@ class Chain:
         posture = _POSTURE_GAIN * (self.home - joints)
         gram = jacobian @ jacobian.T + _DAMPING
         step = posture + jacobian.T @ np.linalg.solve(gram, error - jacobian @ posture)
+
         return np.minimum(np.maximum(joints + step, self.lower), self.upper), math.hypot(*error)
 
     def inverse(self, position: Array, rotation: Array) -> Array:
@@ -189,9 +195,11 @@ def rotation_matrix(vector: Array) -> Array:
     angle = math.sqrt(x * x + y * y + z * z)
     if angle < 1e-12:
         return np.eye(3)
+
     x, y, z = x / angle, y / angle, z / angle
     s, c = math.sin(angle), math.cos(angle)
     d = 1.0 - c
+
     return np.array(
         [
             [c + x * x * d, x * y * d - z * s, x * z * d + y * s],
@@ -217,6 +225,7 @@ def quaternion(rotation: Array) -> Quaternion:
     else:
         s = 2.0 * math.sqrt(1.0 + i - a - e)
         q = ((c + g) / s, (f + h) / s, 0.25 * s, (d - b) / s)
+
     return q if q[3] >= 0.0 else (-q[0], -q[1], -q[2], -q[3])
 
 
@@ -230,6 +239,7 @@ def turn_between(first: Quaternion, second: Quaternion) -> tuple[float, float, f
     z = aw * bz - az * bw + ax * by - ay * bx
     if w < 0.0:
         x, y, z, w = -x, -y, -z, -w
+
     sine = math.sqrt(x * x + y * y + z * z)
     scale = 2.0 if sine < 1e-9 else 2.0 * math.atan2(sine, w) / sine
     return x * scale, y * scale, z * scale

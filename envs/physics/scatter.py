@@ -38,6 +38,7 @@ def scatter(
             tries = 0
         elif (tries := tries + 1) == _TRIES:
             spots, tries = [], 0
+
     return spots
 
 
@@ -71,6 +72,7 @@ def spots_near(
         inside = (spot[:2] >= low).all() and (spot[:2] <= high).all()
         if inside and _apart(spot[:2], others, spacing_m):
             spots.append(spot)
+
     return spots
 
 

@@ -143,6 +143,7 @@ class World:
             raise RuntimeError(
                 "PyBullet gave no client: too many worlds are open in this process; close some."
             )
+
         self._ground = ground
         self.bodies: list[int] = []
         self.built: list[Built] = []
@@ -166,6 +167,7 @@ class World:
         pybullet.resetSimulation(
             flags=pybullet.RESET_USE_SIMPLE_BROADPHASE, physicsClientId=self.client
         )
+
         pybullet.setPhysicsEngineParameter(
             fixedTimeStep=SUBSTEP_S,
             numSolverIterations=SOLVER_ITERATIONS,
@@ -173,6 +175,7 @@ class World:
             enableFileCaching=1,
             physicsClientId=self.client,
         )
+
         pybullet.setGravity(0, 0, GRAVITY, physicsClientId=self.client)
         ground = self._ground
         (x, y), depth = ground.centre, ground.size[2]
@@ -213,6 +216,7 @@ class World:
         self.bodies.append(body)
         if not mass_kg:
             self._fixed[body] = None
+
         return body
 
     def add_box(self, size: tuple[float, float, float], rgb: Vector, mass_kg: float) -> int:
@@ -245,6 +249,7 @@ class World:
         collision = self._collision(shapes)
         position = (0.5 * len(self.bodies), 0.0, 5.0)
         body = link_on(position, mass_kg, collision, -1, slide.axis, self.client)
+
         pybullet.changeDynamics(
             body,
             0,
@@ -253,6 +258,7 @@ class World:
             jointUpperLimit=slide.high,
             physicsClientId=self.client,
         )
+
         pybullet.setJointMotorControl2(
             body,
             0,
@@ -262,6 +268,7 @@ class World:
             force=slide.spring_n or slide.friction_n,
             physicsClientId=self.client,
         )
+
         self.bodies.append(body)
         self._slides[body] = slide
         self.built.append(_built(shapes, colours, position, slide))
@@ -279,6 +286,7 @@ class World:
             flags=pybullet.URDF_IGNORE_VISUAL_SHAPES,
             physicsClientId=self.client,
         )
+
         self.built.append(Built(urdf, (), (), tuple(position), tuple(quaternion)))
         self._robots[body] = movable(body, self.client)
         self._set_apart(body, _ROBOT_GROUP << len(self._robots))
@@ -295,6 +303,7 @@ class World:
         kinds = [
             pybullet.GEOM_BOX if shape.kind == "box" else pybullet.GEOM_CYLINDER for shape in shapes
         ]
+
         shape_id: int = pybullet.createCollisionShapeArray(
             shapeTypes=kinds,
             **extents(shapes),
@@ -302,6 +311,7 @@ class World:
             collisionFrameOrientations=[yaw_quaternion(shape.yaw) for shape in shapes],
             physicsClientId=self.client,
         )
+
         return shape_id
 
     def _create(
@@ -312,6 +322,7 @@ class World:
             mass_kg, collision, -1, position, physicsClientId=self.client
         )
         round_one = any(shape.kind == "cylinder" for shape in shapes)
+
         pybullet.changeDynamics(
             body,
             -1,
@@ -320,6 +331,7 @@ class World:
             rollingFriction=ROLLING_FRICTION if round_one else 0.0,
             physicsClientId=self.client,
         )
+
         self.built.append(_built(shapes, colours, position))
         return body
 
@@ -341,6 +353,7 @@ class World:
         for body, joints in self._robots.items():
             for joint in joints:
                 pybullet.resetJointState(body, joint, 0.0, 0.0, physicsClientId=self.client)
+
         for body in range(len(self._homes)):
             self.place(body, (_APART_M * body, 0.0, -_APART_M))
         pybullet.performCollisionDetection(self.client)
@@ -367,9 +380,11 @@ class World:
         )
         if body in self._fixed:
             self._fixed[body] = None
+
         if body in self._slides:
             pybullet.resetJointState(body, 0, 0.0, 0.0, physicsClientId=self.client)
             return
+
         linear, angular = (
             ((0, 0, 0), (0, 0, 0)) if velocity is None else (velocity[:3], velocity[3:])
         )
@@ -398,6 +413,7 @@ class World:
         client, slides, fixed = self.client, self._slides, self._fixed
         pose, velocity = pybullet.getBasePositionAndOrientation, pybullet.getBaseVelocity
         rows = []
+
         for body in self.bodies:
             row = fixed.get(body)
             if row is None:
@@ -408,10 +424,13 @@ class World:
                 else:
                     position, quaternion = pose(body, client)
                     linear, angular = velocity(body, client)
+
                 row = position + quaternion + linear + angular
                 if body in fixed:
                     fixed[body] = row
+
             rows.append(row)
+
         self.rows = rows
         self._states = np.fromiter(
             chain.from_iterable(rows), float, BODY_STATE * len(rows)
@@ -436,6 +455,7 @@ class World:
         """
         if not self._slides:
             return self._states.reshape(-1)
+
         states = self._states.copy()
         for body in self._slides:
             position, quaternion = pybullet.getBasePositionAndOrientation(body, self.client)
@@ -450,6 +470,7 @@ class World:
                 0.0,
                 0.0,
             )
+
         flat: Array = states.reshape(-1)
         return flat
 
@@ -548,6 +569,7 @@ def link_on(
         linkJointAxis=[list(axis)],
         physicsClientId=client,
     )
+
     return body
 
 
@@ -566,6 +588,7 @@ def walls_around(
     along, across = (
         0.5 * (b - a) if wall is None else wall for a, b in zip(inner, outer, strict=True)
     )
+
     for side in (-1, 1):
         x, y = side * (0.5 * (inner[0] + along)), side * (0.5 * (inner[1] + across))
         shapes.append(Shape("box", (along, outer[1], height), (x, 0.0, 0.5 * height)))

@@ -246,23 +246,28 @@ class Arm:
         self._client = world.client
         self._carrier = carrier
         self._low, self._high = post.workspace[0].tolist(), post.workspace[1].tolist()
+
         self._scale = [
             0.0 if axis in post.frozen_axes else FULL_SCALE_M if axis < 3 else FULL_SCALE_RAD
             for axis in range(6)
         ]
+
         self._upright = 3 in post.frozen_axes and 4 in post.frozen_axes
         self._arm: list[int] = []
         self.hand: Fingers | Cup = Cup(world) if model.suction else Fingers(world)
         self._count = len(model.joints)
         self._gains = [_ARM_GAIN] * self._count
+
         # The base in the world: position and rotation, or None where they are the same frame.
         half = 0.5 * post.yaw
         self._mount_quaternion = (0.0, 0.0, math.sin(half), math.cos(half))
         self._mounted = carrier is not None or post.position != _ORIGIN or post.yaw != 0.0
+
         self._mount: Frame = (
             np.array(post.position, dtype=np.float64),
             kinematics.yaw_matrix(post.yaw),
         )
+
         self._tool_in_world: Frame = np.zeros(3), np.eye(3)
         self.build()
         size = self._count + len(self.hand.joints)
@@ -358,6 +363,7 @@ class Arm:
         self._command, _ = self.model.chain.inverse_step(
             self._command, self.target_position, self.target_rotation
         )
+
         self._drive_arm()
         gripper = 1.0 if action[6] > 0.0 else -1.0
         if gripper != self.gripper or self.hand.seeks:  # motors keep their command
@@ -420,6 +426,7 @@ class Arm:
         link = pybullet.getLinkState(self.body, self._tool_link, 0, 1, self._client)
         self.tool_position = np.array(link[4])
         x, y, z, w = link[5]
+
         # Half a turn about x: the link's z axis points along the reach of the hand, the tool's
         # against it.
         self.tool_quaternion = (w, z, -y, -x) if x <= 0.0 else (-w, -z, y, x)

@@ -60,6 +60,7 @@ class Fingers:
         self._body = body
         client = self._world.client
         first, second = self.joints
+
         gear = pybullet.createConstraint(
             body,
             first,
@@ -71,9 +72,11 @@ class Fingers:
             [0, 0, 0],
             physicsClientId=client,
         )
+
         pybullet.changeConstraint(
             gear, gearRatio=-1, erp=0.1, maxForce=_GEAR_FORCE_N, physicsClientId=client
         )
+
         for finger in self.joints:
             pybullet.changeDynamics(
                 body,
@@ -97,6 +100,7 @@ class Fingers:
                 frictionAnchor=int(gripper > 0.0),
                 physicsClientId=self._world.client,
             )
+
             pybullet.setJointMotorControl2(
                 self._body,
                 finger,
@@ -193,19 +197,23 @@ class Cup:
         centre, turn = pybullet.getLinkState(self._body, self._link, 0, 1, client)[4:6]
         ahead = kinematics.matrix(turn)[:, 2]
         found = []
+
         for body in world.bodies:
             if world.built[body].slide or pybullet.getDynamicsInfo(body, -1, client)[0] <= 0.0:
                 continue
+
             position, quaternion = pybullet.getBasePositionAndOrientation(body, client)
             away = np.array(centre) - position
             if float(away @ away) > _FAR_M**2:
                 continue
+
             rotation = kinematics.matrix(quaternion)
             gaps = [
                 _gap(shape, rotation.T @ away, rotation.T @ ahead)
                 for shape in world.built[body].shapes
             ]
             found.append((min(gaps), body))
+
         gap, body = min(found, default=(math.inf, -1))
         return body if gap <= CUP_GAP_M else -1
 
@@ -236,6 +244,7 @@ class Cup:
             [0, 0, 0, 1],
             physicsClientId=client,
         )
+
         pybullet.changeConstraint(self._joint, maxForce=CUP_FORCE_N, physicsClientId=client)
         self.holding, self._grip = body, grip
 
@@ -258,10 +267,12 @@ def _gap(shape: Shape, mouth: Array, ahead: Array) -> float:
     axis = int(np.argmax(np.abs(along)))
     if abs(along[axis]) < CUP_COSINE or (shape.kind == "cylinder" and axis != 2):
         return math.inf
+
     gap = float((math.copysign(0.5 * shape.size[axis], -along[axis]) - centre[axis]) / along[axis])
     point = centre + gap * along
     if shape.kind == "cylinder":
         over = math.hypot(point[0], point[1]) < 0.5 * shape.size[0]
     else:
         over = all(abs(point[side]) < 0.5 * shape.size[side] for side in range(3) if side != axis)
+
     return gap if over and gap > -_PRESSED_M else math.inf

@@ -134,20 +134,24 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
                 f"{cell}: copies of a cell run in worker processes, which cannot be started on this operating system. "
                 "Use gymnasium.make."
             )
+
         self.num_envs = _at_least_one("num_envs", num_envs)
         usable = usable_cores() if workers is None else _at_least_one("workers", workers)
         self.autoreset_mode, self.copy, self._timeout_s = _mode(autoreset_mode), copy, timeout_s
         sample = make(cell, **options)
+
         try:
             self._describe(cell, sample)
         finally:
             sample.close()
+
         count = min(usable, self.num_envs)
         edges = [self.num_envs * number // count for number in range(count + 1)]
         parts = [
             Share(make, cell, options, range(*edge), self.num_envs, self.autoreset_mode)
             for edge in itertools.pairwise(edges)
         ]
+
         try:
             messages = [bytes(ForkingPickler.dumps(part)) for part in parts]
         except Exception as error:
@@ -155,6 +159,7 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
                 f"{cell}: these options, or `make`, cannot be sent to a worker ({error}); expected plain data, and a "
                 "function that can be imported by its name."
             ) from error
+
         self._infos: list[Info] = [{} for _ in range(self.num_envs)]
         self._batched: dict[str, Any] = {}
         self._ready, self._broken = False, ""
@@ -166,6 +171,7 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
         boxes = (
             observations.spaces.values() if isinstance(observations, gymnasium.spaces.Dict) else ()
         )
+
         if not boxes or not all(isinstance(space, gymnasium.spaces.Box) for space in boxes):
             raise InvalidInputError(
                 f"{cell}: observations are {observations}; a vector expects a Dict of Boxes."
@@ -174,6 +180,7 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
             raise InvalidInputError(
                 f"{cell}: actions are {actions}; a vector expects a float32 Box."
             )
+
         self._cell = cell
         self._spaces = (
             dict(observations.spaces) if isinstance(observations, gymnasium.spaces.Dict) else {}
@@ -193,6 +200,7 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
         )  # for a vector that nobody closes
         self.closed = False
         memory = shared_memory(f"{self._cell} x {self.num_envs}")
+
         try:
             self._shared = share(memory, self._spaces, self._action_shape[1:], self.num_envs)
             for part in parts:
@@ -230,10 +238,12 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
         changed = self._ask("reset", seeds, options, which)
         self._ready = True
         infos: dict[str, Any] = {}
+
         for row in range(self.num_envs):
             if which[row]:
                 self._infos[row] = changed[row]
                 infos = self._add_info(infos, changed[row], row)
+
         self._batched = {}
         return self._observations(), infos
 
@@ -254,16 +264,19 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
                 f"{self._cell}: step was called before reset, or after an error that ended the episodes; "
                 "call reset first."
             )
+
         command = self._put(actions)
         self._ready = False
         changed = self._exchange("step", command)
         self._ready = True
+
         if changed or not self._batched:
             for row, info in changed.items():
                 self._infos[row] = info
             self._batched = {}
             for row, info in enumerate(self._infos):
                 self._batched = self._add_info(self._batched, info, row)
+
         shared = self._shared
         return (
             self._observations(),
@@ -343,6 +356,7 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
             raise InvalidInputError(
                 f"{self._cell}: actions are {actions!r}; expected numbers of shape {self._action_shape}."
             ) from None
+
         raise InvalidInputError(
             f"{self._cell}: actions have shape {batch.shape}; expected {self._action_shape}: one row for each of "
             f"{self.num_envs} environments, {' x '.join(map(str, self._action_shape[1:]))} components each."
@@ -364,12 +378,14 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
         """Return which copies to reset, and the options for the cells."""
         if options is None or "reset_mask" not in options:
             return [True] * self.num_envs, options
+
         mask = options["reset_mask"]
         sound = (
             isinstance(mask, np.ndarray)
             and mask.shape == (self.num_envs,)
             and mask.dtype == np.bool_
         )
+
         if not sound or not mask.any():
             raise InvalidInputError(
                 f"{self._cell}: options['reset_mask'] is {mask!r}; expected an array of shape ({self.num_envs},), "
@@ -379,6 +395,7 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
             raise InvalidInputError(
                 f"{self._cell}: only some environments were to be reset; reset all of them first."
             )
+
         return mask.tolist(), {
             name: value for name, value in options.items() if name != "reset_mask"
         }
@@ -428,15 +445,18 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
                     and not worker.connection.poll(self._timeout_s)
                 ):
                     self._lose(worker, command, hung=True)
+
                 if worker.connection.recv_bytes() == UNCHANGED:
                     continue
                 kind, content = worker.connection.recv()
             except (EOFError, ConnectionError):
                 self._lose(worker, command)
+
             if kind == "done":
                 answers.update(content or {})
             else:
                 failure = failure or content
+
         self._broken = ""
         if failure is not None:
             raise _rebuilt(*failure)
@@ -455,6 +475,7 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
                 else f"ended with exit status {code}"
             )
             how = f"{how}; expected an answer to {command!r}"
+
         self._broken = f"{self._cell}: {worker.name} {how}; what it wrote is on standard error."
         _end(self._workers, 0.0)
         self._check_usable()

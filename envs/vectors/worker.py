@@ -69,6 +69,7 @@ def share(
         ((num_envs,), np.bool_),
         ((num_envs,), np.bool_),
     ]
+
     pieces += [((num_envs, *(space.shape or ())), space.dtype) for space in observations.values()]
     sizes = [int(np.prod(shape)) * np.dtype(kind).itemsize for shape, kind in pieces]
     places = np.cumsum([0, *(-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes)]).tolist()
@@ -128,10 +129,12 @@ class Worker:
         except BaseException:
             self.close()
             raise
+
         self.views = [
             {key: array[row] for key, array in self.shared.observations.items()}
             for row in self.rows
         ]
+
         self.infos: list[Info] = [{} for _ in self.rows]
         self.ended = [False for _ in self.rows]
 
@@ -148,21 +151,25 @@ class Worker:
                 observation, given, terminated, truncated, info = env.step(actions[row].copy())
                 reward = float(given)
                 final = (terminated or truncated) and self.mode is AutoresetMode.SAME_STEP
+
                 if final:
                     last = {"final_info": info, "final_obs": observation}
                     observation, info = env.reset()
                     info = {**last, **info}
+
             self._write(slot, observation)
             shared.rewards[row], shared.terminations[row], shared.truncations[row] = (
                 reward,
                 terminated,
                 truncated,
             )
+
             self.ended[slot] = terminated or truncated
             if (
                 final or info != self.infos[slot]
             ):  # final observations are arrays, not to be compared
                 changed[row] = self.infos[slot] = info
+
         return changed
 
     def reset(
@@ -213,6 +220,7 @@ def serve(connection: Connection, worker: Worker) -> None:
         "call": worker.call,
         "set": worker.set,
     }
+
     while True:
         command = connection.recv_bytes()
         try:
@@ -220,6 +228,7 @@ def serve(connection: Connection, worker: Worker) -> None:
                 name, arguments = connection.recv()
                 answer(connection, ("done", handlers[name](*arguments)))
                 continue
+
             changed = worker.step(command)
             if changed:
                 answer(connection, ("done", changed))

@@ -86,6 +86,7 @@ class FlywheelConfig:
             given = getattr(self, name)
             names = listed(given if isinstance(given, str) else ",".join(given))
             object.__setattr__(self, name, names)
+
         for name, allowed in (
             ("observations", ("poses", "cameras")),
             ("teacher", ("expert", "none")),
@@ -93,10 +94,12 @@ class FlywheelConfig:
         ):
             if getattr(self, name) not in allowed:
                 raise UnknownNameError(f"value of --{name}", str(getattr(self, name)), allowed)
+
         if not self.cells or len(set(self.cells)) != len(self.cells):
             raise InvalidInputError(
                 f"--cells is {' '.join(self.cells) or 'empty'}; expected one or more, each once."
             )
+
         for name, low, high in (
             ("turns", 0, MAX_TURNS),
             ("seed", 0, MAX_SEED),
@@ -114,6 +117,7 @@ class FlywheelConfig:
                 raise InvalidInputError(
                     f"--{name.replace('_', '-')} is {value}; expected {low} to {high}."
                 )
+
         if self.smoke and self.observations == "cameras":
             raise InvalidInputError(
                 "--smoke runs from poses; leave out --observations cameras, or leave out --smoke."
@@ -157,6 +161,7 @@ class FlywheelConfig:
         for name in CONDITIONS:
             if data[name] == getattr(usual, name):
                 del data[name]
+
         return json.loads(json.dumps(data))  # type: ignore[no-any-return]
 
     @property

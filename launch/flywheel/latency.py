@@ -62,6 +62,7 @@ def measure_latency(ref: PolicyRef, choice: CellChoice, seed: int, episodes: int
             rollout(cell, timed, spec)
     finally:
         cell.close()
+
     p50, p95 = np.percentile(timed.milliseconds, [50, 95])
     return {
         "latency_p50_ms": round(float(p50), 3),

@@ -94,6 +94,7 @@ class Ledger:
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.execute("PRAGMA foreign_keys = ON")
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+
             if version not in (0, FORMAT):
                 raise InvalidInputError(
                     f"Ledger {path} has format {version}; this shopfloor reads format {FORMAT}."
@@ -104,6 +105,7 @@ class Ledger:
                 raise DiskError(
                     f"Ledger {path} could not be made: {error}. Free space, then run again."
                 ) from error
+
             raise InvalidInputError(
                 f"{path} is not a ledger shopfloor can use ({error}). Move it away, or give another --out."
             ) from error
@@ -151,11 +153,13 @@ class Ledger:
             except BaseException:
                 self._connection.execute("ROLLBACK")
                 raise
+
             self._connection.execute("COMMIT")
         except sqlite3.OperationalError as error:
             raise DiskError(
                 f"Ledger {self.path} could not be written: {error}. Free space, then run again."
             ) from error
+
         return dict(json.loads(text))
 
     def step(
@@ -175,6 +179,7 @@ class Ledger:
         known = self.done(key)
         if known is not None:
             return known
+
         result = dict(run())
         return self.record(key, result, rows(result) if rows else ())
 

@@ -66,6 +66,7 @@ def flywheel(
     ).is_file():  # a new run: say what is missing before anything is made
         needs.require_weights(config.observations)
         setups.require_learnable(config)
+
     if workers is None:
         workers = config.workers or setups.default_workers()
     with (
@@ -79,6 +80,7 @@ def flywheel(
         if not (path.is_file() and (config.out / REPORT).is_file() and read_json(path) == summary):
             replace_json(path, summary)
             run.report(summary)
+
     return summary
 
 
@@ -110,6 +112,7 @@ class _Run:
         trainings = [
             self.ledger.done(f"turn-{turn}/train") for turn in range(self.config.turns + 1)
         ]
+
         extras = {
             "control": self.control([t["steps"] for t in trainings if t])
             if self.config.control
@@ -118,6 +121,7 @@ class _Run:
             "scenes": self.ledger.done("turn-0/scenes"),
             "efficiency": [self.efficiency(cell) for cell in self.config.cells],
         }
+
         return build_summary(self.config, entries, extras)
 
     def turn(self, turn: int) -> list[dict[str, Any]]:
@@ -132,9 +136,11 @@ class _Run:
         decisions = {
             cell: self.gate(turn, cell, name) if turn else None for cell in self.config.cells
         }
+
         for cell, decision in decisions.items():
             if decision is None or decision["verdict"] == gate.PROMOTE:
                 self.in_service[cell] = self.newest = name
+
         return [
             turn_entry(
                 turn,
@@ -192,6 +198,7 @@ class _Run:
             folder = self.config.out / "data" / "scenes"
             first = setups.scene_seed(self.config.seed)
             payloads: list[dict[str, Any]] = []
+
             for cell in self.config.cells:
                 choice = self.config.choice(cell, self.config.views)
                 payloads += scene_payloads(asdict(choice), share, first, folder)
@@ -204,6 +211,7 @@ class _Run:
                     cpu_seconds += result["cpu_seconds"]
                     scenes += result["scenes"]
                     phase.reach(scenes)
+
             return {"folder": "data/scenes", "scenes": scenes, "cpu_seconds": cpu_seconds}
 
         return self.ledger.step("turn-0/scenes", run)
@@ -239,6 +247,7 @@ class _Run:
                 cache=config.out / "data" / "features",
                 views=config.views or CAMERAS,
             )
+
             with self.progress.phase(
                 f"{key.replace('-', ' ').replace('/', ' ')} train", wanted or 1, "steps"
             ) as phase:
@@ -249,6 +258,7 @@ class _Run:
                     phase.reach(step, f"loss {loss:.3f}")
 
                 train(settings, tell)
+
             card = read_card(config.out / name)
             return {
                 "policy": name,
@@ -271,10 +281,12 @@ class _Run:
                 "turn": turn,
                 "arm": arm,
             }
+
             links = [
                 ("checkpoint_datasets", {"checkpoint": name, "dataset": dataset})
                 for dataset in data
             ]
+
             return [("checkpoints", point), *links]
 
         return self.ledger.step(f"{key}/train", run, rows)
@@ -302,6 +314,7 @@ class _Run:
             run,
             lambda result: self.evaluation_rows(result, dataset, name, cell, turn),
         )
+
         if not arguments:
             self.reports[name, cell] = result
         return result
@@ -313,6 +326,7 @@ class _Run:
             role: f"evaluations/turn-{turn}-{_short(cell)}-gate-{role}"
             for role in ("service", "candidate")
         }
+
         checkpoints = {"service": service, "candidate": candidate}
 
         def run() -> dict[str, Any]:
@@ -330,6 +344,7 @@ class _Run:
                 progress=self.progress,
                 title=self.title(f"turn {turn} gate", cell),
             )
+
             return {
                 **decision.to_json(),
                 "in_service": service,
@@ -346,6 +361,7 @@ class _Run:
             found: list[Row] = []
             for role, dataset in names.items() if result["pairs"] else ():
                 found += self.evaluation_rows(result, dataset, checkpoints[role], cell, turn)
+
             keys = (
                 "in_service",
                 "candidate",
@@ -356,6 +372,7 @@ class _Run:
                 "p_better",
                 "why",
             )
+
             return [
                 *found,
                 ("decisions", {"turn": turn, "cell": cell, **{key: result[key] for key in keys}}),
@@ -372,6 +389,7 @@ class _Run:
             cpu_seconds += self.train(f"control-{turn}", name, before, data, turn, steps[turn])[
                 "cpu_seconds"
             ]
+
         results = []
         for cell in self.config.cells:
             evaluation = self.evaluate(name, cell, self.config.turns, "control")
@@ -380,6 +398,7 @@ class _Run:
                 figures | {"cpu_seconds": round(cpu_seconds + evaluation["cpu_seconds"], 2)}
             )
             cpu_seconds = 0.0  # the training is shared by the cells; count it once
+
         return results
 
     def shuffle_control(self) -> list[dict[str, Any]]:
@@ -393,8 +412,10 @@ class _Run:
                 "shuffled",
                 shuffle_instructions=True,
             )
+
             figures = {"cell": cell, **evaluation_figures(evaluation)}
             results.append(figures | {"cpu_seconds": round(evaluation["cpu_seconds"], 2)})
+
         return results
 
     def efficiency(self, cell: str) -> dict[str, Any]:
@@ -457,6 +478,7 @@ class _Run:
             seed,
             **options,
         )
+
         title = self.title(title, policy.cell)
         figures = run_episodes(title, config, self.executor, self.progress)
         return {"dataset": dataset, **figures}
@@ -477,6 +499,7 @@ class _Run:
                 },
             )
         ]
+
         keys = (
             "episode_id",
             "file",
@@ -488,6 +511,7 @@ class _Run:
             "steps",
             "expert_steps",
         )
+
         return rows + [
             ("episodes", {"dataset": name, **{key: getattr(record, key) for key in keys}})
             for record in records
@@ -506,6 +530,7 @@ class _Run:
             "episodes": len(outcomes),
             "successes": outcomes.count("success"),
         }
+
         return [*rows, ("evaluations", figures)]
 
 

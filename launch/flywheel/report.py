@@ -61,6 +61,7 @@ def write_report(out: Path, summary: Summary) -> Path:
         *_efficiency(summary),
         *_repeat(summary, run),
     ]
+
     path = out / REPORT
     temporary = out / f".{REPORT}.{os.getpid()}.tmp"
     try:
@@ -71,6 +72,7 @@ def write_report(out: Path, summary: Summary) -> Path:
         raise DiskError(
             f"{path} could not be written: {error.strerror}. Free space, then run again."
         ) from error
+
     return path
 
 
@@ -100,21 +102,25 @@ def _head(summary: Summary) -> list[str]:
                 f"{short(cell)}: success on {last['episodes']} report seeds, after demonstrations and at the end",
             )
         )
+
     collected = [entry["collected"] for entry in summary["turns"]]
     tiles += [
         (str(sum(c["episodes"] for c in collected)), "episodes of training data logged"),
         (f"{sum(c['expert_steps'] for c in collected):,}", "of their steps by the expert's hand"),
         (f"{summary['cpu_seconds']:.0f} s", "CPU time in all"),
     ]
+
     shown = "".join(
         f'<div class="tile"><b>{html.escape(a)}</b><span>{html.escape(b)}</span></div>'
         for a, b in tiles
     )
+
     acts = (
         "two camera views, its joints and an instruction"
         if config["observations"] == "cameras"
         else ("object poses, its joints and an instruction")
     )
+
     return [
         f"<h1>{html.escape(_title(summary))}</h1>",
         f'<p class="soft">Loop seed {config["seed"]}, {config["turns"]} turns after the demonstrations. '
@@ -135,6 +141,7 @@ def _success(summary: Summary) -> list[str]:
         "intervals; the gate decides by a paired test on other seeds.</p>",
         '<div class="columns">',
     ]
+
     for cell in summary["cells"]:
         turns = entries_of(summary, cell)
         labels = ["demonstrations", *(f"turn {entry['turn']}" for entry in turns[1:])]
@@ -153,6 +160,7 @@ def _success(summary: Summary) -> list[str]:
                 joined=False,
             ),
         ]
+
         for key, name, style in (
             (
                 "control",
@@ -165,11 +173,13 @@ def _success(summary: Summary) -> list[str]:
                 _point(len(turns) - 0.8, e) for e in summary.get(key) or () if e["cell"] == cell
             ]
             series.append(Series(name, style, found, joined=False))
+
         chart = success_chart(
             f"Success of {short(cell)} over turns", labels, [s for s in series if s.points]
         )
         parts.append(f'<div class="card"><h3>{html.escape(short(cell))}</h3>{chart}</div>')
         parts.append(_outcomes(summary, cell))
+
     return [*parts, "</div>"]
 
 
@@ -190,9 +200,11 @@ def _videos(out: Path, summary: Summary, cell: str) -> str:
         {record.seed: index for index, record in enumerate(data.records)}
         for data in (before, after)
     ]
+
     seeds = sorted(set(records[0]) & set(records[1]))
     outcome = {record.seed: record.outcome == "success" for record in before.records}
     cards = []
+
     for position in chosen_seeds([outcome[seed] for seed in seeds]):
         seed = seeds[position]
         figures, instruction = [], ""
@@ -207,16 +219,19 @@ def _videos(out: Path, summary: Summary, cell: str) -> str:
                 if episode.success
                 else f"{episode.outcome}: {episode.reason.replace('_', ' ')}"
             )
+
             says = f"{label}, seed {seed}, “{instruction}”: {result}"
             frames = render_episode(episode, "front", VIDEO_SIZE)
             figures.append(
                 f"<figure>{video_tag(frames, says)}<figcaption>{html.escape(label)}: "
                 f'<b class="{episode.outcome}">{html.escape(result)}</b></figcaption></figure>'
             )
+
         cards.append(
             f'<div class="card"><h3>{html.escape(f"{short(cell)}, seed {seed}: “{instruction}”")}</h3>'
             f'<div class="pair">{"".join(figures)}</div></div>'
         )
+
     return f'<div class="columns triple">{"".join(cards)}</div>'
 
 
@@ -226,6 +241,7 @@ def _gates(summary: Summary) -> list[str]:
         gate = entry["gate"]
         if gate is None:
             continue
+
         verdict = html.escape(gate["verdict"])
         rows.append(
             (
@@ -236,6 +252,7 @@ def _gates(summary: Summary) -> list[str]:
                 f"{gate['seeds']['first']}-{gate['seeds']['first'] + max(gate['seeds']['count'] - 1, 0)}",
             )
         )
+
     looks = (
         "one look at 30 pairs, alpha 0.05"
         if summary["config"]["smoke"]
@@ -243,6 +260,7 @@ def _gates(summary: Summary) -> list[str]:
             "looks at 50, 100 and 200 pairs, alpha 0.01, 0.015 and 0.025: together at most 5 % wrong promotions"
         )
     )
+
     return [
         "<h2>Gate decisions</h2>",
         '<p class="soft">Candidate and policy in service run on the same fresh seeds, never used before. The test is a '
@@ -273,6 +291,7 @@ def _sources(summary: Summary) -> list[str]:
         )
         own = collected["steps"] - collected["expert_steps"]
         bars.append((name, {"policy": own, "expert": collected["expert_steps"]}))
+
         rows.append(
             (
                 str(entry["turn"]),
@@ -284,16 +303,19 @@ def _sources(summary: Summary) -> list[str]:
                 f"{collected['seeds']['first']}-{collected['seeds']['first'] + collected['seeds']['count'] - 1}",
             )
         )
+
     names = {
         "expert": "steps labelled by the scripted expert (teacher)",
         "own_success": "steps of the policy's own successes",
         "scenes": "random scenes: poses from the simulator, actions from the expert",
     }
+
     labels = [
         (html.escape(names.get(key, key)), f"{count:,}")
         for key, count in summary["labels"]["sources"].items()
         if count
     ]
+
     columns = (
         "turn",
         "cell",
@@ -303,6 +325,7 @@ def _sources(summary: Summary) -> list[str]:
         "steps by expert",
         "seeds",
     )
+
     return [
         "<h2>Where the data came from</h2>",
         '<div class="columns">',
@@ -328,6 +351,7 @@ def _efficiency(summary: Summary) -> list[str]:
         )
         for entry in summary["efficiency"]
     ]
+
     cpu = [
         (
             str(entry["turn"]),
@@ -340,6 +364,7 @@ def _efficiency(summary: Summary) -> list[str]:
         )
         for entry in summary["turns"]
     ]
+
     parts = [
         "<h2>Efficiency</h2>",
         table(
@@ -363,6 +388,7 @@ def _efficiency(summary: Summary) -> list[str]:
             tuple(range(2, 7)),
         ),
     ]
+
     controls = [
         (
             html.escape(label),
@@ -375,11 +401,13 @@ def _efficiency(summary: Summary) -> list[str]:
         )
         for entry in summary.get(key) or ()
     ]
+
     if controls:
         parts += [
             "<h2>Controls</h2>",
             table("On the report seeds", ("control", "cell", "success"), controls),
         ]
+
     return parts
 
 
@@ -398,6 +426,7 @@ def _repeat(summary: Summary, run: Mapping[str, Any]) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in run.get("versions", {}).items())
     git = run.get("git") or {}
     commit = f"; commit {git['commit']}{'' if git['clean'] else ' with changes'}" if git else ""
+
     return [
         "<h2>Repeat it</h2>",
         f"<pre>{html.escape(command_line(summary['config']))}</pre>",

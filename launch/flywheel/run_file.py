@@ -26,6 +26,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise InvalidInputError(
             f"{path} cannot be read as JSON ({error}). Restore it, or give another --out."
         ) from error
+
     if not isinstance(document, dict):
         raise InvalidInputError(
             f"{path} holds a JSON {type(document).__name__}; expected an object."
@@ -57,12 +58,14 @@ def open_run(
         raise InvalidInputError(
             f"{out} exists and is not a flywheel's folder (it has no {RUN}). Give a new or empty folder as --out."
         )
+
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InvalidInputError(
             f"Folder {out} cannot be made: {error.strerror}. Give another --out."
         ) from error
+
     replace_json(
         path,
         {
@@ -81,6 +84,7 @@ def _check_same(path: Path, config: Mapping[str, Any]) -> None:
     there = read_json(path)
     if there.get("command") != "flywheel" or not isinstance(there.get("config"), dict):
         raise InvalidInputError(f"{path} is not a flywheel's; give another --out.")
+
     before, here = there["config"], json.loads(json.dumps(dict(config)))
     keys = sorted({*before, *here})
     different = [
@@ -88,6 +92,7 @@ def _check_same(path: Path, config: Mapping[str, Any]) -> None:
         for key in keys
         if before.get(key) != here.get(key)
     ]
+
     if different:
         raise InvalidInputError(
             f"{path.parent} holds a run with other settings: {'; '.join(different)}. "

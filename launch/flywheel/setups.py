@@ -40,6 +40,7 @@ def require_learnable(config: FlywheelConfig) -> None:
             cameras=config.views,
             image_size=config.image_size or IMAGE_SIZE,
         )
+
         description = cell.describe()
         task = getattr(cell, "task", None)  # cells of other packages need not have one
         variations = variations_of(task) if task else ()
@@ -71,6 +72,7 @@ def resolved(config: FlywheelConfig) -> FlywheelConfig:
         "scenes": 1500 if cameras else 0,
         "workers": default_workers(),
     }
+
     missing = {key: value for key, value in setup.items() if getattr(config, key) is None}
     if not cameras and config.scenes:
         raise InvalidInputError("--scenes trains perception; it needs --observations cameras.")

@@ -42,6 +42,7 @@ def evaluation_figures(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         "seeds",
         "dataset",
     )
+
     return {key: evaluation[key] for key in keys} | {
         "cpu_seconds": round(evaluation["cpu_seconds"], 2)
     }
@@ -151,6 +152,7 @@ def teacher_statement(config: FlywheelConfig, sources: Mapping[str, int]) -> str
             if config.intervention == "label"
             else "takes over when the policy strays"
         )
+
         parts.append(
             "This is teacher distillation, not self-improvement: a scripted expert that sees the simulator's poses "
             f"{how}, and the policy learns its commands."
@@ -160,9 +162,11 @@ def teacher_statement(config: FlywheelConfig, sources: Mapping[str, int]) -> str
             "No teacher after the demonstrations: the policy learns from its own successful episodes only "
             "(filtered behaviour cloning)."
         )
+
     parts.append(
         f"The last training used {expert} steps labelled by the expert and {own} steps of the policy's own successes."
     )
+
     if scenes:
         parts.append(
             f"Perception was trained beside it on {scenes} random scenes rendered by the simulator, whose object poses "
@@ -175,6 +179,7 @@ def teacher_statement(config: FlywheelConfig, sources: Mapping[str, int]) -> str
         )
     else:
         parts.append("The policy acts from the simulator's object poses.")
+
     return " ".join(parts)
 
 
@@ -194,6 +199,7 @@ def table_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
                 f"{entry['cpu_seconds']:.0f}",
             )
         )
+
     for name, label in (
         ("control", "demonstrations only"),
         ("shuffle_control", "shuffled instructions"),
@@ -210,6 +216,7 @@ def table_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
             )
             for entry in summary.get(name) or ()
         ]
+
     return rows
 
 

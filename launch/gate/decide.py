@@ -105,14 +105,17 @@ def decide(
         raise InvalidInputError(
             f"Gate looks {[look.pairs for look in looks]} must be one or more growing numbers."
         )
+
     for look in looks:
         if look.pairs > len(in_service):
             return _need_more(in_service, candidate, look)
+
         decision = _look(
             in_service[: look.pairs], candidate[: look.pairs], look, looks[-1], futility
         )
         if decision is not None:
             return decision
+
     raise AssertionError("the last look always decides")
 
 
@@ -142,6 +145,7 @@ def _look(
         return answer(
             HOLD, f"not shown to be better: p = {p_better:.2g} is not below {look.alpha:g}."
         )
+
     chance = chance_of_promotion(gained, lost, look.pairs, last)
     if chance < futility:
         return answer(
@@ -149,6 +153,7 @@ def _look(
             f"not shown to be better (p = {p_better:.2g}), and if the rest came out alike the chance to show it by "
             f"{last.pairs} pairs would be {chance:.0%}.",
         )
+
     return None
 
 
@@ -173,18 +178,21 @@ def chance_of_promotion(gained: int, lost: int, pairs: int, last: Look) -> float
         (gained + lost + 2) / (pairs + 2),
         (gained + 1) / (gained + lost + 2),
     )
+
     left = last.pairs - pairs
     total = 0.0
     for discordant in range(left + 1):
         weight = _binomial(discordant, left, discordant_rate)
         if weight < 1e-9:
             continue
+
         whole = gained + lost + discordant
         needed = _gains_needed(whole, last.alpha)
         total += weight * sum(
             _binomial(more, discordant, gain_share)
             for more in range(max(0, needed - gained), discordant + 1)
         )
+
     return min(1.0, total)
 
 

@@ -57,6 +57,7 @@ def compare(
     """
     if episodes < 1:
         raise InvalidInputError(f"--episodes is {episodes}; expected at least 1.")
+
     choice = CellChoice.of(cell, options)
     cell_id = resolve_cell(choice.cell)
     references = {"a": a, "b": b}
@@ -66,6 +67,7 @@ def compare(
         executor = stack.enter_context(make_executor(workers))
         if out is None:
             out = stack.enter_context(tempfile.TemporaryDirectory(prefix="shopfloor-compare-"))
+
         decision, results = compare_policies(
             refs["a"],
             refs["b"],
@@ -123,10 +125,12 @@ def episode_figures(result: CollectResult, seed: int) -> dict[str, Any]:
             f"not the policy (seed {first.seed}: {first.reason}, {first.message}). Without them results are not "
             "comparable; run the same command again to repeat them."
         )
+
     outcomes: dict[str, int] = {}
     for receipt in receipts:
         key = receipt.reason or receipt.outcome
         outcomes[key] = outcomes.get(key, 0) + 1
+
     succeeded = [receipt.outcome == "success" for receipt in receipts]
     return {
         "policy_digest": result.policy["digest"],
@@ -182,6 +186,7 @@ def compare_policies(
     decision = gate.decide([], [], looks)
     if resolve_policy(service).info.digest == resolve_policy(candidate).info.digest:
         return same_policy(), results
+
     for pairs in [look.pairs for look in looks if look.pairs < most] + [min(most, looks[-1].pairs)]:
         for role, policy in zip(ROLES, (service, candidate), strict=True):
             shown = f"{title}, {'in service' if role == 'service' else role}"
@@ -194,11 +199,13 @@ def compare_policies(
                 purpose=purpose,
             )
             results[role] = run_episodes(shown, config, executor, progress)
+
         decision = gate.decide(
             results["service"]["succeeded"], results["candidate"]["succeeded"], looks
         )
         if decision.verdict != gate.NEED_MORE:
             break
+
     return decision, results
 
 

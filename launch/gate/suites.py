@@ -36,6 +36,7 @@ def wanted(text: str, cell: str) -> tuple[str, ...]:
     for name in names:
         if name not in known:
             raise UnknownNameError(f"shift suite of {made.cell_id}", name, known)
+
     return tuple(names)
 
 
@@ -61,6 +62,7 @@ def compared(name: str, control: Evaluation, suite: Evaluation) -> dict[str, Any
         for before, after in zip(control.per_seed, suite.per_seed, strict=True)
         if before is not None and after is not None
     ]
+
     lost = sum(before and not after for before, after in pairs)
     gained = sum(after and not before for before, after in pairs)
     return {
@@ -88,6 +90,7 @@ def print_suites(entries: Sequence[Mapping[str, Any]]) -> None:
         )
         for entry in entries
     ]
+
     print_table(
         "the same seeds, one thing shifted", ("suite", "success", "lost", "gained", "p"), rows
     )

@@ -82,11 +82,13 @@ def success_chart(title: str, labels: Sequence[str], series: Sequence[Series]) -
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{_number(y(share))}" y2="{_number(y(share))}"/>'
         )
         parts.append(_text(LEFT - 6, y(share) + 4, f"{share:.0%}", "end"))
+
     parts += [_text(x(at), HEIGHT - 12, label) for at, label in enumerate(labels)]
     for one in series:
         if one.joined and len(one.points) > 1:
             path = " ".join(f"{_number(x(p.at))},{_number(y(p.value))}" for p in one.points)
             parts.append(f'<polyline class="line {one.style}" points="{path}"/>')
+
         for p in one.points:
             tip = f"{one.name}: {100 * p.value:.1f} % [{100 * p.low:.1f}, {100 * p.high:.1f}]"
             middle = _number(x(p.at))
@@ -96,8 +98,10 @@ def success_chart(title: str, labels: Sequence[str], series: Sequence[Series]) -
                 f'y2="{_number(y(p.high))}"/>'
                 f'<circle class="dot" cx="{middle}" cy="{_number(y(p.value))}" r="5"/></g>'
             )
+
             if one.joined:
                 parts.append(_text(x(p.at), y(p.high) - 6, f"{100 * p.value:.0f} %", style="value"))
+
     return _svg(title, WIDTH, HEIGHT, parts) + legend([(one.name, one.style) for one in series])
 
 
@@ -114,6 +118,7 @@ def stacked_bars(
     most = max((sum(counts.values()) for _, counts in rows), default=0) or 1
     left, height = 150, 30 * len(rows) + 8
     parts = []
+
     for index, (label, counts) in enumerate(rows):
         top, at = 4 + 30 * index, float(left)
         parts.append(_text(left - 8, top + 16, label, "end"))
@@ -121,15 +126,19 @@ def stacked_bars(
             count = counts.get(key, 0)
             if not count:
                 continue
+
             width = (WIDTH - left - 60) * count / most
             parts.append(
                 f'<g class="{style}"><title>{html.escape(f"{label}, {key}: {count}")}</title>'
                 f'<rect class="bar" x="{_number(at)}" y="{top}" width="{_number(max(width, 0.5))}" height="22"/></g>'
             )
+
             if width > 22:
                 parts.append(_text(at + width / 2, top + 15, str(count), style="inbar"))
             at += width
+
         parts.append(_text(at + 6, top + 16, str(sum(counts.values())), "start"))
+
     used = [
         (key, style) for key, style in styles.items() if any(counts.get(key) for _, counts in rows)
     ]
@@ -157,6 +166,7 @@ def time_series(title: str, names: Sequence[str], rows: Sequence[Sequence[float]
         f'<line class="grid" x1="{LEFT}" x2="{width - RIGHT}" y1="{_number(y(v))}" y2="{_number(y(v))}"/>'
         for v in (low, high)
     ]
+
     parts += [_text(LEFT - 6, y(v) + 4, f"{v:.3g}", "end") for v in (low, high)]
     steps = max(len(rows) - 1, 1)
     for index, _ in enumerate(names):
@@ -165,10 +175,12 @@ def time_series(title: str, names: Sequence[str], rows: Sequence[Sequence[float]
             for t, row in enumerate(rows)
         )
         parts.append(f'<polyline class="line thin s{index % 10}" points="{path}"/>')
+
     parts += [
         _text(LEFT, height - 6, "0"),
         _text(width - RIGHT, height - 6, f"step {len(rows) - 1}", "end"),
     ]
+
     return _svg(title, width, height, parts) + legend(
         [(name, f"s{i % 10}") for i, name in enumerate(names)]
     )

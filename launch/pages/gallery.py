@@ -40,6 +40,7 @@ def write_gallery(cell_ids: Sequence[str], folder: Path) -> None:
         raise InvalidInputError(
             f"--gallery {folder} cannot be made: {error.strerror}. Give another folder."
         ) from error
+
     sections = []
     for cell_id in cell_ids:
         name = cell_id.split("/")[-1]
@@ -52,11 +53,13 @@ def write_gallery(cell_ids: Sequence[str], folder: Path) -> None:
         video = folder / f"{name}.{media_type.split('/')[-1]}"
         video.write_bytes(data)
         note(str(video))
+
         sections.append(
             f'## {name}\n\n"{episode.instruction}" ({episode.outcome} after {episode.steps} steps of 1/20 s'
             f"{f', shown {faster} times as fast' if faster > 1 else ''})\n\n"
             f"![{name}: front view and wrist view]({name}.png)\n\n[video]({video.name})\n"
         )
+
     head = "# Gallery\n\nEvery work cell with its expert at work, made by `shopfloor cells --gallery FOLDER`.\n"
     (folder / "README.md").write_text("\n".join([head, *sections]))
 
@@ -89,6 +92,7 @@ def beside(episode: Episode, size_px: int, steps: Sequence[int]) -> Picture:
     cell = rewindable(build_cell(episode.spec.cell, options, episode.spec.variation))
     gap = np.full((size_px, GAP_PX, 3), 255, np.uint8)
     frames = []
+
     try:
         views = [name for name in VIEWS if name in cell.describe()["cameras"]]
         for step in steps:
@@ -97,4 +101,5 @@ def beside(episode: Episode, size_px: int, steps: Sequence[int]) -> Picture:
             frames.append(np.hstack([part for view in seen for part in (view, gap)][:-1]))
     finally:
         cell.close()
+
     return np.stack(frames)

@@ -46,10 +46,12 @@ def table(
     head = "".join(
         f'<th scope="col"{style(i)}>{html.escape(name)}</th>' for i, name in enumerate(columns)
     )
+
     lines = "".join(
         "<tr>" + "".join(f"<td{style(i)}>{cell}</td>" for i, cell in enumerate(row)) + "</tr>"
         for row in rows
     )
+
     return (
         f'<div class="wide"><table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead>'
         f"<tbody>{lines}</tbody></table></div>"

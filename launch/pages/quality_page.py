@@ -59,6 +59,7 @@ def quality_page(
         *_usual(found),
         *_not_checked(found),
     ]
+
     if commands:
         body += ["<h2>Next</h2>", f"<pre>{html.escape(chr(10).join(commands))}</pre>"]
     return page(_title(found), body)
@@ -76,14 +77,17 @@ def _head(found: Quality) -> list[str]:
         (str(counts[DOWN_WEIGHT]), "drawn less often"),
         (str(counts[DROP]), "left out"),
     ]
+
     if labels is not None:
         tiles.append(
             (f"{labels['wrong']} of {labels['replayed']}", "success labels wrong in the simulator")
         )
+
     shown = "".join(
         f'<div class="tile"><b>{html.escape(a)}</b><span>{html.escape(b)}</span></div>'
         for a, b in tiles
     )
+
     return [
         f"<h1>{html.escape(_title(found))}</h1>",
         f'<p class="soft">{html.escape(str(found.path))}. Faults of a recording leave an episode out; faults of a '
@@ -96,6 +100,7 @@ def _head(found: Quality) -> list[str]:
 def _kinds(found: Quality) -> list[str]:
     if not found.kinds():
         return ['<p class="note">Nothing was found that is worth leaving out.</p>']
+
     rows = []
     for kind in found.kinds():
         severities = [
@@ -104,6 +109,7 @@ def _kinds(found: Quality) -> list[str]:
             for finding in one.findings
             if finding.kind == kind
         ]
+
         rows.append(
             (
                 _words(kind),
@@ -113,6 +119,7 @@ def _kinds(found: Quality) -> list[str]:
                 },
             )
         )
+
     chart = stacked_bars("Findings by kind", rows, {"leaves out": "s4", "halves weight": "s1"})
     return ["<h2>What was found</h2>", f'<div class="card">{chart}</div>']
 
@@ -131,16 +138,19 @@ def _flagged(
 ) -> list[str]:
     if not flagged:
         return []
+
     some = flagged[:SHOWN]
     dataset = Dataset(found.path, overlays=overlays)
     places = {record.episode_id: index for index, record in enumerate(dataset.records)}
     parts = [
         f"<h2>Episodes, worst first{'' if len(some) == len(flagged) else f' (the first {SHOWN})'}</h2>"
     ]
+
     for one, pictures in zip(
         some, strips(found.path, [one.record for one in some], overlays), strict=True
     ):
         parts.append(_card(one, pictures, _speed(dataset, places[one.record.episode_id])))
+
     dataset.close()
     return parts
 
@@ -150,16 +160,19 @@ def _card(one: Assessed, pictures: Sequence[Strip], speed: Sequence[float] | Non
     weight = "left out" if one.verdict == DROP else f"weight {one.weight:g}"
     facts = f"{record.cell}, seed {record.seed}, {record.steps} steps, {record.outcome}"
     facts += f" ({_words(record.reason)})" if record.reason else ""
+
     items = "".join(
         f"<li{' class=' + chr(34) + 'note-only' + chr(34) if finding.severity == NOTE else ''}>"
         f"<b>{html.escape(_words(finding.kind))}</b>: {html.escape(finding.text)}</li>"
         for finding in one.findings
     )
+
     curve = (
         time_series("Speed of the tool, m/s", ["tool, m/s"], [[value] for value in speed])
         if speed
         else ""
     )
+
     left = "".join(_strip(strip) for strip in pictures) or '<p class="soft">no pictures</p>'
     return (
         f'<div class="card flagged"><h3><span class="badge {one.verdict}">{weight}</span> '
@@ -206,6 +219,7 @@ def _rest(flagged: Sequence[Assessed]) -> list[str]:
     rest = flagged[SHOWN : SHOWN + LISTED]
     if not rest:
         return []
+
     rows = [
         (
             str(one.record.index),
@@ -218,6 +232,7 @@ def _rest(flagged: Sequence[Assessed]) -> list[str]:
         )
         for one in rest
     ]
+
     left = len(flagged) - SHOWN - len(rest)
     caption = "Further episodes" + (f"; quality.json has {left} more" if left else "")
     return [
@@ -237,6 +252,7 @@ def _usual(found: Quality) -> list[str]:
         '<p class="soft">Median of the successful episodes, and a robust standard deviation (1.4826 times the median '
         "absolute deviation). Findings on motion need an absolute threshold and a distance from this.</p>",
     ]
+
     for cell, usual in found.usual.items():
         rows = [
             (
@@ -249,6 +265,7 @@ def _usual(found: Quality) -> list[str]:
             if usual[name].count
         ]
         parts.append(table(cell, ("figure", "median", "deviation", "episodes"), rows, (1, 2, 3)))
+
     return parts
 
 

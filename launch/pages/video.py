@@ -43,6 +43,7 @@ def encode(frames: Frames, fps: int = CONTROL_HZ, hold_s: float = 0.8) -> tuple[
         data = _encode_with(frames, fps, container, codec, options)
         if data is not None:
             return media_type, data
+
     return "image/webp", _animated_webp(frames, fps)
 
 
@@ -58,18 +59,22 @@ def _encode_with(
         return None
     except ValueError:  # how PyAV names an unknown codec
         return None
+
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=container) as file:
         stream: Any = file.add_stream(codec, rate=fps, options=options)
         stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
         stream.thread_count = 1
+
         for picture in frames:
             file.mux(
                 stream.encode(
                     av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
                 )
             )
+
         file.mux(stream.encode())
+
     return buffer.getvalue()
 
 
@@ -87,6 +92,7 @@ def _animated_webp(frames: Iterable[Frames], fps: int) -> bytes:
         loop=0,
         quality=60,
     )
+
     return buffer.getvalue()
 
 
@@ -103,4 +109,5 @@ def video_tag(frames: Frames, label: str) -> str:
     text = html.escape(label, quote=True)
     if media_type.startswith("image/"):
         return f'<img src="{uri}" {size} alt="{text}">'
+
     return f'<video src="{uri}" {size} aria-label="{text}" autoplay loop muted playsinline controls></video>'

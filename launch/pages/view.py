@@ -51,18 +51,21 @@ def page_of(folder: Path, episode: int = 0, camera: str = "front", out: Path | N
             f"--episode is {episode}; {folder} has {len(dataset)} episodes"
             + (f", 0 to {len(dataset) - 1}." if len(dataset) else ".")
         )
+
     record = dataset.records[episode]
     text = episode_page(dataset.read(episode), record.file, camera)
     if out is None:
         handle, name = tempfile.mkstemp(prefix="shopfloor-", suffix=".html")
         os.close(handle)
         out = Path(name)
+
     try:
         out.write_text(text)
     except OSError as error:
         raise InvalidInputError(
             f"{out} cannot be written: {error.strerror}. Give another --out."
         ) from error
+
     return out.absolute()
 
 
@@ -80,6 +83,7 @@ def episode_page(episode: Episode, name: str, camera: str) -> str:
         description = cell.describe()
     finally:
         cell.close()
+
     result = "success" if episode.success else f"failure: {episode.reason}"
     counts = [int((episode.actor == actor).sum()) for actor in range(len(ACTORS))]
     facts = [
@@ -99,6 +103,7 @@ def episode_page(episode: Episode, name: str, camera: str) -> str:
         ("policy digest", spec.policy_digest[:16]),
         ("episode id", spec.episode_id[:16]),
     ]
+
     frames = render_episode(episode, camera, EPISODE_VIDEO)
     video = video_tag(frames, f"camera {camera}: {episode.instruction}")
     body = [
@@ -114,6 +119,7 @@ def episode_page(episode: Episode, name: str, camera: str) -> str:
         "<h2>State</h2>",
         *_state_plots(episode, description["features"]["state"]),
     ]
+
     return page(f"shopfloor episode: {episode.instruction}", body)
 
 
@@ -124,6 +130,7 @@ def _state_plots(episode: Episode, feature: dict[str, list[str]]) -> list[str]:
         groups.setdefault(unit, []).append(column)
     state = episode.observations["state"]
     parts = []
+
     for unit, columns in groups.items():
         for first in range(0, len(columns), 7):
             some = columns[first : first + 7]
@@ -132,6 +139,7 @@ def _state_plots(episode: Episode, feature: dict[str, list[str]]) -> list[str]:
                 f"<h3>{html.escape(unit)}</h3>"
                 + time_series(f"State in {unit}", names, state[:, some].tolist())
             )
+
     return parts
 
 

@@ -73,6 +73,7 @@ def run(arguments: Collect) -> int:
         purpose=arguments.purpose,
         codec=arguments.codec,
     )
+
     with counting("collect", arguments.episodes, arguments.quiet or arguments.json) as count:
         result: CollectResult = library.collect(config, workers=arguments.workers, on_receipt=count)
 
@@ -91,6 +92,7 @@ def run(arguments: Collect) -> int:
                 f"seed {receipt.seed} failed because of the machine ({receipt.reason}): "
                 f"{receipt.message}"
             )
+
     return result.exit_code
 
 

@@ -75,6 +75,7 @@ def run(arguments: Evaluate) -> int:
         "min_success": threshold,
         "met": met,
     }
+
     if arguments.suites:
         document["suites"] = [
             suites.compared(name, result, other)
@@ -128,6 +129,7 @@ def _evaluations(arguments: Evaluate, names: Sequence[str]) -> list[Evaluation]:
                 on_receipt=count,
             )
             found.append(evaluation)
+
     return found
 
 

@@ -68,4 +68,5 @@ def run(arguments: Train) -> int:
             f"{folder}: {card['parameters_total']:,} parameters, "
             f"acts from {card['observations']}; labels: {labels}"
         )
+
     return 0

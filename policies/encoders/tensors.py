@@ -26,6 +26,7 @@ def publish_tensors(
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
         os.close(handle)
+
         try:
             save_file(tensors, temporary, metadata)
             Path(temporary).replace(path)

@@ -26,11 +26,13 @@ def _encoder() -> tuple[Any, Any]:
             "Embedding a new text needs transformers and tokenizers. Install them with "
             f"{install_command('policies')}."
         ) from error
+
     from safetensors.torch import load_file
 
     tokenizer = Tokenizer.from_file(str(weight_file(MODEL, "model/tokenizer.json")))
     tokenizer.enable_truncation(MAX_TOKENS)
     tokenizer.no_padding()
+
     # Shape of the published model (config.json of the upstream release); dropout is off in eval().
     model = BertModel(
         BertConfig(
@@ -42,12 +44,14 @@ def _encoder() -> tuple[Any, Any]:
         ),
         add_pooling_layer=False,
     )
+
     tensors = load_file(weight_file(MODEL, "model/model.safetensors"))
     missing, _unexpected = model.load_state_dict(tensors, strict=False)
     if missing:
         raise MissingDependencyError(
             f"MiniLM weights lack {missing[:3]}: this transformers version is not supported."
         )
+
     return tokenizer, model.train(mode=False)
 
 

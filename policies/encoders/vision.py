@@ -68,6 +68,7 @@ def _forward(x: torch.Tensor) -> torch.Tensor:
         )
         y = functional.conv2d(functional.relu6(y), *layers[f"{index}.project"])
         x = x + y if y.shape == x.shape else y
+
     return x
 
 
@@ -97,7 +98,9 @@ def encode(images: npt.NDArray[np.uint8]) -> torch.Tensor:
                 .permute(0, 3, 1, 2)
                 .contiguous(memory_format=torch.channels_last)
             )
+
             outputs.append(
                 _forward(x).permute(0, 2, 3, 1).reshape(len(batch), -1, CHANNELS) / FEATURE_SCALE
             )
+
     return torch.cat(outputs).clone() if outputs else torch.zeros(0, 0, CHANNELS)

@@ -51,14 +51,17 @@ def weight_file(model: str, name: str) -> Path:
         raise UnknownNameError("model", model, catalogue())
     if name not in entry["files"]:
         raise UnknownNameError(f"file of {model}", name, entry["files"])
+
     spec = importlib.util.find_spec(entry["module"])
     roots = list(spec.submodule_search_locations or ()) if spec else []
     path = Path(roots[0]) / name if roots else None
+
     if path is None or not path.is_file():
         raise MissingDependencyError(
             f"Weights of {model} are not installed (package {entry['package']} {entry['package_version']}). "
             + INSTALL_HINT
         )
+
     _check_hash(path, entry["files"][name], model)
     return path
 
@@ -96,16 +99,19 @@ def plain_tensors(model: str, name: str) -> dict[str, torch.Tensor]:
     source = weight_file(model, name)
     if source.suffix == ".safetensors":
         return load_file(source)
+
     cached = cache_folder() / f"{catalogue()[model]['files'][name]}.safetensors"
     if cached.is_file():
         try:
             return load_file(cached)
         except Exception:  # a cache that cannot be read is made again
             cached.unlink(missing_ok=True)
+
     tensors = {
         key: value.contiguous()
         for key, value in torch.load(source, map_location="cpu", weights_only=True).items()
     }
+
     with contextlib.suppress(
         DiskError
     ):  # a home that cannot be written only costs the next start some time

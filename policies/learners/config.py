@@ -65,9 +65,11 @@ class TrainConfig:
             raise UnknownNameError("observation set", self.observations, OBSERVATIONS)
         if self.steps is not None and self.steps < 1:
             raise InvalidInputError(f"--steps is {self.steps}; expected at least 1.")
+
         for name in ("experts", "execute"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InvalidInputError(f"--{name} is {value}; expected at least 1.")
+
         if self.batch < 1:
             raise InvalidInputError(f"--batch is {self.batch}; expected at least 1.")

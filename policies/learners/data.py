@@ -99,6 +99,7 @@ def describe(datasets: Iterable[Dataset]) -> list[Mapping[str, Any]]:
                 "mixing the two would teach wrong motions. Export it (`data export`) and train with its own tools, or "
                 "import it again with --action-convention if its actions do mean that."
             )
+
         for cell, description in dataset.identity.raw["descriptions"].items():
             reason = why_not(description)
             if reason:
@@ -106,7 +107,9 @@ def describe(datasets: Iterable[Dataset]) -> list[Mapping[str, Any]]:
                     f"No policy can be trained on {cell} in {dataset.path}: {reason}. Export it "
                     "(`data export`) and train with its own tools."
                 )
+
             found.append(description)
+
     if (
         len(
             {
@@ -119,6 +122,7 @@ def describe(datasets: Iterable[Dataset]) -> list[Mapping[str, Any]]:
         raise InvalidInputError(
             "The datasets are of different arms, whose states have different entries; a policy learns from one kind."
         )
+
     return found
 
 
@@ -128,17 +132,20 @@ def vocabulary(descriptions: Sequence[Mapping[str, Any]]) -> Vocabulary:
     for description in descriptions:
         if description["cell"] in cells:
             continue
+
         cells.append(description["cell"])
         words = description["vocabulary"]
         names |= {*words["parts"], *words["goals"]}
         goals |= set(words["goals"])
         goal_of = words.get("goal_of", {})
         only_goal = words["goals"][0] if len(words["goals"]) == 1 else ""
+
         grounding += [
             (text, part, goal_of.get(part, only_goal))
             for part, texts in sorted(description["instruction_templates"].items())
             for text in texts
         ]
+
     return Vocabulary(tuple(cells), tuple(sorted(names)), tuple(sorted(goals)), tuple(grounding))
 
 
@@ -168,13 +175,16 @@ def _labelled(
             planned = episode.label_chunks[steps, :horizon]
         else:
             planned = episode.label_actions[steps, None]
+
         chunks = np.zeros((len(steps), horizon, action_size), np.float32)
         valid = np.zeros((len(steps), horizon), np.float32)
         chunks[:, : planned.shape[1]], valid[:, : planned.shape[1]] = planned, 1.0
         return steps, chunks, valid
+
     if not episode.success:
         empty = np.zeros((0, horizon, action_size), np.float32)
         return np.zeros(0, np.int64), empty, empty[..., 0]
+
     index = np.arange(steps_total)[:, None] + np.arange(horizon)
     valid = (index < steps_total).astype(np.float32)
     return np.arange(steps_total), episode.actions[np.minimum(index, steps_total - 1)], valid
@@ -199,6 +209,7 @@ def episode_maps(
     if path is not None and path.is_file():
         with contextlib.suppress(Exception):  # a cache that cannot be read is made again
             return load_file(path)["maps"]
+
     maps = torch.stack([vision.encode(view[steps]) for view in images], 1).half()
     if path is not None:
         publish_tensors({"maps": maps}, path)
@@ -222,6 +233,7 @@ def load_table(
     parts: list[dict[str, Any]] = []
     maps: list[torch.Tensor] = []
     sources = {"expert": 0, "own_success": 0, "scenes": 0}
+
     for dataset in datasets:
         for index, record in enumerate(dataset.records):
             if record.purpose != "train":
@@ -229,10 +241,12 @@ def load_table(
                     f"Episode {record.file} was collected for {record.purpose!r}; training takes only 'train'. "
                     "Collect with a seed below 600000."
                 )
+
             if record.weight > 0:
                 _add_episode(
                     dataset.read(index), record, words, horizon, views, cache, parts, maps, sources
                 )
+
     for block in scene_blocks:
         _add_scenes(block, words, horizon, parts, maps, sources)
     if not parts:
@@ -240,6 +254,7 @@ def load_table(
             "No step to train on: no episode carries a teacher's label and none succeeded. "
             "Collect demonstrations (`--policy expert`) or with `--intervene expert`."
         )
+
     rows = [part["texts"] or [part["instruction"]] * len(part["state"]) for part in parts]
     texts = tuple(sorted({text for row in rows for text in row}))
     position = {text: index for index, text in enumerate(texts)}
@@ -277,15 +292,18 @@ def _add_episode(
         raise InvalidInputError(
             f"Episode seed {episode.spec.seed} has no `objects` poses; collect it with shopfloor."
         )
+
     missing = [view for view in views if view not in episode.observations]
     if missing:
         raise InvalidInputError(
             f"Episode seed {episode.spec.seed} has no pictures of camera {', '.join(missing)}; "
             "collect with `--cameras front,wrist` or train with `--observations poses`."
         )
+
     steps, chunk, valid = _labelled(episode, horizon)
     if not len(steps):
         return
+
     taught = bool(episode.label_valid.any()) or bool((episode.actor == ACTOR_EXPERT).all())
     sources["expert" if taught else "own_success"] += len(steps)
     parts.append(
@@ -303,6 +321,7 @@ def _add_episode(
             "weight": np.full(len(steps), record.weight, np.float64),
         }
     )
+
     if views:
         images = [episode.observations[view] for view in views]
         maps.append(episode_maps(images, f"{record.sha256}-{'-'.join(views)}", cache, steps))
@@ -323,12 +342,14 @@ def _add_scenes(
             for row, names in zip(scenes.objects, scenes.object_names, strict=True)
         ]
     )
+
     count = len(scenes.state)
     planned = scenes.chunk[:, :horizon]
     chunk = np.zeros((count, horizon, planned.shape[2]), np.float32)
     valid = np.zeros((count, horizon), np.float32)
     chunk[:, : planned.shape[1]], valid[:, : planned.shape[1]] = planned, 1.0
     sources["scenes"] += count
+
     parts.append(
         {
             "state": scenes.state,

@@ -90,6 +90,7 @@ def render_block(payload: Mapping[str, Any]) -> dict[str, Any]:
     path = Path(payload["out"]) / f"{name}-{payload['first']:08d}-{payload['count']}.safetensors"
     if not path.exists():
         _render(payload, path)
+
     return {
         "path": str(path),
         "scenes": payload["count"],
@@ -109,9 +110,11 @@ def _render(payload: Mapping[str, Any], path: Path) -> None:
         image_size=tuple(payload["image_size"]),
         renderer=payload["renderer"],
     )
+
     expert = make_expert(payload["cell"])
     rows: dict[str, list[Any]] = {key: [] for key in ("state", "objects", "chunk", *views)}
     names, instructions = [], []
+
     for seed in range(payload["first"], payload["first"] + payload["count"]):
         observation, info = cell.reset(seed=seed)
         expert.reset(seed, info["instruction"])
@@ -121,12 +124,14 @@ def _render(payload: Mapping[str, Any], path: Path) -> None:
             rows[key].append(observation[key])
         names.append(list(info["object_names"]))
         instructions.append(info["instruction"])
+
     cell.close()
     maps = torch.stack([vision.encode(np.stack(rows[view])) for view in views], 1).half()
     tensors = {
         key: torch.from_numpy(np.stack(rows[key]).astype(np.float32))
         for key in ("state", "objects", "chunk")
     }
+
     # One entry: safetensors writes several in no fixed order, and the same scenes must give the
     # same bytes.
     about = canonical_json({"names": names, "instructions": instructions, "cell": payload["cell"]})
@@ -147,6 +152,7 @@ def read_block(path: Path) -> Scenes:
         raise InvalidInputError(
             f"Scene block {path} cannot be read ({error}); delete it and run again."
         ) from error
+
     return Scenes(
         about["cell"],
         tensors["state"].numpy(),

@@ -70,6 +70,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Path:
     shape = _network_config(config, words, start)
     steps = config.steps or DEFAULT_STEPS["cameras" if shape.views else "poses", start is not None]
     blocks = sorted(config.scenes.glob("*.safetensors")) if config.scenes and shape.views else []
+
     plan = {
         "episodes": sha256_hex(
             canonical_json(sorted(r.sha256 for d in datasets for r in d.records))
@@ -81,9 +82,11 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Path:
         "batch": config.batch,
         **_said(datasets, config.overlays),
     }
+
     execute = config.execute or (2 if shape.views else 1)
     if checkpoint.is_finished(config.out, shape, plan, execute):
         return config.out
+
     cache = config.cache or config.out.parent / "features"
     table = load_table(
         datasets, words, shape.horizon, shape.views, cache if shape.views else None, blocks
@@ -91,6 +94,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Path:
     trainer = _Trainer(shape, words, table, config.seed, start)
     trainer.run(steps, config.batch, progress or (lambda *_: None))
     image_size = _image_size(datasets[0], shape) if shape.views else None
+
     return checkpoint.write(
         config.out,
         checkpoint.Checkpoint(
@@ -134,11 +138,13 @@ def _network_config(
         wanted = {"cameras": bool(shape.views), "poses": not shape.views}.get(
             config.observations or "", True
         )
+
         if not wanted:
             raise InvalidInputError(
                 f"Checkpoint {config.init} acts from {'cameras' if shape.views else 'poses'}; "
                 f"--observations {config.observations} cannot start from it."
             )
+
         unknown = [cell for cell in words.cells if cell not in shape.cells]
         if unknown or set(words.names) - set(shape.names):
             raise InvalidInputError(
@@ -146,7 +152,9 @@ def _network_config(
                 f"the data is of {', '.join(words.cells)}. "
                 "Train without --init, or on data of the same cells."
             )
+
         return shape
+
     cameras = config.observations == "cameras"
     rows, columns = 12, 12
     if cameras:
@@ -157,8 +165,10 @@ def _network_config(
                 f"Dataset {config.data[0]} has no pictures of camera {', '.join(missing)}; "
                 "collect with `--cameras front,wrist` or train with `--observations poses`."
             )
+
         height, width, _ = first.description["features"][config.views[0]]["shape"]
         rows, columns = vision.map_size((height, width))
+
     return NetworkConfig(
         cells=words.cells,
         names=words.names,
@@ -191,6 +201,7 @@ class _Trainer:
             )  # module initialisers know no generator; the fork keeps it local
             self.network = PolicyNetwork(shape)
             self.averaged = PolicyNetwork(shape)
+
         self.warm = start is not None
         texts = sorted(
             {*shape.names, *table.instructions, *(text for text, _, _ in words.grounding)}
@@ -202,11 +213,13 @@ class _Trainer:
         position = {text: index for index, text in enumerate(self.texts)}
         self.names = self.embeddings[[position[name] for name in shape.names]]
         self.instructions = self.embeddings[[position[text] for text in table.instructions]]
+
         self._prepare_grounding(words, shape, position)
         if start is not None:
             self.network.load_state_dict(start.network.state_dict())
         else:
             self._fit_normalisation()
+
         self.averaged.load_state_dict(self.network.state_dict())
 
     def _prepare_grounding(
@@ -228,13 +241,16 @@ class _Trainer:
         if network.eyes is not None:
             network.eyes.center.copy_(mean[:, :3])
             network.eyes.size.copy_(mean[:, 7:10])
+
         measured = PolicyNetwork(NetworkConfig.from_json({**network.config.to_json(), "views": ()}))
         measured.grounding.load_state_dict(network.grounding.state_dict())
         optimiser = torch.optim.Adam(measured.grounding.parameters(), lr=2e-3)
+
         for _ in range(GROUNDING_STEPS):
             optimiser.zero_grad()
             torch.autograd.backward(self._grounding_loss(measured))
             optimiser.step()
+
         network.grounding.load_state_dict(measured.grounding.state_dict())
         rows = torch.randperm(len(self.table), generator=self.generator)[:4096]
         with torch.no_grad():
@@ -270,6 +286,7 @@ class _Trainer:
         from_scenes = torch.nonzero(self.table.group == 1)[:, 0]
         if not len(from_scenes) or not len(from_episodes):
             return draw(self.table.weight, batch, self.generator)
+
         count = batch // 2 if len(from_episodes) >= 1000 else batch // 5
         return torch.cat(
             [
@@ -283,6 +300,7 @@ class _Trainer:
         network = self.network.train()
         rate = LEARNING_RATES["cameras" if network.config.views else "poses", self.warm]
         optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-4, fused=True)
+
         for step in range(steps):
             warm_up = min(1.0, (step + 1) / 50)
             for group in optimiser.param_groups:
@@ -293,6 +311,7 @@ class _Trainer:
             loss = self._action_loss(context, rows) + 0.1 * self._grounding_loss(network)
             if seen is not None:
                 loss = loss + pose_loss(seen, inputs)
+
             optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -300,6 +319,7 @@ class _Trainer:
             self._average(step)
             if step % 50 == 49 or step == steps - 1:
                 progress(step + 1, steps, float(loss.detach()))
+
         self.averaged.eval()
 
     def _average(self, step: int) -> None:
@@ -314,15 +334,18 @@ class _Trainer:
         target, valid = self.table.chunk[rows], self.table.valid[rows]
         if self.network.config.head == "flow":
             return flow_loss(self.network, context, target, valid, self.generator)
+
         out: torch.Tensor = self.network.trunk(context).reshape(target.shape)
         motion = (
             torch.cat([out[..., :6], out[..., 7:]], -1),
             torch.cat([target[..., :6], target[..., 7:]], -1),
         )
+
         loss = functional.smooth_l1_loss(*motion, beta=0.1, reduction="none").mean(-1) * 4.0
         grip = functional.binary_cross_entropy_with_logits(
             out[..., 6], (target[..., 6] > 0).float(), reduction="none"
         )
+
         return ((loss + 0.5 * grip) * valid).sum() / valid.sum().clamp_min(1.0)
 
 
@@ -339,6 +362,7 @@ def draw(weight: torch.Tensor, count: int, generator: torch.Generator) -> torch.
     """
     if bool((weight == weight[0]).all()):
         return torch.randint(len(weight), (count,), generator=generator)
+
     reached = torch.cumsum(weight, 0)
     where = torch.rand(count, dtype=torch.float64, generator=generator) * reached[-1]
     # Rounding may reach the very end, where a row without weight could be.
@@ -368,6 +392,7 @@ def flow_loss(
     noisy = noise + time[:, None, None] * (goal - noise)
     velocity = network.velocity(context, noisy.flatten(1), time).reshape(goal.shape)
     error = (velocity - (goal - noise)).square().mean(-1)
+
     return (error * valid).sum() / valid.sum().clamp_min(1.0)
 
 
@@ -392,14 +417,17 @@ def pose_loss(seen: Seen, inputs: Inputs) -> torch.Tensor:
     position = laplace(seen.world, truth.position, seen.world_spread) + laplace(
         seen.local, local, seen.local_spread
     )
+
     fused = (
         functional.smooth_l1_loss(
             seen.slots.position, truth.position, beta=0.01, reduction="none"
         ).sum(-1)
         * 20.0
     )
+
     angle = functional.smooth_l1_loss(
         seen.slots.angle, truth.angle, beta=0.2, reduction="none"
     ).mean(-1)
     weight = near * present
+
     return ((position + fused + 2.0 * angle) * weight).sum() / weight.sum().clamp_min(1.0)

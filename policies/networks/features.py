@@ -104,6 +104,7 @@ def measured_slots(objects: torch.Tensor, tool: Tool) -> Slots:
     )
     heading = _difference(_heading(rotation_matrix(quaternion)), _heading(tool.rotation)[:, None])
     position = objects[..., :3]
+
     return Slots(
         position,
         _multiples(heading),
@@ -146,6 +147,7 @@ def task_features(tool: Tool, slots: Slots, part: torch.Tensor, goal: torch.Tens
     part_angle, goal_angle = pick(part, slots.angle), pick(goal, slots.angle)
     spread = torch.stack([(part * slots.spread).sum(1), (goal * slots.spread).sum(1)], -1)
     opening, offset, gripper = tool.rest[:, :1], tool.rest[:, 1:7], tool.rest[:, 7:]
+
     return torch.cat(
         [
             _scaled(part_position - tool.position),

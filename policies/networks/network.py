@@ -124,6 +124,7 @@ class MixtureOfExperts(nn.Module):
         self.router = nn.Linear(width, experts)
         self.up = nn.Parameter(torch.empty(experts, width, hidden))
         self.down = nn.Parameter(torch.empty(experts, hidden, width))
+
         nn.init.normal_(self.up, std=width**-0.5)
         nn.init.normal_(self.down, std=0.5 * hidden**-0.5)
         self.register_buffer("balance", torch.zeros(experts))
@@ -165,6 +166,7 @@ class Trunk(nn.Module):
         width = config.width
         self.enter = nn.Linear(inputs, width)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(config.blocks))
+
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
             if config.experts == 1
@@ -221,11 +223,13 @@ class Eyes(nn.Module):
         self.size: torch.Tensor
         self.is_goal: torch.Tensor
         self.slot_count = len(config.names)
+
         rows, columns = torch.meshgrid(
             torch.linspace(-1, 1, config.map_rows),
             torch.linspace(-1, 1, config.map_columns),
             indexing="ij",
         )
+
         self.register_buffer(
             "grid", torch.stack([columns.flatten(), rows.flatten()], -1), persistent=False
         )
@@ -237,6 +241,7 @@ class Eyes(nn.Module):
         self.enter = nn.Sequential(nn.LayerNorm(inputs), nn.Linear(inputs, 256), nn.SiLU())
         self.hidden = nn.Sequential(nn.Linear(256, 256), nn.SiLU())
         self.out = nn.Linear(256, self.slot_count * (3 + 3 + 2 + ANGLE_WIDTH))
+
         self.register_buffer("center", torch.zeros(self.slot_count, 3))
         self.register_buffer("size", torch.zeros(self.slot_count, 3))
         self.register_buffer(
@@ -268,6 +273,7 @@ class Eyes(nn.Module):
                 [*(self._read_view(i, features[:, i]) for i in range(features.shape[1])), body], -1
             )
         )
+
         x = x + self.hidden(x)
         out = self.out(x).unflatten(-1, (self.slot_count, -1))
         world = self.center + out[..., :3] * 0.1
@@ -279,6 +285,7 @@ class Eyes(nn.Module):
         from_local = tool.position[:, None] + torch.einsum("bij,bnj->bni", tool.rotation, local)
         position = weight * from_local + (1.0 - weight) * world
         batch = len(features)
+
         slots = Slots(
             position,
             out[..., 8:],
@@ -287,6 +294,7 @@ class Eyes(nn.Module):
             torch.ones(batch, self.slot_count, dtype=torch.bool),
             self.is_goal.expand(batch, -1),
         )
+
         return Seen(slots, world, world_spread, local, local_spread, x)
 
 
@@ -326,11 +334,13 @@ class PolicyNetwork(nn.Module):
         self.eyes = Eyes(config) if config.views else None
         self.summary = nn.Linear(256, self.SUMMARY) if config.views else None
         self.cell_vector = nn.Embedding(len(config.cells), 8) if len(config.cells) > 1 else None
+
         context = (
             FEATURE_WIDTH
             + (self.SUMMARY if config.views else 0)
             + (8 if self.cell_vector is not None else 0)
         )
+
         chunk = self.chunk_width = config.horizon * config.action_size
         extra = chunk + TIME_WIDTH if config.head == "flow" else 0
         self.trunk = Trunk(context + extra, chunk, config)
@@ -344,12 +354,14 @@ class PolicyNetwork(nn.Module):
         if self.eyes is not None:
             if inputs.maps is None:
                 raise ValueError("a camera policy needs feature maps")
+
             seen = self.eyes(inputs.maps, tool)
             slots = seen.slots
         else:
             if inputs.objects is None:
                 raise ValueError("a pose policy needs objects")
             slots = measured_slots(inputs.objects, tool)
+
         part_logits, goal_logits = self.grounding(inputs.instruction, inputs.names)
         part = part_logits.masked_fill(~slots.present | slots.is_goal, -1e9).softmax(-1)
         goal = goal_logits.masked_fill(~(slots.present & slots.is_goal), -1e9).softmax(-1)
@@ -385,6 +397,7 @@ class PolicyNetwork(nn.Module):
                 chunk = chunk + self.velocity(context, chunk, time) / FLOW_STEPS
         else:
             chunk = self.trunk(context)
+
         chunk = chunk.reshape(len(chunk), self.config.horizon, self.config.action_size)
         gripper = torch.where(chunk[..., 6:7] > 0, 1.0, -1.0)
         return torch.cat(

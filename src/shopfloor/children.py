@@ -101,6 +101,7 @@ def start(
         "descriptors": list(descriptors),
         "parent": os.getpid() if at_once else None,
     }
+
     command = [sys.executable, "-c", _BOOT, "\n".join(sys.path), json.dumps(parcel)]
 
     # The child inherits the mask, so that Ctrl-C cannot hit it while it imports.

@@ -149,6 +149,7 @@ def listed(value: str | Iterable[str] | None) -> tuple[str, ...]:
         return ()
     if not isinstance(value, str):
         return tuple(map(str, value))
+
     names = tuple(value.replace(",", " ").split())
     return () if names == ("none",) else names
 

@@ -64,6 +64,7 @@ def export(dataset: Dataset, out: Path, options: ExportOptions) -> Exported:
     """
     if (options.pictures or PICTURES[0]) not in PICTURES:
         raise UnknownNameError("kind of pictures", str(options.pictures), PICTURES)
+
     selection = Selection.of(dataset, options)
     with staged_folder(out) as folder:
         with (
@@ -78,11 +79,14 @@ def export(dataset: Dataset, out: Path, options: ExportOptions) -> Exported:
                     episode, arrays.add(episode, _parts(episode, selection, options)), split
                 )
                 index.write(f"{',' if count else ''}\n{canonical_json(entry)}")
+
             told = arrays.finish()
             index.write(
                 f"\n],\n{json.dumps(_about(selection, options, told), indent=1, sort_keys=True)[1:]}\n"
             )
+
         files = [path.stat().st_size for path in folder.iterdir()]
+
     return Exported(arrays.counts[EPISODE], arrays.counts[STEP], len(files), sum(files))
 
 
@@ -113,6 +117,7 @@ class FlatArrays:
         own = {name: Part(np.array([end], np.int64), EPISODE) for name, end in ends.items()}
         for name, part in {**parts, **own}.items():
             self._file(name, part, episode).put(part.rows, first[part.per])
+
         return {
             "start": first[STEP],
             "stop": self.counts[STEP],
@@ -125,6 +130,7 @@ class FlatArrays:
             file = NpyFile(self._folder / f"{name}.npy", dtype, shape)
             self._stack.callback(file.close)
             self._files[name] = file, part.per
+
         file, _ = self._files[name]
         if (shape, dtype) != (file.row_shape, file.dtype):
             raise InvalidInputError(
@@ -132,6 +138,7 @@ class FlatArrays:
                 f"{file.row_shape} of {file.dtype}, and a flat array has one kind. Export episodes that are alike "
                 "(where)."
             )
+
         return file
 
     def finish(self) -> dict[str, dict[str, Any]]:
@@ -141,12 +148,14 @@ class FlatArrays:
             count = self.counts[per]
             file.finish(count)
             shape = [count, *file.row_shape]
+
             told[name] = {
                 "file": file.path.name,
                 "dtype": file.dtype.name,
                 "shape": shape,
                 "per": per,
             }
+
         return told
 
     def __enter__(self) -> FlatArrays:

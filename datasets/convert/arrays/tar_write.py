@@ -62,11 +62,13 @@ class ShardWriter:
             for end, content in sorted(files.items())
             for piece in tar_member(f"{key}.{end}", content)
         ]
+
         size = sum(len(piece) for piece in pieces)
         if self._file is None or self._written + size > self.shard_bytes:
             self.finish()
             self.lengths.append(0)
             self._file, self._written = (self.folder / self.names[-1]).open("xb"), 0
+
         for piece in pieces:
             self._file.write(piece)
         self._written += size

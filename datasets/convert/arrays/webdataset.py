@@ -66,6 +66,7 @@ def export(
     pictures = options.pictures or PICTURES[0]
     if pictures not in PICTURES:
         raise UnknownNameError("kind of pictures", pictures, PICTURES)
+
     selection = Selection.of(dataset, options)
     number = steps = 0
     with staged_folder(out) as folder:
@@ -78,14 +79,18 @@ def export(
                     key = f"{number:08d}-{episode.spec.episode_id[:16]}"
                     writer.add(key, _files(episode, selection, options, pictures))
                     number, steps = number + 1, steps + episode.steps
+
                 writer.finish()
             finally:
                 writer.close()
+
             if indices:
                 writers[split] = writer
+
         text = json.dumps(_index(selection, options, writers), indent=1, sort_keys=True)
         (folder / INDEX_FILE).write_text(f"{text}\n", encoding="utf-8")
         files = [path.stat().st_size for path in folder.iterdir()]
+
     return Exported(number, steps, len(files), sum(files))
 
 
@@ -97,18 +102,21 @@ def _files(
         name: part.rows[0] if part.per == EPISODE else part.rows
         for name, part in episode_parts(episode, options).items()
     }
+
     _refuse_clashes([*arrays, *selection.keys])
     files: dict[str, Content] = {f"{name}.npy": _npy(array) for name, array in arrays.items()}
     for key in selection.keys:
         like = selection.first.observations[key]
         observed(episode, key, like.shape[1:], like.dtype)
         rows = episode.observations[key]
+
         if pictures == "png" and is_picture(rows):
             files |= {
                 f"{key}.{step:06d}.png": [encode_png(picture)] for step, picture in enumerate(rows)
             }
         else:
             files[f"{key}.npy"] = _npy(rows)
+
     raw = selection.dataset.identity.raw
     facts = {
         "episode_id": episode.spec.episode_id,
@@ -119,6 +127,7 @@ def _files(
         "action_convention": raw["action_convention"],
         "control_hz": raw["control_hz"],
     }
+
     return {**files, "json": [canonical_json(facts).encode()]}
 
 
@@ -149,6 +158,7 @@ def _index(
         ]
         for split, writer in writers.items()
     }
+
     return {
         "kind": KIND,
         "schema_version": SCHEMA_VERSION,

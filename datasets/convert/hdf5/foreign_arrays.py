@@ -61,6 +61,7 @@ class ForeignArray:
             raise source.unsafe(name, "is a virtual dataset (it would read other files)")
         if creation.get_external_count():
             raise source.unsafe(name, "has external storage (it would read other files)")
+
         self._kind = item.get_type()
         variable = self._kind.get_class() == h5py.h5t.VLEN or _is_variable_text(self._kind)
         self._item_bytes: int = _REFERENCE_BYTES if variable else self._kind.get_size()
@@ -69,6 +70,7 @@ class ForeignArray:
         self._layout = creation.get_layout()
         self._chunks: dict[int, list[h5py.h5d.StoreInfo]] | None = None  # first row -> chunks
         self._checked: set[int] = set()
+
         self._filters = [
             creation.get_filter(number)[0] for number in range(creation.get_nfilters())
         ]
@@ -108,12 +110,14 @@ class ForeignArray:
             if out.size:
                 self._check(start, stop)
                 self._read_into(out, start)
+
             if truth:
                 if out.size and out.max() > 1:
                     raise self._source.damaged(
                         self.name, "holds something else than true and false"
                     )
                 return out.view(np.bool_)
+
         return out
 
     def texts(self) -> list[str]:
@@ -125,11 +129,13 @@ class ForeignArray:
                 values.append(value.decode("utf-8"))
             except UnicodeDecodeError:
                 raise self._source.damaged(self.name, "holds text that is not UTF-8") from None
+
             size += len(value)
             if size > MAX_TEXTS_BYTES:
                 raise self._source.unsafe(
                     self.name, f"holds more than {MAX_TEXTS_BYTES} bytes of text"
                 )
+
         return values
 
     def encoded(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
@@ -163,6 +169,7 @@ class ForeignArray:
             return f"has {len(self.shape)} axes, expected 1 to {layout.MAX_RANK}"
         if self.kind != "numbers" and len(self.shape) != 1:
             return f"has {len(self.shape)} axes of {self.kind}, expected 1"
+
         if self.size_bytes > layout.MAX_ARRAY_BYTES:
             return f"claims shape {self.shape}, more than {layout.MAX_ARRAY_BYTES} bytes"
         if self._layout == h5py.h5d.CHUNKED:
@@ -172,6 +179,7 @@ class ForeignArray:
             return _filter_problem(self._filters)
         if self._filters:
             return "has filters but no chunks"
+
         if item.get_storage_size() != self.size_bytes:
             return f"claims {self.size_bytes} bytes but stores {item.get_storage_size()}"
         return ""
@@ -186,12 +194,14 @@ class ForeignArray:
         """
         if self._layout != h5py.h5d.CHUNKED:
             return
+
         chunk = self._id.get_create_plist().get_chunk()
         if self._chunks is None:
             self._chunks = self._list_chunks(chunk)
         size = math.prod(chunk) * self._item_bytes
         reached = range(start // chunk[0] * chunk[0], stop, chunk[0])
         new = {first for first in reached if first not in self._checked}
+
         for first in new:
             for info in self._chunks[first]:
                 self._check_chunk(info, size)
@@ -201,16 +211,19 @@ class ForeignArray:
         found: list[h5py.h5d.StoreInfo] = []
         self._id.chunk_iter(found.append)
         expected = math.prod(-(-side // step) for side, step in zip(self.shape, chunk, strict=True))
+
         if len(found) != expected or len({info.chunk_offset for info in found}) != expected:
             raise self._source.damaged(
                 self.name, f"has {len(found)} chunks, expected {expected}: it was not all written"
             )
+
         stored = sum(info.size for info in found)
         if self.size_bytes > MAX_UNPROVEN_BYTES and self.size_bytes > layout.MAX_EXPANSION * stored:
             raise self._source.unsafe(
                 self.name,
                 f"claims {self.size_bytes} bytes but stores {stored} (a decompression bomb)",
             )
+
         chunks: dict[int, list[h5py.h5d.StoreInfo]] = {}
         for info in found:
             chunks.setdefault(info.chunk_offset[0], []).append(info)
@@ -222,10 +235,12 @@ class ForeignArray:
             for place, number in enumerate(self._filters)
             if not info.filter_mask >> place & 1
         ]
+
         packer = next((number for number in used if number in _COMPRESSORS), None)
         # A checksum is 4 bytes more: inside of what was packed, or behind it.
         inside = 4 * (packer is not None and _FLETCHER32 in used[: used.index(packer)])
         outside = 4 * (_FLETCHER32 in used) - inside
+
         if packer is None:
             unpacked = info.size - outside
         elif info.size > 2 * MAX_CHUNK_BYTES:
@@ -233,6 +248,7 @@ class ForeignArray:
         else:
             raw = self._id.read_direct_chunk(info.chunk_offset)[1]
             unpacked = _unpacked_size(packer, raw[: len(raw) - outside], size + inside) - inside
+
         if unpacked != size:
             where = f"has a chunk at {info.chunk_offset} of {unpacked} bytes, expected {size}"
             raise self._source.damaged(self.name, where)
@@ -244,6 +260,7 @@ class ForeignArray:
         if self._layout != h5py.h5d.CHUNKED:
             block = max(_BLOCK_BYTES // max(out[0].nbytes, 1), 1)
         kind = self._kind if self.dtype == np.bool_ else None
+
         for first in range(0, len(out), block):
             part = out[first : first + block]
             self._id.read(
@@ -263,9 +280,11 @@ class ForeignArray:
         stop = self._stop(start, stop)
         variable = self.kind == "encoded" or _is_variable_text(self._kind)
         dtype = self._kind.dtype if variable else np.dtype(f"S{self._item_bytes}")
+
         with self._source.errors(self.name):
             if stop > start:
                 self._check(start, stop)
+
         for row in range(start, stop):
             cell = np.zeros(1, dtype)
             with self._source.errors(self.name), self._source.at_most(MAX_VALUE_BYTES):
@@ -286,10 +305,12 @@ def _kind_of(kind: h5py.h5t.TypeID) -> tuple[str, np.dtype[Any] | None]:
             _is_variable_text(kind) or kind.get_size() <= MAX_ITEM_BYTES
         ):
             return "texts", None
+
         if group == h5py.h5t.VLEN and h5py.check_vlen_dtype(kind.dtype) == np.uint8:
             return "encoded", None
     except (TypeError, ValueError):  # a number that NumPy has no name for
         pass
+
     return "", None
 
 
@@ -335,4 +356,5 @@ def _lzf_size(raw: bytes) -> int:
         else:
             size += raw[place + 1] + 9 if place + 1 < end else 0
             place += 3
+
     return size if place == end else -1

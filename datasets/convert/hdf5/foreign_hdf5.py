@@ -60,6 +60,7 @@ class ForeignFile:
         self._fd = self._open.enter_context(open_regular(path, MAX_FOREIGN_BYTES))
         self._state = FileState.of(self._fd)
         self._source = Source(path, self._fd, self._state.bytes)
+
         try:
             with self._source.errors():
                 self._file = self._source.open()
@@ -120,6 +121,7 @@ class ForeignFile:
             group = self._find(name)
             if isinstance(group, h5py.h5g.GroupID):
                 self._walk(group, name, found, name.count("/") + 1)
+
         start = len(name) + 1 if name else 0
         return {path[start:]: found[path] for path in sorted(found)}
 
@@ -164,16 +166,19 @@ class ForeignFile:
     def _links(self, group: h5py.h5g.GroupID, name: str) -> Iterator[tuple[str, str]]:
         if group.get_num_objs() > MAX_OBJECTS:
             raise self._source.unsafe(name, f"holds more than {MAX_OBJECTS} objects")
+
         links = group.links
         for link in list(group):
             text = link.decode("utf-8")
             path = f"{name}/{text}" if name else text
             kind = links.get_info(link).type
+
             if kind != h5py.h5l.TYPE_HARD:
                 raise self._source.unsafe(
                     path,
                     f"is {_LINKS.get(kind, 'a link of unknown kind')}, which could lead elsewhere",
                 )
+
             yield text, path
 
     def _child(
@@ -208,6 +213,7 @@ class ForeignFile:
             )
         if len(self._seen) > MAX_OBJECTS:
             raise self._source.unsafe(name, f"is one of more than {MAX_OBJECTS} objects")
+
         if info.meta_size.attr.heap_size > MAX_ATTRIBUTES_BYTES:
             raise self._source.unsafe(
                 name, f"has {info.meta_size.attr.heap_size} bytes of attributes"
@@ -220,12 +226,15 @@ class ForeignFile:
         kind = found.get_type()
         if found.shape not in ((), (1,)) or kind.get_size() > MAX_TEXT_BYTES:
             return None
+
         number = (
             kind.get_class() in (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM)
             and kind.get_size() <= 8
         )
+
         if not number and kind.get_class() != h5py.h5t.STRING:
             return None
+
         # Text of variable length lies elsewhere in the file: its size is known only when HDF5 asks
         # for it.
         with self._source.at_most(MAX_TEXT_BYTES):
@@ -235,6 +244,7 @@ class ForeignFile:
         if isinstance(value, str):
             value.encode("utf-8")  # h5py hands out other bytes as half characters
             return value
+
         plain: Value = value.item()
         return plain
 

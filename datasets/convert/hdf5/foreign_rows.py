@@ -48,6 +48,7 @@ def bare_episode(
         "stages": [],
         "object_names": [],
     }
+
     arrays = {**fields.blank_arrays(*actions.shape), "actions": actions, "rewards": rewards}
     if sim_states is not None:
         arrays["sim_states"] = sim_states

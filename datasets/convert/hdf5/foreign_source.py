@@ -62,12 +62,15 @@ class Source:
         count, view = len(out), memoryview(out)
         if count > self._limit:
             raise ValueError(f"one piece has {count} bytes, more than {self._limit}")
+
         while len(view):
             got = platforms.read_into(self._fd, view, self._position)
             if not got:
                 raise ValueError("the file ends before what it points to")
+
             self._position += got
             view = view[got:]
+
         return count
 
     @contextlib.contextmanager
@@ -88,6 +91,7 @@ class Source:
         except DamagedFileError as error:
             if isinstance(error, UnsafeFileError) or error.advice == _ADVICE:  # said below
                 raise
+
             where = f"{name}: " if name else ""
             raise DamagedFileError(
                 self.path, f"{where}{error.problem}", _ADVICE

@@ -58,15 +58,18 @@ def add_tree(
     written = dataclasses.replace(
         episode, actions=actions, observations=episode.observations if observations else {}
     )
+
     # gzip opens anywhere, and each array keeps its checksum.
     data = encode_episode(
         written, "gzip", env_args, identity.provenance, identity.raw["action_convention"]
     )
     image = h5py.h5f.open_file_image(data[:-TRAILER_BYTES])
+
     try:
         h5py.h5o.copy(image, b"data/demo_0", where, name.encode())
     finally:
         image.close()
+
     group = h5py.h5g.open(where, name.encode())
     write_attributes(group, {"digest": episode_digest(episode)})
     if actions is not episode.actions:
@@ -98,6 +101,7 @@ def read_tree(
         UnknownNameError,
     ) as error:
         raise file.damaged(group, f"is not an episode as it was exported ({error})") from None
+
     if digest != file.attribute(group, "digest"):
         raise file.damaged(
             group, "was changed after it was exported: its content does not match its digest"
@@ -153,6 +157,7 @@ def _episode(tree: _Tree, observations: Mapping[str, npt.NDArray[Any]] | None) -
         if field.derive is None and not (field.optional and field.path not in tree.arrays):
             parts = (field.path, field.final) if field.final else (field.path,)
             arrays[field.name] = field.loaded(tree.rows(*parts))
+
     if EXECUTED in tree.arrays:
         arrays["actions"] = tree.rows(EXECUTED)
 

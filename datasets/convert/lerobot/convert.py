@@ -62,6 +62,7 @@ def export(
     pictures = options.pictures or PICTURES[0]
     if pictures not in PICTURES:
         raise UnknownNameError("kind of pictures", pictures, PICTURES)
+
     selection = Selection.of(dataset, options)
     with staged_folder(out) as folder:
         writer = _start(dataset, folder, selection, pictures, sizes or Sizes())
@@ -72,7 +73,9 @@ def export(
         except BaseException:
             writer.abandon()
             raise
+
         files = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+
     return Exported(writer.episodes, writer.steps, len(files), sum(files))
 
 
@@ -162,6 +165,7 @@ def _import_foreign(info: Info, folder: Path, options: ImportOptions) -> Importe
     description = describe(info, plan, cell, options.action_convention or UNSPECIFIED)
     incoming = Incoming(folder, identity_json(description, Provenance()), options.codec)
     several = 0
+
     for frames in read_frames(info, plan.features):
         texts = [tasks.get(number, "") for number in dict.fromkeys(frames.tasks.tolist())]
         several += len(texts) > 1
@@ -169,10 +173,12 @@ def _import_foreign(info: Info, folder: Path, options: ImportOptions) -> Importe
         incoming.add(
             foreign_episode(frames, plan, spec, texts[0] or options.instruction or "", options.cast)
         )
+
     incoming.finish()
     left_out = [f"{name}: {why}" for name, why in plan.left_out.items()]
     if several:
         left_out.append(
             f"task: {several} episodes change it on the way; the first one is their instruction"
         )
+
     return Imported(incoming.episodes, incoming.steps, tuple(left_out))

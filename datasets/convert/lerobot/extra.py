@@ -74,6 +74,7 @@ class Extra:
                 f"{self._file} has schema version {document.get('schema_version')!r:.40}; this release reads version "
                 f"{EXTRA_VERSION}. Install a newer shopfloor."
             )
+
         identity, keys = document.get("identity"), document.get("keys")
         if not isinstance(keys, dict) or not isinstance(identity, dict):
             raise self.damaged("it lacks identity or keys")
@@ -81,6 +82,7 @@ class Extra:
             {name: value for name, value in document.items() if name != DIGEST}
         ):
             raise self.damaged(f"its content does not match its {DIGEST}")
+
         self.identity: Mapping[str, Any] = _lossy(identity) if info.videos else identity
         self._keys: dict[str, str] = keys
         self.features = [feature for name, feature in info.features.items() if name in self._wanted]
@@ -113,6 +115,7 @@ class Extra:
             path, facts, arrays = next(extras, (self._file, None, {}))
             if facts is None:
                 raise self.damaged(f"it has nothing about episode {frame.number}")
+
             try:
                 yield self._episode(frame, facts, arrays)
             except (
@@ -126,6 +129,7 @@ class Extra:
                 raise self.damaged(
                     f"what it says of episode {frame.number} cannot be used ({error})", path
                 ) from None
+
         if next(extras, None):
             raise self.damaged("it lists more episodes than the dataset has")
 
@@ -141,9 +145,11 @@ class Extra:
                         ]
                     except (KeyError, TypeError, ValueError) as error:
                         raise self.damaged(f"it cannot be used ({error})", path) from None
+
                     for index, facts, arrays in rows:
                         if index != number:
                             raise self.damaged(f"it lists episode {index}, expected {number}", path)
+
                         number += 1
                         yield path, facts, arrays
 
@@ -155,6 +161,7 @@ class Extra:
             observations[key] = np.concatenate(
                 [body.reshape(len(body), *last.shape[1:]), last[-1:]]
             )
+
             if observations[key].dtype != last.dtype:
                 raise ValueError(
                     f"observation {key} is {body.dtype} in the frames and {last.dtype} here"
@@ -165,11 +172,13 @@ class Extra:
             name: CameraTrack(**{one.name: arrays[f"{one.name}/{name}"] for one in fields.TRACK})
             for name in (place.removeprefix(first) for place in arrays if place.startswith(first))
         }
+
         own = {
             "actions": frame.rows["action"],
             "rewards": frame.rows["next.reward"].reshape(-1),
             **{name: rows for name, rows in arrays.items() if name in fields.field_names()},
         }
+
         return fields.join_episode(facts, own, observations, cameras)
 
 

@@ -44,6 +44,7 @@ def plan_import(info: Info) -> Plan:
         raise InvalidInputError(
             f"{info.file} declares no feature 'action' that is a vector of numbers; an episode needs actions."
         )
+
     keys: dict[str, str] = {}
     left_out: dict[str, str] = {}
     for name, feature in info.features.items():
@@ -53,12 +54,14 @@ def plan_import(info: Info) -> Plan:
             or (name in OUTCOMES and feature.dtype in _NUMBERS)
         ):
             continue
+
         why = _no_place(feature)
         key = None if why else _key(name, keys.values())
         if key is None:
             left_out[name] = why or "no observation key can be made of its name"
         else:
             keys[name] = key
+
     used = {*keys, "action", *(name for name in OUTCOMES if name not in left_out)}
     return Plan(
         keys, tuple(feature for name, feature in info.features.items() if name in used), left_out
@@ -74,8 +77,10 @@ def _no_place(feature: Feature) -> str:
         )
     if feature.dtype not in _NUMBERS:
         return f"of dtype {feature.dtype}"
+
     if not feature.name.startswith(OBSERVATION):
         return "neither observation nor action"
+
     return (
         ""
         if 0 < len(feature.shape) < layout.MAX_RANK and 0 not in feature.shape
@@ -96,6 +101,7 @@ def _key(name: str, taken: Collection[str]) -> str | None:
             and key not in taken
         ):
             return key
+
     return None
 
 
@@ -114,18 +120,21 @@ def describe(info: Info, plan: Plan, cell: str, action_convention: str) -> dict[
             dtype = "uint8" if feature.is_picture or feature.dtype == "bool" else feature.dtype
             names = ["height", "width", "rgb"] if feature.is_picture else feature.names or []
             shape = list(feature.shape)
+
             features[plan.keys[feature.name]] = {
                 "shape": shape,
                 "dtype": dtype,
                 "names": names,
                 "units": [],
             }
+
     read = {feature.name for feature in plan.features}
     outcomes = "assumed to be successes: the source does not say"
     if "next.success" in read:
         outcomes = "from next.success"
     elif "next.reward" in read:
         outcomes = "from next.reward: a success where it reaches 1"
+
     return {
         "cell": cell,
         "robot": info.robot_type,
@@ -165,11 +174,13 @@ def foreign_episode(
     for name, key in plan.keys.items():
         body = rows[name].view(np.uint8) if rows[name].dtype == bool else rows[name]
         observations[key] = np.concatenate([body, body[-1:]])
+
     rewards = np.zeros(T, np.float32)
     if "next.reward" in rows:
         rewards = exact_float32(rows["next.reward"].reshape(T), f"{where}: next.reward", cast)
     success = _success(rows, rewards)
     terminated = bool(rows["next.done"].reshape(T)[-1]) if "next.done" in rows else success
+
     return bare_episode(
         spec,
         instruction,

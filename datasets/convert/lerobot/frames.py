@@ -58,6 +58,7 @@ class VideoReader:
         self._container = self._stack.enter_context(container)
         if not container.streams.video:
             raise DamagedFileError(self.path, "it has no video stream", ADVICE)
+
         self._stream = container.streams.video[0]
         context = self._stream.codec_context
         if context is None:
@@ -66,6 +67,7 @@ class VideoReader:
             raise UnsafeFileError(
                 self.path, f"its codec is {context.name!r}; read are {', '.join(DECODERS)}"
             )
+
         self._check_size(context.height, context.width)
         context.thread_count = 1
         self._clock_s = self._stream.time_base or Fraction(1, av.time_base)
@@ -91,6 +93,7 @@ class VideoReader:
         if not TOLERANCE_S < time_s - self._position_s <= _SEEK_S:
             self._container.seek(round(time_s / self._clock_s), stream=self._stream, backward=True)
             self._frames = self._decode()
+
         found = "the file ends"
         for frame in self._frames:
             at_s = float(frame.pts * self._clock_s)
@@ -101,8 +104,10 @@ class VideoReader:
                 self._check_size(frame.height, frame.width)
                 picture: npt.NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
                 return picture
+
             found = f"the next one is at {at_s:.4f} s"
             break
+
         raise DamagedFileError(self.path, f"it has no picture at {time_s:.4f} s ({found})", ADVICE)
 
     def _decode(self) -> Iterator[Any]:

@@ -58,11 +58,13 @@ class Info:
             raise NotADatasetError(
                 f"{root} is not a LeRobot dataset: it has no {INFO_FILE}. Name the folder that holds meta/ and data/."
             ) from None
+
         version = self._info.get("codebase_version")
         if not isinstance(version, str) or not _VERSIONS.fullmatch(version):
             raise FormatVersionError(
                 f"{self.file} says codebase_version {version!r:.40}; read are v2.x and v3.x. Convert it with LeRobot."
             )
+
         self.many_a_file = version.startswith("v3")
         self.fps = self._number("fps", 1, 10_000)
         self.episodes = self._number("total_episodes", 0, MAX_EPISODES)
@@ -104,11 +106,13 @@ class Info:
         declared = self._info.get("features")
         if not isinstance(declared, dict) or not 0 < len(declared) <= MAX_FEATURES:
             raise self.damaged(f"its features are not an object of 1 to {MAX_FEATURES} entries")
+
         for name, feature in declared.items():
             if not _FEATURE_NAME.fullmatch(name):
                 raise UnsafeFileError(
                     self.file, f"its feature name {name!r:.80} could lead elsewhere as a path"
                 )
+
             try:
                 yield _feature(name, feature)
             except (TypeError, ValueError, KeyError, AttributeError):
@@ -121,19 +125,23 @@ class Info:
         text = self._info.get(name)
         if not isinstance(text, str) or len(text) > 300:
             raise self.damaged(f"its {name} is {text!r:.40}, expected a path with placeholders")
+
         try:
             pieces = list(string.Formatter().parse(text))
         except ValueError:
             raise self.damaged(f"its {name} {text!r:.80} is no path with placeholders") from None
+
         for _, place, style, conversion in pieces:
             known = place is None or (
                 place in _PLACEHOLDERS and _NUMBER_FORMAT.fullmatch(style or "")
             )
+
             if not known or conversion:
                 places = ", ".join(_PLACEHOLDERS)
                 raise UnsafeFileError(
                     self.file, f"its {name} {text!r:.80} has other placeholders than {places}"
                 )
+
         literal = "".join(piece[0] for piece in pieces)
         if text.startswith("/") or any(part in literal for part in ("..", "\\", "\0")):
             raise UnsafeFileError(self.file, f"its {name} {text!r:.80} leads out of the folder")
@@ -165,10 +173,12 @@ def _feature(name: str, declared: Mapping[str, Any]) -> Feature:
         info = declared.get("info") or {}
         if info.get("is_depth_map") or info.get("video.is_depth_map"):
             dtype = "depth"
+
         # Older datasets declare channels first; the pictures themselves are the same.
         if len(shape) == 3 and shape[2] != 3 and shape[0] == 3:
             shape = (*shape[1:], 3)
         return Feature(name, dtype, shape)
+
     if isinstance(names, dict) and len(names) == 1:  # such as {"motors": [...]}
         names = next(iter(names.values()))
     fits = (
@@ -176,4 +186,5 @@ def _feature(name: str, declared: Mapping[str, Any]) -> Feature:
         and shape == (len(names),)
         and all(isinstance(entry, str) for entry in names)
     )
+
     return Feature(name, dtype, shape, names=names if fits else None)

@@ -99,10 +99,12 @@ def plan_features(
             features.append(
                 Feature(f"{OBSERVATION}{key}", rows.dtype.name, shape or (1,), key, shape, names)
             )
+
     refuse_clashes(
         [feature.name for feature in features], [feature.key for feature in features], "LeRobot"
     )
     action_size = episode.actions.shape[1:]
+
     return (
         *features,
         Feature(
@@ -138,6 +140,7 @@ def step_rows(
         "next.done": last,
         "next.success": last & episode.success,
     }
+
     for feature in features:
         if feature.key:
             dtype = np.dtype("uint8" if feature.is_picture else feature.dtype)
@@ -147,10 +150,12 @@ def step_rows(
                 f"{name_episode(episode)} has actions of {rows[feature.name].shape[1:]} numbers; the "
                 f"dataset's first episode has {feature.shape}."
             )
+
     for name, values in rows.items():
         if not all_finite([values]):
             raise InvalidInputError(
                 f"{name_episode(episode)}: {name} holds NaN or infinity, of "
                 "which LeRobot's statistics cannot be made. Leave such episodes out (where)."
             )
+
     return rows

@@ -149,6 +149,7 @@ def column(feature: Feature, rows: npt.NDArray[Any]) -> Arrow:
         return values
     if len(feature.shape) == 1:
         return pa.FixedSizeListArray.from_arrays(values, feature.shape[0])
+
     for axis in reversed(range(len(feature.shape))):
         count = T * int(np.prod(feature.shape[:axis]))
         offsets = np.arange(count + 1, dtype=np.int32) * feature.shape[axis]
@@ -175,6 +176,7 @@ def episodes_schema(features: Sequence[Feature]) -> Arrow:
         ("dataset_from_index", pa.int64()),
         ("dataset_to_index", pa.int64()),
     ]
+
     for feature in features:
         if feature.dtype == "video":
             prefix = f"videos/{feature.name}"
@@ -183,15 +185,18 @@ def episodes_schema(features: Sequence[Feature]) -> Arrow:
                 (f"{prefix}/from_timestamp", pa.float64()),
                 (f"{prefix}/to_timestamp", pa.float64()),
             ]
+
     axes = {feature.name: 3 if feature.is_picture else 1 for feature in features}
     for name, count in (axes | dict.fromkeys(AUTOMATIC, 1)).items():
         kind = pa.float64()
         for _ in range(count):
             kind = pa.list_(kind)
+
         columns += [
             (f"stats/{name}/{what}", pa.list_(pa.int64()) if what == "count" else kind)
             for what in NAMES
         ]
+
     columns += [("meta/episodes/chunk_index", pa.int64()), ("meta/episodes/file_index", pa.int64())]
     return pa.schema(columns)
 
@@ -218,10 +223,12 @@ def tasks_table(tasks: Mapping[str, int]) -> Arrow:
         "creator": {"library": "pyarrow", "version": pa.__version__},
         "pandas_version": "2.2.0",
     }
+
     table = pa.table(
         {
             "task_index": pa.array(list(tasks.values()), pa.int64()),
             "task": pa.array(list(tasks), pa.string()),
         }
     )
+
     return table.replace_schema_metadata({"pandas": json.dumps(pandas)})

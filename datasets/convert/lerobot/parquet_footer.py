@@ -62,9 +62,11 @@ def read_footer(fd: int) -> list[RowGroup]:
     end = platforms.read_at(fd, 8, max(size - 8, 0))
     if len(end) < 8 or end[4:] != _MAGIC:
         raise ValueError("it does not end with the magic bytes PAR1")
+
     (length,) = struct.unpack("<I", end[:4])
     if length > min(size - 8, MAX_FOOTER_BYTES):
         raise ValueError(f"its footer claims {length} bytes")
+
     try:
         footer = _Compact(platforms.read_at(fd, length, size - 8 - length)).struct()
         return [_group(group) for group in footer.get(4, [])]
@@ -82,7 +84,9 @@ def _group(group: dict[int, Any]) -> RowGroup:
             raise ValueError(f"its column {column!r:.80} lies in another file")
         if values < 0 or size < 0:
             raise ValueError(f"its column {column!r:.80} claims {values} values in {size} bytes")
+
         leaves.append(Leaf(column, values, size, about[1] in _TEXT_TYPES))
+
     if group[3] < 0:
         raise ValueError(f"a row group claims {group[3]} rows")
     return RowGroup(group[3], tuple(leaves))
@@ -114,12 +118,14 @@ class _Compact:
             return self.struct(depth + 1)
         if kind in (_LIST, _SET):
             return self._list(depth)
+
         if kind in (_TRUE, _FALSE, _BYTE):
             return self._byte()
         if kind == _DOUBLE:
             return self._take(8)
         if kind == _MAP:
             return self._map(depth)
+
         raise ValueError(f"its footer has a value of unknown type {kind}")
 
     def _list(self, depth: int) -> list[Any]:

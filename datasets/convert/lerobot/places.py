@@ -48,6 +48,7 @@ def read_tasks(info: Info) -> dict[int, str]:
             line["task_index"]: line["task"]
             for line in _lines(info, "tasks", {"task_index": int, "task": str})
         }
+
     tasks: dict[int, str] = {}
     path = info.inside(info.root / TASKS_FILE)
     if path.exists():
@@ -56,10 +57,12 @@ def read_tasks(info: Info) -> dict[int, str]:
             text = next(
                 (name for name in ("task", "__index_level_0__") if name in table.names), "task"
             )
+
             for block in table.blocks({"task_index": 1, text: 1}):
                 tasks |= dict(
                     zip(block.integers("task_index").tolist(), block.texts(text), strict=True)
                 )
+
     return tasks
 
 
@@ -78,8 +81,10 @@ def read_places(info: Info) -> Iterator[Place]:
                 f"meta/episodes lists episode {place.number} of {place.length} frames from frame {place.first} on, "
                 f"expected episode {number} from frame {frames} on"
             )
+
         number, frames = number + 1, frames + place.length
         yield place
+
     if number != info.episodes:
         raise info.damaged(f"it says {info.episodes} episodes, but meta/episodes lists {number}")
 
@@ -92,6 +97,7 @@ def _from_tables(info: Info) -> Iterator[Place]:
                 listed = {name: block.rows(name, ()) for name in columns}
                 if not all(np.isfinite(values).all() for values in listed.values()):
                     raise DamagedFileError(path, "it has numbers that are not finite", ADVICE)
+
                 for row in range(len(block)):
                     yield _place(
                         info, {name: values[row].item() for name, values in listed.items()}
@@ -108,6 +114,7 @@ def _place(info: Info, row: Mapping[str, Any]) -> Place:
             info.video_file(name, chunk_index=int(chunk), file_index=int(file)),
             float(start_s),
         )
+
     data = info.data_file(
         chunk_index=whole["data/chunk_index"], file_index=whole["data/file_index"]
     )
@@ -131,6 +138,7 @@ def _lines(info: Info, name: str, kinds: Mapping[str, type]) -> Iterator[dict[st
         texts: Sequence[bytes] = read_bytes(path, MAX_METADATA_BYTES).splitlines()
     except FileNotFoundError:
         raise DamagedFileError(path, "it is missing", ADVICE) from None
+
     for number, text in enumerate(texts, 1):
         try:
             line = parse_json(text)
@@ -138,6 +146,7 @@ def _lines(info: Info, name: str, kinds: Mapping[str, type]) -> Iterator[dict[st
             raise DamagedFileError(
                 path, f"its line {number} is not valid JSON ({error})", ADVICE
             ) from None
+
         if not isinstance(line, dict) or not all(
             isinstance(line.get(key), kind) for key, kind in kinds.items()
         ):

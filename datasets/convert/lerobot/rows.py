@@ -55,6 +55,7 @@ def read_frames(info: Info, features: Sequence[Feature]) -> Iterator[Frames]:
     for feature in features:
         if feature.dtype != "video":
             columns[feature.name] = 1 if feature.is_picture else math.prod(feature.shape)
+
     with contextlib.ExitStack() as stack:
         cinema = stack.enter_context(_Cinema())
         for path, group in itertools.groupby(read_places(info), key=lambda place: place.data):
@@ -77,6 +78,7 @@ def _check_order(block: Block, place: Place, fps: int) -> None:
         "frame_index": steps,
         "index": place.first + steps,
     }
+
     for name, numbers in due.items():
         found = block.integers(name)
         wrong = np.flatnonzero(found != numbers)
@@ -87,6 +89,7 @@ def _check_order(block: Block, place: Place, fps: int) -> None:
                 f"frame {at} of episode {place.number} has {name} {found[at]}, expected {numbers[at]}",
                 ADVICE,
             )
+
     times_s, due_s = block.rows("timestamp", ()).astype(np.float64), steps / fps
     wrong = np.flatnonzero(~(np.abs(times_s - due_s) <= TOLERANCE_S + _ROUNDING * due_s))
     if wrong.size:
@@ -103,23 +106,27 @@ def _rows(
 ) -> npt.NDArray[Any]:
     if not feature.is_picture:
         return _numbers(feature, block)
+
     height, width = feature.shape[:2]
     shape = (place.length, height, width, 3)
     if np.prod(shape, dtype=np.float64) > MAX_ARRAY_BYTES:
         raise UnsafeFileError(
             place.data, f"episode {place.number} claims {place.length} pictures of {height}x{width}"
         )
+
     pictures = np.empty(shape, np.uint8)
     if feature.dtype == "video":
         path, start_s = place.videos[feature.name]
         cinema.reader(feature, path).read_into(pictures, start_s + np.arange(place.length) / fps)
         return pictures
+
     for index, data in enumerate(block.pictures(feature.name)):
         try:
             pictures[index] = decode_picture(data, height, width)
         except ValueError as error:  # says which one
             where = f"its picture {feature.name!r} of frame {index}, episode {place.number},"
             raise DamagedFileError(block.path, f"{where} {error}", ADVICE) from None
+
     return pictures
 
 

@@ -56,10 +56,12 @@ class RunningRows:
             self._squares = (
                 self._squares + squares + delta**2 * (self._values * len(values) / total)
             )
+
             self._min, self._max = (
                 np.minimum(self._min, values.min(0)),
                 np.maximum(self._max, values.max(0)),
             )
+
         self._keep(rows)
         self._values += len(values)
         self._count += len(rows)
@@ -87,6 +89,7 @@ class RunningRows:
                 zip(QUANTILES, np.quantile(sample, list(QUANTILES.values()), axis=0), strict=True)
             ),
         }
+
         return {
             "count": np.array([self._count]),
             **{name: np.atleast_1d(value) for name, value in found.items()},
@@ -133,6 +136,7 @@ class RunningPictures:
         total = self.counts.sum(1)
         mean = self.counts @ values / total
         variance = (self.counts * (values - mean[:, None]) ** 2).sum(1) / total
+
         found = {
             "min": np.array([values[counts > 0].min() for counts in self.counts]),
             "max": np.array([values[counts > 0].max() for counts in self.counts]),
@@ -143,6 +147,7 @@ class RunningPictures:
                 for name, q in QUANTILES.items()
             },
         }
+
         shaped = {name: value.reshape(3, 1, 1) for name, value in found.items()}
         return {"count": np.array([self.pictures]), **shaped}
 

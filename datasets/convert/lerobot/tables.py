@@ -61,16 +61,20 @@ class Block:
             else:
                 lengths = values.value_lengths().to_numpy(zero_copy_only=False)
                 fits = bool((lengths == side).all())
+
             values = values.flatten()
             if not fits or len(values) != count * side:
                 raise self._wrong(name, f"lists of other lengths than {shape}")
+
             wanted = wanted[1:]
             self._full(name, values)
+
         kind = values.type
         if not (
             pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
         ):
             raise self._wrong(name, f"{kind}, expected numbers")
+
         array: npt.NDArray[Any] = values.to_numpy(zero_copy_only=False)
         return array.reshape(len(self), *shape)
 
@@ -163,6 +167,7 @@ class Table:
         missing = [name for name in columns if name not in self.names]
         if missing:
             raise DamagedFileError(self.path, f"it has no column {missing[0]!r}", ADVICE)
+
         with self._errors():
             batches = self._file.iter_batches(
                 batch_size=self._block_rows(columns), columns=list(columns), use_threads=False
@@ -187,6 +192,7 @@ class Table:
                 f"it has {have} rows, but meta/episodes places {sum(lengths)} there",
                 ADVICE,
             )
+
         waiting: list[Any] = []
         blocks = self.blocks(columns)
         for length in lengths:
@@ -196,7 +202,9 @@ class Table:
                     raise DamagedFileError(
                         self.path, f"it has fewer rows than the {have} it claims", ADVICE
                     )
+
                 waiting.append(block.table)
+
             table = pa.concat_tables(waiting)
             yield Block(self.path, table.slice(0, length))
             waiting = [table.slice(length)]
@@ -213,6 +221,7 @@ class Table:
             for leaf in group.leaves:
                 if leaf.column not in columns:
                     continue
+
                 each = columns[leaf.column]
                 claims = f"its column {leaf.column!r:.80} claims {leaf.values} values in {group.rows} rows"
                 if each and leaf.values != each * group.rows:
@@ -221,9 +230,11 @@ class Table:
                     raise UnsafeFileError(
                         self.path, f"{claims}, {leaf.bytes} bytes, more than {MAX_GROUP_BYTES}"
                     )
+
                 rows = min(rows, _VALUES // max(each, 1))
                 if leaf.text:
                     rows = min(rows, _TEXT_BYTES // max(leaf.bytes, 1))
+
         return max(rows, 1)
 
     @contextlib.contextmanager

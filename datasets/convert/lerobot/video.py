@@ -77,6 +77,7 @@ class VideoWriter:
                 f"Pictures of {height}x{width} pixels cannot be video in {PIXEL_FORMAT}, which needs even sides; "
                 "export with pictures='png'."
             )
+
         self.path, self.pictures, self.bytes = path, 0, 0
         self._file: BinaryIO = path.open("xb")
         try:
@@ -85,11 +86,13 @@ class VideoWriter:
             self._stream = cast(
                 VideoStream, self._container.add_stream(encoder, rate=fps, options=options)
             )
+
             self._stream.width, self._stream.height, self._stream.pix_fmt = (
                 width,
                 height,
                 PIXEL_FORMAT,
             )
+
             # One thread: the same pictures give the same bytes, whatever the machine.
             self._stream.codec_context.thread_count = 1
         except BaseException:

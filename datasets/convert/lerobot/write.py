@@ -89,6 +89,7 @@ class LeRobotWriter:
         self._rows: list[dict[str, Any]] = []
         videos = [feature for feature in self.features if feature.dtype == "video"]
         self._cameras = [_Camera(feature, self._video_files(feature)) for feature in videos]
+
         self._totals: dict[str, RunningRows | RunningPictures] = {
             feature.name: RunningPictures() if feature.is_picture else RunningRows()
             for feature in self.features
@@ -123,6 +124,7 @@ class LeRobotWriter:
             "index": index,
             "task_index": np.full(T, self.tasks.setdefault(task, len(self.tasks))),
         }
+
         chunk, file = self._data.begin()
         self._data.write(self._table(rows))
         place = {
@@ -134,6 +136,7 @@ class LeRobotWriter:
             "dataset_from_index": self.steps,
             "dataset_to_index": self.steps + T,
         }
+
         for camera in self._cameras:
             place |= self._film(camera, rows[camera.feature.name])
         self._rows.append(place | self._statistics(rows))
@@ -160,13 +163,16 @@ class LeRobotWriter:
         if camera.writer and files.full(camera.writer.bytes, camera.latest_bytes):
             camera.writer.close()
             camera.writer = None
+
         if camera.writer is None:
             camera.writer = VideoWriter(
                 files.next(), self.encoder, self.fps, *camera.feature.shape[:2]
             )
+
         begin, before = camera.writer.pictures, camera.writer.bytes
         camera.writer.add(pictures)
         camera.latest_bytes = camera.writer.bytes - before
+
         return {
             f"videos/{name}/chunk_index": files.chunk,
             f"videos/{name}/file_index": files.file,
@@ -185,7 +191,9 @@ class LeRobotWriter:
             else:
                 total.update(rows[name])
                 statistics = plain(of_rows(rows[name]))
+
             found |= {f"stats/{name}/{what}": value for what, value in statistics.items()}
+
         return found
 
     def _write_extras(
@@ -200,6 +208,7 @@ class LeRobotWriter:
             }
             for name, array in sorted(arrays.items())
         ]
+
         self._extras.begin()
         row = {"episode_index": self.episodes, "facts": canonical_json(facts), "arrays": listed}
         self._extras.write(pa.Table.from_pylist([row], schema=tables.EXTRA_SCHEMA))
@@ -230,9 +239,11 @@ class LeRobotWriter:
             self._write_places()
         for table in (self._data, self._places, self._extras):
             table.close()
+
         for camera in self._cameras:
             if camera.writer:
                 camera.writer.close()
+
         pq.write_table(tables.tasks_table(self.tasks), self.root / layout.TASKS_FILE)
         statistics = {name: plain(total.result()) for name, total in self._totals.items()}
         _write_json(self.root / layout.STATS_FILE, statistics)
@@ -246,9 +257,11 @@ class LeRobotWriter:
             features[camera.feature.name]["info"] = video_info(
                 self.encoder, height, width, self.fps
             )
+
         automatic = {
             name: {"dtype": dtype, "shape": [1], "names": None} for name, dtype in AUTOMATIC.items()
         }
+
         return {
             "codebase_version": layout.VERSION,
             "fps": self.fps,

@@ -83,13 +83,16 @@ def plan_import(file: Path, trajectory: str, arrays: Arrays) -> Plan:
                 why = "no observation key can be made of its name"
             else:
                 keys[name] = key
+
         if why:
             left_out[name] = why
+
     actions = _parts(arrays, ACTIONS, left_out)
     if not actions:
         raise InvalidInputError(
             f"{file}: {trajectory}/{ACTIONS} is no array of numbers, nor a group of them; an episode needs actions."
         )
+
     rows = {
         name: (arrays[name].shape[1:], arrays[name].dtype or np.dtype(np.uint8)) for name in keys
     }
@@ -107,6 +110,7 @@ def _no_place(root: str, name: str, array: ForeignArray) -> str:
     if root == STATES:
         fits = len(array.shape) == 2 and array.dtype in (np.float32, np.float64)
         return "" if fits else f"of shape {array.shape} and {array.dtype}, expected rows of floats"
+
     return f"of shape {array.shape}" if 0 in array.shape[1:] else ""
 
 
@@ -150,16 +154,19 @@ class Trajectory:
         self._plan, self._listed, self._arrays = plan, listed, arrays
         self._name = f"traj_{listed.number}"
         own = _parts(arrays, ACTIONS, ())
+
         if own != plan.actions or any(size < 0 for _, size in own):
             raise InvalidInputError(
                 f"{plan.file}: the actions of {self._name} are {_told(own)}; those of the first trajectory are "
                 f"{_told(plan.actions)}. Expected are rows of numbers, the same in all."
             )
+
         self._steps = arrays[own[0][0]].rows
         if listed.steps not in (None, self._steps):
             raise self._damaged(
                 f"has {self._steps} actions; the .json says elapsed_steps {listed.steps}"
             )
+
         self._check_observations()
         self._check_lengths()
         states = {name: why for name, why in plan.left_out.items() if name.startswith(f"{STATES}/")}
@@ -185,10 +192,12 @@ class Trajectory:
                     if array is None
                     else f"has rows {array.shape[1:]} of {array.dtype}"
                 )
+
                 raise InvalidInputError(
                     f"{self._plan.file}: {self._name}/{name} {found}; the first one has rows {shape} of {dtype}. "
                     f"{_ALIKE}"
                 )
+
         known = {*self._plan.rows, *self._plan.left_out, *FLAGS}
         for name in self._arrays:
             if name not in known and name.partition("/")[0] not in (ACTIONS, STATES, REWARDS):
@@ -219,9 +228,11 @@ class Trajectory:
             ],
             axis=1,
         )
+
         success = self._success()
         failed = not success and self._flag("fail") is True
         ended = self._flag("terminated")
+
         return bare_episode(
             spec,
             instruction,

@@ -65,6 +65,7 @@ def import_(path: Path, out: Path, options: ImportOptions) -> Imported:
         }
         incoming = Incoming(folder, identity_json(about, Provenance()), options.codec)
         stateless = 0
+
         for listed in recording.episodes:
             trajectory = Trajectory(plan, listed, file.arrays(f"traj_{listed.number}"))
             stateless += not trajectory.same_states
@@ -72,7 +73,9 @@ def import_(path: Path, out: Path, options: ImportOptions) -> Imported:
             told = {"episode": listed.number, "reset_kwargs": dict(listed.reset_kwargs)}
             spec = EpisodeSpec(cell, listed.seed, "import:maniskill", told, purpose="train")
             incoming.add(trajectory.episode(spec, options.instruction or "", options.cast))
+
         incoming.finish()
+
     left_out |= plan.left_out
     if stateless:
         left_out[STATES] = f"{stateless} episodes have other bodies than the first one"
@@ -86,6 +89,7 @@ def _match(recording: Recording, file: ForeignFile) -> dict[str, str]:
     names = file.children()
     held = {name for name in names if _TRAJECTORY.fullmatch(name)}
     listed = {f"traj_{episode.number}" for episode in recording.episodes}
+
     if listed - held:
         raise recording.damaged(
             f"it lists {_first(listed - held)}, of which {file.path.name} has nothing"
@@ -94,6 +98,7 @@ def _match(recording: Recording, file: ForeignFile) -> dict[str, str]:
         raise recording.damaged(
             f"it does not list {_first(held - listed)}, which {file.path.name} has"
         )
+
     return {name: "no trajectory" for name in names if name not in held}
 
 

@@ -75,12 +75,14 @@ class Recording:
         hz = self._object(kwargs, "sim_config").get("control_freq", DEFAULT_HZ)
         if isinstance(hz, bool) or not isinstance(hz, int | float) or not 0 < hz <= 1_000_000:
             raise self.damaged(f"its control_freq is {hz!r:.40}, expected a number above 0")
+
         self.control_hz = hz
         listed = raw.get("episodes")
         if not isinstance(listed, list) or len(listed) > MAX_EPISODES:
             raise self.damaged(f"its episodes are not a list of at most {MAX_EPISODES}")
         if not listed:
             raise InvalidInputError(f"{self.file} lists no episode to import.")
+
         self.episodes = tuple(self._listed(listed))
         self.control_mode = self._one_mode(listed)
         self.source = {name: raw[name] for name in _SOURCE if name in raw}
@@ -109,23 +111,27 @@ class Recording:
         for place, episode in enumerate(listed):
             if not isinstance(episode, dict):
                 raise self.damaged(f"entry {place} of its episodes is not an object")
+
             number = self._whole(episode, "episode_id", place)
             if number is None or number in seen:
                 raise self.damaged(
                     f"entry {place} of its episodes has episode_id {number}, expected a number of its own"
                 )
+
             seen.add(number)
             kwargs = self._object(episode, "reset_kwargs")
             size = len(canonical_json(kwargs))
             if size > MAX_RESET_BYTES:
                 problem = f"entry {place} of its episodes has reset_kwargs of {size} bytes, more than {MAX_RESET_BYTES}"
                 raise UnsafeFileError(self.file, problem)
+
             seed = self._whole(episode, "episode_seed", place)
             flags = {
                 name: episode[name]
                 for name in ("success", "fail")
                 if isinstance(episode.get(name), bool)
             }
+
             steps = self._whole(episode, "elapsed_steps", place)
             yield Listed(number, number if seed is None else seed, steps, flags, kwargs)
 
@@ -168,17 +174,20 @@ def find_pair(path: Path) -> tuple[Path, Path]:
             raise NotADatasetError(
                 f"{path} holds no ManiSkill recording; expected an .h5 file with a .json of the same name beside it."
             )
+
         path = halves[0]
     elif path.suffix not in (".h5", ".json"):
         raise NotADatasetError(
             f"{path} is no ManiSkill recording; expected an .h5 file, its .json, or their folder."
         )
+
     pair = _other(path, ".json"), _other(path, ".h5")
     for half in pair:
         if not half.exists():
             raise NotADatasetError(
                 f"{path} is half a ManiSkill recording: {half.name} is not beside it."
             )
+
     return pair
 
 

@@ -57,6 +57,7 @@ def export(dataset: Dataset, out: Path, options: ExportOptions) -> Exported:
     """
     if options.pictures not in (None, *PICTURES):
         raise UnknownNameError("kind of pictures", options.pictures, PICTURES)
+
     selection = Selection.of(dataset, options)
     steps = 0
     with staged_folder(out) as folder:
@@ -69,13 +70,16 @@ def export(dataset: Dataset, out: Path, options: ExportOptions) -> Exported:
                     _add(
                         file.root, number, episode, given_actions(episode, options), split, dataset
                     )
+
                 steps += episode.steps
+
         metadata = _metadata(
             selection, options, out.name, steps, (folder / DATA / MAIN_FILE).stat().st_size
         )
         (folder / DATA / METADATA).write_text(json.dumps(metadata) + "\n", encoding="utf-8")
         write_extra(folder, dataset, options)
         files = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+
     return Exported(len(selection.indices), steps, len(files), sum(files))
 
 
@@ -94,6 +98,7 @@ def _add(
     ended = np.arange(T) == T - 1
     success = np.zeros(T + 1, np.bool_)  # row t is what was known before action t
     success[-1] = episode.success
+
     arrays = {
         **{f"observations/{key}": rows for key, rows in episode.observations.items()},
         "actions": actions,
@@ -103,6 +108,7 @@ def _add(
         "infos/success": success,
         "infos/instruction": np.full(T + 1, episode.instruction.encode()),
     }
+
     for path, rows in arrays.items():
         write_array(group, path, rows, "gzip")
     add_tree(group, EXTRA_GROUP, episode, actions, dataset.identity, observations=False)
@@ -120,6 +126,7 @@ def _metadata(
     ours = raw["action_convention"] == ACTION_CONVENTION
     spaces = {key: box_json(first.observations[key]) for key in selection.keys}
     actions = box_json(first.actions, -1.0, 1.0) if ours else box_json(first.actions)
+
     return {
         "total_episodes": len(selection.indices),
         "total_steps": steps,
@@ -164,6 +171,7 @@ def import_(path: Path, out: Path, options: ImportOptions) -> Imported:
             if extra
             else Incoming(folder, source.identity, options.codec)
         )
+
         for episode in source.episodes(file):
             incoming.add(episode)
         incoming.finish()

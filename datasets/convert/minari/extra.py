@@ -61,12 +61,14 @@ class Extra:
                 f"{self._file} has schema version {document.get('schema_version')!r:.40}; this release reads version "
                 f"{EXTRA_VERSION}. Install a newer shopfloor."
             )
+
         identity, actions = document.get("identity"), document.get("actions")
         plain = {name: value for name, value in document.items() if name != DIGEST}
         if document.get(DIGEST) != json_digest(plain):
             raise self._damaged(f"its content does not match its {DIGEST}")
         if not isinstance(identity, dict) or not isinstance(actions, str):
             raise self._damaged("it lacks identity or actions")
+
         self.identity: Mapping[str, Any] = identity
         self._options = ExportOptions(actions=actions)
 
@@ -101,12 +103,14 @@ class Extra:
                 leaf.path: arrays.get(f"observations/{leaf.path}")
                 for leaf in self._info.observations
             }
+
             if (
                 None in observations.values()
                 or f"{EXTRA_GROUP}/actions" not in arrays
                 or "actions" not in arrays
             ):
                 raise self._damaged(f"{file.path} has no episode {number} of this export")
+
             read = {key: array.read() for key, array in observations.items() if array is not None}
             episode = read_tree(file, f"{group}/{EXTRA_GROUP}", read)
             if not np.array_equal(
@@ -115,6 +119,7 @@ class Extra:
                 raise self._damaged(
                     f"{group}/actions of {file.path} are not those that were exported"
                 )
+
             yield episode
 
     def left_out(self) -> tuple[str, ...]:

@@ -52,6 +52,7 @@ class TheirEpisodes:
         self._counts: Counter[str] = Counter()
         self._cell = options.cell or f"minari/{info.name}"
         self._first = file.arrays("episode_0")
+
         if not info.actions or any(leaf.kind == "Text" for leaf in info.actions):
             raise InvalidInputError(
                 f"{info.file} has actions that are texts, or none; an episode needs numbers."
@@ -65,11 +66,13 @@ class TheirEpisodes:
             path = f"observations/{leaf.path}" if leaf.path else "observations"
             if leaf.kind == "Text":
                 continue
+
             key = observation_key(leaf.path or ("image" if len(leaf.shape) == 3 else "state"), keys)
             if key is None:
                 self._left_out[path] = "no observation key can be made of its name"
             else:
                 keys[key] = path, leaf
+
         return keys
 
     @property
@@ -85,6 +88,7 @@ class TheirEpisodes:
             features[key] = feature(
                 leaf.shape, np.dtype(np.uint8) if coded or array is None else array.dtype
             )
+
         success = any(name in self._first for name in _SUCCESS)
         return {
             "cell": self._cell,
@@ -120,6 +124,7 @@ class TheirEpisodes:
                     name.startswith("infos/") and name not in (*_SUCCESS, _INSTRUCTION)
                 ):
                     self._counts[name] += 1
+
             yield _Episode(file, group, arrays, self._info).read(
                 self._spec(file, group, number), self._keys, self
             )
@@ -168,6 +173,7 @@ class _Episode:
         cast, where = source.options.cast, f"{self._file.path}: {self._group}"
         parts = [self._action(leaf, cast) for leaf in self._info.actions]
         said = [self._rows(name).any() for name in _SUCCESS if self._readable(name)]
+
         return bare_episode(
             spec,
             self._instruction(source),
@@ -212,6 +218,7 @@ class _Episode:
         ):
             found = f"has rows {array.shape[1:]}, but metadata.json says {leaf.shape}"
             raise self._file.damaged(f"{self._group}/{name}", found)
+
         return array
 
     def _action(self, leaf: Leaf, cast: bool) -> npt.NDArray[np.float32]:
@@ -227,11 +234,13 @@ class _Episode:
         array = self._checked(path, self._steps + 1, leaf)
         if not _is_encoded(array, leaf):
             return plain(array.read())
+
         height, width = leaf.shape[:2]
         if array.rows * height * width * 3 > layout.MAX_ARRAY_BYTES:
             raise self._file.damaged(
                 f"{self._group}/{path}", f"claims {array.rows} pictures of {height}x{width}"
             )
+
         pictures = np.zeros((array.rows, height, width, 3), np.uint8)
         for row, data in enumerate(
             array.encoded() if array.kind == "encoded" else map(bytes, array.read())
@@ -242,6 +251,7 @@ class _Episode:
                 raise self._file.damaged(
                     f"{self._group}/{path}", f"row {row}: the picture {error}"
                 ) from None
+
         return (
             pictures
             if leaf.shape[2:] == (3,)
@@ -255,6 +265,7 @@ class _Episode:
             for leaf in self._info.observations
             if leaf.kind == "Text"
         ]
+
         names += [_INSTRUCTION] if _INSTRUCTION in self._arrays else []
         chosen = ""
         for name in names:
@@ -268,6 +279,7 @@ class _Episode:
                 source.note(name, "an episode has one instruction")
             else:
                 (chosen,) = texts
+
         return chosen or source.options.instruction or ""
 
 

@@ -42,15 +42,18 @@ class Info:
         places = [folder for folder in (path / DATA, path) if (folder / METADATA).exists()]
         if not places:
             raise NotADatasetError(f"{path} is not a Minari dataset: it has no {DATA}/{METADATA}.")
+
         self._data = places[0]
         self.root, self.file = self._data.parent, self._data / METADATA
         raw = load_json(self.file, MAX_METADATA_BYTES)
         data_format = raw.get("data_format", "hdf5")
+
         if data_format != "hdf5":
             raise InvalidInputError(
                 f"{self.file} says data_format {data_format!r:.40}; expected 'hdf5'. Write it as that with Minari "
                 "(create_dataset_from_buffers with data_format='hdf5'), then import it."
             )
+
         self.episodes = self._episodes(raw)
         self.observations: list[Leaf] = read_space(
             self.file, "observation_space", raw.get("observation_space")

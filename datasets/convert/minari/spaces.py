@@ -63,6 +63,7 @@ def read_space(file: Path, name: str, text: object) -> list[Leaf]:
         raise DamagedFileError(
             file, f"its {name} cannot be used ({type(error).__name__}: {error})", ADVICE
         ) from None
+
     return leaves
 
 
@@ -74,6 +75,7 @@ def _collect(space: Mapping[str, Any], path: str, depth: int, leaves: list[Leaf]
     kind = space["type"]
     if depth > MAX_DEPTH:
         raise ValueError(f"spaces are nested deeper than {MAX_DEPTH}")
+
     if kind == "Dict":
         inner = list(space["subspaces"].items())
     elif kind == "Tuple":
@@ -85,6 +87,7 @@ def _collect(space: Mapping[str, Any], path: str, depth: int, leaves: list[Leaf]
         raise ValueError(
             f"{path or 'it'} is a {kind!r:.40}; expected one of {', '.join(('Dict', 'Tuple', *_LEAVES))}"
         )
+
     for name, inside in inner:
         if not isinstance(name, str) or not name or "/" in name or name in (".", ".."):
             raise ValueError(f"a space has the name {name!r:.60}")
@@ -101,6 +104,7 @@ def _shape(space: Mapping[str, Any]) -> tuple[int, ...]:
         sides = space["n"] if isinstance(space["n"], list) else [space["n"]]
     else:
         return ()
+
     if not all(
         isinstance(side, int) and not isinstance(side, bool) and side >= 0 for side in sides
     ):
@@ -123,6 +127,7 @@ def box_json(
     else:
         info = np.iinfo(rows.dtype)
         bounds = (int(info.min), int(info.max))
+
     low, high = bounds[0] if low is None else low, bounds[1] if high is None else high
     shape = rows.shape[1:]
     return {

@@ -52,23 +52,28 @@ def export(
     columns = plan_columns(selection.first, selection.keys)
     name = dataset_name(out.name)
     steps = 0
+
     with staged_folder(out) as staged:
         folder = staged / VERSION
         folder.mkdir()
         splits = {}
+
         for split, indices in (("train", selection.train), ("val", selection.valid)):
             if indices:
                 splits[split] = SplitWriter(folder, f"{name}-{split}.tfrecord", shard_bytes)
                 steps += _write(splits[split], selection, indices, columns, options)
+
         _write_json(
             folder / "features.json", features_json(columns, selection.first.actions.shape[1])
         )
         told = {split: (writer.size, writer.lengths) for split, writer in splits.items()}
+
         _write_json(
             folder / "dataset_info.json",
             dataset_info_json(name, _description(dataset, columns, options), told),
         )
         files = [path.stat().st_size for path in folder.iterdir()]
+
     return Exported(len(selection.indices), steps, len(files), sum(files))
 
 

@@ -68,15 +68,18 @@ def plan_columns(episode: Episode, keys: Sequence[str]) -> tuple[Column, ...]:
         "front" if "front" in pictures else next((key for key in pictures if key != "wrist"), None)
     )
     columns = []
+
     for key in keys:
         rows = episode.observations[key]
         picture = key in pictures
         name = key if not picture else "image" if key == main else f"{key}_image"
+
         if 0 in rows.shape[1:]:
             raise InvalidInputError(
                 f"Observation {key!r} has rows of shape {rows.shape[1:]}, which RLDS cannot hold; leave it out (keys)."
             )
         columns.append(Column(name, key, rows.dtype, rows.shape[1:], picture))
+
     refuse_clashes([column.name for column in columns], [column.key for column in columns], "RLDS")
     return tuple(columns)
 
@@ -92,9 +95,11 @@ def features_json(columns: Sequence[Column], action_size: int) -> dict[str, Any]
         **{name: _tensor((), "bool") for name in ("is_first", "is_last", "is_terminal")},
         "language_instruction": _text(),
     }
+
     metadata = {
         name: _text() if kind == "text" else _tensor((), kind) for name, kind in METADATA.items()
     }
+
     return _dict(
         {
             "steps": {
@@ -161,6 +166,7 @@ def episode_features(
     flat: dict[str, Feature] = {
         f"steps/observation/{column.name}": _observation(episode, column) for column in columns
     }
+
     flat |= {
         "steps/action": actions,
         "steps/reward": episode.rewards,
@@ -171,6 +177,7 @@ def episode_features(
         "steps/is_terminal": (steps == T - 1) & episode.terminated,
         "steps/language_instruction": [episode.instruction.encode()] * T,
     }
+
     metadata: dict[str, str | int] = {
         "file_path": file,
         "episode_id": episode.spec.episode_id,
@@ -181,6 +188,7 @@ def episode_features(
         "reason": episode.reason,
         "success": int(episode.success),
     }
+
     for name, value in metadata.items():
         flat[f"episode_metadata/{name}"] = (
             [value.encode()] if isinstance(value, str) else np.array([value], np.int64)

@@ -66,12 +66,14 @@ def example(features: Mapping[str, Feature]) -> bytes:
     for name in sorted(features):
         entry = _field(1, name.encode()) + _field(2, _feature(features[name]))
         entries.append(_field(1, entry))
+
     data = _field(1, b"".join(entries))
     if len(data) > MAX_EXAMPLE_BYTES:
         raise InvalidInputError(
             f"An episode takes {len(data)} bytes as one tf.train.Example; readers accept {MAX_EXAMPLE_BYTES}. "
             "Leave such long episodes out, or export fewer observation keys."
         )
+
     return data
 
 
@@ -92,6 +94,7 @@ def _varint(value: int) -> bytes:
 def _feature(values: Feature) -> bytes:
     if not isinstance(values, np.ndarray):
         return _field(_BYTES_LIST, b"".join(_field(1, value) for value in values))
+
     flat = np.ascontiguousarray(values).reshape(-1)
     if flat.dtype == np.float32:
         return _field(
@@ -101,6 +104,7 @@ def _feature(values: Feature) -> bytes:
         raise InvalidInputError(
             f"A tf.train.Example holds float32, integers and bytes, not {flat.dtype}."
         )
+
     return _field(_INT64_LIST, _field(1, _varints(flat)) if flat.size else b"")
 
 
@@ -119,9 +123,11 @@ def _varints(values: npt.NDArray[Any]) -> bytes:
         more[:, :-1] = left[:, 1:] != 0
         used = np.ones(left.shape, bool)
         used[:, 1:] = more[:, :-1]
+
         blocks.append(
             ((left & 0x7F) | (more.astype(np.uint64) << np.uint64(7)))
             .astype(np.uint8)[used]
             .tobytes()
         )
+
     return b"".join(blocks)

@@ -39,6 +39,7 @@ class SplitWriter:
             self._file = self._unnamed(len(self.lengths)).open("xb")
             self.lengths.append(0)
             self._written = 0
+
         self._file.write(record(example))
         self._written += size
         self.lengths[-1] += 1

@@ -59,6 +59,7 @@ def export(dataset: Dataset, out: Path, options: ExportOptions) -> Exported:
     """
     if options.pictures not in (None, *PICTURES):
         raise UnknownNameError("kind of pictures", options.pictures, PICTURES)
+
     selection = Selection.of(dataset, options)
     steps = 0
     with staged_file(out) as place:
@@ -75,12 +76,16 @@ def export(dataset: Dataset, out: Path, options: ExportOptions) -> Exported:
                         given_actions(episode, options),
                         dataset.identity,
                     )
+
                 steps += episode.steps
+
             with file.disk():
                 write_attributes(data, _about(selection, options, steps))
                 _write_masks(file.root, selection, options)
                 _write_extra(file.root, dataset)
+
         size = place.stat().st_size
+
     return Exported(len(selection.indices), steps, 1, size)
 
 
@@ -135,17 +140,20 @@ def import_(path: Path, out: Path, options: ImportOptions) -> Imported:
     """
     if path.is_dir():
         raise InvalidInputError(f"{path} is a folder; expected robomimic's one HDF5 file.")
+
     with ForeignFile(path) as file, staged_folder(out) as folder:
         if file.attribute("", "format") == layout.FORMAT_NAME:
             return _import_committed(path, folder, options)
         if file.attribute(EXTRA, "kind") == EXTRA_KIND:
             return _import_own(file, folder, options)
+
         source = TheirDemos(file, options)
         incoming = Incoming(folder, identity_json(source.describe(), Provenance()), options.codec)
         for episode in source.episodes():
             incoming.add(episode)
         if not incoming.episodes:
             raise InvalidInputError(f"{path} holds no steps; an episode needs actions.")
+
         incoming.finish()
         return Imported(incoming.episodes, incoming.steps, source.left_out())
 
@@ -157,6 +165,7 @@ def _import_own(file: ForeignFile, folder: Path, options: ImportOptions) -> Impo
             EXTRA,
             f"has schema version {version!r:.40}, expected {EXTRA_VERSION}: a newer shopfloor's",
         )
+
     identity = _identity(file)
     try:
         incoming = Incoming(folder, identity, options.codec)
@@ -164,13 +173,16 @@ def _import_own(file: ForeignFile, folder: Path, options: ImportOptions) -> Impo
         raise file.damaged(
             f"{EXTRA}/identity", f"is that of no dataset ({type(error).__name__})"
         ) from error
+
     for _, name in demos(file):
         incoming.add(read_tree(file, f"data/{name}"))
     incoming.finish()
+
     masks = [
         f"mask/{name}: a dataset has no masks; divide it with split"
         for name in file.children("mask")
     ]
+
     return Imported(incoming.episodes, incoming.steps, tuple(masks))
 
 
@@ -198,6 +210,7 @@ def _import_committed(path: Path, folder: Path, options: ImportOptions) -> Impor
         incoming.finish()
     finally:
         container.close()
+
     return Imported(incoming.episodes, incoming.steps, ())
 
 
@@ -205,6 +218,7 @@ def _described(container: Container, files: list[EpisodeFile]) -> dict[str, Any]
     """Return a description made of what the files of a dataset repeat of it."""
     if not files:
         raise InvalidInputError(f"{container.path} holds no episode.")
+
     about, first = container.attributes("data"), files[0]
     features = {}
     for key in first.observation_keys:
@@ -215,11 +229,13 @@ def _described(container: Container, files: list[EpisodeFile]) -> dict[str, Any]
             "names": [],
             "units": [],
         }
+
     description = {
         "action_convention": str(about.get("action_convention", layout.UNSPECIFIED)),
         "features": features,
         "source": {"format": "robomimic"},
     }
+
     env_args = json_object(str(about.get("env_args", "")))
     cells = sorted({file.spec.cell for file in files})
     descriptions = {cell: {**description, "cell": cell} for cell in cells}
@@ -227,6 +243,7 @@ def _described(container: Container, files: list[EpisodeFile]) -> dict[str, Any]
     if isinstance(named, str) and named in descriptions:
         descriptions[named]["env_args"] = env_args
     provenance = Provenance(**{name: first.fact(name) for name in layout.PROVENANCE})
+
     return {
         **identity_json(descriptions[cells[0]], provenance),
         "cells": cells,

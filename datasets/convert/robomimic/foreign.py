@@ -65,10 +65,12 @@ class TheirDemos:
         self._demos = demos(file)
         self._env_args = self._json("data", "env_args")
         name = self._env_args.get("env_name")
+
         self._cell = (
             options.cell
             or f"robomimic/{name if isinstance(name, str) and name else file.path.stem}"
         )
+
         self._first = file.arrays(f"data/{self._demos[0][1]}")
         self._left_out: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
@@ -79,10 +81,12 @@ class TheirDemos:
         hz = kwargs.get("control_freq") if isinstance(kwargs, dict) else None
         known = isinstance(hz, int | float) and not isinstance(hz, bool) and 0 < hz <= MAX_HZ
         keys = self._keys(self._first)
+
         features = {
             key: feature(self._first[path].shape[1:], self._first[path].dtype)
             for path, key in keys.items()
         }
+
         rewards = "rewards" in self._first
         return {
             "cell": self._cell,
@@ -113,6 +117,7 @@ class TheirDemos:
             if not self._need(group, arrays, "actions").rows:
                 self._left_out[group] = "it has no steps"
                 continue
+
             yield self._episode(group, number, arrays)
             names = (
                 attribute
@@ -128,37 +133,44 @@ class TheirDemos:
             f"{name}: no place for it ({count} of them)"
             for name, count in sorted(self._counts.items())
         ]
+
         found += [
             f"mask/{name}: a dataset has no masks; divide it with split"
             for name in self._file.children("mask")
         ]
+
         others = [name for name in self._file.children() if name not in ("data", "mask")]
         others += [
             f"data/{name}"
             for name in self._file.children("data")
             if not layout.GROUP_NAME.fullmatch(name)
         ]
+
         return (*found, *(f"{name}: no episode" for name in others))
 
     def _episode(self, group: str, number: int, arrays: Arrays) -> Episode:
         actions = self._need(group, arrays, "actions")
         T = actions.rows
         self._check_lengths(group, arrays, T)
+
         for name in arrays:
             top = name.partition("/")[0]
             if top not in _READ:
                 self._counts[top] += 1
+
         where = f"{self._file.path}: {group}"
         executed = exact_float32(actions.read(), f"{where}/actions", self._options.cast)
         if executed.ndim != 2:
             raise InvalidInputError(
                 f"{where}/actions has shape {actions.shape}; expected (steps, numbers)."
             )
+
         rewards = np.zeros(T, np.float32)
         if "rewards" in arrays:
             rewards = exact_float32(
                 arrays["rewards"].read().reshape(-1), f"{where}/rewards", self._options.cast
             )
+
         success = bool((rewards > 0).any()) if "rewards" in arrays else True
         return bare_episode(
             EpisodeSpec(self._cell, number, "import:robomimic", purpose="train"),
@@ -178,6 +190,7 @@ class TheirDemos:
         said = self._file.attribute(group, "num_samples")
         if said not in (None, T):
             raise self._file.damaged(f"{group}/actions", f"has {T} rows, but num_samples is {said}")
+
         for name, array in arrays.items():
             if (
                 name.partition("/")[0] in _READ
@@ -199,11 +212,13 @@ class TheirDemos:
         for path, array in arrays.items():
             if not path.startswith("obs/"):
                 continue
+
             why, key = no_place(array), observation_key(path.removeprefix("obs/"), keys.values())
             if why or key is None:
                 self._left_out[path] = why or "no observation key can be made of its name"
             else:
                 keys[path] = key
+
         return keys
 
     def _observation(self, group: str, arrays: Arrays, path: str) -> npt.NDArray[Any]:

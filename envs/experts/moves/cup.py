@@ -77,12 +77,14 @@ def pick(scene: Scene, part: Thing) -> Decision:
     height = scene.tool[2] - z
     suck = distance < ON_TOP_M and height < TOUCH_M
     low = clear_height(scene.things, scene.tool, part.position, NEAR_M) + ABOVE_M
+
     if distance < 0.03:
         goal_z = z + min(low - z, 4.0 * max(0.0, distance - 0.6 * ON_TOP_M))
         free = 1.0
     else:
         goal_z = low
         free = min(1.0, max(0.0, (scene.tool[2] - low + ABOVE_M) / (0.8 * ABOVE_M)))
+
     x, y = (tool + free * (goal - tool) for tool, goal in zip(scene.tool[:2], (x, y), strict=True))
     # The last bit slowly: what is pushed moves away.
     speed = SLOW if distance < ON_TOP_M and height < LAST_M else 1.0
@@ -109,15 +111,18 @@ def put(scene: Scene, part: Thing, place: Vector, yaw: float, *, wait: bool = Fa
     above = part.position[2] - place[2]
     if astray < 1.5 * IN_PLACE_M and above < DOWN_M and not wait:
         return leave(scene)
+
     others = [thing for thing in scene.things if thing is not part]
     low = clear_height(others, part.position, place, reach(part) + 0.3 * NEAR_M)
     low = max(low + 0.5 * part.height + ABOVE_M, place[2] + 0.01)  # of the box's middle, on its way
+
     if distance < LAST_M and not wait:
         middle = place[2] + min(low - place[2], STEEP * max(0.0, astray - IN_PLACE_M))
         free = 1.0
     else:
         middle = low + (WAIT_M if wait else 0.0)
         free = min(1.0, max(0.0, (part.position[2] - low + ABOVE_M) / (0.8 * ABOVE_M)))
+
     x, y = (scene.tool[axis] + free * off[axis] for axis in range(2))
     speed = SLOW if distance < LAST_M and above < BESIDE_M else 1.0
     z = scene.tool[2] + middle - part.position[2] - 0.001

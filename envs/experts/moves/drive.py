@@ -67,6 +67,7 @@ def drive_to(base: Pose, place: Pose, way: Sequence[Point]) -> Command:
         and ahead > -LINE_UP_M - 0.2
     ):
         return _drive_in(base, place)
+
     turned = abs(_wrap(base.yaw - place.yaw)) > ASIDE  # on its way to the line already
     if ahead > (-MUCH_TOO_NEAR_M if turned else -TOO_NEAR_M):
         return _back_off(base, place)
@@ -83,19 +84,23 @@ def _follow(base: Pose, way: Sequence[Point]) -> Command:
     points = [base.point, *way]
     left = AHEAD_M
     aim = points[-1]
+
     for start, end in pairwise(points):
         length = math.dist(start, end)
         if length >= left:
             share = left / length
             aim = (start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1]))
             break
+
         left -= length
+
     ahead, side = base.sees(aim)
     off = math.atan2(side, ahead)
     slow = min(1.0, max(0.0, (TURN_ONLY - abs(off)) / (TURN_ONLY - TURN_FIRST)))
     stop = (
         math.sqrt(2.0 * BRAKE_M_S2 * math.dist(base.point, way[-1])) + 0.1
     )  # it turns on the spot there
+
     return min(CRUISE_M_S, stop) * slow, TURN_GAIN * off
 
 

@@ -142,6 +142,7 @@ class Device:
         self.empty_program = self.context.program(_EMPTY_VERTEX, _EMPTY_FRAGMENT)
         self._empty = self.context.vertex_array(self.empty_program, [])
         self._framebuffers: dict[tuple[int, int], Any] = {}
+
         for unit, name in enumerate(("frames", "looks", "pictures", "lamp_depth")):
             self.program[name].value = unit
         for unit, name in enumerate(("frames", "looks")):
@@ -168,6 +169,7 @@ class Device:
         self.lamp_depth.use(3)
         if array is not None:
             array.render()
+
         self._empty.render(vertices=3)
         pixels: bytes = framebuffer.read(components=4, dtype="u4")
         return pixels
@@ -192,11 +194,13 @@ class Device:
             kept = self.context.framebuffer(
                 [colour], self.context.depth_renderbuffer((width, height))
             )
+
         self._framebuffers[size] = kept
         if len(self._framebuffers) > _FRAMEBUFFERS:
             oldest = self._framebuffers.pop(next(iter(self._framebuffers)))
             for surface in (*oldest.color_attachments, oldest.depth_attachment, oldest):
                 surface.release()
+
         return kept
 
 
@@ -215,6 +219,7 @@ def _context() -> Any:  # noqa: ANN401  # moderngl is optional
             "The OpenGL renderer needs the package moderngl, which is not installed. Install it with "
             f'{install_command("gl")}; or use renderer="tiny".'
         ) from None
+
     # Mesa's software renderer would start a thread per core, though workers already share the
     # cores, and one more for a cache on disk that saves 0.1 s; neither lives on in a process that
     # forks. Pictures are the same.

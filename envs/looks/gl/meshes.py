@@ -51,9 +51,11 @@ def mesh_of(kind: int, dimensions: tuple[float, ...], file: str) -> Mesh | None:
         vertices[:, :3] *= np.array(
             dimensions, np.float32
         )  # normals stay as they are, as in TinyRenderer
+
         return Mesh(vertices, mesh.triangles)
     if kind == pybullet.GEOM_BOX:
         return box(dimensions)
+
     if kind == pybullet.GEOM_CYLINDER:
         return lathe(
             [(0.0, -0.5), (0.5, -0.5), (0.5, 0.5), (0.0, 0.5)], dimensions[1], dimensions[0]
@@ -62,6 +64,7 @@ def mesh_of(kind: int, dimensions: tuple[float, ...], file: str) -> Mesh | None:
         return ball(dimensions[0], 0.0)
     if kind == pybullet.GEOM_CAPSULE:
         return ball(dimensions[1], dimensions[0])
+
     return None
 
 
@@ -86,10 +89,12 @@ def read_obj(path: Path) -> Mesh:
             f"Mesh {path} cannot be drawn with OpenGL ({error}); expected a Wavefront OBJ file with v, vn and f lines. "
             'Convert it, or use renderer="tiny".'
         ) from error
+
     if not corners:
         raise InvalidInputError(
             f'Mesh {path} has no faces; expected "f" lines. Convert it, or use renderer="tiny".'
         )
+
     rows, index = np.unique(np.array(corners, np.float32), axis=0, return_inverse=True)
     return Mesh(rows, index.reshape(-1, 3).astype(np.int32))
 
@@ -111,6 +116,7 @@ def _fan(corners: list[list[str]], numbers: dict[str, list[list[float]]]) -> lis
     length = math.hypot(*flat) or 1.0
     flat = [part / length for part in flat]
     rows = []
+
     for corner, point in zip(corners, points, strict=True):
         u, v = (pick(corner, 1, "vt") or [0.0, 0.0])[:2]
         rows.append([*point, *(pick(corner, 2, "vn") or flat), u, v])
@@ -140,6 +146,7 @@ def box(size: tuple[float, ...]) -> Mesh:
         # x, y and z, x are right-handed pairs; y's other two axes, x and z, are not.
         turned = side * (-1 if axis == 1 else 1) < 0
         start = len(rows)
+
         for one, other in ((0, 0), (1, 0), (1, 1), (0, 1)):
             point, normal = [0.0] * 3, [0.0] * 3
             point[axis], normal[axis] = 0.5 * side * size[axis], float(side)
@@ -147,11 +154,13 @@ def box(size: tuple[float, ...]) -> Mesh:
             rows.append(
                 [*point, *normal, *(origin + one * (right - origin) + other * (up - origin))]
             )
+
         order = (0, 2, 1, 0, 3, 2) if turned else (0, 1, 2, 0, 2, 3)
         triangles += [
             [start + corner for corner in order[:3]],
             [start + corner for corner in order[3:]],
         ]
+
     return Mesh(np.array(rows, np.float32), np.array(triangles, np.int32))
 
 
@@ -170,6 +179,7 @@ def lathe(profile: list[tuple[float, float]], radius: float, height: float) -> M
         across, along = 2.0 * radius * (outer - inner), height * (high - low)
         length = math.hypot(across, along)
         normal = (along / length, -across / length)
+
         _strip(
             rows,
             triangles,
@@ -178,6 +188,7 @@ def lathe(profile: list[tuple[float, float]], radius: float, height: float) -> M
                 (2 * radius * outer, height * high, normal),
             ],
         )
+
     return Mesh(np.array(rows, np.float32), np.array(triangles, np.int32))
 
 
@@ -186,6 +197,7 @@ def ball(radius: float, length: float) -> Mesh:
     rows: list[list[float]] = []
     triangles: list[list[int]] = []
     rings = []
+
     for ring in range(_RINGS + 1):
         angle = math.pi * ring / _RINGS - 0.5 * math.pi
         normal = (math.cos(angle), math.sin(angle))
@@ -193,6 +205,7 @@ def ball(radius: float, length: float) -> Mesh:
         rings.append((radius * normal[0], radius * normal[1] + shift, normal))
         if length and 2 * ring == _RINGS:
             rings.append((radius, 0.5 * length, normal))
+
     _strip(rows, triangles, rings)
     return Mesh(np.array(rows, np.float32), np.array(triangles, np.int32))
 
@@ -208,12 +221,14 @@ def _strip(
         for step in range(_SLICES):
             c, s = math.cos(2 * math.pi * step / _SLICES), math.sin(2 * math.pi * step / _SLICES)
             rows.append([radius * c, radius * s, height, out * c, out * s, up, 0.0, 0.0])
+
     for ring in range(len(rings) - 1):
         for step in range(_SLICES):
             low, following = (
                 start + ring * _SLICES + step,
                 start + ring * _SLICES + (step + 1) % _SLICES,
             )
+
             triangles += [
                 [low, following, following + _SLICES],
                 [low, following + _SLICES, low + _SLICES],

@@ -112,6 +112,7 @@ class GlRenderer:
             scene.pictures.pop(body, None)
         else:
             scene.pictures[body] = _checked(picture, body)
+
         self._release(scene, "looks", "pictures")
 
     def forget(self, client: int) -> None:
@@ -151,24 +152,29 @@ class GlRenderer:
             self.refresh(client)
         scene = self._scenes[client]
         frames = read_frames(scene.geometry, client if poses is None else poses)
+
         with _device() as device:
             if device is not self._device:  # after a fork
                 self._device = device
                 for other in self._scenes.values():
                     other.kept.clear()
+
             _prepare(device, scene, frames)
             _set_light(
                 device,
                 light,
                 shadows=shadows and _cast(device, scene, frames, light, extrinsics[:3, 3], far_m),
             )
+
             view = _projection(extrinsics, math.radians(fov_deg), size, near_m, far_m)
             device.program["view"].write(np.ascontiguousarray(view.T, np.float32))
             device.empty_program["far"].value = far_m
             pixels = device.render(scene.kept.get("array"), size)
+
         height, width = size
         table = np.frombuffer(pixels, np.uint32).reshape(height, width, 4)
         rgba = np.ascontiguousarray(table[:, :, :1]).view(np.uint8)
+
         return View(
             np.ascontiguousarray(rgba[:, :, :3]),
             np.ascontiguousarray(table[:, :, 2]).view(np.float32),
@@ -208,14 +214,17 @@ def _prepare(device: Device, scene: _Scene, frames: Floats) -> None:
         kept["array"] = context.vertex_array(device.program, [layout], triangles)
         lamp_layout = (vertices, "3f 20x 3i", "position", "slot")
         kept["lamp_array"] = context.vertex_array(device.lamp_program, [lamp_layout], triangles)
+
     if "pictures" not in kept:
         kept["pictures"] = device.table(_sheet(scene), "f1")
     if "looks" not in kept:
         kept["looks"] = device.table(_looks(scene), "f4")
+
     if "frames" not in kept:
         kept["frames"] = device.table(frames, "f4")
     else:
         kept["frames"].write(frames)
+
     for unit, name in enumerate(("frames", "looks", "pictures")):
         kept[name].use(unit)
 
@@ -238,11 +247,13 @@ def _looks(scene: _Scene) -> Floats:
         height, width = picture.shape[:2]
         places[body] = (first, width, height)
         first += width * height
+
     for row, part in enumerate(scene.parts):
         looks[row, 0] = scene.colours[row]
         if part.link == -1:
             looks[row, 1, :3] = places.get(part.body, (0, 0, 0))
         looks[row, 1, 3] = scene.geometry.casts[row] * (scene.colours[row, 3] > 0.0)
+
     return looks
 
 
@@ -256,11 +267,13 @@ def _projection(
     projection[0, 0], projection[1, 1] = focal * height / width, focal
     projection[2, 2:] = (far + near) / (far - near), -2.0 * far * near / (far - near)
     projection[3, 2] = 1.0
+
     # TinyRenderer samples a pixel at its lower left corner, OpenGL in its middle.
     projection[0, 2], projection[1, 2] = 1.0 / width, -1.0 / height
     rotation, eye = extrinsics[:3, :3], extrinsics[:3, 3]
     view = np.eye(4)
     view[:3, :3], view[:3, 3] = rotation.T, -rotation.T @ eye
+
     return np.asarray(projection @ view)
 
 
@@ -287,10 +300,12 @@ def _cast(
     near = ((centres - eye) ** 2).sum(1) < (far + radii[:, 0]) ** 2
     if not near.any():
         return False
+
     view = _lamp_view(_lamp(light), centres[near], radii[near])
     for program in (device.program, device.lamp_program):
         program["lamp_view"].write(np.ascontiguousarray(view.T, np.float32))
     device.render_lamp(scene.kept["lamp_array"])
+
     return True
 
 
@@ -305,4 +320,5 @@ def _lamp_view(lamp: Array, centres: Array, radii: Array) -> Array:
     view = np.eye(4)
     view[:3, :3] = axes * (2.0 / (high - low))[:, None]
     view[:3, 3] = -(high + low) / (high - low)
+
     return view

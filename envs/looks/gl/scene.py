@@ -72,6 +72,7 @@ def read_parts(client: int) -> tuple[list[Part], Floats]:
                 Part(body, row[1], row[2], row[3], row[4].decode(), row[5], row[6], inertial)
             )
             colours.append(row[7])
+
     return parts, np.array(colours, np.float32).reshape(-1, 4)
 
 
@@ -86,10 +87,12 @@ def build_geometry(parts: list[Part]) -> Geometry:
     vertices, triangles = [np.zeros(0, VERTEX)], [np.zeros((0, 3), np.int32)]
     casts = np.zeros(len(parts), np.float32)
     spheres, sphere_frames, count = [], [], 0
+
     for index, part in enumerate(parts):
         mesh = mesh_of(part.kind, part.dimensions, part.file)
         if mesh is None:
             continue
+
         row = rows[part.body, part.link]
         table = np.zeros(len(mesh.vertices), VERTEX)
         table["floats"] = _in_frame(mesh.vertices, part)
@@ -99,10 +102,12 @@ def build_geometry(parts: list[Part]) -> Geometry:
         count += len(table)
         low, high = table["floats"][:, :3].min(0), table["floats"][:, :3].max(0)
         diameter = math.dist(low, high)
+
         if diameter < _CASTER_M:
             casts[index] = 1.0
             spheres.append([*(0.5 * (low + high)), 0.5 * diameter])
             sphere_frames.append(row)
+
     return Geometry(
         frames,
         np.concatenate(vertices),
@@ -133,15 +138,18 @@ def read_frames(geometry: Geometry, client: int) -> Floats:
         if has_base:
             position, quaternion = pybullet.getBasePositionAndOrientation(body, client)
             rows.append(position + quaternion)
+
         if links:
             # Without velocities; poses follow the joints even right after `resetJointState`.
             rows += [
                 state[4] + state[5] for state in pybullet.getLinkStates(body, links, 0, 1, client)
             ]
+
     table = np.array(rows or [(0.0,) * 6 + (1.0,)])
     frames = np.empty((len(table), 3, 4), np.float32)
     frames[:, :, 3] = table[:, :3]
     x, y, z, w = table[:, 3:].T
+
     xx, yy, zz, xy, xz, yz, wx, wy, wz = (
         x * x,
         y * y,
@@ -153,19 +161,23 @@ def read_frames(geometry: Geometry, client: int) -> Floats:
         w * y,
         w * z,
     )
+
     frames[:, 0, 0], frames[:, 0, 1], frames[:, 0, 2] = (
         1 - 2 * (yy + zz),
         2 * (xy - wz),
         2 * (xz + wy),
     )
+
     frames[:, 1, 0], frames[:, 1, 1], frames[:, 1, 2] = (
         2 * (xy + wz),
         1 - 2 * (xx + zz),
         2 * (yz - wx),
     )
+
     frames[:, 2, 0], frames[:, 2, 1], frames[:, 2, 2] = (
         2 * (xz - wy),
         2 * (yz + wx),
         1 - 2 * (xx + yy),
     )
+
     return frames

@@ -57,4 +57,5 @@ def run(arguments: Compact) -> int:
             f"{shards}, each read back and compared with its source; "
             f"before {done.bytes_before / 1e6:.1f} MB, now {done.bytes_after / 1e6:.1f} MB"
         )
+
     return 0

@@ -58,6 +58,7 @@ def run(arguments: Export) -> int:
         pictures=arguments.pictures,
         seed=arguments.seed,
     )
+
     done = formats.export(arguments.dataset, arguments.to, arguments.out, options)
 
     if arguments.json:
@@ -71,4 +72,5 @@ def run(arguments: Export) -> int:
         f"{arguments.out}: {episodes(done.episodes)}, {done.steps} steps, {files(done.files)}, "
         f"{done.bytes:,} bytes; actions are {meaning}"
     )
+
     return 0

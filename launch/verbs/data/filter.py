@@ -52,6 +52,7 @@ def run(arguments: Filter) -> int:
         view=arguments.view,
         overlays=arguments.overlays,
     )
+
     if arguments.json:
         print_document(done.to_json())
         return 0
@@ -61,4 +62,5 @@ def run(arguments: Filter) -> int:
         print(f"{kept}: the view {done.path}; use it with --overlay {shlex.quote(str(done.path))}")
     else:
         print(f"{kept}: copied to {done.path}")
+
     return 0

@@ -51,6 +51,7 @@ def run(arguments: Import) -> int:
         codec=arguments.codec,
         instruction=arguments.instruction,
     )
+
     done = formats.import_dataset(arguments.path, arguments.source_format, arguments.out, options)
     if arguments.json:
         print_document(done.to_json() | {"path": str(arguments.out)})

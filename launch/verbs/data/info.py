@@ -38,6 +38,7 @@ def run(arguments: Info) -> int:
         print(f"{key:17} {_text(value)}")
     for name, feature in features.items():
         print(f"{'feature ' + name:17} {_feature(feature)}")
+
     return 0
 
 

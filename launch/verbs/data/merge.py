@@ -41,4 +41,5 @@ def run(arguments: Merge) -> int:
             f"{done.duplicates} duplicates kept once; every episode compared with its source, "
             f"proof {done.proof}"
         )
+
     return 0

@@ -36,6 +36,7 @@ def run(arguments: Purge) -> int:
             f"{arguments.dataset}: nothing to remove; `shopfloor data delete` says which episodes "
             "to leave out"
         )
+
         return 0
 
     size = f"{done.bytes:,} bytes freed"
@@ -44,6 +45,7 @@ def run(arguments: Purge) -> int:
             f"the rest of their shards takes {-done.bytes:,} bytes more until "
             "`shopfloor data compact`"
         )
+
     gone = f"{episodes(done.episodes)} removed for good"
     print(f"{arguments.dataset}: {gone}, {size}; collect does not make them again")
     return 0

@@ -86,6 +86,7 @@ def _judge(arguments: Quality) -> Found:
             workers=arguments.workers,
             progress=progress,
         )
+
     return found
 
 
@@ -123,12 +124,14 @@ def _print(found: Found, arguments: Quality) -> None:
         f"{arguments.dataset}: {len(found.episodes)} episodes: {counts['keep']} to keep, "
         f"{counts['down-weight']} to draw less often, {counts['drop']} to leave out{_kinds(found)}"
     )
+
     if found.labels is not None:
         labels = found.labels
         print(
             f"success labels: {labels['replayed']} replayed in the simulator, "
             f"{labels['states_equal']} to the same states, {labels['wrong']} wrong"
         )
+
     for reason in found.not_checked:
         print(f"not checked: {reason}")
 
@@ -142,6 +145,7 @@ def _row(one: Assessed) -> tuple[str, ...]:
         for finding in one.findings
         if finding.severity != judge.NOTE
     ]
+
     return (
         str(one.record.index),
         one.verdict,

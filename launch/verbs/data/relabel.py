@@ -56,4 +56,5 @@ def run(arguments: Relabel) -> int:
             f"overlays/{done.overlay.name}; their files are as they were, and relabelling again "
             "replaces it"
         )
+
     return 0

@@ -69,4 +69,5 @@ def run(arguments: Render) -> int:
         f"{done.path}: {episodes(done.episodes)} with {done.pictures} pictures of "
         f"{height} x {width} pixels ({', '.join(cameras)}), {done.bytes:,} bytes"
     )
+
     return 0

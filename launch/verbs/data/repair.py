@@ -45,9 +45,11 @@ def run(arguments: Repair) -> int:
         f"{arguments.dataset}: {episodes(done.episodes)} whole{listed}, "
         f"{files(len(done.set_aside))} {would}set aside, {episodes(len(done.lost))} lost"
     )
+
     if done.lost and not arguments.dry_run:
         note(
             "The command that collected the dataset makes lost episodes again; so do copies of "
             "their files."
         )
+
     return 0

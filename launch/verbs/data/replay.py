@@ -52,6 +52,7 @@ def run(arguments: Replay) -> int:
             workers=arguments.workers,
             progress=into(phase),
         )
+
     count = len(done.episodes)
     code = 0 if done.states_equal == count else 1
 
@@ -65,10 +66,12 @@ def run(arguments: Replay) -> int:
                 f"differs: {one.episode_id} ({one.cell}, seed {one.seed}) from state "
                 f"{one.first_difference} on"
             )
+
     chosen = f", drawn from {done.chosen_from}" if done.chosen_from > count else ""
     print(
         f"{episodes(count)} replayed{chosen}: {share(done.states_equal, count)} with the same "
         f"states bit for bit, {share(done.outcomes_equal, count)} ended as recorded, "
         f"{share(done.successes_again, done.successes)} successes succeeded again"
     )
+
     return code

@@ -54,6 +54,7 @@ def run(arguments: Split) -> int:
         seed=arguments.seed,
         overlays=arguments.overlays,
     )
+
     if arguments.json:
         print_document(done.to_json())
         return 0
@@ -75,7 +76,9 @@ def _shares(texts: tuple[str, ...]) -> dict[str, float]:
             raise InvalidInputError(
                 f"--shares has {text!r}; expected PART=SHARE, such as train=0.8."
             ) from None
+
         if part in shares:
             raise InvalidInputError(f"--shares names the part {part!r} twice.")
         shares[part] = value
+
     return shares

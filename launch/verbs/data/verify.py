@@ -63,6 +63,7 @@ def _run_deep(arguments: Verify) -> int:
             workers=arguments.workers,
             progress=into(phase),
         )
+
     code = 1 if found.damage else 0
 
     if arguments.json:
@@ -72,6 +73,7 @@ def _run_deep(arguments: Verify) -> int:
             "replays": found.replays.to_json() if found.replays else None,
             "passed_over": found.passed_over,
         }
+
         print_document(document)
         return code
 
@@ -79,6 +81,7 @@ def _run_deep(arguments: Verify) -> int:
     if not _print_damage(found.damage):
         whole = episodes(len(reader.Dataset(arguments.dataset)))
         print(f"sound: {whole}, {count} of them replayed to the same states")
+
     if found.passed_over:
         note(f"{episodes(count)} replayed: {found.passed_over}")
     return code
