@@ -18,7 +18,8 @@ PYTEST_ARGS :=
 # Against hangs alone: a busy machine may take many times as long as a quiet one. Seconds.
 HANG := 1800
 
-.PHONY: help setup demo smoke test slow long test-core core lint format types layers digests docs wheel results ci clean
+.PHONY: help setup demo smoke test slow long test-core core lint format types layers digests docs wheel results cell-pages \
+	ci clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
 
@@ -32,6 +33,7 @@ help:
 	@echo "make layers  imports go one way                make docs    run the documents' code"
 	@echo "make digests compare a part of what is written, byte for byte; make digests ARGS= compares all"
 	@echo "make results the figures of docs/results.md, an hour or more"
+	@echo "make cell-pages  after a new cell: goldens, README table, pictures, expert table; half an hour for one cell"
 	@echo "make wheel   build the wheel, use it elsewhere make clean   remove what make made (not runs/)"
 
 setup: $(VENV)/.weights
@@ -116,6 +118,14 @@ wheel: setup
 
 results: setup
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.results --out docs/results.md --runs runs/results
+
+# Goldens only of cells that have none; the experts' episodes are kept in runs/experts and resumed.
+cell-pages: setup
+	$(ONE_THREAD) $(BIN)/python tests/envs/test_golden.py
+	$(BIN)/python docs/cell_table.py
+	$(BIN)/shopfloor cells --gallery docs/gallery
+	$(BIN)/python docs/pictures.py
+	$(ONE_THREAD) $(BIN)/python -m benchmarks.experts --out docs/experts.md
 
 ci:
 	bash .ci/run

@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 
 from shopfloor.datasets.disk.files import TRAILER_BYTES
-from shopfloor.datasets.disk.json_file import json_digest
+from shopfloor.datasets.disk.strict_json import json_digest
 from shopfloor.datasets.format.shard_index import INDEX
 
 _NUMBERS = (

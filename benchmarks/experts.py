@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results import markdown_table
+from benchmarks.work_cells import make_work_cell
 from shopfloor.collectors.evaluate import Evaluation, evaluate
 from shopfloor.collectors.provenance import replace_json
 from shopfloor.collectors.statistics import wilson_interval
-from shopfloor.envs.registry import cell_ids, make_cell
+from shopfloor.envs.registry import cell_ids
 from shopfloor.envs.variation import LEVELS
 from shopfloor.launch.console import note
 from shopfloor.launch.flywheel.report import short
@@ -31,7 +32,7 @@ AIMS = {"nominal": 0.95, "hard": 0.85, "random": 0.02}
 
 def measure(cell_id: str, options: argparse.Namespace) -> dict[str, Any]:
     """Return what `cells --json` says of a cell's expert: at nominal, per level and robot, and of random actions."""
-    cell = make_cell(cell_id, cameras=())
+    cell = make_work_cell(cell_id, cameras=())
     known = [level for level in LEVELS if level in cell.task.levels]
     counts = {"easy": options.others, "nominal": options.episodes, "hard": options.hard}
     robots = cell.task.robots

@@ -67,6 +67,7 @@ def main() -> None:
     print(f"mm in 5 s, median and largest of {len(SEEDS)} grasps")
     for name in CELLS:
         cell = make_cell(name, privileged=True, cameras=())
+        assert isinstance(cell, WorkCell)
         for mass_kg in MASSES_KG:
             found = [way for seed in SEEDS if (way := creep_mm(cell, seed, mass_kg)) is not None]
             print(

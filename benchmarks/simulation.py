@@ -27,14 +27,14 @@ import numpy as np
 import numpy.typing as npt
 import pybullet_data
 
+from benchmarks.work_cells import make_work_cell
 from shopfloor.core import CONTROL_HZ
 from shopfloor.envs.cell import WorkCell
 from shopfloor.envs.experts.scripted import make_expert
 from shopfloor.envs.physics.engine import pybullet
 from shopfloor.envs.physics.kinematics import PANDA, matrix, quaternion
 from shopfloor.envs.physics.world import SUBSTEPS
-from shopfloor.envs.registry import make_cell
-from shopfloor.envs.robots.arm import ARMS
+from shopfloor.envs.robots.models import ARMS
 
 CELL = "shopfloor/PickToTray-v0"
 SEEDS = range(600_500, 600_506)
@@ -191,7 +191,7 @@ def stock_cell(folder: Path) -> WorkCell:
     ours = ARMS["panda"]
     ARMS["panda"] = replace(ours, urdf=stock_urdf(folder, ours.urdf))
     try:
-        return make_cell(CELL, privileged=True, cameras=(), image_size=(SIZE, SIZE))
+        return make_work_cell(CELL, privileged=True, cameras=(), image_size=(SIZE, SIZE))
     finally:
         ARMS["panda"] = ours
 
@@ -260,7 +260,7 @@ def have_gl() -> bool:
     from shopfloor.core import ShopfloorError
 
     try:
-        cell = make_cell(CELL, cameras=(), renderer="gl")
+        cell = make_work_cell(CELL, cameras=(), renderer="gl")
         cell.reset(seed=0)
         cell.look("front")
         cell.close()
@@ -276,10 +276,14 @@ def measure(repeats: int) -> dict[str, Any]:
     folder = tempfile.TemporaryDirectory()
     options: dict[str, Any] = {"privileged": True, "cameras": ()}
     ours, bare, small = (
-        make_cell(CELL, image_size=(size, size), **options) for size in (SIZE, SIZE, 96)
+        make_work_cell(CELL, image_size=(size, size), **options) for size in (SIZE, SIZE, 96)
     )
     stock = stock_cell(Path(folder.name))
-    gl = make_cell(CELL, image_size=(SIZE, SIZE), renderer="gl", **options) if have_gl() else None
+    gl = (
+        make_work_cell(CELL, image_size=(SIZE, SIZE), renderer="gl", **options)
+        if have_gl()
+        else None
+    )
     peer = gymnasium.make(
         PEER, render_mode="rgb_array", renderer="Tiny", render_width=SIZE, render_height=SIZE
     )

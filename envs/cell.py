@@ -24,6 +24,7 @@ from shopfloor.envs.conditions import (
 from shopfloor.envs.description import (
     OBJECT_COLUMNS,
     cell_options,
+    check_robot,
     check_variation,
     describe,
     observation_space,
@@ -68,10 +69,7 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         self.cell_id = cell_id
         self.task = task
         given = cell_options(options)
-        robot = task.robots[0] if given.robot is None else given.robot
-        if robot not in task.robots:
-            raise UnknownNameError(f"robot of {cell_id}", str(robot), task.robots)
-
+        robot = check_robot(cell_id, task, given.robot)
         self.options = replace(given, robot=robot)
         self._usual = self._variation = check_variation(cell_id, task, self.options.variation)
         task.set_level(self._variation.level)
@@ -205,7 +203,7 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
             world.clear()
             self.robot.build()
 
-        task.part_scale = conditions.part_scale
+        task.scale_parts(conditions.part_scale)
         task.build(world)
         self._clutter = build_clutter(world, conditions)
         apply_physics(world, conditions)

@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from shopfloor.envs.looks.camera import Camera, Light
 from shopfloor.envs.physics.engine import pybullet
+from shopfloor.envs.physics.shapes import Shape
 from shopfloor.envs.physics.textures import TEXTURES
-from shopfloor.envs.physics.world import Shape, World
+from shopfloor.envs.physics.world import World
 from shopfloor.envs.task import Task
 from shopfloor.envs.variation import Range, Variation
 
@@ -106,7 +107,8 @@ class Draw:
         boxes = [
             pybullet.getAABB(body, -1, world.client) for body in world.bodies if body not in clutter
         ]
-        low, high = task.workspace[0, :2] - 0.06, task.workspace[1, :2] + 0.06
+        assert task.post is not None, "a variation with clutter is refused without one"
+        low, high = task.post.workspace[0, :2] - 0.06, task.post.workspace[1, :2] + 0.06
         taken: list[tuple[float, float, float, float]] = [
             (box[0][0], box[0][1], box[1][0], box[1][1]) for box in boxes if box[0][2] < 1.0
         ]

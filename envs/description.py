@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, cast
@@ -10,9 +11,10 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.core import CONTROL_HZ, UnknownNameError, listed
+from shopfloor.core import CONTROL_HZ, ShopfloorError, UnknownNameError, listed
 from shopfloor.envs.looks.camera import check_size
-from shopfloor.envs.robots.arm import Robot
+from shopfloor.envs.robots.protocol import Robot
+from shopfloor.envs.robots.table import installed_robots, is_for, robot_model
 from shopfloor.envs.task import Task
 from shopfloor.envs.variation import SUITES, VARIATIONS, Variation, parse_variation
 
@@ -35,6 +37,8 @@ OBJECT_UNITS = ("m", "m", "m", "1", "1", "1", "1", "m", "m", "m", "1", "1")
 RENDERERS = ("tiny", "gl")
 MODALITIES = ("rgb", "depth", "segmentation")
 
+logger = logging.getLogger(__name__)
+
 ObservationSpace = gymnasium.Space[dict[str, npt.NDArray[Any]]]
 
 
@@ -43,7 +47,8 @@ class CellOptions:
     """What `gymnasium.make` may be given.
 
     Attributes:
-        robot: one of the cell's robots, such as "panda" or "ur5e"; None for the usual one.
+        robot: one of the cell's robots, such as "panda" or "ur5e", or one of another package that
+            names the cell; None for the usual one.
         cameras: names of the views in observations.
         image_size: height and width of their pictures, pixels.
         modalities: what observations hold of each view: "rgb" under the camera's name (uint8),
@@ -94,6 +99,53 @@ def cell_options(options: Mapping[str, Any]) -> CellOptions:
     return CellOptions(**options)
 
 
+def robots_of(cell_id: str, task: Task) -> tuple[str, ...]:
+    """Return the names of the robots that can do a cell's job, the usual one first.
+
+    Those of other packages come last; one that cannot be loaded is reported and left out.
+    """
+    others = []
+    for name in installed_robots():
+        try:
+            if not _obstacle(cell_id, task, name):
+                others.append(name)
+        except ShopfloorError as error:
+            logger.warning("%s It is left out.", error)
+
+    return (*task.robots, *others)
+
+
+def check_robot(cell_id: str, task: Task, name: str | None) -> str:
+    """Return the name of the robot that a cell is made with, the usual one for None.
+
+    Raises:
+        UnknownNameError: it cannot do the cell's job.
+        MissingDependencyError, InvalidInputError: another package announces it, and it is broken.
+    """
+    if name is None:
+        return task.robots[0]
+
+    if name in task.robots:
+        return name
+
+    installed = name in installed_robots()
+    obstacle = _obstacle(cell_id, task, name) if installed else ""
+    if installed and not obstacle:
+        return name
+    raise UnknownNameError(f"robot of {cell_id}", str(name), robots_of(cell_id, task), obstacle)
+
+
+def _obstacle(cell_id: str, task: Task, name: str) -> str:
+    """Return why a robot of another package cannot do a cell's job, or "" where it can."""
+    model = robot_model(name)
+    if not is_for(model, cell_id):
+        return "Its package has to name the cell in the robot's `cells`."
+    if not task.takes(model):
+        kind = type(model).__name__
+        return f"The cell cannot make its robot from a {kind} of another package."
+    return ""
+
+
 def variations_of(task: Task) -> tuple[str, ...]:
     """Return the names of the variations that a cell has."""
     return tuple(name for name, variation in VARIATIONS.items() if not _lacking(task, variation))
@@ -119,7 +171,7 @@ def _lacking(task: Task, variation: Variation) -> str:
     has = {
         "displaced": task.displaces,
         "mid_task": task.teleports,
-        "clutter": hasattr(task, "workspace"),
+        "clutter": task.post is not None,
         "objects": task.part_scales != (1.0, 1.0),
         "instruction": bool(task.unseen_instructions),
     }

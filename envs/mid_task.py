@@ -99,12 +99,18 @@ def _near(grasp: ToolPose, rng: np.random.Generator) -> ToolPose:
 
 
 def _anywhere(task: Task, rng: np.random.Generator) -> ToolPose:
-    low, high = task.workspace
+    low, high = _workspace(task)
     position = rng.uniform(
         [low[0] + 0.02, low[1] + 0.02, low[2] + 0.04],
         [high[0] - 0.02, high[1] - 0.02, min(high[2], 0.30)],
     )
     return ToolPose(position, rng.uniform(-0.8, 0.8))
+
+
+def _workspace(task: Task) -> Array:
+    """Return where an arm's tool may go, shape (2, 3), m."""
+    assert task.post is not None, "only an arm at a table starts in the middle of its task"
+    return task.post.workspace
 
 
 def _holding(
@@ -122,7 +128,7 @@ def _holding(
             grasp.yaw + rng.normal() * 0.05,
         )
 
-    low, high = task.workspace
+    low, high = _workspace(task)
     position = rng.uniform([low[0], low[1], grasp.position[2]], [high[0], high[1], 0.20])
     return ToolPose(position, grasp.yaw + rng.normal() * 0.15)
 

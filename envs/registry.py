@@ -1,20 +1,21 @@
 """Work cells by name: ours, and those that other packages announce in the entry-point group `shopfloor.cells`.
 
-An entry point's name is the full cell id and its value `module:make`, a function that takes the
-options of `WorkCell` and returns one; the module may hold `expert() -> Policy` too.
+An entry point's name is the full cell id and its value `module:NAME`. NAME is a `CellRecord`, or a
+function that takes the options of `WorkCell` and returns one; beside such a function the module may
+hold `expert() -> Policy`.
 """
 
 from __future__ import annotations
 
 import importlib
 import re
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Any, cast
 
 import gymnasium
 
-from shopfloor.core import UnknownNameError
-from shopfloor.envs.cell import WorkCell
+from shopfloor.core import Cell, UnknownNameError
 
 GROUP = "shopfloor.cells"
 _OURS = "shopfloor/"
@@ -65,17 +66,22 @@ def resolve_cell(name: str) -> str:
 
 
 def cell_module(name: str) -> tuple[str, str]:
-    """Return the module and the function that make a cell, given its full id or bare name."""
-    module, _, function = _entries()[resolve_cell(name)].partition(":")
-    return module, function
+    """Return the module that makes a cell and the name in it, given its full id or bare name."""
+    module, _, entry = _entries()[resolve_cell(name)].partition(":")
+    return module, entry
 
 
-def make_cell(name: str, **options: Any) -> WorkCell:  # noqa: ANN401  # checked by CellOptions
+def cell_entry(name: str) -> Callable[..., Any]:
+    """Return what makes a cell, given its full id or bare name: a `CellRecord`, or a function."""
+    module, entry = cell_module(name)
+    return cast(Callable[..., Any], getattr(importlib.import_module(module), entry))
+
+
+def make_cell(name: str, **options: Any) -> Cell:  # noqa: ANN401  # checked by CellOptions
     """Build a cell without Gymnasium's wrappers.
 
     Args:
         name: full id or bare name.
         options: see `shopfloor.envs.description.CellOptions`.
     """
-    module, function = cell_module(name)
-    return cast(WorkCell, getattr(importlib.import_module(module), function)(**options))
+    return cast(Cell, cell_entry(name)(**options))

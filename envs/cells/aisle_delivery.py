@@ -21,52 +21,59 @@ rad/s, for 0.5 s. Failure: a robot touches a rack, a person, a wall, a sign, box
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import permutations
 
 import numpy as np
-import numpy.typing as npt
 
-from shopfloor.envs.cell import WorkCell
-from shopfloor.envs.cells.aisle_delivery_expert import AisleExpert
 from shopfloor.envs.looks.camera import Camera
 from shopfloor.envs.physics.engine import pybullet
 from shopfloor.envs.physics.kinematics import yaw_quaternion
-from shopfloor.envs.physics.world import FLOOR, SUBSTEP_S, Shape, World
-from shopfloor.envs.robots.arm import Robot
+from shopfloor.envs.physics.shapes import FLOOR, Shape, pair_across
+from shopfloor.envs.physics.world import SUBSTEP_S, UPRIGHT, World
 from shopfloor.envs.robots.mobile import Base, Start, Team
-from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, Verdict
-from shopfloor.envs.variation import LEVELS
+from shopfloor.envs.robots.models import BaseModel, RobotModel
+from shopfloor.envs.robots.protocol import Robot
+from shopfloor.envs.robots.table import robot_model
+from shopfloor.envs.task import (
+    DONE,
+    REST_M_S,
+    Item,
+    Level,
+    Memory,
+    Streak,
+    Task,
+    Verdict,
+    Wording,
+    by_level,
+)
 
-Array = npt.NDArray[np.float64]
 Rgb = tuple[float, float, float]
+Point = tuple[float, float]
 
-CELL_ID = "shopfloor/AisleDelivery-v0"
-MAX_STEPS, MORE_STEPS = 400, 100  # for one robot; for each further one: they go one after the other
+MORE_STEPS = 100  # for each further robot: they go one after the other
 HALF_X, HALF_Y = 3.2, 2.0  # of the floor within the walls
 WALL_M, WALL_HEIGHT_M = 0.06, 0.25
 PLACES_Y = (-1.5, -0.5, 0.5, 1.5)  # of starts and docks
 START_X, START_SPREAD = (-2.75, -2.6), 0.08
 DOCK_X, DOCK_SPREAD = 2.7, 0.05
-PAD: tuple[float, float, float] = (0.72, 0.56, 0.012)  # painted on the floor
+PAD = (0.72, 0.56, 0.012)  # painted on the floor
 SIGN_X, SIGN_M = 0.41, (0.04, 0.50, 0.55)
 RACK_HEIGHT_M = 1.0
 SHELVES_M = (0.10, 0.55)
 PERSON_M = (0.50, 0.50, 1.70)
 LANE_X = 1.65  # of people's path, beyond the ends of the racks
-KEEP_M, APART_M, STACK_KEEP_M = (
-    0.9,
-    0.6,
-    0.6,
-)  # how near people come to robots, to each other and to boxes
+# How near people come to robots, to each other and to boxes.
+KEEP_M, APART_M, STACK_KEEP_M = 0.9, 0.6, 0.6
 PERSON_SPEED = (0.5, 0.7)
 START_ROOM_M = 0.2  # beyond that, at the start
 STACK_M = (0.60, 0.60, 0.60)
 STACK_X = (-0.9, -0.6)  # behind it people find room to make way
 NEAR_M, NEAR_RAD, REST_RAD_S = 0.03, math.radians(5.0), 0.02
 AWAY = (0.0, 0.0, -3.0)  # below the floor: people who do not take part
-MOST_PEOPLE, DOCKS = 3, 4
+MOST_PEOPLE, DOCKS, RACKS = 3, 4, 2
+FIRST_PERSON = DOCKS + RACKS  # row of the first person
 
 COLOURS: dict[str, Rgb] = {
     "red dock": (0.82, 0.18, 0.16),
@@ -83,8 +90,55 @@ CARTON_RGB: tuple[Rgb, ...] = (
     (0.40, 0.58, 0.66),
     (0.80, 0.70, 0.52),
 )
-TROUSERS_RGB, SKIN_RGB, HELMET_RGB = (0.16, 0.18, 0.26), (0.80, 0.62, 0.50), (0.95, 0.92, 0.85)
 WALL_RGB: Rgb = (0.86, 0.86, 0.84)
+
+DOCK_SHAPES = (
+    Shape("box", PAD),
+    Shape("box", SIGN_M, (SIGN_X, 0.0, 0.5 * SIGN_M[2])),
+    Shape(
+        "box",
+        (0.5 * SIGN_M[0], SIGN_M[1] + 0.1, 0.2),
+        (SIGN_X + 0.25 * SIGN_M[0], 0.0, SIGN_M[2] + 0.1),
+    ),
+)
+# The trunk and arms of a person, with the person's middle as origin; +x is where they look.
+VEST = (
+    Shape("box", (0.26, 0.36, 0.58), (0.0, 0.0, 0.22)),
+    Shape("box", (0.12, 0.10, 0.56), (0.02, 0.20, 0.22)),
+    Shape("box", (0.12, 0.10, 0.56), (0.02, -0.20, 0.22)),
+)
+# The rest of a person: legs that fill their stride, head and helmet.
+LIMBS = (
+    Shape("box", (0.42, 0.15, 0.78), (0.0, 0.10, -0.46)),
+    Shape("box", (0.42, 0.15, 0.78), (0.0, -0.10, -0.46)),
+    Shape("box", (0.20, 0.18, 0.20), (0.0, 0.0, 0.63)),
+    Shape("box", (0.26, 0.23, 0.12), (0.0, 0.0, 0.79)),
+)
+LIMBS_RGB = (
+    (0.16, 0.18, 0.26, 1.0),
+    (0.16, 0.18, 0.26, 1.0),
+    (0.80, 0.62, 0.50, 1.0),
+    (0.95, 0.92, 0.85, 1.0),
+)
+# Boxes on a pallet, with their middle as origin.
+STACK_FLOOR_M = -0.5 * STACK_M[2]
+STACK = (
+    Shape("box", (0.60, 0.60, 0.10), (0.0, 0.0, 0.05 + STACK_FLOOR_M)),
+    Shape("box", (0.288, 0.564, 0.30), (-0.15, 0.0, 0.25 + STACK_FLOOR_M)),
+    Shape("box", (0.54, 0.264, 0.20), (0.0, -0.144, 0.50 + STACK_FLOOR_M)),
+    Shape("box", (0.288, 0.564, 0.30), (0.15, 0.0, 0.25 + STACK_FLOOR_M)),
+    Shape("box", (0.54, 0.264, 0.20), (0.0, 0.144, 0.50 + STACK_FLOOR_M)),
+)
+WALL_X, WALL_Y = HALF_X + 0.5 * WALL_M, HALF_Y + 0.5 * WALL_M
+ACROSS_M = (WALL_M, 2 * HALF_Y + 2 * WALL_M, WALL_HEIGHT_M)
+ALONG_M = (2 * HALF_X, WALL_M, WALL_HEIGHT_M)
+WALLS = (
+    Shape("box", ACROSS_M, (-WALL_X, 0.0, 0.0)),
+    Shape("box", ALONG_M, (0.0, -WALL_Y, 0.0)),
+    Shape("box", ACROSS_M, (WALL_X, 0.0, 0.0)),
+    Shape("box", ALONG_M, (0.0, WALL_Y, 0.0)),
+)
+ROBOTS = {"amr": 1, "amr_x2": 2, "amr_x3": 3, "amr_x4": 4}
 
 PHRASES = (
     "Drive to the {}.",
@@ -98,42 +152,45 @@ UNSEEN_PHRASES = (
     "Navigate through the warehouse, final stop: {}.",
     "Somebody waits for these goods by the {}.",
 )
+# Each {1} stands for all robots with their docks.
 TEAM_PHRASES = (
-    "Drive {}.",
-    "Send {}.",
-    "Dock the robots: {}.",
-    "Deliver the loads, {}.",
-    "Loads are expected: {}.",
+    "Drive {1}.",
+    "Send {1}.",
+    "Dock the robots: {1}.",
+    "Deliver the loads, {1}.",
+    "Loads are expected: {1}.",
 )
 UNSEEN_TEAM_PHRASES = (
-    "Park everybody, {}.",
-    "Navigate through the warehouse: {}.",
-    "Final stops are, {}.",
+    "Park everybody, {1}.",
+    "Navigate through the warehouse: {1}.",
+    "Final stops are, {1}.",
 )
-CAMERAS = (
-    Camera(
-        "front",
-        eye=(-5.0, 0.0, 5.6),
-        target=(-0.22, 0.0, 0.0),
-        fov_deg=46.0,
-        near_m=1.0,
-        far_m=15.0,
-    ),
-    Camera(
-        "wrist",
-        eye=(0.25, 0.0, 0.38),
-        target=(1.25, 0.0, 0.20),
-        fov_deg=75.0,
-        on_tool=True,
-        near_m=0.05,
-        far_m=15.0,
-    ),
-)
+
+
+def _wording() -> Wording:
+    """Return the texts that ask for a dock per robot; several docks are asked for by joined names."""
+    ways = {}
+    for robots in range(2, DOCKS + 1):
+        for names in permutations(COLOURS, robots):
+            each = (f"robot {index} to the {name}" for index, name in enumerate(names, 1))
+            ways[", ".join(names)] = ", ".join(each)
+
+    alone = Wording.of(COLOURS, PHRASES, UNSEEN_PHRASES)
+    team = Wording.of(ways, TEAM_PHRASES, UNSEEN_TEAM_PHRASES)
+    return Wording({**alone.usual, **team.usual}, {**alone.unseen, **team.unseen})
 
 
 @dataclass(frozen=True)
-class Level:
-    """What a level asks for; lengths in m, yaws in rad."""
+class Job(Level):
+    """What differs between levels; lengths in m, yaws in rad.
+
+    Attributes:
+        aisle: width of an aisle.
+        rack: length of a rack.
+        people: how many there are, least and most.
+        start_yaw, dock_yaw: greatest yaws of robots at the start and of docks.
+        blocked: whether boxes stand in one of the aisles.
+    """
 
     aisle: float
     rack: float
@@ -158,135 +215,158 @@ class Level:
         return HALF_Y - 0.5 * self.aisle
 
 
-CELL_LEVELS = {
-    "easy": Level(1.1, 2.2, (0, 0), 0.3, 0.0),
-    "nominal": Level(1.0, 2.2, (1, 2), 0.6, 0.1),
-    "hard": Level(0.88, 2.6, (3, 3), 1.2, 0.2, blocked=True),
-}
+@dataclass
+class AisleProgress(Memory):
+    """How far an episode is.
 
+    Attributes:
+        docks: row of each robot's dock, -1 for robots that there are not.
+        held: steps for which all robots have rested in their docks.
+        wrong: steps for which a robot has rested in another one.
+        people: how many walk.
+        ways: of people along their path, m.
+        speeds: of people along their path, m/s, with a sign.
+        stack: x and y of the boxes, m; 0 where there are none.
+    """
 
-def _phrasings(robots: int, unseen: bool) -> dict[str, tuple[str, ...]]:
-    """Return the phrasings for every choice of a dock per robot, keyed by their names, joined."""
-    if robots == 1:
-        phrases = UNSEEN_PHRASES if unseen else PHRASES
-        return {name: tuple(text.format(name) for text in phrases) for name in COLOURS}
-    found = {}
-    for names in permutations(COLOURS, robots):
-        ways = ", ".join(f"robot {number} to the {name}" for number, name in enumerate(names, 1))
-        phrases = UNSEEN_TEAM_PHRASES if unseen else TEAM_PHRASES
-        found[", ".join(names)] = tuple(text.format(ways) for text in phrases)
-    return found
-
-
-INSTRUCTIONS = {robots: _phrasings(robots, False) for robots in range(1, DOCKS + 1)}
-UNSEEN = {robots: _phrasings(robots, True) for robots in range(1, DOCKS + 1)}
-ROBOTS = {"amr": 1, "amr_x2": 2, "amr_x3": 3, "amr_x4": 4}
+    docks: tuple[int, ...] = (-1,) * DOCKS
+    held: Streak = field(default_factory=Streak)
+    wrong: Streak = field(default_factory=Streak)
+    people: int = 0
+    ways: tuple[float, ...] = (0.0,) * MOST_PEOPLE
+    speeds: tuple[float, ...] = (0.0,) * MOST_PEOPLE
+    stack: Point = (0.0, 0.0)
 
 
 class AisleDelivery(Task):
     """The task; see the module's text."""
 
-    max_episode_steps = MAX_STEPS
+    max_episode_steps = 400
     robots = tuple(ROBOTS)
     ground = FLOOR
-    cameras: tuple[Camera, ...] = CAMERAS
-    instructions: Mapping[str, tuple[str, ...]] = INSTRUCTIONS[1]
-    unseen_instructions: Mapping[str, tuple[str, ...]] = UNSEEN[1]
-    levels = LEVELS
+    cameras = (
+        Camera(
+            "front",
+            eye=(-5.0, 0.0, 5.6),
+            target=(-0.22, 0.0, 0.0),
+            fov_deg=46.0,
+            near_m=1.0,
+            far_m=15.0,
+        ),
+        Camera(
+            "wrist",
+            eye=(0.25, 0.0, 0.38),
+            target=(1.25, 0.0, 0.20),
+            fov_deg=75.0,
+            on_tool=True,
+            near_m=0.05,
+            far_m=15.0,
+        ),
+    )
+    wording = _wording()
+    jobs = by_level(
+        easy=Job(1.1, 2.2, (0, 0), 0.3, 0.0),
+        nominal=Job(1.0, 2.2, (1, 2), 0.6, 0.1),
+        hard=Job(0.88, 2.6, (3, 3), 1.2, 0.2, blocked=True),
+    )
+    job: Job
+    remembers = AisleProgress
+    progress: AisleProgress
     moves = True
-
-    def __init__(self) -> None:
-        """Start with nothing built."""
-        self.bodies: tuple[int, ...] = ()
-        self._bases: list[Base] = []
-        self._docks: list[int] = [0]  # row of each robot's dock
-        self._held_steps = self._wrong_steps = 0
-        self._ways: list[float] = []  # of people along their path, m
-        self._speeds: list[float] = []  # along it, m/s, with a sign
-        self._stack: tuple[float, float] | None = None
-        self.named = next(iter(COLOURS))
-        self.named_body = -1
-        self.set_level("nominal")
+    _bases: Sequence[Base] = ()
 
     def set_level(self, level: str) -> None:
-        """Change to one of `levels`; takes effect with the next `build` and `reset`."""
+        """Change to one of `levels`; ask for a dock for each robot, with time for all of them."""
         super().set_level(level)
-        given = self._given = CELL_LEVELS[level]
-        docks = [Item(name, PAD, rgb, is_goal=True) for name, rgb in COLOURS.items()]
-        rack = Item("rack", (given.rack, given.rack_depth, RACK_HEIGHT_M), RACK_RGB)
-        people = [Item("person", PERSON_M, VEST_RGB)] * given.people[1]
-        stack = [Item("boxes", STACK_M, STACK_RGB)] if given.blocked else []
-        self.items = (*docks, rack, rack, *people, *stack)
-        self.present = np.ones(len(self.items), dtype=bool)
-        x, y = LANE_X, given.aisle_y
-        self._path = ((x, -y), (x, y), (-x, y), (-x, -y))
-        self._length = 4.0 * (x + y)
+        more = max(1, len(self._bases)) - 1
+        asked = self.wording.only(
+            [names for names in self.wording.usual if names.count(",") == more]
+        )
+        self.instructions, self.unseen_instructions = asked.usual, asked.unseen
+        self.max_episode_steps += MORE_STEPS * more
+
+    def list_items(self) -> tuple[Item, ...]:
+        """Return docks, racks, people and boxes."""
+        job = self.job
+        docks = (Item(name, PAD, rgb, is_goal=True) for name, rgb in COLOURS.items())
+        racks = [Item("rack", (job.rack, job.rack_depth, RACK_HEIGHT_M), RACK_RGB)] * RACKS
+        people = [Item("person", PERSON_M, VEST_RGB)] * job.people[1]
+        stack = [Item("boxes", STACK_M, STACK_RGB)] if job.blocked else []
+        return (*docks, *racks, *people, *stack)
 
     def make_robot(self, world: World, name: str) -> Base | Team:
-        """Make one to four bases."""
-        count = ROBOTS[name]
+        """Make one to four bases, or one of another package."""
+        model = robot_model("amr" if name in ROBOTS else name)
+        assert isinstance(model, BaseModel), "only bases drive here"
         spread = Start((START_X[0], 0.0, 0.0), (START_X[1], 0.0, 0.0))
-        self._bases = [Base(world, spread) for _ in range(count)]
-        self.instructions, self.unseen_instructions = INSTRUCTIONS[count], UNSEEN[count]
-        self.max_episode_steps = MAX_STEPS + MORE_STEPS * (count - 1)
-        return self._bases[0] if count == 1 else Team(self._bases)
+        self._bases = [Base(world, spread, model) for _ in range(ROBOTS.get(name, 1))]
+        self.set_level(self.level)
+        return self._bases[0] if len(self._bases) == 1 else Team(self._bases)
+
+    def takes(self, model: RobotModel) -> bool:
+        """Return whether a robot of another package is a base."""
+        return isinstance(model, BaseModel)
 
     def start(self, robot: Robot, rng: np.random.Generator) -> None:
         """Put each robot onto a place of its own on the left."""
-        places = rng.permutation(DOCKS)
+        places, yaw = rng.permutation(DOCKS), self.job.start_yaw
+        low, high = (START_X[0], -START_SPREAD, -yaw), (START_X[1], START_SPREAD, yaw)
         for base, place in zip(self._bases, places, strict=False):
-            x, y, yaw = rng.uniform(
-                (START_X[0], -START_SPREAD, -self._given.start_yaw),
-                (START_X[1], START_SPREAD, self._given.start_yaw),
-            ).tolist()
-            base.reset(x, PLACES_Y[place] + y, yaw)
+            x, y, turn = rng.uniform(low, high).tolist()
+            base.reset(x, PLACES_Y[place] + y, turn)
 
     def build(self, world: World) -> None:
         """Add docks, racks with cartons, people, boxes and walls."""
-        given = self._given
-        docks = [_add_dock(world, item) for item in self.items[:DOCKS]]
-        racks = [_add_rack(world, item) for item in self.items[DOCKS : DOCKS + 2]]
-        self._cartons = [_add_cartons(world, self.items[DOCKS].size, number) for number in range(2)]
-        people = [_add_vest(world) for _ in range(given.people[1])]
-        self._limbs = [_add_limbs(world) for _ in people]
-        stack = [_add_stack(world)] if given.blocked else []
-        self._walls = _add_walls(world)
-        self.bodies = (*docks, *racks, *people, *stack)
-        self._people = people
+        job = self.job
+        docks = [world.add_fixed(DOCK_SHAPES, item.rgb) for item in self.items[:DOCKS]]
+        racks = [_add_rack(world, item) for item in self.items[DOCKS:FIRST_PERSON]]
+        self._cartons = [_add_cartons(world, self.items[DOCKS].size, side) for side in range(RACKS)]
+        self._people = [world.add_fixed(VEST, VEST_RGB) for _ in range(job.people[1])]
+        self._limbs = [world.add(LIMBS, LIMBS_RGB, 0.0) for _ in self._people]
+        stack = [world.add_fixed(STACK, STACK_RGB)] if job.blocked else []
+        self._walls = world.add_fixed(WALLS, WALL_RGB)
+        self.bodies = (*docks, *racks, *self._people, *stack)
+        x, y = LANE_X, job.aisle_y
+        self._path = ((x, -y), (x, y), (-x, y), (-x, -y))
+        self._length = 4.0 * (x + y)
 
     def reset(self, world: World, rng: np.random.Generator) -> None:
         """Place docks, racks, people and boxes; choose a dock for each robot."""
-        given = self._given
+        job = self.job
         for body, place in zip(self.bodies[:DOCKS], rng.permutation(DOCKS), strict=True):
             x, y = rng.uniform(-DOCK_SPREAD, DOCK_SPREAD, 2)
-            yaw = rng.uniform(-given.dock_yaw, given.dock_yaw)
+            yaw = rng.uniform(-job.dock_yaw, job.dock_yaw)
             world.place(body, (DOCK_X + x, PLACES_Y[place] + y, 0.5 * PAD[2]), yaw_quaternion(yaw))
 
-        for side, (rack, cartons) in enumerate(
-            zip(self.bodies[DOCKS:], self._cartons, strict=False)
-        ):
-            place = (0.0, (2 * side - 1) * given.rack_y, 0.5 * RACK_HEIGHT_M)
-            world.place(rack, place)
-            world.place(cartons, place)
-
+        for side, cartons in enumerate(self._cartons):
+            at = (0.0, (2 * side - 1) * job.rack_y, 0.5 * RACK_HEIGHT_M)
+            world.place(self.bodies[DOCKS + side], at)
+            world.place(cartons, at)
         world.place(self._walls, (0.0, 0.0, 0.5 * WALL_HEIGHT_M))
-        docks = rng.permutation(DOCKS)[: len(self._bases)]
-        count = int(rng.integers(given.people[0], given.people[1] + 1))
 
-        if given.blocked:
-            x, aisle = rng.uniform(*STACK_X), int(rng.integers(-1, 2))
-            world.place(self.bodies[-1], (x, aisle * given.aisle_y, 0.5 * STACK_M[2]))
-            self._stack = (float(x), aisle * given.aisle_y)
+        docks = rng.permutation(DOCKS).tolist()
+        unused = [-1] * (DOCKS - len(self._bases))
+        people = int(rng.integers(job.people[0], job.people[1] + 1))
+        self.begin(docks=(*docks[: len(self._bases)], *unused), people=people)
+        if job.blocked:
+            x, y = float(rng.uniform(*STACK_X)), int(rng.integers(-1, 2)) * job.aisle_y
+            world.place(self.bodies[-1], (x, y, 0.5 * STACK_M[2]))
+            self.progress.stack = (x, y)
 
-        ways = self._draw_ways(count, rng)
+        nobody = [0.0] * (MOST_PEOPLE - people)
+        self.progress.ways = (*self._draw_ways(people, rng), *nobody)
         speeds = rng.uniform(*PERSON_SPEED, MOST_PEOPLE) * rng.choice((-1.0, 1.0))
-        memory = np.full(len(self.memory()), -1.0)
-        memory[: len(docks)] = docks
-        memory[DOCKS : DOCKS + 3] = 0, 0, count
-        memory[DOCKS + 3 :][:count], memory[DOCKS + 6 :][:3] = ways, speeds
-        memory[-2:] = self._stack or (0.0, 0.0)
-        self.recall(memory)
+        self.progress.speeds = (*speeds[:people].tolist(), *nobody)
         self._place_people(world)
+
+    def take_up(self) -> None:
+        """Set which docks are named, and who takes part."""
+        self._docks = [dock for dock in self.progress.docks if dock >= 0]
+        self.named = ", ".join(self.items[dock].name for dock in self._docks)
+        self.named_body = self.bodies[self._docks[0]]
+        absent = FIRST_PERSON + self.progress.people
+        self.present[:] = True
+        self.present[absent : FIRST_PERSON + self.job.people[1]] = False
 
     def _draw_ways(self, count: int, rng: np.random.Generator) -> list[float]:
         """Draw where people start, apart from each other and from all that they keep away from."""
@@ -295,22 +375,18 @@ class AisleDelivery(Task):
             way = rng.uniform(0.0, self._length)
             here, others = self._point(way), [self._point(other) for other in ways]
             apart = all(math.dist(here, other) > APART_M for other in others)
-
-            if apart and all(
-                math.dist(here, spot) > least + START_ROOM_M for spot, least in self._kept_clear()
-            ):
+            keep = self._kept_clear()
+            if apart and all(math.dist(here, spot) > least + START_ROOM_M for spot, least in keep):
                 ways.append(way)
 
         return ways
 
-    def _kept_clear(self) -> Iterator[tuple[tuple[float, float], float]]:
-        """Yield what people keep away from, and by how much, m."""
-        for base in self._bases:
-            yield (base.pose[0], base.pose[1]), KEEP_M
-        if self._stack is not None:
-            yield self._stack, STACK_KEEP_M
+    def _kept_clear(self) -> list[tuple[Point, float]]:
+        """List what people keep away from, and by how much, m."""
+        robots = [(base.pose[:2], KEEP_M) for base in self._bases]
+        return [*robots, (self.progress.stack, STACK_KEEP_M)] if self.job.blocked else robots
 
-    def _point(self, way: float) -> tuple[float, float]:
+    def _point(self, way: float) -> Point:
         """Return the point at a length along the people's path, m."""
         way %= self._length
         path = self._path
@@ -319,113 +395,84 @@ class AisleDelivery(Task):
             if way <= side:
                 return ax + (bx - ax) * way / side, ay + (by - ay) * way / side
             way -= side
+
         return path[0]
 
     def before_substep(self, world: World) -> None:
         """Let people walk on, or turn back where they would come too near to something."""
-        spots = [self._point(way) for way in self._ways]
-        keep = list(self._kept_clear())
-        for index, (way, speed) in enumerate(zip(self._ways, self._speeds, strict=True)):
-            here, there = spots[index], self._point(way + speed * SUBSTEP_S)
-            near = keep + [(spot, APART_M) for other, spot in enumerate(spots) if other != index]
-            if any(
-                math.dist(there, spot) < min(least, math.dist(here, spot)) for spot, least in near
-            ):
-                self._speeds[index] = -speed
-            else:
-                self._ways[index], spots[index] = (way + speed * SUBSTEP_S) % self._length, there
+        progress = self.progress
+        ways, speeds = list(progress.ways), list(progress.speeds)
+        spots = [self._point(way) for way in ways[: progress.people]]
+        keep = self._kept_clear()
 
+        for index, here in enumerate(spots):
+            way = ways[index] + speeds[index] * SUBSTEP_S
+            there = self._point(way)
+            near = keep + [(spot, APART_M) for other, spot in enumerate(spots) if other != index]
+            limits = ((spot, min(least, math.dist(here, spot))) for spot, least in near)
+            if any(math.dist(there, spot) < limit for spot, limit in limits):
+                speeds[index] = -speeds[index]
+            else:
+                ways[index], spots[index] = way % self._length, there
+
+        progress.ways, progress.speeds = tuple(ways), tuple(speeds)
         self._place_people(world)
 
     def _place_people(self, world: World) -> None:
+        progress = self.progress
         for index, (body, limbs) in enumerate(zip(self._people, self._limbs, strict=True)):
-            if index >= len(self._ways):
-                world.place(body, AWAY)
-                world.place(limbs, AWAY)
-                continue
-            way, ahead = self._ways[index], math.copysign(0.05, self._speeds[index])
-            (x, y), (to_x, to_y) = self._point(way), self._point(way + ahead)
-            turn = yaw_quaternion(math.atan2(to_y - y, to_x - x))
-            world.place(body, (x, y, 0.5 * PERSON_M[2]), turn)
-            world.place(limbs, (x, y, 0.5 * PERSON_M[2]), turn)
+            place, turn = AWAY, UPRIGHT
+            if index < progress.people:
+                way, ahead = progress.ways[index], math.copysign(0.05, progress.speeds[index])
+                (x, y), (to_x, to_y) = self._point(way), self._point(way + ahead)
+                place = (x, y, 0.5 * PERSON_M[2])
+                turn = yaw_quaternion(math.atan2(to_y - y, to_x - x))
+
+            world.place(body, place, turn)
+            world.place(limbs, place, turn)
 
     def judge(self, world: World, robot: Base | Team) -> Verdict:
         """Judge where the robots stand, and whether they touched anything."""
-        docked = [self._docked_at(world, base) for base in self._bases]
+        docked = [_docked_at(world, base) for base in self._bases]
         at_home = [at == dock for at, dock in zip(docked, self._docks, strict=True)]
-        self._held_steps = self._held_steps + 1 if all(at_home) else 0
         astray = any(at >= 0 and not home for at, home in zip(docked, at_home, strict=True))
-        self._wrong_steps = self._wrong_steps + 1 if astray else 0
-        stage = self._stage(at_home)
+        self.progress.held.count(all(at_home))
+        self.progress.wrong.count(astray)
+
+        failure = "wrong_part" if self.progress.wrong.full else ""
         if any(_touches(world, base.body) for base in self._bases):
-            return Verdict(stage, failure="collision")
+            failure = "collision"
+        elif self.progress.held.full:
+            return DONE
+        return Verdict("docked" if all(at_home) else self._stage(), failure=failure)
 
-        if self._held_steps >= HOLD_STEPS:
-            return Verdict("done", success=True)
-        return Verdict(stage, failure="wrong_part" if self._wrong_steps >= HOLD_STEPS else "")
+    def _stage(self) -> str:
+        """Return where the last robot is."""
+        last, half = min(base.pose[0] for base in self._bases), 0.5 * self.job.rack
+        if last < -half:
+            return "depart"
+        return "aisle" if last < half else "dock"
 
-    def _stage(self, at_home: list[bool]) -> str:
-        last = min(base.pose[0] for base in self._bases)
-        if all(at_home):
-            return "docked"
-        half = 0.5 * self._given.rack
-        return "depart" if last < -half else "aisle" if last < half else "dock"
 
-    def _docked_at(self, world: World, base: Base) -> int:
-        """Return the row of the dock in which a robot rests, -1 for none."""
-        speed, turn = base.state()[4:].tolist()
-        if abs(speed) > REST_M_S or abs(turn) > REST_RAD_S:
-            return -1
-        x, y, yaw = base.pose
-        for row, pose in enumerate(world.rows[:DOCKS]):
-            off = math.remainder(yaw - 2.0 * math.atan2(pose[5], pose[6]), math.tau)
-            if math.hypot(x - pose[0], y - pose[1]) < NEAR_M and abs(off) < NEAR_RAD:
-                return row
+def _docked_at(world: World, base: Base) -> int:
+    """Return the row of the dock in which a robot rests, -1 for none."""
+    speed, turn = base.state()[4:].tolist()
+    if abs(speed) > REST_M_S or abs(turn) > REST_RAD_S:
         return -1
 
-    def memory(self) -> Array:
-        """Return up to 4 docks, 2 counters of steps, people's number, ways and speeds, and the boxes, shape (15,)."""
-        docks = [*self._docks, *([-1] * (DOCKS - len(self._docks)))]
-        count = len(self._ways)
-        ways = [*self._ways, *([0.0] * (MOST_PEOPLE - count))]
-        speeds = [*self._speeds, *([0.0] * (MOST_PEOPLE - count))]
-        stack = self._stack or (0.0, 0.0)
-        return np.array(
-            [*docks, self._held_steps, self._wrong_steps, count, *ways, *speeds, *stack],
-            dtype=float,
-        )
+    x, y, yaw = base.pose
+    for row, pose in enumerate(world.rows[:DOCKS]):
+        off = math.remainder(yaw - 2.0 * math.atan2(pose[5], pose[6]), math.tau)
+        if math.hypot(x - pose[0], y - pose[1]) < NEAR_M and abs(off) < NEAR_RAD:
+            return row
 
-    def recall(self, memory: Array) -> None:
-        """Come back to `memory`."""
-        values = memory.tolist()
-        self._docks = [int(dock) for dock in values[:DOCKS] if dock >= 0]
-        self._held_steps, self._wrong_steps, count = (
-            int(value) for value in values[DOCKS : DOCKS + 3]
-        )
-        self._ways, self._speeds = values[DOCKS + 3 :][:count], values[DOCKS + 6 :][:count]
-        self._stack = (values[-2], values[-1]) if self._given.blocked else None
-        names = list(COLOURS)
-        self.named = ", ".join(names[dock] for dock in self._docks)
-        self.named_body = self.bodies[self._docks[0]]
-        self.present[:] = True
-        self.present[DOCKS + 2 + count : DOCKS + 2 + self._given.people[1]] = False
+    return -1
 
 
 def _touches(world: World, body: int) -> bool:
     """Return whether a robot touches anything; its wheels do not count, they are only drawn."""
-    return any(
-        point[8] <= 0.0 for point in pybullet.getContactPoints(body, physicsClientId=world.client)
-    )
-
-
-def _add_dock(world: World, item: Item) -> int:
-    depth, width, height = SIGN_M
-    shapes = [
-        Shape("box", PAD),
-        Shape("box", SIGN_M, (SIGN_X, 0.0, 0.5 * height)),
-        Shape("box", (0.5 * depth, width + 0.1, 0.2), (SIGN_X + 0.25 * depth, 0.0, height + 0.1)),
-    ]
-    return world.add(shapes, [(*item.rgb, 1.0)] * len(shapes), 0.0)
+    points = pybullet.getContactPoints(body, physicsClientId=world.client)
+    return any(point[8] <= 0.0 for point in points)
 
 
 def _add_rack(world: World, item: Item) -> int:
@@ -437,11 +484,10 @@ def _add_rack(world: World, item: Item) -> int:
         Shape("box", (length, depth, 0.04), (0.0, 0.0, shelf - 0.02 - 0.5 * height)),
     ]
 
-    for x in (-1, 1):
-        for y in (-1, 1):
-            place = (x * 0.5 * (length - 0.06), y * 0.5 * (depth - 0.06), 0.0)
-            shapes.append(Shape("box", (0.06, 0.06, height), place))
-    return world.add(shapes, [(*item.rgb, 1.0)] * len(shapes), 0.0)
+    for side in (-1, 1):
+        place = (side * 0.5 * (length - 0.06), 0.5 * (depth - 0.06), 0.0)
+        shapes += pair_across((0.06, 0.06, height), place)
+    return world.add_fixed(shapes, item.rgb)
 
 
 def _add_cartons(world: World, size: tuple[float, float, float], number: int) -> int:
@@ -463,60 +509,3 @@ def _add_cartons(world: World, size: tuple[float, float, float], number: int) ->
             x += wide + rng.uniform(0.03, 0.12)
 
     return world.add(shapes, colours, 0.0)
-
-
-def _add_vest(world: World) -> int:
-    """Add the trunk and arms of a person, with the person's middle as origin; +x is where they look."""
-    shapes = [
-        Shape("box", (0.26, 0.36, 0.58), (0.0, 0.0, 0.22)),
-        Shape("box", (0.12, 0.10, 0.56), (0.02, 0.20, 0.22)),
-        Shape("box", (0.12, 0.10, 0.56), (0.02, -0.20, 0.22)),
-    ]
-    return world.add(shapes, [(*VEST_RGB, 1.0)] * len(shapes), 0.0)
-
-
-def _add_limbs(world: World) -> int:
-    """Add the rest of a person: legs that fill their stride, head and helmet."""
-    shapes = [
-        Shape("box", (0.42, 0.15, 0.78), (0.0, 0.10, -0.46)),
-        Shape("box", (0.42, 0.15, 0.78), (0.0, -0.10, -0.46)),
-        Shape("box", (0.20, 0.18, 0.20), (0.0, 0.0, 0.63)),
-        Shape("box", (0.26, 0.23, 0.12), (0.0, 0.0, 0.79)),
-    ]
-    colours = [(*rgb, 1.0) for rgb in (TROUSERS_RGB, TROUSERS_RGB, SKIN_RGB, HELMET_RGB)]
-    return world.add(shapes, colours, 0.0)
-
-
-def _add_stack(world: World) -> int:
-    """Add boxes on a pallet."""
-    x, y, z = STACK_M
-    shapes = [Shape("box", (x, y, 0.10), (0.0, 0.0, 0.05 - 0.5 * z))]
-    for side in (-1, 1):
-        shapes.append(
-            Shape("box", (0.48 * x, 0.94 * y, 0.30), (side * 0.25 * x, 0.0, 0.25 - 0.5 * z))
-        )
-        shapes.append(
-            Shape("box", (0.90 * x, 0.44 * y, 0.20), (0.0, side * 0.24 * y, 0.50 - 0.5 * z))
-        )
-
-    return world.add(shapes, [(*STACK_RGB, 1.0)] * len(shapes), 0.0)
-
-
-def _add_walls(world: World) -> int:
-    shapes = []
-    for side in (-1, 1):
-        x, y = side * (HALF_X + 0.5 * WALL_M), side * (HALF_Y + 0.5 * WALL_M)
-        shapes.append(Shape("box", (WALL_M, 2 * HALF_Y + 2 * WALL_M, WALL_HEIGHT_M), (x, 0.0, 0.0)))
-        shapes.append(Shape("box", (2 * HALF_X, WALL_M, WALL_HEIGHT_M), (0.0, y, 0.0)))
-    return world.add(shapes, [(*WALL_RGB, 1.0)] * len(shapes), 0.0)
-
-
-def make(**options: object) -> WorkCell:
-    """Build the cell; see `shopfloor.envs.description.CellOptions` for the options."""
-    return WorkCell(CELL_ID, AisleDelivery(), **options)
-
-
-def expert(execute: int = 1) -> AisleExpert:
-    """Return the scripted expert; `execute` is how many actions of a chunk callers run."""
-    phrasings = [table for known in (INSTRUCTIONS, UNSEEN) for table in known.values()]
-    return AisleExpert(CELL_ID, phrasings, execute)

@@ -15,6 +15,7 @@ from typing import final
 import numpy as np
 
 from shopfloor.core import ActionChunk, Observation, PolicyInfo
+from shopfloor.envs.cells.aisle_delivery import AisleDelivery
 from shopfloor.envs.experts.moves.drive import (
     BRAKE_M_S2,
     LINE_UP_M,
@@ -24,18 +25,14 @@ from shopfloor.envs.experts.moves.drive import (
     in_funnel,
 )
 from shopfloor.envs.experts.scripted import Reader
-from shopfloor.envs.robots.mobile import MAX_SPEED_M_S, MAX_TURN_RAD_S
+from shopfloor.envs.record import CellRecord
+from shopfloor.envs.robots.mobile import MAX_SPEED_M_S, MAX_TURN_RAD_S, Base
 
-VERSION = "2"
-
-BASE_STATE = 6
 HALF_LENGTH_M, HALF_WIDTH_M = 0.31, 0.23  # of a robot
 PERSON_RADIUS_M = 0.27
 BEFORE_RACK_M, BEHIND_RACK_M = 0.55, 0.35  # waypoints off the racks' ends
-AISLE_FUNNEL, BEFORE_FUNNEL_M = (
-    (0.10, 0.6),
-    0.30,
-)  # into an aisle; its narrow end is that far before the racks' ends
+# Into an aisle; its narrow end is that far before the racks' ends.
+AISLE_FUNNEL, BEFORE_FUNNEL_M = (0.10, 0.6), 0.30
 CREEP_M_S = 0.30
 GAP_M, SIDE_M = 0.22, 0.12  # kept ahead and beside
 ROBOT_RADIUS_M = 0.30  # of others: they stand more or less along the aisles
@@ -71,17 +68,16 @@ class Floor:
 class AisleExpert:
     """Unpacks the observation and drives each robot to the dock that the instruction names for it."""
 
-    def __init__(
-        self, cell_id: str, phrasings: Sequence[Mapping[str, tuple[str, ...]]], execute: int = 1
-    ) -> None:
+    def __init__(self, record: CellRecord, execute: int = 1) -> None:
         """Make an expert.
 
         Args:
-            cell_id: full id.
-            phrasings: per number of robots and kind of words, the docks' names, joined -> texts.
+            record: of the cell.
             execute: how many actions of a chunk callers run; it plans one.
         """
-        self._reader = Reader(cell_id, VERSION, execute, phrasings)
+        words = record.task.wording
+        phrasings = (words.usual, words.unseen)
+        self._reader = Reader(record.cell_id, record.version, execute, phrasings)
         self._named: list[str] = []
 
     @property
@@ -95,9 +91,10 @@ class AisleExpert:
 
     def act(self, observation: Observation) -> ActionChunk:
         """Return one action for every robot."""
-        state = np.asarray(observation["state"], dtype=np.float64).reshape(-1, BASE_STATE).tolist()
+        state = np.asarray(observation["state"], dtype=np.float64)
+        bases = state.reshape(-1, len(Base.state_names)).tolist()
         robots = [
-            Pose(x, y, math.atan2(sine, cosine), speed) for x, y, cosine, sine, speed, _ in state
+            Pose(x, y, math.atan2(sine, cosine), speed) for x, y, cosine, sine, speed, _ in bases
         ]
         rows = np.asarray(observation["objects"], dtype=np.float64).tolist()
         floor = read_floor(observation["object_names"], rows)
@@ -112,33 +109,24 @@ class AisleExpert:
 
 def read_floor(names: Sequence[str], rows: Sequence[Sequence[float]]) -> Floor:
     """Sort the object rows by what they are; the aisles follow from the racks."""
-    docks, people, racks, stacks = {}, [], [], []
-    for name, row in zip(names, rows, strict=True):
-        if row[10] < 0.5:
-            continue
+    seen = [(name, row) for name, row in zip(names, rows, strict=True) if row[10] > 0.5]
 
-        if name.endswith("dock"):
-            docks[name] = Pose(row[0], row[1], 2.0 * math.atan2(row[5], row[6]))
-        elif name == "person":
-            people.append((row[0], row[1]))
-        elif name == "rack":
-            racks.append(row)
-        else:
-            stacks.append(row)
+    def of_kind(kind: str) -> list[Sequence[float]]:
+        return [row for name, row in seen if name == kind]
 
-    racks.sort(key=lambda row: row[1])
+    docks = {
+        name: Pose(row[0], row[1], 2.0 * math.atan2(row[5], row[6]))
+        for name, row in seen
+        if name.endswith("dock")
+    }
+    people = tuple((row[0], row[1]) for row in of_kind("person"))
+    racks = sorted(of_kind("rack"), key=lambda row: row[1])
     low, high = racks[0], racks[-1]
-    aisle = high[1] - low[1] - high[8]
+    aisle, middle = high[1] - low[1] - high[8], 0.5 * (low[1] + high[1])
     step = 0.5 * (aisle + high[8]) + 0.5 * aisle + 0.5 * high[8]
-
-    aisles = (
-        0.5 * (low[1] + high[1]) - step,
-        0.5 * (low[1] + high[1]),
-        0.5 * (low[1] + high[1]) + step,
-    )
-
-    free = tuple(all(abs(stack[1] - y) > 0.5 * aisle for stack in stacks) for y in aisles)
-    return Floor(docks, tuple(people), aisles, free, 0.5 * high[7], 0.5 * aisle)
+    aisles = (middle - step, middle, middle + step)
+    free = tuple(all(abs(stack[1] - y) > 0.5 * aisle for stack in of_kind("boxes")) for y in aisles)
+    return Floor(docks, people, aisles, free, 0.5 * high[7], 0.5 * aisle)
 
 
 def decide(
@@ -201,7 +189,8 @@ def _through(robot: Pose, line_up: Point, floor: Floor) -> list[Point]:
 
     for y, free in zip(floor.aisles, floor.free, strict=True):
         enters = in_funnel(robot.y - y, mouth - robot.x, AISLE_FUNNEL) and robot.x > before - 0.5
-        if free and enters and robot.x > before - 0.1:  # too late to think again
+        # Too late to think again.
+        if free and enters and robot.x > before - 0.1:
             return [*_along(robot, y, behind), line_up]
 
         busy = any(
@@ -209,9 +198,8 @@ def _through(robot: Pose, line_up: Point, floor: Floor) -> list[Point]:
             for px, py in floor.people
         )
 
-        length = (
-            math.dist(robot.point, (before, y)) + math.dist((behind, y), line_up) + BUSY_M * busy
-        )
+        length = math.dist(robot.point, (before, y)) + math.dist((behind, y), line_up)
+        length += BUSY_M * busy
         if free and length < best[0]:
             start = _along(robot, y, behind) if enters else [(before, y), (behind, y)]
             best = length, [*start, line_up]
@@ -237,3 +225,18 @@ def _allowed(robot: Pose, people: Sequence[Point], others: Sequence[Pose]) -> fl
             most = min(most, max(CREEP_M_S, 0.8 * max(0.0, room)))
 
     return most
+
+
+CELL = CellRecord(
+    "shopfloor/AisleDelivery-v0",
+    AisleDelivery,
+    version="2",
+    own_expert=AisleExpert,
+    does=(
+        "one to four mobile robots through aisles, past people who walk there, to the docks "
+        "that are named"
+    ),
+    done_when=(
+        "every robot stands within 3 cm and 5 degrees of its dock, and none has touched anything"
+    ),
+)

@@ -16,40 +16,46 @@ shape; they come from further up a longer belt.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from shopfloor.envs.cell import WorkCell
-from shopfloor.envs.cells.conveyor_sort_expert import BIN_OF, VERSION, decide
-from shopfloor.envs.experts.scripted import ScriptedExpert
-from shopfloor.envs.looks.camera import Camera
-from shopfloor.envs.physics.kinematics import yaw_of, yaw_quaternion
-from shopfloor.envs.physics.world import UPRIGHT, Shape, World
-from shopfloor.envs.robots.arm import Arm
-from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, ToolPose, Verdict
-from shopfloor.envs.variation import LEVELS
+from shopfloor.envs.looks.camera import Camera, wrist_camera
+from shopfloor.envs.physics.kinematics import yaw_quaternion
+from shopfloor.envs.physics.shapes import Shape, square_tray
+from shopfloor.envs.physics.world import UPRIGHT, World
+from shopfloor.envs.robots.arm import Arm, top_down
+from shopfloor.envs.task import (
+    DONE,
+    REST_M_S,
+    Array,
+    Item,
+    Level,
+    Progress,
+    Task,
+    ToolPose,
+    Verdict,
+    Wording,
+    by_level,
+)
 
-Array = npt.NDArray[np.float64]
-
-CELL_ID = "shopfloor/ConveyorSort-v0"
 BELT_END_M, BELT_Y_M, BELT_WIDTH_M, BELT_TOP_M = 0.28, -0.12, 0.17, 0.03
 BELT_RGB, FRAME_RGB = (0.20, 0.21, 0.23), (0.62, 0.64, 0.66)
+RAIL_M, RAIL_HEIGHT_M = 0.01, BELT_TOP_M + 0.004
 LOST_M = 0.30  # a part this far down the belt is past its end
 REACH_M, REACH_S = 0.70, 3.2
-AHEAD_M = (
-    0.10  # the least range of places of the named part, where the belt is too fast for one in reach
-)
+# The least range of places of the named part, where the belt is too fast for one in reach.
+AHEAD_M = 0.10
 FIRST_M = 0.33  # no part starts further down the belt
 SPACING_M = (0.11, 0.14)
 OFF_MIDDLE_M = 0.02
+# Corners between which the named part may be moved.
+MOVED_LOW, MOVED_HIGH = (LOST_M + 0.04, BELT_Y_M - 0.04), (REACH_M + 0.02, BELT_Y_M + 0.04)
 BIN_INNER_M, BIN_WALL_M, BIN_HEIGHT_M, BIN_FLOOR_M = 0.11, 0.005, 0.05, 0.004
 BIN_X_M, BIN_Y_M = (0.37, 0.50, 0.63), 0.15
 PART_MASS_KG = 0.1
 CLEAR_M, OPEN_M = 0.045, 0.06  # tool to part and between the fingers, once let go
-SLOW_M_S = 0.02
 
 _BIN_SIZE = (BIN_INNER_M + 2 * BIN_WALL_M,) * 2 + (BIN_HEIGHT_M,)
 RED, GREEN, BLUE = (0.85, 0.15, 0.15), (0.15, 0.65, 0.25), (0.15, 0.30, 0.85)
@@ -57,9 +63,8 @@ PARTS = (
     Item("red box", (0.05, 0.04, 0.05), RED, belongs_to="red bin"),
     Item("green can", (0.04, 0.04, 0.055), GREEN, belongs_to="green bin"),
     Item("blue block", (0.07, 0.04, 0.03), BLUE, belongs_to="blue bin"),
-    Item(
-        "green box", (0.05, 0.04, 0.05), GREEN, belongs_to="green bin"
-    ),  # this and the next at `hard` only
+    # These two at `hard` only.
+    Item("green box", (0.05, 0.04, 0.05), GREEN, belongs_to="green bin"),
     Item("red can", (0.04, 0.04, 0.055), RED, belongs_to="red bin"),
 )
 BINS = (
@@ -67,11 +72,12 @@ BINS = (
     Item("green bin", _BIN_SIZE, (0.60, 0.85, 0.60), is_goal=True),
     Item("blue bin", _BIN_SIZE, (0.55, 0.68, 0.95), is_goal=True),
 )
+BIN_OF = {part.name: part.belongs_to for part in PARTS}
 BIN_NAMES = [item.name for item in BINS]
 
 
 @dataclass(frozen=True)
-class Level:
+class Job(Level):
     """What differs between levels.
 
     Attributes:
@@ -88,39 +94,16 @@ class Level:
     start_m: float = 0.90
     last_m: float = 0.80
 
-    @property
-    def items(self) -> tuple[Item, ...]:
-        """Parts and bins."""
-        return (*PARTS[: self.parts], *BINS)
 
+@dataclass
+class BeltProgress(Progress):
+    """How far an episode is.
 
-LEVEL = {
-    "easy": Level(speed_m_s=(0.02, 0.05), max_yaw=math.pi / 18),
-    "nominal": Level(),
-    "hard": Level(parts=5, speed_m_s=(0.10, 0.30), start_m=1.70, last_m=1.60),
-}
-PHRASES = (
-    "Pick the {} off the belt and drop it into its bin.",
-    "Sort the {} into its bin.",
-    "Take the {} from the conveyor and put it into the bin of its colour.",
-    "Catch the {} on the belt; it belongs in the {}.",
-    "Move the {} from the moving belt to the {}.",
-)
-UNSEEN_PHRASES = (
-    "Do not let the {} ride past; into the {} with it.",
-    "Separate the {} from the rest that comes along.",
-    "The {1} is waiting for the {0}.",
-)
-INSTRUCTIONS = {
-    part: tuple(text.format(part, bin_) for text in PHRASES) for part, bin_ in BIN_OF.items()
-}
-UNSEEN = {
-    part: tuple(text.format(part, bin_) for text in UNSEEN_PHRASES) for part, bin_ in BIN_OF.items()
-}
-CAMERAS = (
-    Camera("front", eye=(0.98, 0.01, 0.64), target=(0.555, 0.01, 0.0), fov_deg=45.0),
-    Camera("wrist", eye=(0.075, 0.0, 0.085), target=(0.025, 0.0, 0.0), fov_deg=80.0, on_tool=True),
-)
+    Attributes:
+        speed_m_s: of the belt.
+    """
+
+    speed_m_s: float = 0.0
 
 
 class ConveyorSort(Task):
@@ -128,183 +111,154 @@ class ConveyorSort(Task):
 
     max_episode_steps = 120
     robots = ("panda", "ur5e")
-    frozen_axes: tuple[int, ...] = (3, 4)
-    workspace: Array = np.array([[0.28, -0.24, 0.012], [0.74, 0.28, 0.35]])
-    start_low: Array = np.array([0.44, -0.06, 0.16])
-    start_high: Array = np.array([0.54, 0.06, 0.21])
-    cameras: tuple[Camera, ...] = CAMERAS
-    items: tuple[Item, ...]
-    instructions: Mapping[str, tuple[str, ...]]
-    levels = LEVELS
+    post = top_down(
+        (0.28, -0.24, 0.012), (0.74, 0.28, 0.35), (0.44, -0.06, 0.16), (0.54, 0.06, 0.21)
+    )
+    cameras = (
+        Camera("front", eye=(0.98, 0.01, 0.64), target=(0.555, 0.01, 0.0), fov_deg=45.0),
+        wrist_camera(0.075, looks_at=0.025),
+    )
+    wording = Wording.of(
+        BIN_OF,
+        (
+            "Pick the {} off the belt and drop it into its bin.",
+            "Sort the {} into its bin.",
+            "Take the {} from the conveyor and put it into the bin of its colour.",
+            "Catch the {} on the belt; it belongs in the {}.",
+            "Move the {} from the moving belt to the {}.",
+        ),
+        (
+            "Do not let the {} ride past; into the {} with it.",
+            "Separate the {} from the rest that comes along.",
+            "The {1} is waiting for the {0}.",
+        ),
+    )
+    jobs = by_level(
+        easy=Job(speed_m_s=(0.02, 0.05), max_yaw=math.pi / 18),
+        nominal=Job(),
+        hard=Job(parts=5, speed_m_s=(0.10, 0.30), start_m=1.70, last_m=1.60),
+    )
+    job: Job
+    remembers = BeltProgress
+    progress: BeltProgress
     moves = displaces = teleports = True
     part_scales = (0.85, 0.94)
 
-    def __init__(self) -> None:
-        """Start with nothing built."""
-        self.bodies: tuple[int, ...] = ()
-        self.named = PARTS[0].name
-        self.named_body = -1
-        self._named_index = 0
-        self._held_steps = 0
-        self._wrong_steps = 0
-        self._speed_m_s = 0.0
-        self._belt = -1
-        self.set_level("nominal")
-
-    def set_level(self, level: str) -> None:
-        """Change to one of `levels`; takes effect with the next `build` and `reset`."""
-        super().set_level(level)
-        self._job = LEVEL[level]
-        self.offer(self._job.items, INSTRUCTIONS, UNSEEN)
+    def list_items(self) -> tuple[Item, ...]:
+        """Return parts and bins."""
+        return (*(item.scaled(self.part_scale) for item in PARTS[: self.job.parts]), *BINS)
 
     def build(self, world: World) -> None:
         """Add the parts, the bins and the conveyor: a belt between two rails."""
-        given, scale = PARTS[: self._job.parts], self.part_scale
-        sized = [item.scaled(scale) for item in given]
-        self.items = (*sized, *BINS)
-        self.grip_m = sized[0].size[1]
-        self.bodies = tuple(
-            _add_bin(world, item) if item.is_goal else _add_part(world, item) for item in self.items
-        )
-        length = self._job.start_m - BELT_END_M
-        self._belt = world.add(
-            [Shape("box", (length, BELT_WIDTH_M, BELT_TOP_M))], [(*BELT_RGB, 1.0)], 0.0
-        )
-        rail, height = 0.01, BELT_TOP_M + 0.004
-        side = 0.5 * (BELT_WIDTH_M + rail)
-        rails = [Shape("box", (length, rail, height), (0.0, sign * side, 0.0)) for sign in (-1, 1)]
-        frame = world.add(rails, [(*FRAME_RGB, 1.0)] * 2, 0.0)
-        middle = 0.5 * (self._job.start_m + BELT_END_M)
-        world.place(self._belt, (middle, BELT_Y_M, 0.5 * BELT_TOP_M))
-        world.place(frame, (middle, BELT_Y_M, 0.5 * height))
+        parts = [_add_part(world, item) for item in self.items if not item.is_goal]
+        tray = square_tray(BIN_INNER_M, BIN_WALL_M, BIN_HEIGHT_M, BIN_FLOOR_M)
+        self.bodies = (*parts, *(world.add_fixed(tray, item.rgb) for item in BINS))
+
+        length = self.job.start_m - BELT_END_M
+        side = 0.5 * (BELT_WIDTH_M + RAIL_M)
+        rails = [
+            Shape("box", (length, RAIL_M, RAIL_HEIGHT_M), (0.0, sign * side, 0.0))
+            for sign in (-1, 1)
+        ]
+        belt = world.add_fixed([Shape("box", (length, BELT_WIDTH_M, BELT_TOP_M))], BELT_RGB)
+        frame = world.add_fixed(rails, FRAME_RGB)
+
+        middle = 0.5 * (self.job.start_m + BELT_END_M)
+        self._belt = belt, (middle, BELT_Y_M, 0.5 * BELT_TOP_M)
+        world.place(*self._belt)
+        world.place(frame, (middle, BELT_Y_M, 0.5 * RAIL_HEIGHT_M))
 
     def reset(self, world: World, rng: np.random.Generator) -> None:
         """Draw the belt's speed, spread the parts along it and place the bins."""
-        job = self._job
+        job = self.job
         speed = rng.uniform(*job.speed_m_s)
-        self.recall(np.array([rng.integers(job.parts), 0, 0, speed]))
-        nearest = LOST_M + speed * REACH_S
-        first = last = rng.uniform(nearest, max(REACH_M, nearest + AHEAD_M))
-        along = {self._named_index: first}
+        self.begin(named=int(rng.integers(job.parts)), speed_m_s=speed)
 
-        for index in rng.permutation(job.parts).tolist():
-            if index == self._named_index:
-                continue
-
-            gap, ahead = rng.uniform(*SPACING_M), rng.uniform() < 0.5
-            if (ahead or last + gap > job.last_m) and first - gap > FIRST_M:
-                along[index] = first = first - gap
-            else:
-                along[index] = last = last + gap
-
-        for index in range(job.parts):
-            yaw = 0.0 if "can" in self.items[index].name else rng.uniform(-job.max_yaw, job.max_yaw)
+        for row, x in enumerate(self._spread(rng)):
+            item = self.items[row]
+            yaw = 0.0 if "can" in item.name else rng.uniform(-job.max_yaw, job.max_yaw)
             y = BELT_Y_M + rng.uniform(-OFF_MIDDLE_M, OFF_MIDDLE_M)
-            z = BELT_TOP_M + 0.5 * self.items[index].size[2]
-            turn = yaw_quaternion(yaw)
-            world.place(
-                self.bodies[index], (along[index], y, z), turn, (-speed, 0.0, 0.0, 0.0, 0.0, 0.0)
-            )
+            place = (x, y, BELT_TOP_M + 0.5 * item.size[2])
+            world.place(self.bodies[row], place, yaw_quaternion(yaw), self._ride)
 
         shift_x, shift_y = rng.uniform(-0.02, 0.02), rng.uniform(-0.03, 0.03)
         for body, x in zip(self.bodies[job.parts :], BIN_X_M, strict=True):
             world.place(body, (x + shift_x, BIN_Y_M + shift_y, 0.0))
 
+    def _spread(self, rng: np.random.Generator) -> list[float]:
+        """Draw where along the belt each part starts, m: the named one in reach, the others before and after."""
+        job, named = self.job, self.progress.named
+        nearest = LOST_M + self.progress.speed_m_s * REACH_S
+        first = last = rng.uniform(nearest, max(REACH_M, nearest + AHEAD_M))
+        along = [first] * job.parts
+
+        for row in rng.permutation(job.parts).tolist():
+            if row == named:
+                continue
+
+            gap, ahead = rng.uniform(*SPACING_M), rng.uniform() < 0.5
+            if (ahead or last + gap > job.last_m) and first - gap > FIRST_M:
+                along[row] = first = first - gap
+            else:
+                along[row] = last = last + gap
+
+        return along
+
     def free_spots(
         self, world: World, low_m: float, high_m: float, rng: np.random.Generator
     ) -> list[Array]:
         """List places on the belt near the named part, clear of the other parts and of the belt's end."""
-        named = self._named_index
-        pose = world.poses[named].copy()
-        others = [world.poses[index, :2] for index in range(self._job.parts) if index != named]
-        spots = []
+        rectangle = (MOVED_LOW, MOVED_HIGH)
+        return self.spots_beside(world, rectangle, (low_m, high_m), SPACING_M[0] - 0.02, rng)
 
-        for _ in range(24):
-            angle, distance = rng.uniform(-math.pi, math.pi), rng.uniform(low_m, high_m)
-            spot = pose.copy()
-            spot[:2] += distance * np.array([math.cos(angle), math.sin(angle)])
-            inside = LOST_M + 0.04 < spot[0] < REACH_M + 0.02 and abs(spot[1] - BELT_Y_M) < 0.04
-
-            if inside and all(
-                float(np.hypot(*(spot[:2] - other))) > SPACING_M[0] - 0.02 for other in others
-            ):
-                spots.append(spot)
-
-        return spots
+    @property
+    def _ride(self) -> tuple[float, ...]:
+        """Velocity of the belt and of what lies on it: m/s along x, y, z, rad/s about them."""
+        return -self.progress.speed_m_s, 0.0, 0.0, 0.0, 0.0, 0.0
 
     def before_substep(self, world: World) -> None:
         """Let the belt carry what lies on it: a body that has a speed but is put back where it was."""
-        middle = 0.5 * (self._job.start_m + BELT_END_M)
-        velocity = (-self._speed_m_s, 0.0, 0.0, 0.0, 0.0, 0.0)
-        world.place(self._belt, (middle, BELT_Y_M, 0.5 * BELT_TOP_M), UPRIGHT, velocity)
+        world.place(*self._belt, UPRIGHT, self._ride)
 
     def judge(self, world: World, robot: Arm) -> Verdict:
         """Judge where the parts lie."""
-        named, home, rows, count = self._named_index, self._home, world.rows, self._job.parts
+        named, rows, count = self.progress.named, world.rows, self.job.parts
         part, tool = rows[named], robot.tool_position.tolist()
         bins = [_bin_of(row, rows[count : count + 3]) for row in rows[:count]]
         clear = [math.dist(tool, row[:3]) > CLEAR_M for row in rows[:count]]
-        speed = math.hypot(*part[7:10])
-        done = bins[named] == home and bins.count(home) == 1
-        done = done and clear[named] and robot.opening_m > OPEN_M and speed < REST_M_S
-        self._held_steps = self._held_steps + 1 if done else 0
+        home = bins[named] == self._home
 
-        astray = [
-            index
-            for index in range(count)
-            if bins[index] >= 0 and not (index == named and bins[index] == home)
-        ]
+        # Counted even where the job is done: another part may lie in another bin meanwhile.
+        astray = [row for row in range(count) if bins[row] >= 0 and not (row == named and home)]
+        self.progress.wrong.count(any(clear[row] for row in astray))
+        let_go = clear[named] and robot.opening_m > OPEN_M
+        done = home and bins.count(self._home) == 1 and let_go
+        if self.progress.held.count(done and math.hypot(*part[7:10]) < REST_M_S):
+            return DONE
 
-        wrong = any(clear[index] for index in astray)
-        self._wrong_steps = self._wrong_steps + 1 if wrong else 0
-        if self._held_steps >= HOLD_STEPS:
-            return Verdict("done", success=True)
+        failure = self.failure(part, robot, let_go=clear[named], below_m=BELT_TOP_M)
+        past = part[0] < LOST_M and part[2] < BELT_TOP_M + 0.04
+        if clear[named] and past:
+            failure = failure or "out_of_reach"
 
-        failure = ""
-        if part[2] < -0.02:
-            failure = "dropped"
-        elif self._wrong_steps >= HOLD_STEPS:
-            failure = "wrong_part"
-        elif clear[named] and self._lost(part, speed, robot):
-            failure = "out_of_reach"
-
-        if bins[named] == home:
+        if home:
             return Verdict("release", failure=failure)
         if math.dist(tool, part[:3]) < 0.03 and robot.gripper > 0.0:
             return Verdict("carry" if part[2] > BELT_TOP_M + 0.04 else "grasp", failure=failure)
         return Verdict("approach", failure=failure)
 
-    def _lost(self, part: Sequence[float], speed: float, robot: Arm) -> bool:
-        """Return whether a part is past the belt's end, or at rest where the tool cannot come."""
-        past = part[0] < LOST_M and part[2] < BELT_TOP_M + 0.04
-        return past or (
-            part[2] < BELT_TOP_M and speed < SLOW_M_S and not robot.reaches(part[0], part[1])
-        )
-
     def grasp_pose(self, world: World) -> ToolPose:
         """Return the tool pose that grips the named part across the belt; only used where it stands upright."""
-        pose = world.poses[self._named_index]
-        return ToolPose(pose[:3].copy(), yaw_of(pose))
+        return ToolPose.above(world.poses[self.progress.named], 0.0)
 
     def release_pose(self, world: World) -> ToolPose:
         """Return the tool pose above the middle of the named part's bin."""
-        return ToolPose(world.poses[self._job.parts + self._home, :3] + [0.0, 0.0, 0.065], 0.0)
+        return ToolPose(world.poses[self.job.parts + self._home, :3] + [0.0, 0.0, 0.065], 0.0)
 
-    def memory(self) -> Array:
-        """Return the named part's number, the two counters of steps and the belt's speed (m/s), shape (4,)."""
-        return np.array(
-            [self._named_index, self._held_steps, self._wrong_steps, self._speed_m_s], dtype=float
-        )
-
-    def recall(self, memory: Array) -> None:
-        """Come back to `memory`."""
-        self._named_index, self._held_steps, self._wrong_steps = (
-            int(value) for value in memory[:3]
-        )
-        self._speed_m_s = float(memory[3])
-        self.named = self.items[self._named_index].name
+    def take_up(self) -> None:
+        """Set what follows from `progress`, and the number of the named part's bin."""
+        super().take_up()
         self._home = BIN_NAMES.index(BIN_OF[self.named])
-        self.named_body = self.bodies[self._named_index]
 
 
 def _add_part(world: World, item: Item) -> int:
@@ -312,42 +266,11 @@ def _add_part(world: World, item: Item) -> int:
     return world.add([Shape(kind, item.size)], [(*item.rgb, 1.0)], PART_MASS_KG)
 
 
-def _add_bin(world: World, item: Item) -> int:
-    outer, _, height = item.size
-    half = 0.5 * (BIN_INNER_M + BIN_WALL_M)
-    shapes = [Shape("box", (outer, outer, BIN_FLOOR_M), (0.0, 0.0, BIN_FLOOR_M / 2))]
-
-    shapes += [
-        Shape("box", (BIN_WALL_M, outer, height), (side * half, 0.0, height / 2))
-        for side in (-1, 1)
-    ]
-
-    shapes += [
-        Shape("box", (BIN_INNER_M, BIN_WALL_M, height), (0.0, side * half, height / 2))
-        for side in (-1, 1)
-    ]
-
-    return world.add(shapes, [(*item.rgb, 1.0)] * len(shapes), 0.0)
-
-
 def _bin_of(pose: Sequence[float], bins: Sequence[Sequence[float]]) -> int:
     """Return the number of the bin that a part is in, or -1."""
     reach = 0.5 * BIN_INNER_M
+    low = pose[2] < BIN_HEIGHT_M + 0.005
     for number, middle in enumerate(bins):
-        if (
-            abs(pose[0] - middle[0]) < reach
-            and abs(pose[1] - middle[1]) < reach
-            and pose[2] < BIN_HEIGHT_M + 0.005
-        ):
+        if low and abs(pose[0] - middle[0]) < reach and abs(pose[1] - middle[1]) < reach:
             return number
     return -1
-
-
-def make(**options: object) -> WorkCell:
-    """Build the cell; see `shopfloor.envs.description.CellOptions` for the options."""
-    return WorkCell(CELL_ID, ConveyorSort(), **options)
-
-
-def expert(execute: int = 1) -> ScriptedExpert:
-    """Return the scripted expert; `execute` is how many actions of a chunk callers run."""
-    return ScriptedExpert(CELL_ID, VERSION, INSTRUCTIONS, decide, execute, unseen=UNSEEN)

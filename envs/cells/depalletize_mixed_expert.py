@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 
+from shopfloor.envs.cells.depalletize_mixed import CONVEYOR, MAT, DepalletizeMixed
 from shopfloor.envs.experts.moves.cup import held, leave, pick, put, top
 from shopfloor.envs.experts.scene import Decision, Scene, Thing, Vector
-
-VERSION = "1"
+from shopfloor.envs.record import CellRecord
 
 PLACE_M = 0.07  # from the start of the belt to where boxes are put down
 ROOM_M = 0.02  # along the belt between a box put down and the one before
@@ -22,32 +22,25 @@ SPOTS_M = (0.065, -0.065)  # on the mat, from its middle
 def decide(scene: Scene) -> tuple[Decision, float]:
     """Return the action and the width of a box, m."""
     name, carried = scene.part.name, held(scene)
-    belt, mat = scene.goal("conveyor"), scene.goal("mat")
+    belt, mat = scene.goal(CONVEYOR.name), scene.goal(MAT.name)
     boxes = [thing for thing in scene.things if not thing.is_goal]
-    lying = [box for box in boxes if box is not carried]
 
     if carried is not None:
         scene.part = carried
-        if carried.name == name:
-            place = _on_belt(belt, carried)
-            return put(
-                scene, carried, place, 0.0, wait=_taken(place, carried, lying)
-            ), carried.size[1]
-
-        return put(scene, carried, _on_mat(mat, carried, lying), 0.0), carried.size[1]
+        lying = [box for box in boxes if box is not carried]
+        wanted = carried.name == name
+        place = _on_belt(belt, carried) if wanted else _on_mat(mat, carried, lying)
+        wait = wanted and _taken(place, carried, lying)
+        return put(scene, carried, place, 0.0, wait=wait), carried.size[1]
 
     todo = [box for box in boxes if box.name == name and not rides(belt, box)]
     if not todo:
         return leave(scene), scene.part.size[1]
 
     free = [box for box in todo if not _above(box, boxes)]
-    if free:
-        scene.part = max(free, key=lambda box: (round(top(box)[2], 2), -box.position[1]))
-    else:
-        scene.part = _highest_on(
-            max(todo, key=lambda box: (round(top(box)[2], 2), -box.position[1])), boxes
-        )
-
+    scene.part = max(free or todo, key=lambda box: (round(top(box)[2], 2), -box.position[1]))
+    if not free:
+        scene.part = max(_above(scene.part, boxes), key=lambda box: box.position[2])
     return pick(scene, scene.part), scene.part.size[1]
 
 
@@ -102,5 +95,14 @@ def _above(box: Thing, boxes: list[Thing]) -> list[Thing]:
     ]
 
 
-def _highest_on(box: Thing, boxes: list[Thing]) -> Thing:
-    return max(_above(box, boxes), key=lambda other: other.position[2])
+CELL = CellRecord(
+    "shopfloor/DepalletizeMixed-v0",
+    DepalletizeMixed,
+    version="1",
+    decide=decide,
+    cup=True,
+    does=(
+        "the boxes of the named colour from a mixed stack onto a running conveyor; a suction cup"
+    ),
+    done_when="all of them, and no others, have passed the line upright",
+)

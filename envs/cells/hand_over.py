@@ -21,239 +21,206 @@ the table (`dropped`) or left where no arm that may take it can (`out_of_reach`)
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.envs.cell import WorkCell
-from shopfloor.envs.cells.hand_over_expert import (
-    ARM_STATE,
-    FLOOR_M,
-    GRIP_M,
-    SECOND_M,
-    VERSION,
-    decide,
-)
-from shopfloor.envs.experts.scripted import ScriptedExpert
-from shopfloor.envs.looks.camera import Camera
-from shopfloor.envs.physics.kinematics import yaw_of, yaw_quaternion
-from shopfloor.envs.physics.world import Ground, Shape, World, walls_around
-from shopfloor.envs.robots.arm import PANDA, Arm, Post
+from shopfloor.envs.looks.camera import Camera, wrist_camera
+from shopfloor.envs.physics.kinematics import in_frame, yaw_quaternion
+from shopfloor.envs.physics.shapes import Ground, Shape, walls_around
+from shopfloor.envs.physics.world import World
+from shopfloor.envs.robots.arm import Arm, top_down
 from shopfloor.envs.robots.mobile import Team
-from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, Verdict
-from shopfloor.envs.variation import LEVELS
+from shopfloor.envs.robots.models import PANDA
+from shopfloor.envs.task import (
+    DONE,
+    REST_M_S,
+    Item,
+    Level,
+    Progress,
+    Task,
+    Verdict,
+    Wording,
+    by_level,
+)
 
 Array = npt.NDArray[np.float64]
 
-CELL_ID = "shopfloor/HandOver-v0"
+SECOND_M = 1.10  # where the second arm stands, facing the first: x in the first's frame
 TABLE = Ground((1.8, 2.0, 0.05), (0.5 * SECOND_M, 0.0), (0.55, 0.57, 0.60))
 BAR_M = 0.030  # width and height
-WALL_M, RIM_M = 0.006, 0.018  # of the tray: thickness and height
+WALL_M, RIM_M, FLOOR_M = 0.006, 0.018, 0.004  # of the tray: thickness and height, and its floor
 TRAY_RGB = (0.72, 0.74, 0.78)
 COLOURS: dict[str, tuple[float, float, float]] = {
     "red bar": (0.82, 0.20, 0.18),
     "green bar": (0.20, 0.62, 0.25),
     "blue bar": (0.16, 0.34, 0.80),
 }
-# An arm's tool in its own frame. Its end at 0.56 m keeps the bars from the second arm and the tray
-# from the first.
-WORKSPACE: Array = np.array([[0.26, -0.34, 0.012], [0.56, 0.34, 0.40]])
-START_LOW, START_HIGH = np.array([0.34, -0.06, 0.24]), np.array([0.42, 0.06, 0.30])
 BARS_LOW, BARS_HIGH = (0.34, -0.26), (0.41, 0.26)
 TRAY_LOW, TRAY_HIGH = (0.70, -0.12), (0.76, 0.12)
-SPACING_M, HAND_M = (
-    0.05,
-    0.08,
-)  # between the middle lines of bars, and from where a hand grips to other bars' lines
+GRIP_M = 0.050  # between the middle of the bar and each hand: hands are 60 mm wide
+SPACING_M = 0.05  # between the middle lines of bars
+HAND_M = 0.08  # from where a hand grips to the middle lines of other bars
 AIR_M = 0.10
-GRIPPED_M, PLAY_M = (
-    0.020,
-    0.006,
-)  # tool to a bar and between the fingers beyond its width, where it is gripped
+# Tool to a bar, and between the fingers beyond its width, where it is gripped.
+GRIPPED_M, PLAY_M = 0.020, 0.006
 CLEAR_M, OPEN_M = 0.050, 0.060  # tool to a bar and between the fingers, once let go
 LAID_M, FLAT_SINE = 0.004, math.sin(math.radians(4.0))
-SLOW_M_S = 0.02
+LEFT_M, SLOW_M_S = 0.05, 0.02  # a bar lower and slower than that stays where it is
 TRAY = 3  # row of the tray
 
 
 @dataclass(frozen=True)
-class Level:
-    """What a level asks for; lengths in m, yaws in rad, up to which bars and tray are turned."""
+class Job(Level):
+    """What differs between levels; lengths in m, yaws in rad, up to which bars and tray are turned.
+
+    Attributes:
+        length, mass_kg: of a bar.
+        bar_yaw, tray_yaw: greatest yaws.
+        inside: length and width between the walls of the tray.
+    """
 
     length: float
     mass_kg: float
     bar_yaw: float
     tray_yaw: float
     inside: tuple[float, float]
-    max_steps: int = 220
 
 
-CELL_LEVELS = {
-    "easy": Level(0.200, 0.06, 0.2, 0.1, (0.270, 0.150)),
-    "nominal": Level(0.220, 0.10, 0.5, 0.3, (0.270, 0.130)),
-    "hard": Level(0.240, 0.15, 0.9, 0.6, (0.270, 0.112)),
-}
-PHRASES = (
-    "Hand the {} over and lay it into the tray.",
-    "Pass the {} to the other arm, which puts it into the tray.",
-    "Hand over the {}.",
-    "The {} goes from one arm to the other and into the tray.",
-    "Give the {} to the second arm for the tray.",
-)
-UNSEEN_PHRASES = (
-    "Let the robots exchange the {} mid-air, then store it.",
-    "Transfer the {} across to the far container.",
-    "Bring the {} to the opposite side, from gripper to gripper.",
-)
-INSTRUCTIONS = {name: tuple(text.format(name) for text in PHRASES) for name in COLOURS}
-UNSEEN = {name: tuple(text.format(name) for text in UNSEEN_PHRASES) for name in COLOURS}
-CAMERAS = (
-    Camera("front", eye=(0.56, -0.75, 1.15), target=(0.56, 0.0, 0.04), fov_deg=38.0),
-    Camera("wrist", eye=(0.085, 0.0, 0.085), target=(0.02, 0.0, 0.0), fov_deg=80.0, on_tool=True),
-    Camera(
-        "wrist_2",
-        eye=(0.085, 0.0, 0.085),
-        target=(0.02, 0.0, 0.0),
-        fov_deg=80.0,
-        on_tool=True,
-        member=1,
-    ),
-)
+@dataclass
+class HandOverProgress(Progress):
+    """How far an episode is.
+
+    Attributes:
+        handed: whether the named bar was handed over.
+    """
+
+    handed: bool = False
 
 
 class HandOver(Task):
     """The task; see the module's text."""
 
-    max_episode_steps = CELL_LEVELS["nominal"].max_steps
+    max_episode_steps = 220
     robots = ("panda_pair",)
     ground = TABLE
-    frozen_axes: tuple[int, ...] = (3, 4)
-    workspace: Array = WORKSPACE
-    start_low: Array = START_LOW
-    start_high: Array = START_HIGH
-    cameras: tuple[Camera, ...] = CAMERAS
-    instructions: Mapping[str, tuple[str, ...]] = INSTRUCTIONS
-    unseen_instructions: Mapping[str, tuple[str, ...]] = UNSEEN
-    levels = LEVELS
+    # Of both arms, each in its own frame. Its end at 0.56 m keeps the bars from the second arm and
+    # the tray from the first.
+    post = top_down(
+        (0.26, -0.34, 0.012), (0.56, 0.34, 0.40), (0.34, -0.06, 0.24), (0.42, 0.06, 0.30)
+    )
+    cameras = (
+        Camera("front", eye=(0.56, -0.75, 1.15), target=(0.56, 0.0, 0.04), fov_deg=38.0),
+        wrist_camera(),
+        replace(wrist_camera(), name="wrist_2", member=1),
+    )
+    wording = Wording.of(
+        COLOURS,
+        (
+            "Hand the {} over and lay it into the tray.",
+            "Pass the {} to the other arm, which puts it into the tray.",
+            "Hand over the {}.",
+            "The {} goes from one arm to the other and into the tray.",
+            "Give the {} to the second arm for the tray.",
+        ),
+        (
+            "Let the robots exchange the {} mid-air, then store it.",
+            "Transfer the {} across to the far container.",
+            "Bring the {} to the opposite side, from gripper to gripper.",
+        ),
+    )
+    jobs = by_level(
+        easy=Job(0.200, 0.06, 0.2, 0.1, (0.270, 0.150)),
+        nominal=Job(0.220, 0.10, 0.5, 0.3, (0.270, 0.130)),
+        hard=Job(0.240, 0.15, 0.9, 0.6, (0.270, 0.112)),
+    )
+    job: Job
+    remembers = HandOverProgress
+    progress: HandOverProgress
     part_scales = (0.86, 0.93)
 
-    def __init__(self) -> None:
-        """Start with nothing built."""
-        self.bodies: tuple[int, ...] = ()
-        self.named = next(iter(COLOURS))
-        self.named_body = -1
-        self._named_index = 0
-        self._held_steps = self._wrong_steps = 0
-        self._handed = False
-        self.set_level("nominal")
-
-    def set_level(self, level: str) -> None:
-        """Change to one of `levels`; takes effect with the next `build` and `reset`."""
-        self.level, self._given = level, CELL_LEVELS[level]
-        self.max_episode_steps = self._given.max_steps
-        self._list_items()
-        self.present = np.ones(len(self.items), dtype=bool)
-
-    def _list_items(self) -> None:
-        given, scale = self._given, self.part_scale
-        size = (scale * given.length, scale * BAR_M, scale * BAR_M)
-        x, y = given.inside
-        bars = [Item(name, size, rgb) for name, rgb in COLOURS.items()]
-        self.items = (
-            *bars,
-            Item("tray", (x + 2 * WALL_M, y + 2 * WALL_M, RIM_M), TRAY_RGB, is_goal=True),
-        )
-        self.grip_m = size[1]
+    def list_items(self) -> tuple[Item, ...]:
+        """Return bars and tray."""
+        size, (x, y) = (self.job.length, BAR_M, BAR_M), self.job.inside
+        bars = (Item(name, size, rgb).scaled(self.part_scale) for name, rgb in COLOURS.items())
+        outer = (x + 2 * WALL_M, y + 2 * WALL_M, RIM_M)
+        return (*bars, Item("tray", outer, TRAY_RGB, is_goal=True))
 
     def make_robot(self, world: World, name: str) -> Team:
         """Make two arms that face each other."""
-        first = Post(WORKSPACE, START_LOW, START_HIGH, self.frozen_axes)
-        second = Post(
-            WORKSPACE, START_LOW, START_HIGH, self.frozen_axes, (SECOND_M, 0.0, 0.0), math.pi
-        )
-        return Team([Arm(world, PANDA, first), Arm(world, PANDA, second)])
+        facing = replace(self.post, position=(SECOND_M, 0.0, 0.0), yaw=math.pi)
+        return Team([Arm(world, PANDA, self.post), Arm(world, PANDA, facing)])
 
     def build(self, world: World) -> None:
         """Add three bars and the tray: a floor and four low walls."""
-        self._list_items()
-        bars = [
-            world.add_box(item.size, item.rgb, self._given.mass_kg) for item in self.items[:TRAY]
-        ]
-        length, width, height = self.items[TRAY].size
-        shapes = [Shape("box", (length, width, FLOOR_M), (0.0, 0.0, 0.5 * FLOOR_M))]
-        shapes += walls_around(self._given.inside, (length, width), height, WALL_M)
-        tray = world.add(shapes, [(*TRAY_RGB, 1.0)] * len(shapes), 0.0)
-        self.bodies = (*bars, tray)
+        *bars, tray = self.items
+        bodies = [world.add_box(item.size, item.rgb, self.job.mass_kg) for item in bars]
+        length, width, height = tray.size
+        floor = Shape("box", (length, width, FLOOR_M), (0.0, 0.0, 0.5 * FLOOR_M))
+        walls = walls_around(self.job.inside, (length, width), height, WALL_M)
+        self.bodies = (*bodies, world.add_fixed([floor, *walls], TRAY_RGB))
 
     def reset(self, world: World, rng: np.random.Generator) -> None:
         """Scatter the bars, with room for the fingers where they are gripped, and place the tray."""
-        self.recall(np.array([rng.integers(len(COLOURS)), 0, 0, 0]))
-        yaw = self._given.bar_yaw
+        self.begin(named=int(rng.integers(TRAY)))
+        for body, (x, y, yaw) in zip(self.bodies, self._scatter(rng), strict=False):
+            world.place(body, (x, y, 0.5 * self.items[0].size[2]), yaw_quaternion(yaw))
+
+        x, y = rng.uniform(TRAY_LOW, TRAY_HIGH)
+        turn = rng.uniform(-self.job.tray_yaw, self.job.tray_yaw)
+        world.place(self.bodies[TRAY], (x, y, 0.0), yaw_quaternion(turn))
+
+    def _scatter(self, rng: np.random.Generator) -> list[list[float]]:
+        """Draw x, y (m) and yaw (rad) of each bar."""
+        turn = self.job.bar_yaw
         spots: list[list[float]] = []
         tries = 0
 
         while len(spots) < TRAY:
             tries += 1
-            spot = rng.uniform((*BARS_LOW, -yaw), (*BARS_HIGH, yaw)).tolist()
+            spot = rng.uniform((*BARS_LOW, -turn), (*BARS_HIGH, turn)).tolist()
             if all(self._apart(spot, other) for other in spots):
                 spots.append(spot)
             elif tries % 60 == 0:
                 spots = []
 
-        for body, (x, y, yaw) in zip(self.bodies, spots, strict=False):
-            world.place(body, (x, y, 0.5 * self.items[0].size[2]), yaw_quaternion(yaw))
-        x, y = rng.uniform(TRAY_LOW, TRAY_HIGH)
-
-        world.place(
-            self.bodies[TRAY],
-            (x, y, 0.0),
-            yaw_quaternion(rng.uniform(-self._given.tray_yaw, self._given.tray_yaw)),
-        )
+        return spots
 
     def _apart(self, first: Sequence[float], second: Sequence[float]) -> bool:
         """Return whether two bars (x, y, yaw) leave room for each other and for the fingers."""
-        lines = [_line(spot, self._given.length) for spot in (first, second)]
+        lines = [_line(spot, self.job.length) for spot in (first, second)]
         if _nearest(lines[0], lines[1]) < SPACING_M:
             return False
+
         grips = [_line(spot, 2 * GRIP_M)[:1] for spot in (first, second)]
         return min(_nearest(grips[0], lines[1]), _nearest(grips[1], lines[0])) > HAND_M
 
     def judge(self, world: World, robot: Team) -> Verdict:
         """Judge where the bars are and who has the named one."""
-        first, second = (member for member in robot.members if isinstance(member, Arm))
-        rows, named, tray = world.rows, self._named_index, world.rows[TRAY]
-        bar, size = rows[named], self.items[named].size
-        gaps = [_gap(arm, bar, size[0]) for arm in (first, second)]
-        grips = [
-            self._grips(world, arm, gap) for arm, gap in zip((first, second), gaps, strict=True)
-        ]
+        arms = [member for member in robot.members if isinstance(member, Arm)]
+        rows, named, progress = world.rows, self.progress.named, self.progress
+        bar, length = rows[named], self.items[named].size[0]
+        gaps = [_gap(arm, bar, length) for arm in arms]
+        grips = [self._grips(world, arm, gap) for arm, gap in zip(arms, gaps, strict=True)]
         if grips[0]:
-            self._handed = grips[1] and (self._handed or bar[2] > AIR_M)
+            progress.handed = grips[1] and (progress.handed or bar[2] > AIR_M)
 
-        laid = [self._lies_in(rows[index], tray) for index in range(TRAY)]
+        laid = [self._lies_in(row, rows[TRAY]) for row in rows[:TRAY]]
         others = [index for index in range(TRAY) if laid[index] and index != named]
         clear, speed = min(gaps) > CLEAR_M, math.hypot(*bar[7:10])
-        is_open = min(first.opening_m, second.opening_m) > OPEN_M
-        done = (
-            laid[named] and self._handed and not others and clear and is_open and speed < REST_M_S
-        )
-        self._held_steps = self._held_steps + 1 if done else 0
-        wrong = any(_gap(second, rows[index], size[0]) > CLEAR_M for index in others)
-        self._wrong_steps = self._wrong_steps + 1 if wrong else 0
+        let_go = clear and min(arm.opening_m for arm in arms) > OPEN_M
+        done = laid[named] and progress.handed and not others and let_go and speed < REST_M_S
+        if progress.held.count(done):
+            return DONE
 
-        if self._held_steps >= HOLD_STEPS:
-            return Verdict("done", success=True)
-
-        failure = ""
-        if bar[2] < -0.02:
-            failure = "dropped"
-        elif self._wrong_steps >= HOLD_STEPS:
-            failure = "wrong_part"
-        elif bar[2] < 0.05 and clear and speed < SLOW_M_S and not laid[named]:
-            takers = (first, second) if self._handed else (first,)
-            failure = "" if any(_reaches(arm, bar, size[0]) for arm in takers) else "out_of_reach"
+        progress.wrong.count(any(_gap(arms[1], rows[index], length) > CLEAR_M for index in others))
+        failure = self.failure(bar, arms[0], let_go=False)
+        left = bar[2] < LEFT_M and clear and speed < SLOW_M_S and not laid[named]
+        takers = arms if progress.handed else arms[:1]
+        if not failure and left and not any(_reaches(arm, bar, length) for arm in takers):
+            failure = "out_of_reach"
 
         return Verdict(_stage(grips, bar[2], laid[named]), failure=failure)
 
@@ -264,30 +231,11 @@ class HandOver(Task):
 
     def _lies_in(self, row: Sequence[float], tray: Sequence[float]) -> bool:
         """Return whether a bar lies flat on the tray's floor."""
-        yaw, dx, dy = yaw_of(tray), row[0] - tray[0], row[1] - tray[1]
-        along, across = (
-            dx * math.cos(yaw) + dy * math.sin(yaw),
-            dy * math.cos(yaw) - dx * math.sin(yaw),
-        )
-        x, y = self._given.inside
+        along, across = in_frame(row, tray)
+        x, y = self.job.inside
         inside = abs(along) < 0.5 * x and abs(across) < 0.5 * y
         low = row[2] - tray[2] - FLOOR_M - 0.5 * self.grip_m < LAID_M
         return inside and low and abs(_axis(row)[2]) < FLAT_SINE
-
-    def memory(self) -> Array:
-        """Return the named bar's number, two counters of steps, and whether it was handed over, shape (4,)."""
-        return np.array(
-            [self._named_index, self._held_steps, self._wrong_steps, self._handed], dtype=float
-        )
-
-    def recall(self, memory: Array) -> None:
-        """Come back to `memory`."""
-        self._named_index, self._held_steps, self._wrong_steps, handed = (
-            int(value) for value in memory
-        )
-        self._handed = bool(handed)
-        self.named = self.items[self._named_index].name
-        self.named_body = self.bodies[self._named_index]
 
 
 def _stage(grips: Sequence[bool], height: float, laid: bool) -> str:
@@ -335,15 +283,3 @@ def _line(spot: Sequence[float], length: float) -> Array:
 
 def _nearest(first: Array, second: Array) -> float:
     return float(np.min(np.hypot(*(first[:, None] - second[None]).transpose(2, 0, 1))))
-
-
-def make(**options: object) -> WorkCell:
-    """Build the cell; see `shopfloor.envs.description.CellOptions` for the options."""
-    return WorkCell(CELL_ID, HandOver(), **options)
-
-
-def expert(execute: int = 1) -> ScriptedExpert:
-    """Return the scripted expert; `execute` is how many actions of a chunk callers run."""
-    return ScriptedExpert(
-        CELL_ID, VERSION, INSTRUCTIONS, decide, execute, unseen=UNSEEN, rest=ARM_STATE, chunk=1
-    )

@@ -17,59 +17,62 @@ x 23 cm, a slot for each silhouette in a row of three fixtures whose order chang
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from shopfloor.envs.cell import WorkCell
-from shopfloor.envs.cells.kitting_expert import FLOOR_M, GRIP_ABOVE_M, SLOT_OF, VERSION, decide
 from shopfloor.envs.experts.scene import wrap
-from shopfloor.envs.experts.scripted import ScriptedExpert
-from shopfloor.envs.looks.camera import Camera
-from shopfloor.envs.physics.kinematics import yaw_of, yaw_quaternion
-from shopfloor.envs.physics.scatter import scatter, spots_near
-from shopfloor.envs.physics.world import Shape, World, walls_around
-from shopfloor.envs.robots.arm import Arm
-from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, ToolPose, Verdict
-from shopfloor.envs.variation import LEVELS
+from shopfloor.envs.looks.camera import Camera, wrist_camera
+from shopfloor.envs.physics.kinematics import in_frame, uprightness, yaw_of, yaw_quaternion
+from shopfloor.envs.physics.scatter import Corner, scatter
+from shopfloor.envs.physics.shapes import Shape, walls_around
+from shopfloor.envs.physics.world import World
+from shopfloor.envs.robots.arm import Arm, top_down
+from shopfloor.envs.task import (
+    DONE,
+    REST_M_S,
+    Array,
+    Item,
+    Level,
+    Task,
+    ToolPose,
+    Verdict,
+    Wording,
+    by_level,
+)
 
-Array = npt.NDArray[np.float64]
-
-CELL_ID = "shopfloor/Kitting-v0"
 FOOTPRINT_M = {"slot": (0.06, 0.04), "square slot": (0.046, 0.046), "narrow slot": (0.074, 0.030)}
 FIXTURE_HEIGHT_M = 0.03
 FIXTURE_LOW, FIXTURE_HIGH = (0.44, 0.14), (0.56, 0.22)
-ROW_M, ROW_LOW, ROW_HIGH = (
-    0.14,
-    (0.485, 0.15),
-    (0.515, 0.20),
-)  # between fixtures; where the middle one stands
+ROW_M = 0.14  # between fixtures
+ROW_LOW, ROW_HIGH = (0.485, 0.15), (0.515, 0.20)  # where the middle one of a row stands
+FLOOR_M = 0.006  # of the slot, above the table
+FLOOR_RGB, SLOT_RGB = (0.13, 0.14, 0.16), (0.80, 0.84, 0.86)
 PART_MASS_KG = 0.1
+GRIP_ABOVE_M = 0.014  # the part's centre
 CLEAR_M, OPEN_M = 0.045, 0.06  # tool to part and between the fingers, once let go
-SLOW_M_S = 0.02
-FLOOR_RGB = (0.13, 0.14, 0.16)
 SEATED_M, SEATED_RAD = 0.005, math.radians(8.0)
 SEATED_HEIGHT_M, UPRIGHT_COSINE = 0.003, math.cos(math.radians(5.0))
 
 
-def _part(name: str, height: float, rgb: tuple[float, float, float]) -> Item:
-    return Item(name, (*FOOTPRINT_M[SLOT_OF[name]], height), rgb, belongs_to=SLOT_OF[name])
+def _part(name: str, slot: str, height: float, rgb: tuple[float, float, float]) -> Item:
+    return Item(name, (*FOOTPRINT_M[slot], height), rgb, belongs_to=slot)
 
 
 PARTS = (
-    _part("orange gearbox", 0.06, (0.95, 0.50, 0.10)),
-    _part("purple motor", 0.05, (0.50, 0.25, 0.70)),
-    _part("green valve", 0.055, (0.20, 0.62, 0.25)),  # this and the next at `hard` only
-    _part("blue relay", 0.06, (0.15, 0.30, 0.85)),
-    _part("red relay", 0.05, (0.85, 0.15, 0.15)),
+    _part("orange gearbox", "slot", 0.06, (0.95, 0.50, 0.10)),
+    _part("purple motor", "slot", 0.05, (0.50, 0.25, 0.70)),
+    # These three at `hard` only.
+    _part("green valve", "square slot", 0.055, (0.20, 0.62, 0.25)),
+    _part("blue relay", "narrow slot", 0.06, (0.15, 0.30, 0.85)),
+    _part("red relay", "narrow slot", 0.05, (0.85, 0.15, 0.15)),
 )
-SLOT_RGB = (0.80, 0.84, 0.86)
+SLOT_OF = {part.name: part.belongs_to for part in PARTS}
 
 
 @dataclass(frozen=True)
-class Level:
+class Job(Level):
     """What differs between levels.
 
     Attributes:
@@ -85,53 +88,12 @@ class Level:
     parts: int = 2
     slots: tuple[str, ...] = ("slot",)
     clearance_m: float = 0.005
-    low: tuple[float, float] = (0.37, -0.22)
-    high: tuple[float, float] = (0.63, -0.04)
+    low: Corner = (0.37, -0.22)
+    high: Corner = (0.63, -0.04)
     spacing_m: float = 0.12
     part_yaw: float = 1.2
     fixture_yaw: float = 0.7
     fixture_m: tuple[float, float] = (0.13, 0.11)
-
-    @property
-    def items(self) -> tuple[Item, ...]:
-        """Parts and slots."""
-        size = (*self.fixture_m, FIXTURE_HEIGHT_M)
-        return (
-            *PARTS[: self.parts],
-            *(Item(name, size, SLOT_RGB, is_goal=True) for name in self.slots),
-        )
-
-
-LEVEL = {
-    "easy": Level(clearance_m=0.007, part_yaw=0.6, fixture_yaw=0.3),
-    "nominal": Level(),
-    "hard": Level(
-        5, tuple(FOOTPRINT_M), 0.0035, (0.34, -0.25), (0.66, -0.02), 0.105, 1.2, 0.3, (0.11, 0.10)
-    ),
-}
-PHRASES = (
-    "Insert the {} into the {}.",
-    "Put the {} into the {} of the fixture.",
-    "Seat the {} in the {}.",
-    "Pick up the {} and fit it into the {}.",
-    "The {} belongs in the {}.",
-)
-UNSEEN_PHRASES = (
-    "Complete the kit: it still lacks the {}.",
-    "Slide the {} down into the {} until it stands firm.",
-    "What we need in the {1} is the {0}.",
-)
-INSTRUCTIONS = {
-    part: tuple(text.format(part, slot) for text in PHRASES) for part, slot in SLOT_OF.items()
-}
-UNSEEN = {
-    part: tuple(text.format(part, slot) for text in UNSEEN_PHRASES)
-    for part, slot in SLOT_OF.items()
-}
-CAMERAS = (
-    Camera("front", eye=(0.88, 0.0, 0.62), target=(0.445, 0.0, 0.02), fov_deg=43.0),
-    Camera("wrist", eye=(0.075, 0.0, 0.085), target=(0.025, 0.0, 0.0), fov_deg=80.0, on_tool=True),
-)
 
 
 class Kitting(Task):
@@ -139,86 +101,98 @@ class Kitting(Task):
 
     max_episode_steps = 120
     robots = ("panda", "ur5e")
-    frozen_axes: tuple[int, ...] = (3, 4)
-    workspace: Array = np.array([[0.30, -0.28, 0.012], [0.70, 0.30, 0.35]])
-    start_low: Array = np.array([0.44, -0.06, 0.17])
-    start_high: Array = np.array([0.54, 0.06, 0.22])
-    cameras: tuple[Camera, ...] = CAMERAS
-    items: tuple[Item, ...]
-    instructions: Mapping[str, tuple[str, ...]]
-    levels = LEVELS
+    post = top_down(
+        (0.30, -0.28, 0.012), (0.70, 0.30, 0.35), (0.44, -0.06, 0.17), (0.54, 0.06, 0.22)
+    )
+    cameras = (
+        Camera("front", eye=(0.88, 0.0, 0.62), target=(0.445, 0.0, 0.02), fov_deg=43.0),
+        wrist_camera(0.075, looks_at=0.025),
+    )
+    wording = Wording.of(
+        SLOT_OF,
+        (
+            "Insert the {} into the {}.",
+            "Put the {} into the {} of the fixture.",
+            "Seat the {} in the {}.",
+            "Pick up the {} and fit it into the {}.",
+            "The {} belongs in the {}.",
+        ),
+        (
+            "Complete the kit: it still lacks the {}.",
+            "Slide the {} down into the {} until it stands firm.",
+            "What we need in the {1} is the {0}.",
+        ),
+    )
+    jobs = by_level(
+        easy=Job(clearance_m=0.007, part_yaw=0.6, fixture_yaw=0.3),
+        nominal=Job(),
+        hard=Job(
+            parts=5,
+            slots=tuple(FOOTPRINT_M),
+            clearance_m=0.0035,
+            low=(0.34, -0.25),
+            high=(0.66, -0.02),
+            spacing_m=0.105,
+            fixture_yaw=0.3,
+            fixture_m=(0.11, 0.10),
+        ),
+    )
+    job: Job
     displaces = teleports = True
     part_scales = (0.86, 0.94)
 
-    def __init__(self) -> None:
-        """Start with nothing built."""
-        self.bodies: tuple[int, ...] = ()
-        self.named = PARTS[0].name
-        self.named_body = -1
-        self._named_index = 0
-        self._held_steps = 0
-        self._wrong_steps = 0
-        self._floors: list[int] = []
-        self.set_level("nominal")
-
-    def set_level(self, level: str) -> None:
-        """Change to one of `levels`; takes effect with the next `build` and `reset`."""
-        super().set_level(level)
-        self._job = LEVEL[level]
-        self.offer(self._job.items, INSTRUCTIONS, UNSEEN)
+    def list_items(self) -> tuple[Item, ...]:
+        """Return parts and slots."""
+        parts = (item.scaled(self.part_scale) for item in PARTS[: self.job.parts])
+        size = (*self.job.fixture_m, FIXTURE_HEIGHT_M)
+        return (*parts, *(Item(name, size, SLOT_RGB, is_goal=True) for name in self.job.slots))
 
     def build(self, world: World) -> None:
         """Add the parts and the fixtures."""
-        given, count = self._job.items, self._job.parts
-        sized = [item.scaled(self.part_scale) for item in given[:count]]
-        self.items = (*sized, *given[count:])
-        parts = [world.add_box(item.size, item.rgb, PART_MASS_KG) for item in sized]
-        room = 2 * self._job.clearance_m
+        job, room = self.job, 2 * self.job.clearance_m
+        inners = []
+        for name in job.slots:
+            length, width = FOOTPRINT_M[name]
+            inners.append((length + room, width + room))
 
-        inners = [
-            (length + room, width + room)
-            for length, width in (FOOTPRINT_M[name] for name in self._job.slots)
+        parts = [
+            world.add_box(item.size, item.rgb, PART_MASS_KG) for item in self.items[: job.parts]
         ]
-
-        blocks = [walls_around(inner, self._job.fixture_m, FIXTURE_HEIGHT_M) for inner in inners]
-        fixtures = [world.add(shapes, [(*SLOT_RGB, 1.0)] * len(shapes), 0.0) for shapes in blocks]
-        self._floors = [
-            world.add([Shape("box", (*inner, FLOOR_M))], [(*FLOOR_RGB, 1.0)], 0.0)
-            for inner in inners
-        ]
-        self.bodies = (*parts, *fixtures)
+        blocks = [walls_around(inner, job.fixture_m, FIXTURE_HEIGHT_M) for inner in inners]
+        self.bodies = (*parts, *(world.add_fixed(block, SLOT_RGB) for block in blocks))
+        floors = [[Shape("box", (*inner, FLOOR_M))] for inner in inners]
+        self._floors = [world.add_fixed(floor, FLOOR_RGB) for floor in floors]
 
     def reset(self, world: World, rng: np.random.Generator) -> None:
         """Scatter the parts and place the fixtures."""
-        job = self._job
-        self.recall(np.array([rng.integers(job.parts), 0, 0]))
-        for body, item, (x, y) in zip(self.bodies, self.items, self._spots(rng), strict=False):
-            world.place(
-                body,
-                (x, y, item.size[2] / 2),
-                yaw_quaternion(rng.uniform(-job.part_yaw, job.part_yaw)),
-            )
+        job = self.job
+        self.begin(named=int(rng.integers(job.parts)))
+        spots = self._spots(rng)
+        self.lay_out(world, spots, rng.uniform(-job.part_yaw, job.part_yaw, job.parts))
 
-        for body, floor, spot in zip(
+        fixtures = zip(
             self.bodies[job.parts :], self._floors, self._fixture_spots(rng), strict=True
-        ):
+        )
+        for body, floor, spot in fixtures:
             turn = yaw_quaternion(rng.uniform(-job.fixture_yaw, job.fixture_yaw))
             world.place(body, (*spot, 0.0), turn)
             world.place(floor, (*spot, 0.5 * FLOOR_M), turn)
 
     def _spots(self, rng: np.random.Generator) -> Sequence[Array]:
-        job = self._job
+        job = self.job
         if job.parts > 2:
             return scatter(job.low, job.high, job.parts, job.spacing_m, rng)
+
         spots = rng.uniform(job.low, job.high, (2, 2))
         while float(np.hypot(*(spots[1] - spots[0]))) < job.spacing_m:
             spots = rng.uniform(job.low, job.high, (2, 2))
         return list(spots)
 
     def _fixture_spots(self, rng: np.random.Generator) -> Sequence[Array]:
-        count = len(self._job.slots)
+        count = len(self.job.slots)
         if count == 1:
             return [rng.uniform(FIXTURE_LOW, FIXTURE_HIGH)]
+
         middle = rng.uniform(ROW_LOW, ROW_HIGH)
         places = rng.permutation(count) - 0.5 * (count - 1)
         return [middle + np.array([ROW_M * place, 0.0]) for place in places.tolist()]
@@ -227,109 +201,62 @@ class Kitting(Task):
         self, world: World, low_m: float, high_m: float, rng: np.random.Generator
     ) -> list[Array]:
         """List places near the named part where it stands with room for the fingers."""
-        named, job = self._named_index, self._job
-        others = [world.poses[index, :2] for index in range(job.parts) if index != named]
-        return spots_near(
-            world.poses[named], others, (job.low, job.high), (low_m, high_m), job.spacing_m, rng
-        )
+        rectangle = (self.job.low, self.job.high)
+        return self.spots_beside(world, rectangle, (low_m, high_m), self.job.spacing_m, rng)
 
     def judge(self, world: World, robot: Arm) -> Verdict:
         """Judge how the parts stand to their slots."""
-        named, rows, count = self._named_index, world.rows, self._job.parts
-        part, slots = rows[named], rows[count : count + len(self._job.slots)]
-        slot = slots[self._home]
-        tool, height = robot.tool_position.tolist(), self.items[named].size[2]
+        named, rows, count = self.progress.named, world.rows, self.job.parts
+        part, slots = rows[named], rows[count : count + len(self.job.slots)]
+        slot, height = slots[self._home], self.items[named].size[2]
+        tool, speed = robot.tool_position.tolist(), math.hypot(*part[7:10])
         clear = math.dist(tool, part[:3]) > CLEAR_M
-        others = [row for index, row in enumerate(rows[:count]) if index != named]
+
+        others = [row for row in rows[:count] if row is not part]
         blocking = [row for row in others if any(self._on_fixture(row, other) for other in slots)]
-        speed, seated = math.hypot(*part[7:10]), self._seated(part, slot, height)
-        done = seated and not blocking and clear and robot.opening_m > OPEN_M and speed < REST_M_S
-        self._held_steps = self._held_steps + 1 if done else 0
-        wrong = any(math.dist(tool, row[:3]) > CLEAR_M for row in blocking)
-        self._wrong_steps = self._wrong_steps + 1 if wrong else 0
+        seated = self._seated(part, slot, height)
+        let_go = clear and robot.opening_m > OPEN_M
+        if self.progress.held.count(seated and not blocking and let_go and speed < REST_M_S):
+            return DONE
 
-        if self._held_steps >= HOLD_STEPS:
-            return Verdict("done", success=True)
-
-        failure = ""
-        if part[2] < -0.02:
-            failure = "dropped"
-        elif self._wrong_steps >= HOLD_STEPS:
-            failure = "wrong_part"
-        elif part[2] < 0.06 and clear and speed < SLOW_M_S and not robot.reaches(part[0], part[1]):
-            failure = "out_of_reach"
+        self.progress.wrong.count(any(math.dist(tool, row[:3]) > CLEAR_M for row in blocking))
+        failure = self.failure(part, robot, let_go=clear)
 
         if seated:
             return Verdict("release", failure=failure)
-        if math.dist(tool, part[:3]) < 0.035 and robot.gripper > 0.0:
-            lifted = part[2] > 0.5 * height + 0.01
-            stage = (
-                "insert"
-                if lifted and self._on_fixture(part, slot)
-                else "carry"
-                if lifted
-                else "grasp"
-            )
-
-            return Verdict(stage, failure=failure)
-
-        return Verdict("approach", failure=failure)
+        if math.dist(tool, part[:3]) >= 0.035 or robot.gripper <= 0.0:
+            return Verdict("approach", failure=failure)
+        if part[2] <= 0.5 * height + 0.01:
+            return Verdict("grasp", failure=failure)
+        return Verdict("insert" if self._on_fixture(part, slot) else "carry", failure=failure)
 
     def _on_fixture(self, pose: Sequence[float], slot: Sequence[float]) -> bool:
         """Return whether a part's centre is over a fixture and not far above it."""
-        yaw, (length, width) = yaw_of(slot), self._job.fixture_m
-        dx, dy = pose[0] - slot[0], pose[1] - slot[1]
-        along, across = (
-            dx * math.cos(yaw) + dy * math.sin(yaw),
-            dy * math.cos(yaw) - dx * math.sin(yaw),
-        )
+        along, across = in_frame(pose, slot)
+        length, width = self.job.fixture_m
         return abs(along) < 0.5 * length and abs(across) < 0.5 * width and pose[2] < 0.09
 
     def _seated(self, pose: Sequence[float], slot: Sequence[float], height: float) -> bool:
         """Return whether the named part stands in its slot, a turn to which it is the same or not."""
-        if math.hypot(pose[0] - slot[0], pose[1] - slot[1]) > max(SEATED_M, self._job.clearance_m):
-            return False
-
-        length, width = FOOTPRINT_M[self._job.slots[self._home]]
+        off = math.hypot(pose[0] - slot[0], pose[1] - slot[1])
+        length, width = FOOTPRINT_M[self.job.slots[self._home]]
         same = math.pi if length > width else 0.5 * math.pi
-        upright = 1.0 - 2.0 * (pose[3] ** 2 + pose[4] ** 2)
-        low = pose[2] - FLOOR_M - 0.5 * height < SEATED_HEIGHT_M
+        turn = wrap(yaw_of(pose) - yaw_of(slot), same)
 
-        return (
-            low
-            and upright > UPRIGHT_COSINE
-            and abs(wrap(yaw_of(pose) - yaw_of(slot), same)) < SEATED_RAD
-        )
+        near = off <= max(SEATED_M, self.job.clearance_m) and abs(turn) < SEATED_RAD
+        low = pose[2] - FLOOR_M - 0.5 * height < SEATED_HEIGHT_M
+        return near and low and uprightness(pose) > UPRIGHT_COSINE
 
     def grasp_pose(self, world: World) -> ToolPose:
         """Return the tool pose that grips the named part above its centre; only used where it stands upright."""
-        pose = world.poses[self._named_index]
-        return ToolPose(pose[:3] + np.array([0.0, 0.0, GRIP_ABOVE_M]), yaw_of(pose.tolist()))
+        return ToolPose.above(world.poses[self.progress.named], GRIP_ABOVE_M)
 
     def release_pose(self, world: World) -> ToolPose:
         """Return the tool pose at which the named part stands in the slot."""
-        slot = world.poses[self._job.parts + self._home]
-        height = FLOOR_M + 0.5 * self.items[self._named_index].size[2] + GRIP_ABOVE_M
-        return ToolPose(slot[:3] + np.array([0.0, 0.0, height]), yaw_of(slot.tolist()))
+        height = FLOOR_M + 0.5 * self.items[self.progress.named].size[2] + GRIP_ABOVE_M
+        return ToolPose.above(world.poses[self.job.parts + self._home], height)
 
-    def memory(self) -> Array:
-        """Return the named part's number and the two counters of steps, shape (3,)."""
-        return np.array([self._named_index, self._held_steps, self._wrong_steps], dtype=float)
-
-    def recall(self, memory: Array) -> None:
-        """Come back to `memory`."""
-        self._named_index, self._held_steps, self._wrong_steps = (int(value) for value in memory)
-        part = self.items[self._named_index]
-        self.named, self.grip_m = part.name, part.size[1]
-        self._home = self._job.slots.index(part.belongs_to)
-        self.named_body = self.bodies[self._named_index]
-
-
-def make(**options: object) -> WorkCell:
-    """Build the cell; see `shopfloor.envs.description.CellOptions` for the options."""
-    return WorkCell(CELL_ID, Kitting(), **options)
-
-
-def expert(execute: int = 1) -> ScriptedExpert:
-    """Return the scripted expert; `execute` is how many actions of a chunk callers run."""
-    return ScriptedExpert(CELL_ID, VERSION, INSTRUCTIONS, decide, execute, unseen=UNSEEN)
+    def take_up(self) -> None:
+        """Set what follows from `progress`, and the number of the named part's slot."""
+        super().take_up()
+        self._home = self.job.slots.index(SLOT_OF[self.named])

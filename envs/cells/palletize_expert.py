@@ -8,51 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
 
+from shopfloor.envs.cells.palletize import (
+    FIELD_Z_M,
+    FIELDS_M,
+    PER_LAYER,
+    Palletize,
+    Slot,
+    slots_on,
+)
 from shopfloor.envs.experts.moves.cup import held, leave, pick, put
-from shopfloor.envs.experts.scene import Decision, Scene, Thing, Vector, wrap
+from shopfloor.envs.experts.scene import Decision, Scene, Thing, Vector
+from shopfloor.envs.record import CellRecord
 
-VERSION = "1"
-
-GAP_M = 0.004  # between boxes of a layer
-PER_LAYER = 2
-# Where boxes lie ready: middles of the fields of the infeed table.
-FIELDS_X_M, FIELDS_Y_M = (0.36, 0.505, 0.65), (-0.28, -0.18, -0.08, 0.02)
-FIELD_Z_M = 0.012
-NEAR_M, NEAR_RAD = 0.006, math.radians(4.0)  # a box in its place: off it and off its yaw
-LEVEL_M = 0.006
-LEFT_M = 0.06  # from a field's middle: it is taken
-
-
-class Slot(NamedTuple):
-    """A place on the pallet: where a box's middle goes, m, and its yaw, rad."""
-
-    position: Vector
-    yaw: float
-
-
-def slots(pallet: Thing, size: list[float], layers: int) -> list[list[Slot]]:
-    """Return the places of each layer; each layer lies across the one below.
-
-    Args:
-        pallet: position at the middle of its underside.
-        size: of a box, full extents, m.
-        layers: how many.
-    """
-    yaw, (x, y, z) = pallet.yaw, pallet.position
-    shift = 0.5 * (size[1] + GAP_M)
-    found = []
-
-    for layer in range(layers):
-        turned = yaw + 0.5 * math.pi * (layer % 2)
-        height = z + pallet.size[2] + (layer + 0.5) * size[2]
-        across = (-math.sin(turned) * shift, math.cos(turned) * shift)
-        found.append(
-            [Slot((x + side * across[0], y + side * across[1], height), turned) for side in (-1, 1)]
-        )
-
-    return found
+# A box in its place: how far off it sideways, in its turn, and up or down.
+NEAR_M, NEAR_RAD, LEVEL_M = 0.006, math.radians(4.0), 0.006
+LEFT_M = 0.10  # a field is free when all boxes are that far from its middle
 
 
 def decide(scene: Scene) -> tuple[Decision, float]:
@@ -60,7 +31,8 @@ def decide(scene: Scene) -> tuple[Decision, float]:
     carried, pallet = held(scene), scene.goal()
     named = [thing for thing in scene.things if thing.name == scene.part.name]
     size = named[0].size
-    layers = slots(pallet, size, len(named) // PER_LAYER)
+    pose = (*pallet.position, *pallet.quaternion)
+    layers = slots_on(pose, pallet.size[2], size, len(named) // PER_LAYER)
     lying = [thing for thing in scene.things if not thing.is_goal and thing is not carried]
     free, placed = _free(layers, [thing for thing in lying if thing.name == scene.part.name])
     width = size[1]
@@ -90,7 +62,7 @@ def _free(layers: list[list[Slot]], boxes: list[Thing]) -> tuple[list[Slot], lis
     """Return the places still free in the lowest layer that has any, and the boxes that lie in their places."""
     placed: list[Thing] = []
     for layer in layers:
-        inside = [next((box for box in boxes if in_slot(slot, box)), None) for slot in layer]
+        inside = [next((box for box in boxes if _in_slot(slot, box)), None) for slot in layer]
         placed += [box for box in inside if box is not None]
         free = [slot for slot, box in zip(layer, inside, strict=True) if box is None]
         if free:
@@ -98,11 +70,9 @@ def _free(layers: list[list[Slot]], boxes: list[Thing]) -> tuple[list[Slot], lis
     return [], placed
 
 
-def in_slot(slot: Slot, box: Thing) -> bool:
-    """Return whether a box lies in a place."""
-    x, y, z = (box.position[axis] - slot.position[axis] for axis in range(3))
-    turned = abs(wrap(box.yaw - slot.yaw, math.pi)) < NEAR_RAD
-    return math.hypot(x, y) < NEAR_M and abs(z) < LEVEL_M and turned
+def _in_slot(slot: Slot, box: Thing) -> bool:
+    aside, height, turn = slot.off(box.position, box.yaw)
+    return aside < NEAR_M and height < LEVEL_M and turn < NEAR_RAD
 
 
 def _covers(slot: Slot, box: Thing, size: list[float]) -> bool:
@@ -115,13 +85,9 @@ def _covers(slot: Slot, box: Thing, size: list[float]) -> bool:
 
 def _fields(boxes: list[Thing], half_m: float) -> Iterator[Vector]:
     """List the middles of free fields of the infeed table at the height of a box's middle, the nearest ones last."""
-    for x in FIELDS_X_M:
-        for y in FIELDS_Y_M:
-            if all(
-                math.hypot(x - box.position[0], y - box.position[1]) > LEFT_M + 0.04
-                for box in boxes
-            ):
-                yield x, y, FIELD_Z_M + half_m
+    for x, y in FIELDS_M:
+        if all(math.dist((x, y), box.position[:2]) > LEFT_M for box in boxes):
+            yield x, y, FIELD_Z_M + half_m
 
 
 def _turn(box: Thing, pallet: Thing) -> tuple[float, float]:
@@ -131,3 +97,18 @@ def _turn(box: Thing, pallet: Thing) -> tuple[float, float]:
     )
     on_pallet = distance < 0.5 * math.hypot(*pallet.size[:2]) and box.position[2] > pallet.size[2]
     return (-box.position[2] if on_pallet else 0.0), distance
+
+
+CELL = CellRecord(
+    "shopfloor/Palletize-v0",
+    Palletize,
+    version="1",
+    decide=decide,
+    cup=True,
+    does=(
+        "all boxes of the named colour onto a pallet, each layer across the one below; a suction cup"
+    ),
+    done_when=(
+        "every place is filled within 8 mm and 5 degrees, and the stack stands still for 1 s"
+    ),
+)

@@ -17,72 +17,54 @@ in a hole of 36 instead of 30 mm.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
-from shopfloor.envs.cell import WorkCell
-from shopfloor.envs.cells.peg_insertion_expert import (
-    FLOOR_M,
-    GRIP_ABOVE_M,
-    SAME_TURN,
-    VERSION,
-    decide,
+from shopfloor.envs.looks.camera import Camera, wrist_camera
+from shopfloor.envs.physics.kinematics import in_frame, uprightness, yaw_quaternion
+from shopfloor.envs.physics.scatter import scatter
+from shopfloor.envs.physics.shapes import Shape, walls_around
+from shopfloor.envs.physics.world import World
+from shopfloor.envs.robots.arm import Arm, top_down
+from shopfloor.envs.task import (
+    DONE,
+    REST_M_S,
+    Array,
+    Item,
+    Level,
+    Task,
+    ToolPose,
+    Verdict,
+    Wording,
+    by_level,
 )
-from shopfloor.envs.experts.scripted import ScriptedExpert
-from shopfloor.envs.looks.camera import Camera
-from shopfloor.envs.physics.kinematics import uprightness, yaw_of, yaw_quaternion
-from shopfloor.envs.physics.scatter import scatter, spots_near
-from shopfloor.envs.physics.world import Shape, World, walls_around
-from shopfloor.envs.robots.arm import Arm
-from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, ToolPose, Verdict
-from shopfloor.envs.variation import LEVELS
 
-Array = npt.NDArray[np.float64]
-
-CELL_ID = "shopfloor/PegInsertion-v0"
 PEG_M, PEG_HEIGHT_M = 0.030, 0.080
+SAME_TURN = 0.5 * math.pi  # after which a peg looks the same
 BLOCK_M = 0.090
+FLOOR_M = 0.006  # of the hole, above the table
+FLOOR_RGB, BLOCK_RGB = (0.10, 0.11, 0.13), (0.80, 0.84, 0.86)
 PEGS_LOW, PEGS_HIGH = (0.35, -0.22), (0.65, 0.04)
 BLOCK_LOW, BLOCK_HIGH = (0.42, 0.17), (0.58, 0.23)
 SPACING_M = 0.105
 PEG_MASS_KG = 0.1
+GRIP_ABOVE_M = 0.018  # the peg's middle
 CLEAR_M, OPEN_M = 0.050, 0.060  # tool to peg and between the fingers, once let go
-SLOW_M_S = 0.02
 INSERTED, UPRIGHT_COSINE = 0.8, math.cos(math.radians(3.0))
 LYING_COSINE = math.cos(math.radians(45.0))
-FLOOR_RGB = (0.10, 0.11, 0.13)
 
 PEGS = (
     Item("orange peg", (PEG_M, PEG_M, PEG_HEIGHT_M), (0.95, 0.50, 0.10)),
     Item("green peg", (PEG_M, PEG_M, PEG_HEIGHT_M), (0.20, 0.62, 0.25)),
     Item("blue peg", (PEG_M, PEG_M, PEG_HEIGHT_M), (0.15, 0.30, 0.85)),
 )
-BLOCK_RGB = (0.80, 0.84, 0.86)
-PHRASES = (
-    "Insert the {} into the hole.",
-    "Put the {} into the hole of the block.",
-    "Push the {} into the square hole.",
-    "Pick up the {} and insert it into the block.",
-    "The {} belongs in the hole.",
-)
-UNSEEN_PHRASES = (
-    "Plug the block's opening with the {}.",
-    "Lower the {} down the hole until it stands on the bottom.",
-    "Only the {} fits our plan: sink it in the block.",
-)
-INSTRUCTIONS = {item.name: tuple(text.format(item.name) for text in PHRASES) for item in PEGS}
-UNSEEN = {item.name: tuple(text.format(item.name) for text in UNSEEN_PHRASES) for item in PEGS}
-CAMERAS = (
-    Camera("front", eye=(0.88, 0.005, 0.62), target=(0.455, 0.005, 0.0), fov_deg=46.0),
-    Camera("wrist", eye=(0.085, 0.0, 0.085), target=(0.02, 0.0, 0.0), fov_deg=80.0, on_tool=True),
-)
+BLOCK = len(PEGS)  # row of the block
 
 
 @dataclass(frozen=True)
-class Level:
+class Job(Level):
     """What differs between levels.
 
     Attributes:
@@ -102,20 +84,8 @@ class Level:
 
     @property
     def height_m(self) -> float:
-        """Of the block."""
+        """Height of the block."""
         return FLOOR_M + self.depth_m
-
-    @property
-    def block(self) -> Item:
-        """The goal."""
-        return Item("hole", (BLOCK_M, BLOCK_M, self.height_m), BLOCK_RGB, is_goal=True)
-
-
-LEVEL = {
-    "easy": Level(clearance_m=0.002, block_yaw=0.25),
-    "nominal": Level(),
-    "hard": Level(clearance_m=0.0005, depth_m=0.036),
-}
 
 
 class PegInsertion(Task):
@@ -123,158 +93,122 @@ class PegInsertion(Task):
 
     max_episode_steps = 120
     robots = ("panda", "ur5e")
-    frozen_axes: tuple[int, ...] = (3, 4)
-    workspace: Array = np.array([[0.30, -0.28, 0.012], [0.70, 0.32, 0.35]])
-    start_low: Array = np.array([0.44, -0.06, 0.17])
-    start_high: Array = np.array([0.54, 0.06, 0.22])
-    cameras: tuple[Camera, ...] = CAMERAS
-    items: tuple[Item, ...]
-    instructions: Mapping[str, tuple[str, ...]] = INSTRUCTIONS
-    unseen_instructions: Mapping[str, tuple[str, ...]] = UNSEEN
-    levels = LEVELS
+    post = top_down(
+        (0.30, -0.28, 0.012), (0.70, 0.32, 0.35), (0.44, -0.06, 0.17), (0.54, 0.06, 0.22)
+    )
+    cameras = (
+        Camera("front", eye=(0.88, 0.005, 0.62), target=(0.455, 0.005, 0.0), fov_deg=46.0),
+        wrist_camera(),
+    )
+    wording = Wording.of(
+        (item.name for item in PEGS),
+        (
+            "Insert the {} into the hole.",
+            "Put the {} into the hole of the block.",
+            "Push the {} into the square hole.",
+            "Pick up the {} and insert it into the block.",
+            "The {} belongs in the hole.",
+        ),
+        (
+            "Plug the block's opening with the {}.",
+            "Lower the {} down the hole until it stands on the bottom.",
+            "Only the {} fits our plan: sink it in the block.",
+        ),
+    )
+    jobs = by_level(
+        easy=Job(clearance_m=0.002, block_yaw=0.25),
+        nominal=Job(),
+        hard=Job(clearance_m=0.0005, depth_m=0.036),
+    )
+    job: Job
     displaces = teleports = True
     part_scales = (0.85, 0.95)  # of the length: a peg as thick fits
 
-    def __init__(self) -> None:
-        """Start with nothing built."""
-        self.bodies: tuple[int, ...] = ()
-        self.named = PEGS[0].name
-        self.named_body = -1
-        self._named_index = 0
-        self._held_steps = 0
-        self._wrong_steps = 0
-        self._floor = -1
-        self.set_level("nominal")
-        self.present = np.ones(len(self.items), dtype=bool)
-
-    def set_level(self, level: str) -> None:
-        """Change to one of `levels`; takes effect with the next `build` and `reset`."""
-        super().set_level(level)
-        self._job = LEVEL[level]
-        self.items = (*PEGS, self._job.block)
+    def list_items(self) -> tuple[Item, ...]:
+        """Return pegs and hole."""
+        size = (PEG_M, PEG_M, PEG_HEIGHT_M * self.part_scale)
+        pegs = (replace(item, size=size) for item in PEGS)
+        block = (BLOCK_M, BLOCK_M, self.job.height_m)
+        return (*pegs, Item("hole", block, BLOCK_RGB, is_goal=True))
 
     def build(self, world: World) -> None:
         """Add three pegs and the block: four boxes around the hole, and its dark floor."""
-        sized = [
-            replace(item, size=(PEG_M, PEG_M, PEG_HEIGHT_M * self.part_scale)) for item in PEGS
-        ]
-        self.items = (*sized, self._job.block)
-        self.grip_m, _, self._long = sized[0].size
-        pegs = [world.add_box(item.size, item.rgb, PEG_MASS_KG) for item in sized]
-        hole, height = self._job.hole_m, self._job.height_m
-        shapes = walls_around((hole, hole), (BLOCK_M, BLOCK_M), height)
-        block = world.add(shapes, [(*BLOCK_RGB, 1.0)] * len(shapes), 0.0)
-        self._floor = world.add([Shape("box", (hole, hole, FLOOR_M))], [(*FLOOR_RGB, 1.0)], 0.0)
-        self.bodies = (*pegs, block)
+        hole, self._long = self.job.hole_m, self.items[0].size[2]
+        pegs = [world.add_box(item.size, item.rgb, PEG_MASS_KG) for item in self.items[:BLOCK]]
+        walls = walls_around((hole, hole), (BLOCK_M, BLOCK_M), self.job.height_m)
+        self.bodies = (*pegs, world.add_fixed(walls, BLOCK_RGB))
+        self._floor = world.add_fixed([Shape("box", (hole, hole, FLOOR_M))], FLOOR_RGB)
 
     def reset(self, world: World, rng: np.random.Generator) -> None:
         """Scatter the pegs and place the block."""
-        self.recall(np.array([rng.integers(3), 0, 0]))
-        spots = scatter(PEGS_LOW, PEGS_HIGH, 3, SPACING_M, rng)
-        for body, (x, y) in zip(self.bodies, spots, strict=False):
-            world.place(
-                body, (x, y, 0.5 * self._long), yaw_quaternion(rng.uniform(-0.5, 0.5) * SAME_TURN)
-            )
+        self.begin(named=int(rng.integers(BLOCK)))
+        spots = scatter(PEGS_LOW, PEGS_HIGH, BLOCK, SPACING_M, rng)
+        self.lay_out(world, spots, rng.uniform(-0.5, 0.5, BLOCK) * SAME_TURN)
 
         x, y = rng.uniform(BLOCK_LOW, BLOCK_HIGH)
-        turn = yaw_quaternion(rng.uniform(-self._job.block_yaw, self._job.block_yaw))
-        world.place(self.bodies[3], (x, y, 0.0), turn)
+        turn = yaw_quaternion(rng.uniform(-self.job.block_yaw, self.job.block_yaw))
+        world.place(self.bodies[BLOCK], (x, y, 0.0), turn)
         world.place(self._floor, (x, y, 0.5 * FLOOR_M), turn)
 
     def free_spots(
         self, world: World, low_m: float, high_m: float, rng: np.random.Generator
     ) -> list[Array]:
         """List places near the named peg where it stands with room for the fingers."""
-        named = self._named_index
-        others = [world.poses[index, :2] for index in range(3) if index != named]
-        rectangle = (PEGS_LOW, PEGS_HIGH)
-        return spots_near(world.poses[named], others, rectangle, (low_m, high_m), SPACING_M, rng)
+        return self.spots_beside(world, (PEGS_LOW, PEGS_HIGH), (low_m, high_m), SPACING_M, rng)
 
     def judge(self, world: World, robot: Arm) -> Verdict:
         """Judge how the pegs stand to the hole."""
-        named, rows = self._named_index, world.rows
-        peg, block = rows[named], rows[3]
-        tool = robot.tool_position.tolist()
-        clear = [math.dist(tool, row[:3]) > CLEAR_M for row in rows[:3]]
-        depths = [self._depth(row, block) for row in rows[:3]]
-        others = [index for index in range(3) if index != named and depths[index] > 0.0]
-        speed, upright = math.hypot(*peg[7:10]), abs(uprightness(peg))
-        inserted = depths[named] >= INSERTED * self._job.depth_m and upright > UPRIGHT_COSINE
+        rows, tool = world.rows, robot.tool_position.tolist()
+        peg, block = rows[self.progress.named], rows[BLOCK]
+        away, speed = math.dist(tool, peg[:3]), math.hypot(*peg[7:10])
+        clear, upright = away > CLEAR_M, abs(uprightness(peg))
+        depth = self._depth(peg, block)
+        inserted = depth >= INSERTED * self.job.depth_m and upright > UPRIGHT_COSINE
 
-        done = (
-            inserted
-            and not others
-            and clear[named]
-            and robot.opening_m > OPEN_M
-            and speed < REST_M_S
+        others = [row for row in rows[:BLOCK] if row is not peg and self._depth(row, block) > 0.0]
+        let_go = clear and robot.opening_m > OPEN_M
+        if self.progress.held.count(inserted and not others and let_go and speed < REST_M_S):
+            return DONE
+
+        self.progress.wrong.count(any(math.dist(tool, row[:3]) > CLEAR_M for row in others))
+        standing = 0.5 * self._long
+        failure = self.failure(
+            peg,
+            robot,
+            let_go=clear,
+            below_m=standing + 0.02,
+            toppled=upright < LYING_COSINE,
         )
-
-        self._held_steps = self._held_steps + 1 if done else 0
-        self._wrong_steps = self._wrong_steps + 1 if any(clear[index] for index in others) else 0
-        if self._held_steps >= HOLD_STEPS:
-            return Verdict("done", success=True)
-
-        failure = ""
-        left = peg[2] < 0.5 * self._long + 0.02 and clear[named] and speed < SLOW_M_S
-        if peg[2] < -0.02 or (left and upright < LYING_COSINE):
-            failure = "dropped"
-        elif self._wrong_steps >= HOLD_STEPS:
-            failure = "wrong_part"
-        elif left and not robot.reaches(peg[0], peg[1]):
-            failure = "out_of_reach"
 
         if inserted:
             return Verdict("release", failure=failure)
-        if math.dist(tool, peg[:3]) < 0.035 and robot.gripper > 0.0:
-            lifted = peg[2] > 0.5 * self._long + 0.01
-            stage = "insert" if depths[named] > 0.0 else "carry" if lifted else "grasp"
-            return Verdict(stage, failure=failure)
-
-        return Verdict("approach", failure=failure)
+        if away >= 0.035 or robot.gripper <= 0.0:
+            return Verdict("approach", failure=failure)
+        if depth > 0.0:
+            return Verdict("insert", failure=failure)
+        return Verdict("carry" if peg[2] > standing + 0.01 else "grasp", failure=failure)
 
     def _depth(self, pose: Sequence[float], block: Sequence[float]) -> float:
         """Return how far the middle of a peg's lower end is below the rim, m; 0 where it is not in the hole."""
-        x, y, z, w = pose[3:7]
-        axis = (2.0 * (x * z + y * w), 2.0 * (y * z - x * w), 1.0 - 2.0 * (x * x + y * y))
-        half = math.copysign(0.5 * self._long, axis[2])
-        dx, dy, low = (pose[index] - half * axis[index] - block[index] for index in range(3))
-        yaw = yaw_of(block)
-
-        along, across = (
-            dx * math.cos(yaw) + dy * math.sin(yaw),
-            dy * math.cos(yaw) - dx * math.sin(yaw),
-        )
-
-        inside = abs(along) < 0.5 * self._job.hole_m and abs(across) < 0.5 * self._job.hole_m
-        return max(0.0, self._job.height_m - low) if inside else 0.0
+        end = lower_end(pose[:3], pose[3:7], self._long)
+        along, across = in_frame(end, block)
+        inside = abs(along) < 0.5 * self.job.hole_m and abs(across) < 0.5 * self.job.hole_m
+        return max(0.0, self.job.height_m - (end[2] - block[2])) if inside else 0.0
 
     def grasp_pose(self, world: World) -> ToolPose:
         """Return the tool pose that grips the named peg above its middle; only used where it stands upright."""
-        pose = world.poses[self._named_index]
-        return ToolPose(pose[:3] + np.array([0.0, 0.0, GRIP_ABOVE_M]), yaw_of(pose.tolist()))
+        return ToolPose.above(world.poses[self.progress.named], GRIP_ABOVE_M)
 
     def release_pose(self, world: World) -> ToolPose:
         """Return the tool pose at which the named peg stands in the hole."""
-        block = world.poses[3]
-        height = FLOOR_M + 0.5 * self._long + GRIP_ABOVE_M
-        return ToolPose(block[:3] + np.array([0.0, 0.0, height]), yaw_of(block.tolist()))
-
-    def memory(self) -> Array:
-        """Return the named peg's number and the two counters of steps, shape (3,)."""
-        return np.array([self._named_index, self._held_steps, self._wrong_steps], dtype=float)
-
-    def recall(self, memory: Array) -> None:
-        """Come back to `memory`."""
-        self._named_index, self._held_steps, self._wrong_steps = (int(value) for value in memory)
-        self.named = self.items[self._named_index].name
-        self.named_body = self.bodies[self._named_index]
+        return ToolPose.above(world.poses[BLOCK], FLOOR_M + 0.5 * self._long + GRIP_ABOVE_M)
 
 
-def make(**options: object) -> WorkCell:
-    """Build the cell; see `shopfloor.envs.description.CellOptions` for the options."""
-    return WorkCell(CELL_ID, PegInsertion(), **options)
-
-
-def expert(execute: int = 1) -> ScriptedExpert:
-    """Return the scripted expert; `execute` is how many actions of a chunk callers run."""
-    return ScriptedExpert(CELL_ID, VERSION, INSTRUCTIONS, decide, execute, unseen=UNSEEN)
+def lower_end(
+    position: Sequence[float], quaternion: Sequence[float], length_m: float
+) -> tuple[float, float, float]:
+    """Return the middle of a peg's lower end, m, given its pose: position, quaternion (x, y, z, w)."""
+    x, y, z, w = quaternion
+    axis = (2.0 * (x * z + y * w), 2.0 * (y * z - x * w), 1.0 - 2.0 * (x * x + y * y))
+    half = math.copysign(0.5 * length_m, axis[2])
+    return position[0] - half * axis[0], position[1] - half * axis[1], position[2] - half * axis[2]

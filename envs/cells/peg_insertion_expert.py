@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import math
 
-from shopfloor.envs.experts.scene import Decision, Scene, wrap
+from shopfloor.envs.cells.peg_insertion import (
+    FLOOR_M,
+    GRIP_ABOVE_M,
+    SAME_TURN,
+    PegInsertion,
+    lower_end,
+)
+from shopfloor.envs.experts.moves.hand import Funnel, between, let_go, ramp, shifted
+from shopfloor.envs.experts.scene import Decision, Scene, Vector, wrap
+from shopfloor.envs.record import CellRecord
 
-VERSION = "2"
-
-FLOOR_M = 0.006  # of the hole, above the table
-SAME_TURN = 0.5 * math.pi
-GRIP_ABOVE_M = 0.018  # the peg's middle
-HOVER_M = 0.08  # above the grip on the way to it
 OVER_PEGS_M = 0.015  # tool above the tops of standing pegs before it moves sideways
 UNDER_TOP_M = 0.012  # the tool may move this far sideways around a peg
 # Lower end of the peg where it starts to cross over, and on the way: the other pegs are 80 mm high.
@@ -30,54 +33,43 @@ NEAR_BLOCK_M = 0.08  # from here on no other peg is in the way
 ABOVE_RIM_M = 0.006  # between the peg and the rim until they are in line
 RISE_M = 0.03  # more than that on the way
 IN_LINE_M, THREADED_M = 0.0008, 0.0025  # off the hole's middle: to start down, and on the way down
-IN_TURN, TURN_ARM_M = (
-    0.03,
-    0.02,
-)  # rad off the hole's yaw to start down; length that makes a turn a distance
+IN_TURN = 0.03  # off the hole's yaw to start down, rad
+TURN_ARM_M = 0.02  # length that makes a turn a distance
 LET_GO_M, LET_GO_LEAN = 0.004, math.radians(2.0)  # above the floor; off the vertical
-SLID_M, SLID_LEAN = (
-    0.003,
-    math.radians(6.0),
-)  # the hand slides down a peg that a wide hole lets lean: it is let go
+# The hand slides down a peg that a wide hole lets lean: that peg is let go.
+SLID_M, SLID_LEAN = 0.003, math.radians(6.0)
 RETREAT_M = 0.20
 SLOW = 0.3  # speed into the hole, in full scales
+FUNNEL = Funnel(
+    off_m=0.006,
+    off_height_m=0.010,
+    off_turn=0.1,
+    room_m=0.006,
+    hover_m=0.08,
+    turn_m=0.03,
+    open_m=0.075,
+)
 
 
 def decide(scene: Scene) -> tuple[Decision, float]:
     """Return the action and the peg's width between the fingers, m."""
-    width = scene.part.size[0]
-    tip = _tip(scene)
-    hole = scene.goal().position
+    peg, hole, width = scene.part, scene.goal().position, scene.part.size[0]
+    tip = lower_end(peg.position, peg.quaternion, peg.size[2])
     off = (hole[0] - tip[0], hole[1] - tip[1])
     held = scene.grips(width, reach=0.035)
-    lean = math.acos(min(1.0, abs(scene.part.axis(2)[2])))
+    lean = math.acos(min(1.0, abs(peg.axis(2)[2])))
 
     # A jammed peg slips up between the fingers: letting go lets it drop.
-    slip = max(0.0, GRIP_ABOVE_M - (scene.tool[2] - scene.part.position[2])) if held else 0.0
+    slip = max(0.0, GRIP_ABOVE_M - (scene.tool[2] - peg.position[2])) if held else 0.0
     low = tip[2] - FLOOR_M < LET_GO_M + slip and math.hypot(*off) < THREADED_M
     if low and lean < (SLID_LEAN if slip > SLID_M else LET_GO_LEAN):
-        return _let_go(scene), width
+        return let_go(scene, RETREAT_M), width
     if held:
         return _carry(scene, tip, off), width
-
     return _approach(scene), width
 
 
-def _tip(scene: Scene) -> tuple[float, float, float]:
-    """Return the middle of the peg's lower end, m."""
-    axis, position = scene.part.axis(2), scene.part.position
-    half = math.copysign(0.5 * scene.part.size[2], axis[2])
-    return position[0] - half * axis[0], position[1] - half * axis[1], position[2] - half * axis[2]
-
-
-def _let_go(scene: Scene) -> Decision:
-    """Open; rise once the fingers are clear of the peg."""
-    x, y, z = scene.target
-    clear = min(1.0, max(0.0, (scene.opening - scene.part.size[0] - 0.012) / 0.02))
-    return scene.servo((x, y, z + clear * (RETREAT_M - z)), scene.target_yaw, close=False)
-
-
-def _carry(scene: Scene, tip: tuple[float, float, float], off: tuple[float, float]) -> Decision:
+def _carry(scene: Scene, tip: Vector, off: tuple[float, float]) -> Decision:
     """Lift and cross over, above the other pegs and turning; come down into the hole once in line with it."""
     hangs = scene.tool[2] - tip[2]  # the tool above the peg's lower end
     held_turn = wrap(scene.part.yaw - scene.yaw, SAME_TURN)
@@ -98,23 +90,12 @@ def _carry(scene: Scene, tip: tuple[float, float, float], off: tuple[float, floa
         ahead = 1.0 if tip[2] > CROSS_M - 0.01 else STEP_M / distance
 
     low = rim if distance < BESIDE_M else START_M
-    free = 1.0 if threaded else ahead * min(1.0, max(0.0, (tip[2] - low) / 0.01))
-    x, y = (
-        scene.tool[axis] + move
-        for axis, move in enumerate(_steer(scene, tip, off) if threaded else off)
-    )
-
-    x, y = (
-        target + free * (goal - target)
-        for target, goal in zip(scene.target[:2], (x, y), strict=True)
-    )
-
+    free = 1.0 if threaded else ahead * ramp(tip[2] - low, 0.01)
+    x, y = shifted(scene, _steer(scene, tip, off) if threaded else off, free)
     return scene.servo((x, y, height), scene.yaw + turn, close=True, speed=speed)
 
 
-def _steer(
-    scene: Scene, tip: tuple[float, float, float], off: tuple[float, float]
-) -> tuple[float, float]:
+def _steer(scene: Scene, tip: Vector, off: tuple[float, float]) -> tuple[float, float]:
     """Return the way to go sideways in the hole: the deeper, the more for the gripped end instead of the lower one."""
     hole, axis = scene.goal(), scene.part.axis(2)
     share = min(1.0, (hole.size[2] - tip[2]) / (hole.size[2] - FLOOR_M))
@@ -128,16 +109,24 @@ def _approach(scene: Scene) -> Decision:
     grip_z = z + GRIP_ABOVE_M
     turn = wrap(scene.part.yaw - scene.yaw, SAME_TURN)
     yaw = scene.yaw + turn
-    distance = math.hypot(scene.tool[0] - x, scene.tool[1] - y)
-    if distance < 0.006 and abs(scene.tool[2] - grip_z) < 0.010 and abs(turn) < 0.1:
+    away = math.hypot(scene.tool[0] - x, scene.tool[1] - y)
+    if FUNNEL.in_place(scene, grip_z, away, abs(turn)):
         return scene.servo((x, y, grip_z), yaw, close=True)
 
-    astray = distance + 0.03 * abs(turn) + 0.5 * max(0.0, 0.075 - scene.opening)
-    height = grip_z + (
-        HOVER_M if distance > UNDER_TOP_M else min(HOVER_M, 3.0 * max(0.0, astray - 0.006))
-    )
-    over = scene.part.size[2] + OVER_PEGS_M
-    free = 1.0 if distance < UNDER_TOP_M else min(1.0, max(0.0, (scene.tool[2] - over) / 0.02))
-    x, y = (tool + free * (goal - tool) for tool, goal in zip(scene.tool[:2], (x, y), strict=True))
+    height, free = grip_z + FUNNEL.above_m(scene, away, abs(turn)), 1.0
+    if away > UNDER_TOP_M:
+        height = grip_z + FUNNEL.hover_m
+        free = ramp(scene.tool[2] - (scene.part.size[2] + OVER_PEGS_M), 0.02)
 
+    x, y = between(scene.tool, (x, y), free)
     return scene.servo((x, y, height), yaw, close=False)
+
+
+CELL = CellRecord(
+    "shopfloor/PegInsertion-v0",
+    PegInsertion,
+    version="2",
+    decide=decide,
+    does="the named peg into a square hole, with 1 mm of room on each side (0.5 mm when hard)",
+    done_when="it stands upright in the hole, four fifths of its depth or more, alone",
+)

@@ -10,45 +10,39 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from shopfloor.envs.cells.shelf_pick import (
+    MOUNT,
+    RACK_M,
+    TOTE,
+    TOTE_FLOOR_M,
+    TOTE_INNER_M,
+    ShelfPick,
+)
 from shopfloor.envs.experts.moves.drive import LINE_UP_M, Pose, drive_to
+from shopfloor.envs.experts.moves.hand import SlowFunnel, ramp
 from shopfloor.envs.experts.scene import Decision, Scene, Thing, Vector, grasp_yaw
-from shopfloor.envs.robots.arm import FULL_SCALE_M
-from shopfloor.envs.robots.mobile import MAX_SPEED_M_S, MAX_TURN_RAD_S
+from shopfloor.envs.record import CellRecord
+from shopfloor.envs.robots.mobile import MAX_SPEED_M_S, MAX_TURN_RAD_S, Base
+from shopfloor.envs.robots.protocol import FULL_SCALE_M
 
-VERSION = "1"
-
-BASE_STATE = 6
-MOUNT: Vector = (0.22, -0.12, 0.35)  # of the arm on the chassis
-# The middle of the tote, x and y in the arm's frame, and its inside; its floor is on the deck.
-TOTE, TOTE_INNER_M, TOTE_FLOOR_M = (-0.33, 0.24), (0.26, 0.22), 0.004
-RACK_DEPTH_M = 0.56
+TOTE_ANGLE = math.atan2(TOTE[1], TOTE[0])  # about the arm's axis
 PARKED_M = 0.45  # from the middle of the chassis to the rack's face: 10 cm of room
-AHEAD_LOW_M, AHEAD_HIGH_M, ASIDE_M, ASKEW = (
-    0.24,
-    0.71,
-    0.10,
-    0.12,
-)  # where the item must be to be picked
+# Where the item must be to be picked.
+AHEAD_LOW_M, AHEAD_HIGH_M, ASIDE_M, ASKEW = 0.24, 0.71, 0.10, 0.12
 ROOM_M = 0.05  # between rack and chassis, at least
 STANDS_M_S, STANDS_RAD_S = 0.03, 0.05
 TUCKED: Vector = (0.30, 0.0, 0.42)
 HIGH_M = 0.35  # of the tool before the base drives
-WIDEST_M, PLAY_M = (
-    0.058,
-    0.006,
-)  # of an item between the fingers; and of the opening, where they grip it
-HOVER_M = 0.075  # above the item on the way to it
-IN_PLACE_M, GRIP_REACH_M = 0.006, 0.035
+# Of an item between the fingers; and of the opening, where they grip it.
+WIDEST_M, PLAY_M = 0.058, 0.006
+GRIP_REACH_M = 0.035
 CARRY_M, UPPER_CARRY_M, UPPER_X_M = 0.38, 0.46, 0.56  # of the tool; and from the uppermost step
-SWING_M, OVER_M = (
-    0.40,
-    0.20,
-)  # from the arm's axis; of the tool above the deck on the way into the tote
-SET_DOWN_M, ON_TOTE_M = (
-    0.030,
-    0.050,
-)  # from the item to the floor, and off the tote's middle, to let go
+# From the arm's axis; of the tool above the deck on the way into the tote.
+SWING_M, OVER_M = 0.40, 0.20
+# From the item to the floor, and off the tote's middle, to let go.
+SET_DOWN_M, ON_TOTE_M = 0.030, 0.050
 IN_RACK_M = 0.24  # a tool further ahead than that may be between the steps
+FUNNEL = SlowFunnel(off_m=0.006, room_m=0.005, hover_m=0.075, cross_m=0.0375, slowest=0.3)
 
 
 def decide(scene: Scene) -> tuple[Decision, float]:
@@ -76,11 +70,8 @@ def in_arm_frame(base: Pose, thing: Thing) -> Thing:
     s, c = math.sin(-0.5 * base.yaw), math.cos(0.5 * base.yaw)
     qx, qy, qz, qw = thing.quaternion
     turned = [c * qx - s * qy, c * qy + s * qx, c * qz + s * qw, c * qw - s * qz]
-    return replace(
-        thing,
-        position=[x - MOUNT[0], y - MOUNT[1], thing.position[2] - MOUNT[2]],
-        quaternion=turned,
-    )
+    position = [x - MOUNT[0], y - MOUNT[1], thing.position[2] - MOUNT[2]]
+    return replace(thing, position=position, quaternion=turned)
 
 
 def _near_zero(yaw: float) -> float:
@@ -90,19 +81,14 @@ def _near_zero(yaw: float) -> float:
 
 def _face(scene: Scene) -> float:
     rack = next(thing for thing in scene.things if thing.name == "rack")
-    return rack.position[0] - 0.5 * RACK_DEPTH_M
+    return rack.position[0] - 0.5 * RACK_M[0]
 
 
 def _in_reach(part: Thing, base: Pose, scene: Scene) -> bool:
     x, y, _ = part.position
     corner = base.x + 0.35 * math.cos(base.yaw) + 0.25 * abs(math.sin(base.yaw))
-    room = _face(scene) - corner
-    return (
-        AHEAD_LOW_M < x < AHEAD_HIGH_M
-        and abs(y) < ASIDE_M
-        and abs(base.yaw) < ASKEW
-        and ROOM_M < room < 0.14
-    )
+    ahead = AHEAD_LOW_M < x < AHEAD_HIGH_M and abs(y) < ASIDE_M and abs(base.yaw) < ASKEW
+    return ahead and ROOM_M < _face(scene) - corner < 0.14
 
 
 def _drive(base: Pose, scene: Scene) -> Decision:
@@ -136,20 +122,10 @@ def _swing(scene: Scene, radius: float, angle: float, height: float, *, close: b
 def _take(scene: Scene, yaw: float) -> Decision:
     """Come down onto the item, turning; close when in place."""
     x, y, z = scene.part.position
-    away, turn = math.hypot(scene.tool[0] - x, scene.tool[1] - y), abs(yaw - scene.yaw)
-    lag = math.dist(scene.tool, scene.target)
-    if max(away, abs(scene.tool[2] - z), lag) < IN_PLACE_M and turn < 0.08:
-        return scene.servo((x, y, z), yaw, close=True)
-    if abs(scene.yaw) > 1.0 or scene.tool[0] < 0.1:  # still turned towards the tote
+    to_tote = abs(scene.yaw) > 1.0 or scene.tool[0] < 0.1  # still turned towards it
+    if to_tote and not FUNNEL.in_place(scene, (x, y, z), yaw):
         return _tuck(scene)
-
-    astray = away + 0.05 * turn + 0.5 * max(0.0, 0.07 - scene.opening)
-    height = z + min(HOVER_M, 4.0 * max(0.0, astray - 0.005))
-    free = 1.0 if away < 0.012 else min(1.0, max(0.0, (scene.tool[2] - z - 0.5 * HOVER_M) / 0.02))
-    x, y = (tool + free * (goal - tool) for tool, goal in zip(scene.tool[:2], (x, y), strict=True))
-    speed = min(1.0, 0.3 + 12.0 * abs(scene.tool[2] - z) + 12.0 * away)
-
-    return scene.servo((x, y, height), yaw, close=False, speed=speed)
+    return FUNNEL.descend(scene, (x, y, z), yaw)
 
 
 def _in_tote(part: Thing) -> bool:
@@ -168,35 +144,36 @@ def _carry(scene: Scene) -> Decision:
     """Lift the item out of the rack, swing it round to the tote, lower it in."""
     x, y, z = scene.tool
     high = UPPER_CARRY_M if x > UPPER_X_M else CARRY_M
-    angle = math.atan2(y, x)
-
     if x > IN_RACK_M and z < high - 0.05:
-        return scene.servo(
-            (scene.target[0], scene.target[1], high + 0.03), scene.target_yaw, close=True
-        )
+        lifted = (scene.target[0], scene.target[1], high + 0.03)
+        return scene.servo(lifted, scene.target_yaw, close=True)
 
     off = math.dist((x, y), TOTE)
     if off < 0.06:
-        height = (
-            scene.part.height * 0.5
-            + TOTE_FLOOR_M
-            + 0.5 * SET_DOWN_M
-            + scene.tool[2]
-            - scene.part.position[2]
-        )
-
+        set_down = scene.part.height * 0.5 + TOTE_FLOOR_M + 0.5 * SET_DOWN_M
+        height = set_down + z - scene.part.position[2]
         height += min(OVER_M, 5.0 * max(0.0, off - 0.012))
-        return scene.servo((*TOTE, height), math.atan2(TOTE[1], TOTE[0]), close=True)
+        return scene.servo((*TOTE, height), TOTE_ANGLE, close=True)
 
-    near = abs(angle - math.atan2(TOTE[1], TOTE[0])) < 0.4
+    near = abs(math.atan2(y, x) - TOTE_ANGLE) < 0.4
     radius = math.hypot(*TOTE) if near or x < 0.3 else SWING_M
-    return _swing(
-        scene, radius, math.atan2(TOTE[1], TOTE[0]), OVER_M + 0.05 if near else high, close=True
-    )
+    return _swing(scene, radius, TOTE_ANGLE, OVER_M + 0.05 if near else high, close=True)
 
 
 def _leave(scene: Scene) -> Decision:
     """Let go; rise once the fingers are open."""
     x, y, z = scene.target
-    clear = min(1.0, max(0.0, (scene.opening - 0.055) / 0.015))
-    return scene.servo((x, y, z + clear * 0.10 if z < 0.28 else z), scene.target_yaw, close=False)
+    rise = ramp(scene.opening - 0.055, 0.015) * 0.10 if z < 0.28 else 0.0
+    return scene.servo((x, y, z + rise), scene.target_yaw, close=False)
+
+
+CELL = CellRecord(
+    "shopfloor/ShelfPick-v0",
+    ShelfPick,
+    version="1",
+    decide=decide,
+    rest=len(Base.state_names),
+    chunk=1,
+    does=("the named item off a rack into a tote on the robot's own deck; an arm on a mobile base"),
+    done_when="it lies in the tote, alone, and the base stands still",
+)

@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import math
 
-from shopfloor.envs.experts.scene import Decision, Scene, Thing, come_down, wrap
+from shopfloor.envs.cells.lamps import is_lit
+from shopfloor.envs.cells.tote_inspection import FLOOR_M, GRIP_ABOVE_M, ZONE_M, ToteInspection
+from shopfloor.envs.experts.moves.hand import come_down, let_go, ramp, shifted, turn_square
+from shopfloor.envs.experts.scene import QUARTER_TURN, Decision, Scene, Thing, wrap
+from shopfloor.envs.record import CellRecord
 
-VERSION = "1"
-
-FLOOR_M, WALL_M = 0.004, 0.026  # of tote and bins: thickness of the floor, height of the walls
-ZONE_M = 0.170  # height above the table at which the camera wants the part's middle
-LAMP_ON_M = 0.050  # middles of lamps are above it while they are lit
-
-SAME_TURN = 0.5 * math.pi
-GRIP_ABOVE_M = 0.008  # the part's middle
 HELD_M = 0.006  # the opening differs from the part's width by less than that
 OVER_M = 0.105  # tool above parts and walls on the way
 CARRY_M = 0.080  # lower side of the part on the way to the bins
@@ -29,18 +25,18 @@ RETREAT_M = 0.13
 def decide(scene: Scene) -> tuple[Decision, float]:
     """Return the action and the part's width between the fingers, m."""
     part, width = scene.part, scene.part.size[0]
-    shown = any(scene.goal(f"{name} lamp").position[2] > LAMP_ON_M for name in ("accept", "reject"))
+    shown = is_lit(scene, "accept lamp") or is_lit(scene, "reject lamp")
     held = scene.closing and abs(scene.opening - width) < HELD_M and scene.gap < 0.030
     goal = _bin(scene)
-    away = max(abs(goal.position[axis] - part.position[axis]) for axis in range(2))
+    away = max(map(abs, scene.off(goal)))
     low = part.position[2] - 0.5 * part.height
     reach = INSIDE_M if held else 0.5 * goal.size[0]
-    if shown and low < FLOOR_M + LET_GO_M and away < reach:
-        return _let_go(scene), width
 
+    if shown and low < FLOOR_M + LET_GO_M and away < reach:
+        return let_go(scene, RETREAT_M), width
     if held:
         return (_sort(scene, goal, low) if shown else _show(scene, low)), width
-    return come_down(scene, wrap(scene.part.yaw, SAME_TURN), GRIP_ABOVE_M, OVER_M), width
+    return come_down(scene, wrap(part.yaw, QUARTER_TURN), GRIP_ABOVE_M, OVER_M), width
 
 
 def _bin(scene: Scene) -> Thing:
@@ -48,24 +44,16 @@ def _bin(scene: Scene) -> Thing:
     return scene.goal("accept bin" if accepted else "reject bin")
 
 
-def _let_go(scene: Scene) -> Decision:
-    """Open; rise once the fingers are clear of the part."""
-    x, y, z = scene.target
-    clear = min(1.0, max(0.0, (scene.opening - scene.part.size[0] - 0.012) / 0.02))
-    return scene.servo((x, y, z + clear * (RETREAT_M - z)), scene.target_yaw, close=False)
-
-
 def _show(scene: Scene, low: float) -> Decision:
     """Lift, cross over to the window, turning square to it, and stay there."""
-    window, part = scene.goal("window"), scene.part
-    off = (window.position[0] - part.position[0], window.position[1] - part.position[1])
-    turn = wrap(window.yaw - part.yaw + scene.yaw, SAME_TURN) - scene.yaw
-    return _bring(scene, off, turn, scene.tool[2] + ZONE_M - part.position[2], low)
+    window = scene.goal("window")
+    height = scene.tool[2] + ZONE_M - scene.part.position[2]
+    return _bring(scene, scene.off(window), turn_square(scene, window), height, low)
 
 
 def _sort(scene: Scene, goal: Thing, low: float) -> Decision:
     """Cross over to the bin and come down into its middle."""
-    off = (goal.position[0] - scene.part.position[0], goal.position[1] - scene.part.position[1])
+    off = scene.off(goal)
     end = FLOOR_M + 0.3 * LET_GO_M
     height = end + min(CARRY_M - end, 2.5 * max(0.0, math.hypot(*off) - 0.5 * INSIDE_M))
     return _bring(scene, off, 0.0, scene.tool[2] + height - low, low)
@@ -75,11 +63,19 @@ def _bring(
     scene: Scene, off: tuple[float, float], turn: float, height: float, low: float
 ) -> Decision:
     """Move the held part: by how much sideways, by which turn, with the tool at which height at the end."""
-    free = min(1.0, max(0.0, (low - FREE_M + 0.015) / 0.015)) if math.hypot(*off) > 0.04 else 1.0
-    x, y = (
-        target + free * (tool + move - target)
-        for target, tool, move in zip(scene.target[:2], scene.tool[:2], off, strict=True)
-    )
-    return scene.servo(
-        (x, y, height), scene.yaw + free * turn if turn else scene.target_yaw, close=True
-    )
+    free = ramp(low - FREE_M + 0.015, 0.015) if math.hypot(*off) > 0.04 else 1.0
+    yaw = scene.yaw + free * turn if turn else scene.target_yaw
+    return scene.servo((*shifted(scene, off, free), height), yaw, close=True)
+
+
+CELL = CellRecord(
+    "shopfloor/ToteInspection-v0",
+    ToteInspection,
+    version="1",
+    decide=decide,
+    does=(
+        "the named part out of a tote, shown to a camera that looks up, "
+        "into the bin of the mark underneath"
+    ),
+    done_when="it has been shown and lies in the right bin",
+)

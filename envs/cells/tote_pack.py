@@ -23,35 +23,34 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from shopfloor.envs.cell import WorkCell
-from shopfloor.envs.cells.tote_pack_expert import (
-    FLOOR_M,
-    UNDER_TOP_M,
-    VERSION,
-    WALL_M,
-    decide,
-    pack,
-)
 from shopfloor.envs.experts.scene import Thing
-from shopfloor.envs.experts.scripted import ScriptedExpert
-from shopfloor.envs.looks.camera import Camera
+from shopfloor.envs.looks.camera import Camera, wrist_camera
 from shopfloor.envs.physics import kinematics
-from shopfloor.envs.physics.kinematics import uprightness, yaw_of, yaw_quaternion
-from shopfloor.envs.physics.world import Shape, World, walls_around
-from shopfloor.envs.robots.arm import Arm
-from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, ToolPose, Verdict
-from shopfloor.envs.variation import LEVELS
+from shopfloor.envs.physics.kinematics import in_frame, uprightness, yaw_of, yaw_quaternion
+from shopfloor.envs.physics.scatter import poses_near
+from shopfloor.envs.physics.shapes import open_box
+from shopfloor.envs.physics.world import World
+from shopfloor.envs.robots.arm import Arm, top_down
+from shopfloor.envs.task import (
+    DONE,
+    REST_M_S,
+    Array,
+    Item,
+    Level,
+    Progress,
+    Task,
+    ToolPose,
+    Verdict,
+    Wording,
+    by_level,
+)
 
-Array = npt.NDArray[np.float64]
 Size = tuple[float, float, float]
+Slot = tuple[float, float]
 
-CELL_ID = "shopfloor/TotePack-v0"
-ORDERS: dict[str, tuple[float, float, float]] = {
-    "red": (0.82, 0.20, 0.18),
-    "blue": (0.16, 0.34, 0.80),
-}
+ORDERS = {"red": (0.82, 0.20, 0.18), "blue": (0.16, 0.34, 0.80)}
+KINDS = ("carton", "case", "block", "tub")
 SMALL: dict[str, Size] = {
     "carton": (0.090, 0.064, 0.046),
     "case": (0.080, 0.062, 0.047),
@@ -64,254 +63,175 @@ LARGE: dict[str, Size] = {
     "block": (0.080, 0.071, 0.046),
     "tub": (0.076, 0.070, 0.045),
 }
-TOTE_RGB = (0.62, 0.66, 0.70)
 BOX_MASS_KG = 0.15
+TOTE_RGB, FLOOR_M, WALL_M = (0.62, 0.66, 0.70), 0.004, 0.006
 TOTE_LOW, TOTE_HIGH, TOTE_YAW = (0.47, 0.22), (0.53, 0.26), 0.2
-BOX_YAW, GAP_M = 0.6, 0.006
+BOX_HIGH, BOX_YAW, GAP_M, REACH_M = (0.69, 0.04), 0.6, 0.006, 0.70
+TRIES = 150  # draws for all boxes together, after which all are drawn anew
 HAND_M = 0.120  # between the outer sides of the open fingers, with some play
+FINGER_M = 0.019  # room that fingertips, 14 mm thick, need at least beside a box in the tote
+UNDER_TOP_M = 0.0045  # the tool that holds a box below the box's top
 CLEAR_M, OPEN_M = 0.055, 0.074  # tool to a box and between the fingers, once let go
 ENTRY_M = 0.002  # a box may stick this far into the tote's walls, as contacts allow
-SLOW_M_S = 0.02
+LOW_M = 0.07  # a box that is higher may still fall
 LYING_COSINE = math.cos(math.radians(45.0))
 
 
 @dataclass(frozen=True)
-class Level:
-    """What a level asks for.
+class Job(Level):
+    """What differs between levels.
 
     Attributes:
-        kinds: of boxes, per order.
-        sizes: full extents by kind, m.
+        red, blue: kinds of boxes in the two orders; both have the same number.
         inside: of the tote, m.
-        low, high: x, y, m, of the middles of boxes on the table.
-        max_steps: of an episode.
+        sizes: full extents by kind, m.
+        low: x, y, m, nearest corner of where the middles of boxes are on the table.
     """
 
-    kinds: dict[str, tuple[str, ...]]
-    sizes: dict[str, Size]
+    red: tuple[str, ...]
+    blue: tuple[str, ...]
     inside: Size
-    low: tuple[float, float]
-    high: tuple[float, float]
-    max_steps: int
-
-    def fill(self, order: str, scale: float = 1.0) -> float:
-        """Return the share of the tote's inside that an order fills."""
-        volume = sum(math.prod(self.sizes[kind]) for kind in self.kinds[order])
-        return volume * scale**3 / math.prod(self.inside)
-
-
-ALL = ("carton", "case", "block", "tub")
-CELL_LEVELS = {
-    "easy": Level(
-        {"red": ALL[:2], "blue": ALL[:2]},
-        SMALL,
-        (0.260, 0.130, 0.0495),
-        (0.33, -0.34),
-        (0.69, 0.04),
-        200,
-    ),
-    "nominal": Level(
-        {"red": ("carton", "case", "block"), "blue": ("carton", "case", "tub")},
-        SMALL,
-        (0.260, 0.117, 0.0495),
-        (0.33, -0.34),
-        (0.69, 0.04),
-        280,
-    ),
-    "hard": Level(
-        {"red": ALL, "blue": ALL}, LARGE, (0.179, 0.205, 0.0492), (0.33, -0.38), (0.69, 0.04), 360
-    ),
-}
-PHRASES = (
-    "Pack the {} order into the tote.",
-    "Put all {} boxes into the tote so that its lid can close.",
-    "Pack every {} box into the tote.",
-    "The {} order goes into the tote.",
-    "Fill the tote with the {} order.",
-)
-UNSEEN_PHRASES = (
-    "Load each {} item in the container side by side.",
-    "Get the {} goods ready for shipping.",
-    "Stow the {} packages in the crate, nothing above its edge.",
-)
-# Every order has a carton: it stands for the order, and is packed first.
-INSTRUCTIONS = {
-    f"{order} carton": tuple(text.format(order) for text in PHRASES) for order in ORDERS
-}
-UNSEEN = {
-    f"{order} carton": tuple(text.format(order) for text in UNSEEN_PHRASES) for order in ORDERS
-}
-CAMERAS = (
-    Camera("front", eye=(0.90, -0.02, 0.84), target=(0.47, -0.02, 0.0), fov_deg=52.0),
-    Camera("wrist", eye=(0.085, 0.0, 0.085), target=(0.02, 0.0, 0.0), fov_deg=80.0, on_tool=True),
-)
+    sizes: Mapping[str, Size]
+    low: tuple[float, float] = (0.33, -0.34)
 
 
 class TotePack(Task):
     """The task; see the module's text."""
 
-    max_episode_steps = CELL_LEVELS["nominal"].max_steps
-    frozen_axes: tuple[int, ...] = (3, 4)
-    workspace: Array = np.array([[0.28, -0.40, 0.012], [0.72, 0.38, 0.35]])
-    start_low: Array = np.array([0.44, -0.06, 0.17])
-    start_high: Array = np.array([0.54, 0.06, 0.22])
-    cameras: tuple[Camera, ...] = CAMERAS
-    instructions: Mapping[str, tuple[str, ...]] = INSTRUCTIONS
-    unseen_instructions: Mapping[str, tuple[str, ...]] = UNSEEN
-    levels = LEVELS
+    max_episode_steps = 280
+    post = top_down(
+        (0.28, -0.40, 0.012), (0.72, 0.38, 0.35), (0.44, -0.06, 0.17), (0.54, 0.06, 0.22)
+    )
+    cameras = (
+        Camera("front", eye=(0.90, -0.02, 0.84), target=(0.47, -0.02, 0.0), fov_deg=52.0),
+        wrist_camera(),
+    )
+    # Every order has a carton: it stands for the order, whose name is {1}, and is packed first.
+    wording = Wording.of(
+        {f"{order} carton": order for order in ORDERS},
+        (
+            "Pack the {1} order into the tote.",
+            "Put all {1} boxes into the tote so that its lid can close.",
+            "Pack every {1} box into the tote.",
+            "The {1} order goes into the tote.",
+            "Fill the tote with the {1} order.",
+        ),
+        (
+            "Load each {1} item in the container side by side.",
+            "Get the {1} goods ready for shipping.",
+            "Stow the {1} packages in the crate, nothing above its edge.",
+        ),
+    )
+    jobs = by_level(
+        easy=Job(KINDS[:2], KINDS[:2], (0.260, 0.130, 0.0495), SMALL, max_steps=200),
+        nominal=Job(
+            ("carton", "case", "block"), ("carton", "case", "tub"), (0.260, 0.117, 0.0495), SMALL
+        ),
+        hard=Job(KINDS, KINDS, (0.179, 0.205, 0.0492), LARGE, (0.33, -0.38), max_steps=360),
+    )
+    job: Job
+    progress: Progress
     displaces = teleports = True
     part_scales = (0.86, 0.93)
 
-    def __init__(self) -> None:
-        """Start with nothing built."""
-        self.bodies: tuple[int, ...] = ()
-        self.named_body = -1
-        self._named_index = 0
-        self._order: list[int] = []
-        self._others: list[int] = []
-        self._held_steps = 0
-        self._wrong_steps = 0
-        self.set_level("nominal")
+    def list_items(self) -> tuple[Item, ...]:
+        """Return the boxes of both orders, one order after the other, and the tote."""
+        job, boxes = self.job, []
+        for (order, rgb), kinds in zip(ORDERS.items(), (job.red, job.blue), strict=True):
+            for kind in kinds:
+                box = Item(f"{order} {kind}", job.sizes[kind], rgb)
+                boxes.append(box.scaled(self.part_scale))
 
-    def set_level(self, level: str) -> None:
-        """Change to one of `levels`; takes effect with the next `build` and `reset`."""
-        self.level, self._given = level, CELL_LEVELS[level]
-        self.max_episode_steps = self._given.max_steps
-        self._list_items()
-        self.present = np.ones(len(self.items), dtype=bool)
-        self.named = self.items[0].name
+        x, y, z = job.inside
+        size = (x + 2 * WALL_M, y + 2 * WALL_M, z + FLOOR_M)
+        return (*boxes, Item("tote", size, TOTE_RGB, is_goal=True))
 
-    def _list_items(self) -> None:
-        given, scale = self._given, self.part_scale
-        x, y, z = given.inside
-        boxes = [
-            Item(f"{order} {kind}", (scale * size[0], scale * size[1], scale * size[2]), rgb)
-            for order, rgb in ORDERS.items()
-            for kind, size in given.sizes.items()
-            if kind in given.kinds[order]
-        ]
-        tote = Item("tote", (x + 2 * WALL_M, y + 2 * WALL_M, z + FLOOR_M), TOTE_RGB, is_goal=True)
-        self.items = (*boxes, tote)
+    @property
+    def named_row(self) -> int:
+        """Row of the named order's carton."""
+        return self.progress.named * len(self.job.red)
 
     def build(self, world: World) -> None:
-        """Add the boxes of both orders and the tote: a floor and four walls."""
-        self._list_items()
+        """Add the boxes of both orders and the tote."""
         boxes = [world.add_box(item.size, item.rgb, BOX_MASS_KG) for item in self.items[:-1]]
-        length, width, height = self.items[-1].size
-        shapes = [Shape("box", (length, width, FLOOR_M), (0.0, 0.0, 0.5 * FLOOR_M))]
-        shapes += walls_around(self._given.inside[:2], (length, width), height, WALL_M)
-        tote = world.add(shapes, [(*TOTE_RGB, 1.0)] * len(shapes), 0.0)
-        self.bodies = (*boxes, tote)
+        shapes = open_box(self.job.inside[:2], WALL_M, self.items[-1].size[2], FLOOR_M)
+        self.bodies = (*boxes, world.add_fixed(shapes, TOTE_RGB))
 
     def reset(self, world: World, rng: np.random.Generator) -> None:
         """Place the tote and scatter the boxes."""
-        order = int(rng.integers(len(ORDERS)))
-        self.recall(np.array([order, 0, 0]))
+        self.begin(named=int(rng.integers(len(ORDERS))))
         x, y = rng.uniform(TOTE_LOW, TOTE_HIGH)
         yaw = rng.uniform(-TOTE_YAW, TOTE_YAW)
         world.place(self.bodies[-1], (x, y, 0.0), yaw_quaternion(yaw))
-        spots = self._scatter((x, y, yaw), rng)
-        for body, item, (x, y, yaw) in zip(self.bodies, self.items, spots, strict=False):
-            world.place(body, (x, y, 0.5 * item.size[2]), yaw_quaternion(yaw))
+        spots = np.array(self._scatter((x, y, yaw), rng))
+        self.lay_out(world, list(spots[:, :2]), spots[:, 2])
 
     def _scatter(self, tote: Sequence[float], rng: np.random.Generator) -> list[Sequence[float]]:
         """Draw x, y, yaw of every box, with room for the fingers beside it; start over where it gets too tight."""
-        low, high = (*self._given.low, -BOX_YAW), (*self._given.high, BOX_YAW)
+        low, high = (*self.job.low, -BOX_YAW), (*BOX_HIGH, BOX_YAW)
         # Of the usual sizes, so that boxes of other sizes lie where these would.
-        sizes = [self._given.sizes[item.name.split(" ", 1)[1]][:2] for item in self.items[:-1]]
+        sizes = [self.job.sizes[item.name.split(" ", 1)[1]][:2] for item in self.items[:-1]]
         spots: list[Sequence[float]] = []
         tries = 0
 
         while len(spots) < len(sizes):
             tries += 1
-            if tries > 150:
+            if tries > TRIES:
                 spots, tries = [], 0
             spot = rng.uniform(low, high).tolist()
             placed = [*zip(spots, sizes, strict=False), (tote, self.items[-1].size[:2])]
-            if self._fits(spot, sizes[len(spots)], placed):
+            if _fits(spot, sizes[len(spots)], placed):
                 spots.append(spot)
 
         return spots
-
-    def _fits(
-        self,
-        spot: Sequence[float],
-        size: Sequence[float],
-        placed: Sequence[tuple[Sequence[float], Sequence[float]]],
-    ) -> bool:
-        """Return whether a box can stand at x, y, yaw among others, with room for the fingers beside each."""
-        if math.hypot(spot[0], spot[1]) > 0.70:
-            return False
-        own, hand = _grown(size, GAP_M), _with_hand(size)
-        return all(
-            not _overlap(spot, hand, other, other_size)
-            and not _overlap(other, _with_hand(other_size), spot, own)
-            for other, other_size in placed
-        )
 
     def free_spots(
         self, world: World, low_m: float, high_m: float, rng: np.random.Generator
     ) -> list[Array]:
         """List places near the named carton where it stands with room for the fingers."""
-        named, sizes = self._named_index, [item.size[:2] for item in self.items]
-        pose = world.poses[named].copy()
-        placed = [
-            ((*row[:2], yaw_of(row)), size)
-            for index, (row, size) in enumerate(zip(world.rows, sizes, strict=False))
-            if index != named
-        ]
+        named, placed = self.named_row, []
+        for index, (row, item) in enumerate(zip(world.rows, self.items, strict=False)):
+            if index != named:
+                placed.append(((*row[:2], yaw_of(row)), item.size[:2]))
 
-        spots = []
-        for _ in range(24):
-            angle, distance = rng.uniform(-math.pi, math.pi), rng.uniform(low_m, high_m)
-            spot = pose.copy()
-            spot[:2] += distance * np.array([math.cos(angle), math.sin(angle)])
-            inside = (spot[:2] >= self._given.low).all() and (spot[:2] <= self._given.high).all()
-            if inside and self._fits((*spot[:2], yaw_of(pose.tolist())), sizes[named], placed):
-                spots.append(spot)
+        def fits(pose: Array) -> bool:
+            inside = (pose[:2] >= self.job.low).all() and (pose[:2] <= BOX_HIGH).all()
+            spot = (*pose[:2].tolist(), yaw_of(pose))
+            return bool(inside) and _fits(spot, self.items[named].size[:2], placed)
 
-        return spots
+        return poses_near(world.poses[named], (low_m, high_m), fits, rng)
 
     def judge(self, world: World, robot: Arm) -> Verdict:
         """Judge what is in the tote and how."""
         rows, tote = world.rows, world.rows[len(self.items) - 1]
+        order, others = self._order, self._others
         tool = robot.tool_position.tolist()
-        gaps = {index: math.dist(tool, rows[index][:3]) for index in (*self._order, *self._others)}
-        packed = [self._packed(rows[index], tote, self.items[index].size) for index in self._order]
-        wrong = [index for index in self._others if self._inside(rows[index], tote)]
-        clear = min(gaps[index] for index in self._order) > CLEAR_M and robot.opening_m > OPEN_M
-        still = all(math.hypot(*rows[index][7:10]) < REST_M_S for index in self._order)
-        done = all(packed) and not wrong and clear and still
-        self._held_steps = self._held_steps + 1 if done else 0
-        self._wrong_steps = (
-            self._wrong_steps + 1 if any(gaps[index] > CLEAR_M for index in wrong) else 0
-        )
+        gaps = [math.dist(tool, row[:3]) for row in rows]
+        packed = all(self._packed(rows[index], tote, self.items[index].size) for index in order)
+        wrong = [index for index in others if self._inside(rows[index], tote)]
 
-        if self._held_steps >= HOLD_STEPS:
-            return Verdict("done", success=True)
+        clear = min(gaps[index] for index in order) > CLEAR_M and robot.opening_m > OPEN_M
+        still = all(math.hypot(*rows[index][7:10]) < REST_M_S for index in order)
+        if self.progress.held.count(packed and not wrong and clear and still):
+            return DONE
 
-        failure = "wrong_part" if self._wrong_steps >= HOLD_STEPS else ""
-        for index in self._order:
+        self.progress.wrong.count(any(gaps[index] > CLEAR_M for index in wrong))
+        failure = "wrong_part" if self.progress.wrong.full else ""
+        for index in order:
             failure = failure or self._lost(rows[index], gaps[index], robot)
-        return Verdict(self._stage(world, robot, packed, gaps), failure=failure)
+        stage = "release" if packed else self._stage(world, robot, gaps)
+        return Verdict(stage, failure=failure)
 
     def _lost(self, row: Sequence[float], gap: float, robot: Arm) -> str:
         """Return why a box of the order can no longer be packed, or ""."""
-        if row[2] < -0.02:
-            return "dropped"
-        left = row[2] < 0.07 and gap > CLEAR_M and math.hypot(*row[7:10]) < SLOW_M_S
-        if left and abs(uprightness(row)) < LYING_COSINE:
-            return "dropped"
-        return "out_of_reach" if left and not robot.reaches(row[0], row[1]) else ""
+        toppled = abs(uprightness(row)) < LYING_COSINE
+        return self.failure(row, robot, let_go=gap > CLEAR_M, below_m=LOW_M, toppled=toppled)
 
-    def _stage(
-        self, world: World, robot: Arm, packed: Sequence[bool], gaps: Mapping[int, float]
-    ) -> str:
-        if all(packed):
-            return "release"
+    def _stage(self, world: World, robot: Arm, gaps: Sequence[float]) -> str:
         near = min(self._order, key=lambda index: gaps[index])
         if gaps[near] > 0.035 or robot.gripper < 0.0:
             return "approach"
+
         row, tote = world.rows[near], world.rows[len(self.items) - 1]
         height = row[2] - 0.5 * self.items[near].size[2]
         if height < self.items[-1].size[2] and self._inside(row, tote):
@@ -320,8 +240,8 @@ class TotePack(Task):
 
     def _inside(self, row: Sequence[float], tote: Sequence[float]) -> bool:
         """Return whether the middle of a box is over the tote's inside and not far above it."""
-        along, across = _in_frame(row, tote)
-        x, y, z = self._given.inside
+        along, across = in_frame(row, tote)
+        x, y, z = self.job.inside
         return abs(along) < 0.5 * x and abs(across) < 0.5 * y and row[2] < z + FLOOR_M + 0.03
 
     def _packed(self, row: Sequence[float], tote: Sequence[float], size: Size) -> bool:
@@ -329,67 +249,91 @@ class TotePack(Task):
         if not self._inside(row, tote):
             return False
 
-        turned = kinematics.yaw_matrix(-yaw_of(tote)) @ kinematics.matrix(
-            (row[3], row[4], row[5], row[6])
-        )
+        turned = kinematics.yaw_matrix(-yaw_of(tote)) @ kinematics.matrix(np.array(row[3:7]))
         half_x, half_y, half_z = (0.5 * np.abs(turned) @ size).tolist()
-        along, across = _in_frame(row, tote)
-        x, y, z = self._given.inside
-        beside = (
-            abs(along) + half_x < 0.5 * x + ENTRY_M and abs(across) + half_y < 0.5 * y + ENTRY_M
-        )
+        along, across = in_frame(row, tote)
+        x, y, z = self.job.inside
 
-        return bool(beside and row[2] + half_z < tote[2] + z + FLOOR_M)
+        fits_x = abs(along) + half_x < 0.5 * x + ENTRY_M
+        fits_y = abs(across) + half_y < 0.5 * y + ENTRY_M
+        return bool(fits_x and fits_y and row[2] + half_z < tote[2] + z + FLOOR_M)
 
     def grasp_pose(self, world: World) -> ToolPose:
         """Return the tool pose that grips the named carton; only used where it stands upright."""
-        pose = world.poses[self._named_index]
-        up = 0.5 * self.items[self._named_index].size[2] - UNDER_TOP_M
-        return ToolPose(pose[:3] + np.array([0.0, 0.0, up]), yaw_of(pose.tolist()))
+        up = 0.5 * self.items[self.named_row].size[2] - UNDER_TOP_M
+        return ToolPose.above(world.poses[self.named_row], up)
 
     def release_pose(self, world: World) -> ToolPose:
         """Return the tool pose at which the named carton stands in its place in the tote."""
-        tote, size = world.poses[len(self.items) - 1], self.items[self._named_index].size
-        things = [self._thing(index) for index in (*self._order, len(self.items) - 1)]
-        order = sorted(things[:-1], key=lambda thing: (-thing.size[0], thing.name))
-        along, across = pack(order, things[-1])[self.named]
-        frame = kinematics.matrix(tote[3:])
-        height = FLOOR_M + size[2] - UNDER_TOP_M
-        return ToolPose(tote[:3] + frame @ np.array([along, across, height]), yaw_of(tote.tolist()))
+        pose, carton = world.poses[len(self.items) - 1], self.items[self.named_row]
+        slots = pack([self.items[index] for index in self._order], self.items[-1])
+        along, across = slots[self.named]
+        place = np.array([along, across, FLOOR_M + carton.size[2] - UNDER_TOP_M])
+        return ToolPose(pose[:3] + kinematics.matrix(pose[3:]) @ place, yaw_of(pose))
 
-    def _thing(self, index: int) -> Thing:
-        item = self.items[index]
-        return Thing(
-            item.name, [0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0], list(item.size), item.is_goal
-        )
-
-    def memory(self) -> Array:
-        """Return the named order's number and the two counters of steps, shape (3,)."""
-        colours = list(ORDERS)
-        return np.array(
-            [colours.index(self.named.split()[0]), self._held_steps, self._wrong_steps], dtype=float
-        )
-
-    def recall(self, memory: Array) -> None:
-        """Come back to `memory`."""
-        number, self._held_steps, self._wrong_steps = (int(value) for value in memory)
-        colour, boxes = list(ORDERS)[number], self.items[:-1]
-        self._order = [index for index, item in enumerate(boxes) if item.name.startswith(colour)]
-        self._others = [index for index in range(len(boxes)) if index not in self._order]
-        self._named_index = self._order[0]
-        self.named = boxes[self._named_index].name
-        self.named_body = self.bodies[self._named_index]
-        self.grip_m = boxes[self._named_index].size[1]
+    def take_up(self) -> None:
+        """Set what follows from `progress`: the rows of the named order, and those of the other."""
+        super().take_up()
+        first, count = self.named_row, len(self.job.red)
+        self._order = range(first, first + count)
+        self._others = range(count - first, 2 * count - first)
 
 
-def _in_frame(row: Sequence[float], tote: Sequence[float]) -> tuple[float, float]:
-    """Return a box's middle along and across the tote, m from the tote's."""
-    yaw, dx, dy = yaw_of(tote), row[0] - tote[0], row[1] - tote[1]
-    return dx * math.cos(yaw) + dy * math.sin(yaw), dy * math.cos(yaw) - dx * math.sin(yaw)
+def by_length(box: Item | Thing) -> tuple[float, str]:
+    """Return the key that sorts the boxes of an order: the longest first."""
+    return -box.size[0], box.name
 
 
-def _grown(size: Sequence[float], margin: float) -> tuple[float, float]:
-    return size[0] + 2 * margin, size[1] + 2 * margin
+def pack(order: Sequence[Item | Thing], tote: Item | Thing) -> dict[str, Slot]:
+    """Return where each box of an order goes: along and across the tote, m from its middle.
+
+    Boxes are dealt out to rows, the longest first, each to the row with the most room left, and
+    spread evenly.
+
+    Args:
+        order: its boxes.
+        tote: what they go into.
+    """
+    length, width = tote.size[0] - 2 * WALL_M, tote.size[1] - 2 * WALL_M
+    widest = max(box.size[1] for box in order)
+    count = max(1, min(len(order), int((width - FINGER_M) / (widest + FINGER_M))))
+    rows: list[list[Item | Thing]] = [[] for _ in range(count)]
+    for box in sorted(order, key=by_length):
+        min(rows, key=_taken).append(box)
+
+    slots = {}
+    across = (width - count * widest) / (count + 1)
+    for number, row in enumerate(rows):
+        gap = (length - _taken(row)) / (len(row) + 1)
+        start = -0.5 * length
+        aside = (number + 1) * (across + widest) - 0.5 * (width + widest)
+        for box in row:
+            slots[box.name] = (start + gap + 0.5 * box.size[0], aside)
+            start += gap + box.size[0]
+
+    return slots
+
+
+def _taken(row: Sequence[Item | Thing]) -> float:
+    """Return the length that the boxes of a row take, m."""
+    return sum(box.size[0] for box in row)
+
+
+def _fits(
+    spot: Sequence[float],
+    size: Sequence[float],
+    placed: Sequence[tuple[Sequence[float], Sequence[float]]],
+) -> bool:
+    """Return whether a box can stand at x, y, yaw among others, with room for the fingers beside each."""
+    if math.hypot(spot[0], spot[1]) > REACH_M:
+        return False
+
+    own, hand = (size[0] + 2 * GAP_M, size[1] + 2 * GAP_M), _with_hand(size)
+    return all(
+        not _overlap(spot, hand, other, other_size)
+        and not _overlap(other, _with_hand(other_size), spot, own)
+        for other, other_size in placed
+    )
 
 
 def _with_hand(size: Sequence[float]) -> tuple[float, float]:
@@ -416,20 +360,8 @@ def _overlap(
     ):
         along = abs(dx * math.cos(yaw) + dy * math.sin(yaw))
         across = abs(dy * math.cos(yaw) - dx * math.sin(yaw))
-        if (
-            2 * along > own[0] + c * other[0] + s * other[1]
-            or 2 * across > own[1] + s * other[0] + c * other[1]
-        ):
+        beyond = 2 * along > own[0] + c * other[0] + s * other[1]
+        if beyond or 2 * across > own[1] + s * other[0] + c * other[1]:
             return False
 
     return True
-
-
-def make(**options: object) -> WorkCell:
-    """Build the cell; see `shopfloor.envs.description.CellOptions` for the options."""
-    return WorkCell(CELL_ID, TotePack(), **options)
-
-
-def expert(execute: int = 1) -> ScriptedExpert:
-    """Return the scripted expert; `execute` is how many actions of a chunk callers run."""
-    return ScriptedExpert(CELL_ID, VERSION, INSTRUCTIONS, decide, execute, unseen=UNSEEN)

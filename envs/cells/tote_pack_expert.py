@@ -1,8 +1,7 @@
 """The expert of TotePack: one decision per step, from what can be seen at that step alone.
 
-The sizes of the order's items decide where each goes: they are dealt out to rows, the longest
-first, each to the row with the most room left, and spread evenly. The fingers close across the rows
-and hold an item by its uppermost centimetre, so that nothing wider than the fingertips comes below
+The sizes of the order's boxes decide where each goes, see `pack`. The fingers close across the rows
+and hold a box by its uppermost centimetre, so that nothing wider than the fingertips comes below
 the rim.
 """
 
@@ -10,39 +9,41 @@ from __future__ import annotations
 
 import math
 
+from shopfloor.envs.cells.tote_pack import (
+    FINGER_M,
+    FLOOR_M,
+    UNDER_TOP_M,
+    WALL_M,
+    Slot,
+    TotePack,
+    by_length,
+    pack,
+)
+from shopfloor.envs.experts.moves.hand import between, open_and_rise, ramp, shifted
 from shopfloor.envs.experts.scene import Decision, Scene, Thing, wrap
+from shopfloor.envs.record import CellRecord
 
-VERSION = "1"
-
-FLOOR_M, WALL_M = 0.004, 0.006  # of the tote
-UNDER_TOP_M = 0.0045  # the tool below an item's top
-FINGER_M = 0.019  # room that fingertips, 14 mm thick, need at least beside an item
 AWAY_M = 0.008  # off its slot, an item in the tote is in others' way
 PLAY_M = 0.002  # between items in a row
 IN_PLACE_M = 0.0025  # off the grip to close
 HOVER_M = 0.06  # above the grip on the way to it
 OVER_M = 0.085  # height of the tool above everything that stands about
-ABOVE_RIM_M, RISE_M = (
-    0.008,
-    0.03,
-)  # lower end of a held item above the rim until it is in line; more on the way
+# Lower end of a held item above the rim until it is in line, and how much more on the way.
+ABOVE_RIM_M, RISE_M = 0.008, 0.03
 IN_LINE_M, STRAY_M = 0.0012, 0.006  # off the slot's middle: to start down, and on the way down
-IN_TURN, TURN_ARM_M = (
-    0.025,
-    0.04,
-)  # rad off the tote's yaw to start down; length that makes a turn a distance
+# Turn off the tote's yaw, rad, to start down, and the length that makes a turn a distance.
+IN_TURN, TURN_ARM_M = 0.025, 0.04
 LET_GO_M, SEATED_M = 0.0025, 0.004  # above the floor
 UPRIGHT_COSINE = math.cos(math.radians(4.0))
 SLOW = 0.35  # speed into the tote, in full scales
+WIDE_M = 0.078  # between the fingers, once they are open
 RETREAT_M = 0.17
-
-Slot = tuple[float, float]
 
 
 def decide(scene: Scene) -> tuple[Decision, float]:
     """Return the action and the handled item's width between the fingers, m."""
     tote = scene.goal()
-    order = order_of(scene)
+    order = _order_of(scene)
     slots = pack(order, tote)
     held = next((item for item in order if _holds(scene, item)), None)
 
@@ -58,47 +59,21 @@ def decide(scene: Scene) -> tuple[Decision, float]:
     if inside and (item is None or math.dist(item.position[:2], scene.tool[:2]) > 0.012):
         scene.part = near
         return _rise(scene, near), near.size[1]
+
     if item is None:
         scene.part = near
-        return scene.servo(
-            (scene.tool[0], scene.tool[1], RETREAT_M), scene.target_yaw, close=False
-        ), near.size[1]
+        x, y, _ = scene.tool
+        return scene.servo((x, y, RETREAT_M), scene.target_yaw, close=False), near.size[1]
 
     scene.part = item
     return _approach(scene, item), item.size[1]
 
 
-def order_of(scene: Scene) -> list[Thing]:
+def _order_of(scene: Scene) -> list[Thing]:
     """Return the items of the order, longest first: those of the named one's colour."""
     colour = scene.part.name.split()[0]
-    items = [
-        thing for thing in scene.things if not thing.is_goal and thing.name.split()[0] == colour
-    ]
-    return sorted(items, key=lambda thing: (-thing.size[0], thing.name))
-
-
-def pack(order: list[Thing], tote: Thing) -> dict[str, Slot]:
-    """Return where each item of an order, longest first, goes: along and across the tote, m from its middle."""
-    length, width = tote.size[0] - 2 * WALL_M, tote.size[1] - 2 * WALL_M
-    widest = max(item.size[1] for item in order)
-    count = max(1, min(len(order), int((width - FINGER_M) / (widest + FINGER_M))))
-    rows: list[list[Thing]] = [[] for _ in range(count)]
-    for item in order:
-        min(rows, key=lambda row: sum(thing.size[0] for thing in row)).append(item)
-    slots = {}
-    across = (width - count * widest) / (count + 1)
-
-    for number, row in enumerate(rows):
-        gap = (length - sum(item.size[0] for item in row)) / (len(row) + 1)
-        start = -0.5 * length
-        for item in row:
-            slots[item.name] = (
-                start + gap + 0.5 * item.size[0],
-                (number + 1) * (across + widest) - 0.5 * (width + widest),
-            )
-            start += gap + item.size[0]
-
-    return slots
+    parts = [thing for thing in scene.things if not thing.is_goal]
+    return sorted((part for part in parts if part.name.split()[0] == colour), key=by_length)
 
 
 def _free_slot(item: Thing, order: list[Thing], tote: Thing, slots: dict[str, Slot]) -> Slot:
@@ -106,14 +81,11 @@ def _free_slot(item: Thing, order: list[Thing], tote: Thing, slots: dict[str, Sl
     along, across = slots[item.name]
     low, high = -0.5 * tote.size[0] + WALL_M, 0.5 * tote.size[0] - WALL_M
     for other in order:
-        if (
-            other is item
-            or not _seated(other, tote)
-            or abs(slots[other.name][1] - across) > 0.5 * item.size[1]
-        ):
+        beside = abs(slots[other.name][1] - across) > 0.5 * item.size[1]
+        if other is item or beside or not _seated(other, tote):
             continue
 
-        at = in_tote(other.position, tote)[0]
+        at, _ = tote.local(other.position)
         if slots[other.name][0] < along:
             low = max(low, at + 0.5 * other.size[0])
         else:
@@ -123,15 +95,8 @@ def _free_slot(item: Thing, order: list[Thing], tote: Thing, slots: dict[str, Sl
     return min(max(along, middle - play), middle + play), across
 
 
-def in_tote(position: list[float], tote: Thing) -> Slot:
-    """Return a point along and across the tote, m from its middle."""
-    dx, dy = position[0] - tote.position[0], position[1] - tote.position[1]
-    c, s = math.cos(tote.yaw), math.sin(tote.yaw)
-    return c * dx + s * dy, c * dy - s * dx
-
-
 def _over(position: list[float], tote: Thing) -> bool:
-    along, across = in_tote(position, tote)
+    along, across = tote.local(position)
     return abs(along) < 0.5 * tote.size[0] and abs(across) < 0.5 * tote.size[1]
 
 
@@ -153,11 +118,8 @@ def _above_floor(item: Thing, tote: Thing) -> float:
 
 
 def _may_let_go(item: Thing, tote: Thing, slot: Slot) -> bool:
-    along, across = in_tote(item.position, tote)
-    return (
-        _above_floor(item, tote) < LET_GO_M
-        and math.hypot(along - slot[0], across - slot[1]) < STRAY_M
-    )
+    low = _above_floor(item, tote) < LET_GO_M
+    return low and math.dist(tote.local(item.position), slot) < STRAY_M
 
 
 def _seated(item: Thing, tote: Thing) -> bool:
@@ -174,12 +136,9 @@ def _next(scene: Scene, order: list[Thing], tote: Thing, slots: dict[str, Slot])
 
     for item in order:
         if item not in missing:
-            along, across = in_tote(item.position, tote)
-            astray = (
-                abs(along - slots[item.name][0]) > AWAY_M
-                or abs(across - slots[item.name][1]) > AWAY_M
-            )
-
+            along, across = tote.local(item.position)
+            slot = slots[item.name]
+            astray = max(abs(along - slot[0]), abs(across - slot[1])) > AWAY_M
             room = 0.5 * (tote.size[1] - item.size[1]) - WALL_M - abs(across)
             if astray and room > FINGER_M:
                 return item
@@ -189,23 +148,18 @@ def _next(scene: Scene, order: list[Thing], tote: Thing, slots: dict[str, Slot])
 
 def _rise(scene: Scene, item: Thing) -> Decision:
     """Open; rise once the fingers are clear of the item."""
-    x, y, z = scene.target
-    clear = min(1.0, max(0.0, (min(scene.opening, 0.078) - item.size[1] - 0.002) / 0.004))
-    return scene.servo((x, y, z + clear * (RETREAT_M - z)), scene.target_yaw, close=False)
+    clear = ramp(min(scene.opening, WIDE_M) - item.size[1] - 0.002, 0.004)
+    return open_and_rise(scene, clear, RETREAT_M)
 
 
 def _carry(scene: Scene, tote: Thing, slot: Slot) -> Decision:
     """Lift, cross over above everything while turning, come down into the slot once in line with it."""
     item = scene.part
-    c, s = math.cos(tote.yaw), math.sin(tote.yaw)
-    goal = (
-        tote.position[0] + c * slot[0] - s * slot[1],
-        tote.position[1] + s * slot[0] + c * slot[1],
-    )
-
-    off = (goal[0] - item.position[0], goal[1] - item.position[1])
+    x, y = tote.at(*slot)
+    off = (x - item.position[0], y - item.position[1])
     held_turn = wrap(item.yaw - scene.yaw, math.pi)
     turn = wrap(tote.yaw, math.pi) - held_turn - scene.yaw
+
     distance = math.hypot(*off)
     low = item.position[2] - 0.5 * item.height
     hangs = scene.tool[2] - low
@@ -217,14 +171,10 @@ def _carry(scene: Scene, tote: Thing, slot: Slot) -> Decision:
         height, speed, free = tote.position[2] + FLOOR_M + 0.5 * LET_GO_M + hangs, SLOW, 1.0
     else:
         height = rim + hangs + ABOVE_RIM_M + min(RISE_M, 1.5 * max(0.0, astray - 2.0 * IN_LINE_M))
-        speed, free = min(1.0, SLOW + 15.0 * astray), min(1.0, max(0.0, (low - rim) / 0.006))
+        speed, free = min(1.0, SLOW + 15.0 * astray), ramp(low - rim, 0.006)
 
-    x, y = (
-        target + free * (tool + move - target)
-        for target, tool, move in zip(scene.target[:2], scene.tool[:2], off, strict=True)
-    )
-
-    return scene.servo((x, y, height), scene.yaw + free * turn, close=True, speed=speed)
+    place = (*shifted(scene, off, free), height)
+    return scene.servo(place, scene.yaw + free * turn, close=True, speed=speed)
 
 
 def _approach(scene: Scene, item: Thing) -> Decision:
@@ -237,10 +187,21 @@ def _approach(scene: Scene, item: Thing) -> Decision:
     if max(distance, abs(scene.tool[2] - grip_z), lag) < IN_PLACE_M and turn < 0.04:
         return scene.servo((x, y, grip_z), yaw, close=True)
 
-    astray = distance + 0.04 * turn + 0.5 * max(0.0, 0.078 - scene.opening)
-    height = grip_z + min(HOVER_M, (6.0 if distance < 0.02 else 60.0) * max(0.0, astray - 0.002))
-    free = 1.0 if distance < 0.010 else min(1.0, max(0.0, (scene.tool[2] - OVER_M) / 0.02))
-    x, y = (tool + free * (goal - tool) for tool, goal in zip(scene.tool[:2], (x, y), strict=True))
+    astray = distance + 0.04 * turn + 0.5 * max(0.0, WIDE_M - scene.opening)
+    steep = 6.0 if distance < 0.02 else 60.0
+    height = grip_z + min(HOVER_M, steep * max(0.0, astray - 0.002))
+    free = 1.0 if distance < 0.010 else ramp(scene.tool[2] - OVER_M, 0.02)
+    x, y = between(scene.tool, (x, y), free)
     speed = min(1.0, 0.2 + 15.0 * abs(scene.tool[2] - grip_z) + 15.0 * distance)
 
     return scene.servo((x, y, height), yaw, close=False, speed=speed)
+
+
+CELL = CellRecord(
+    "shopfloor/TotePack-v0",
+    TotePack,
+    version="1",
+    decide=decide,
+    does="the order that the instruction names into a tote, so that its lid can close",
+    done_when="all its boxes lie below the rim, and nothing else does",
+)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from shopfloor.envs.robots.arm import FULL_SCALE_M, FULL_SCALE_RAD
+from shopfloor.envs.physics.kinematics import in_frame
 from shopfloor.envs.robots.hand import CUP_GAP_M, MAX_OPENING_M
+from shopfloor.envs.robots.protocol import FULL_SCALE_M, FULL_SCALE_RAD
 
 FOLLOW = 0.9  # share of its lag that the tool makes up in one control step
 FINGER_STEP_M = 0.02
+QUARTER_TURN = 0.5 * math.pi  # what is square looks the same after it
 
 Vector = tuple[float, float, float]
 Decision = list[float]
@@ -48,6 +51,15 @@ class Thing:
         x, y, _ = self.axis(0)
         return math.atan2(y, x)
 
+    def local(self, position: Sequence[float]) -> tuple[float, float]:
+        """Return x and y, m, of a position in the own frame, of something that stands upright."""
+        return in_frame(position, (*self.position, *self.quaternion))
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """Return x and y, m, in the base frame of a place in the own frame; the inverse of `local`."""
+        c, s = math.cos(self.yaw), math.sin(self.yaw)
+        return self.position[0] + c * x - s * y, self.position[1] + s * x + c * y
+
     @property
     def height(self) -> float:
         """Vertical extent, m (a box's; near enough for a cylinder)."""
@@ -82,6 +94,39 @@ class Scene:
     rest: list[float] = field(default_factory=list)
     cup: bool = False
 
+    @classmethod
+    def of_arm(
+        cls,
+        tail: Sequence[float],
+        part: Thing,
+        things: list[Thing],
+        rest: Sequence[float] = (),
+        *,
+        cup: bool = False,
+    ) -> Scene:
+        """Unpack an arm's state.
+
+        Args:
+            tail: what follows the joints in the state, see `shopfloor.envs.robots.arm.TAIL_NAMES`.
+            part: the named part.
+            things: everything that is present.
+            rest: entries of the state observation after the first arm's.
+            cup: whether the hand is a suction cup.
+        """
+        yaw = 2.0 * math.atan2(tail[5], tail[6])
+        return cls(
+            tool=list(tail[:3]),
+            yaw=yaw,
+            target=[tail[axis] + tail[8 + axis] for axis in range(3)],
+            target_yaw=yaw + tail[13],
+            opening=tail[7],
+            closing=tail[14] > 0.0,
+            part=part,
+            things=things,
+            rest=list(rest),
+            cup=cup,
+        )
+
     @property
     def gap(self) -> float:
         """Distance from the tool to the part's centre, m."""
@@ -94,6 +139,11 @@ class Scene:
     def goal(self, name: str | None = None) -> Thing:
         """Return the goal, or the goal of that class name."""
         return next(thing for thing in self.things if thing.is_goal and name in (None, thing.name))
+
+    def off(self, goal: Thing) -> tuple[float, float]:
+        """Return x and y, m, of the way from the named part to a goal."""
+        part, place = self.part.position, goal.position
+        return place[0] - part[0], place[1] - part[1]
 
     def grips(self, width: float, reach: float = 0.025) -> bool:
         """Return whether the fingers hold the part, `width` m wide where they touch it."""
@@ -156,34 +206,6 @@ class Scene:
             math.hypot(x, y) < 0.5 * min(self.part.size)
             and abs(z - 0.5 * self.part.height) < CUP_GAP_M
         )
-
-
-def come_down(scene: Scene, yaw: float, above_m: float, over_m: float) -> Decision:
-    """Go above the named part and come down a funnel onto it, turning; close when in place.
-
-    Args:
-        scene: as it is.
-        yaw: of the tool at the part, rad.
-        above_m: how far above the part's middle it is gripped.
-        over_m: height of the tool on the way.
-    """
-    x, y, z = scene.part.position
-    grip_z = max(z + above_m, 0.016)
-    turn = yaw - scene.yaw
-    away = math.hypot(scene.tool[0] - x, scene.tool[1] - y)
-    if away < 0.006 and abs(scene.tool[2] - grip_z) < 0.008 and abs(turn) < 0.1:
-        return scene.servo((x, y, grip_z), yaw, close=True)
-
-    astray = away + 0.04 * abs(turn) + 0.5 * max(0.0, 0.075 - scene.opening)
-    height = grip_z + min(max(over_m - grip_z, 0.05), 3.0 * max(0.0, astray - 0.006))
-    free = 1.0 if away < 0.03 else min(1.0, max(0.0, (scene.tool[2] - over_m + 0.025) / 0.02))
-
-    x, y = (
-        target + free * (goal - target)
-        for target, goal in zip(scene.target[:2], (x, y), strict=True)
-    )
-
-    return scene.servo((x, y, height), yaw, close=False)
 
 
 def wrap(angle: float, period: float) -> float:

@@ -7,8 +7,8 @@ and a held part moves along.
 
 from __future__ import annotations
 
-import importlib
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast, final
 
@@ -25,8 +25,8 @@ from shopfloor.core import (
     sha256_hex,
 )
 from shopfloor.envs.experts.scene import Decision, Scene, Thing
-from shopfloor.envs.registry import cell_module, make_cell, resolve_cell
-from shopfloor.envs.robots.arm import TAIL_SIZE
+from shopfloor.envs.registry import cell_entry, make_cell, resolve_cell
+from shopfloor.envs.robots.protocol import TAIL_SIZE
 
 CHUNK = 4
 
@@ -146,22 +146,9 @@ class ScriptedExpert:
 
         arm, rest = state[: len(state) - self._rest], state[len(state) - self._rest :]
         tail = arm[-TAIL_SIZE:]
-        tool = tail[:3]
         named = [thing for thing in things if thing.name == self._named and not thing.is_goal]
-        yaw = 2.0 * math.atan2(tail[5], tail[6])
-
-        return Scene(
-            tool=tool,
-            yaw=yaw,
-            target=[tool[axis] + tail[8 + axis] for axis in range(3)],
-            target_yaw=yaw + tail[13],
-            opening=tail[7],
-            closing=tail[14] > 0.0,
-            part=min(named, key=lambda thing: math.dist(thing.position, tool)),
-            things=things,
-            rest=rest,
-            cup=self._cup,
-        )
+        part = min(named, key=lambda thing: math.dist(thing.position, tail[:3]))
+        return Scene.of_arm(tail, part, things, rest, cup=self._cup)
 
 
 @final
@@ -195,11 +182,13 @@ def make_expert(cell: str, **arguments: Any) -> Policy:  # noqa: ANN401  # JSON,
         cell: full id or bare name.
         arguments: of the cell's `expert` function, such as execute=2.
     """
-    module_name, _ = cell_module(cell)
-    module = importlib.import_module(module_name)
-    if not hasattr(module, "expert"):
+    entry = cell_entry(cell)
+    expert = getattr(entry, "expert", None) or getattr(
+        sys.modules[entry.__module__], "expert", None
+    )
+    if expert is None:
         raise UnknownNameError("expert for cell", resolve_cell(cell), [])
-    return cast(Policy, module.expert(**arguments))
+    return cast(Policy, expert(**arguments))
 
 
 def make_random(cell: str, robot: str | None = None) -> Policy:

@@ -114,6 +114,18 @@ class Camera:
         return np.array([[focal, 0.0, 0.5 * width], [0.0, focal, 0.5 * height], [0.0, 0.0, 1.0]])
 
 
+def wrist_camera(x: float = 0.085, looks_at: float = 0.02) -> Camera:
+    """Return a camera beside an arm's fingers.
+
+    Args:
+        x: how far it is before and above the tool, m.
+        looks_at: how far before the tool it looks, m.
+    """
+    return Camera(
+        "wrist", eye=(x, 0.0, 0.085), target=(looks_at, 0.0, 0.0), fov_deg=80.0, on_tool=True
+    )
+
+
 class View(NamedTuple):
     """What a camera sees.
 

@@ -12,8 +12,9 @@ from shopfloor.envs.looks.camera import Camera, Light, View
 from shopfloor.envs.looks.gl.renderer import GlRenderer
 from shopfloor.envs.physics.engine import pybullet
 from shopfloor.envs.physics.kinematics import yaw_quaternion
+from shopfloor.envs.physics.shapes import Shape
 from shopfloor.envs.physics.textures import texture_file, texture_pixels
-from shopfloor.envs.physics.world import Built, Shape, World, extents, link_on, movable
+from shopfloor.envs.physics.world import Built, World, extents, link_on, movable
 
 # Of radius 1 and height 1, with sharp rims: the renderer rounds its own cylinders. A file, because
 # PyBullet never frees the memory of meshes that are handed to it as lists (50 kB each).

@@ -1,5 +1,6 @@
 """The simulated world and the bodies in it."""
 
-from shopfloor.envs.physics.world import Shape, World
+from shopfloor.envs.physics.shapes import Shape
+from shopfloor.envs.physics.world import World
 
 __all__ = ["Shape", "World"]

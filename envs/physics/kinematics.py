@@ -12,9 +12,12 @@ import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from shopfloor.errors import InvalidInputError
 
 Array = npt.NDArray[np.float64]
 Quaternion = tuple[float, float, float, float]
@@ -23,53 +26,43 @@ _DAMPING = np.diag([1e-4] * 6)
 _POSTURE_GAIN = 0.05
 
 
-@dataclass(frozen=True, eq=False)
-class Chain:
-    """A serial arm whose neighbouring joint axes are parallel or at right angles.
+# The tool's position (m), its x, y and z axes one after the other, and the Jacobian column by column.
+Placement = tuple[tuple[float, ...], tuple[float, ...], list[float]]
+
+
+class Links(Protocol):
+    """What lies between a base and a tool: where the tool is, given the joints."""
+
+    def place(self, joints: list[float]) -> Placement:
+        """Return the tool's pose and its Jacobian, in plain floats: for so few joints that beats arrays.
+
+        Args:
+            joints: rad, from the base to the tool.
+
+        Returns:
+            Position, m; x, y and z axes; per joint velocity and angular velocity of the tool.
+        """
+
+
+@dataclass(frozen=True)
+class HartenbergLinks:
+    """The links of an arm whose neighbouring joint axes are parallel or at right angles.
 
     Attributes:
         rows: modified Denavit-Hartenberg rows: a (m), d (m), sine of alpha (alpha is 0 or a quarter
             turn).
-        home: shape (n,), rad, posture towards which spare motion pulls and from which solutions are
-            sought.
-        lower, upper: shape (n,), rad, joint limits.
         tool_offset_m: from the last joint's frame along its z axis to the tool.
         turn: q, u, v: the tool's x axis is q (u x + v y) of the last joint's axes.
         facing: +1.0, or -1.0 for an arm whose base is mounted turned by half a turn.
     """
 
     rows: tuple[tuple[float, float, float], ...]
-    home: Array
-    lower: Array
-    upper: Array
     tool_offset_m: float
     turn: tuple[float, float, float] = (1.0, 1.0, 0.0)
     facing: float = 1.0
 
-    def forward(self, joints: Array) -> tuple[Array, Array, Array]:
-        """Return the tool's pose and its Jacobian.
-
-        Args:
-            joints: shape (n,), rad.
-
-        Returns:
-            Position, shape (3,), m; rotation, shape (3, 3); Jacobian, shape (6, n): velocity and
-            angular velocity.
-        """
-        position, axes, columns = self._forward(joints.tolist())
-        return (
-            np.array(position),
-            np.array(axes).reshape(3, 3).T,
-            np.array(columns).reshape(-1, 6).T,
-        )
-
-    def _forward(
-        self, joints: list[float]
-    ) -> tuple[tuple[float, ...], tuple[float, ...], list[float]]:
-        """Return the same as position, rotation and Jacobian column by column.
-
-        In plain floats: for so few joints that beats arrays.
-        """
+    def place(self, joints: list[float]) -> Placement:
+        """Return where the tool is; see `Links`."""
         px = py = pz = 0.0
         ax, ay, az = self.facing, 0.0, 0.0  # the link's x, y and z axes in the base frame
         bx, by, bz = 0.0, self.facing, 0.0
@@ -111,6 +104,49 @@ class Chain:
             columns += (zy * z - zz * y, zz * x - zx * z, zx * y - zy * x, zx, zy, zz)
         return (px, py, pz), (*x_axis, *y_axis, -cx, -cy, -cz), columns
 
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """A serial arm.
+
+    Attributes:
+        links: its geometry.
+        home: shape (n,), rad, posture towards which spare motion pulls and from which solutions are
+            sought.
+        lower, upper: shape (n,), rad, joint limits.
+    """
+
+    links: Links
+    home: Array
+    lower: Array
+    upper: Array
+
+    def __post_init__(self) -> None:
+        """Refuse a posture and limits of different arms."""
+        shapes = {self.home.shape, self.lower.shape, self.upper.shape}
+        if len(shapes) > 1:
+            raise InvalidInputError(
+                f"A chain has {len(self.home)} joints in its home posture, {len(self.lower)} lower "
+                f"and {len(self.upper)} upper limits; expected as many of each."
+            )
+
+    def forward(self, joints: Array) -> tuple[Array, Array, Array]:
+        """Return the tool's pose and its Jacobian.
+
+        Args:
+            joints: shape (n,), rad.
+
+        Returns:
+            Position, shape (3,), m; rotation, shape (3, 3); Jacobian, shape (6, n): velocity and
+            angular velocity.
+        """
+        position, axes, columns = self.links.place(joints.tolist())
+        return (
+            np.array(position),
+            np.array(axes).reshape(3, 3).T,
+            np.array(columns).reshape(-1, 6).T,
+        )
+
     def inverse_step(self, joints: Array, position: Array, rotation: Array) -> tuple[Array, float]:
         """Take one damped least-squares step towards a tool pose; spare motion pulls towards the home posture.
 
@@ -123,7 +159,7 @@ class Chain:
             The new joints, shape (n,), rad, within limits, and the error before the step (m and rad
             together).
         """
-        reached, axes, columns = self._forward(joints.tolist())
+        reached, axes, columns = self.links.place(joints.tolist())
         turn = rotation @ np.array(axes).reshape(3, 3)
         error = (*map(operator.sub, position.tolist(), reached), *rotation_vector(turn))
         jacobian = np.array(columns).reshape(-1, 6).T
@@ -145,39 +181,46 @@ class Chain:
 
 # Of the franka_panda URDF; limits of the datasheet (soft limits).
 PANDA = Chain(
-    rows=(
-        (0.0, 0.333, 0.0),
-        (0.0, 0.0, -1.0),
-        (0.0, 0.316, 1.0),
-        (0.0825, 0.0, 1.0),
-        (-0.0825, 0.384, -1.0),
-        (0.0, 0.0, 1.0),
-        (0.088, 0.0, 1.0),
+    HartenbergLinks(
+        rows=(
+            (0.0, 0.333, 0.0),
+            (0.0, 0.0, -1.0),
+            (0.0, 0.316, 1.0),
+            (0.0825, 0.0, 1.0),
+            (-0.0825, 0.384, -1.0),
+            (0.0, 0.0, 1.0),
+            (0.088, 0.0, 1.0),
+        ),
+        # Flange and hand, as in the URDF: joint 7 to the point between the fingertips.
+        tool_offset_m=0.107 + 0.105,
+        # The hand is turned by -45 degrees on the flange.
+        turn=(math.sqrt(0.5), 1.0, -1.0),
     ),
     home=np.array([0.0, -0.35, 0.0, -2.35, 0.0, 2.0, math.pi / 4]),
     lower=np.array([-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973]),
     upper=np.array([2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973]),
-    tool_offset_m=0.107
-    + 0.105,  # flange and hand, as in the URDF: joint 7 to the point between the fingertips
-    turn=(math.sqrt(0.5), 1.0, -1.0),  # the hand is turned by -45 degrees on the flange
 )
 
 # Of Universal Robots' table of Denavit-Hartenberg parameters; the elbow's limits are half a turn.
 UR5E = Chain(
-    rows=(
-        (0.0, 0.1625, 0.0),
-        (0.0, 0.0, 1.0),
-        (-0.425, 0.0, 0.0),
-        (-0.3922, 0.1333, 0.0),
-        (0.0, 0.0997, 1.0),
-        (0.0, 0.0996, -1.0),
+    HartenbergLinks(
+        rows=(
+            (0.0, 0.1625, 0.0),
+            (0.0, 0.0, 1.0),
+            (-0.425, 0.0, 0.0),
+            (-0.3922, 0.1333, 0.0),
+            (0.0, 0.0997, 1.0),
+            (0.0, 0.0996, -1.0),
+        ),
+        # Coupling and hand.
+        tool_offset_m=0.107 + 0.105,
+        # The hand is turned by -90 degrees on the flange.
+        turn=(1.0, 0.0, -1.0),
+        facing=-1.0,
     ),
     home=np.array([-0.275513, -1.601401, 1.795636, -1.765032, -0.5 * math.pi, -0.275513]),
     lower=np.array([-2.0, -2.0, -1.0, -2.0, -2.0, -2.0]) * math.pi,
     upper=np.array([2.0, 2.0, 1.0, 2.0, 2.0, 2.0]) * math.pi,
-    tool_offset_m=0.107 + 0.105,  # coupling and hand
-    turn=(1.0, 0.0, -1.0),  # the hand is turned by -90 degrees on the flange
-    facing=-1.0,
 )
 
 
@@ -266,6 +309,18 @@ def yaw_of(pose: Sequence[float] | Array) -> float:
     """Return the angle about z, rad, of the own x axis of a pose: position, then quaternion (x, y, z, w)."""
     x, y, z, w = (float(value) for value in pose[3:7])
     return math.atan2(2.0 * (x * y + z * w), 1.0 - 2.0 * (y * y + z * z))
+
+
+def in_frame(position: Sequence[float], frame: Sequence[float]) -> tuple[float, float]:
+    """Return x and y, m, of a position in the frame of a pose that stands upright: position, then quaternion."""
+    yaw, dx, dy = yaw_of(frame), position[0] - frame[0], position[1] - frame[1]
+    return dx * math.cos(yaw) + dy * math.sin(yaw), dy * math.cos(yaw) - dx * math.sin(yaw)
+
+
+def over_square(position: Sequence[float], middle: Sequence[float], edge_m: float) -> bool:
+    """Return whether a position is over a square with that middle and edges along x and y."""
+    reach = 0.5 * edge_m
+    return abs(position[0] - middle[0]) < reach and abs(position[1] - middle[1]) < reach
 
 
 def uprightness(pose: Sequence[float] | Array) -> float:

@@ -17,9 +17,17 @@ import numpy.typing as npt
 
 from shopfloor.envs.physics.engine import pybullet
 from shopfloor.envs.physics.kinematics import yaw_quaternion
+from shopfloor.envs.physics.shapes import (
+    STEADY_INERTIA,
+    TABLE,
+    Ground,
+    Shape,
+    Slide,
+    Vector,
+    box_inertia,
+)
 
 Array = npt.NDArray[np.float64]
-Vector = Sequence[float]
 
 SUBSTEPS = 12
 SUBSTEP_S = 1.0 / 240.0
@@ -29,72 +37,14 @@ GRAVITY = -9.81
 # lets it slip.
 FRICTION = 1.0
 SPINNING_FRICTION = 0.005
-# Of what is round: these two more rows of the solver for each contact cost a quarter of all time.
+# Friction against rolling, for round bodies only: it adds two solver rows a contact, a quarter of
+# the step.
 ROLLING_FRICTION = 0.001
-# Of a box's own: found wedged in the hole, a peg is seated in 20 of 30 episodes with its own
-# inertia, in 30 with this.
-STEADY_INERTIA = 5.0
 UPRIGHT = (0.0, 0.0, 0.0, 1.0)
 BODY_STATE = 13
 _APART_M = 30.0  # more than any body's size
-_STATIC_GROUP, _ROBOT_GROUP = (
-    2,
-    32,
-)  # bits: Bullet's for what nothing moves, and one before those of robots
-
-
-@dataclass(frozen=True)
-class Ground:
-    """What everything stands on: a box whose top is the plane z = 0.
-
-    Attributes:
-        size: extents x, y, z, m.
-        centre: x, y, m.
-        rgb: nominal colour in [0, 1].
-    """
-
-    size: tuple[float, float, float]
-    centre: tuple[float, float]
-    rgb: tuple[float, float, float]
-
-
-TABLE = Ground((1.5, 1.6, 0.05), (0.45, 0.0), (0.55, 0.57, 0.60))
-FLOOR = Ground((12.0, 12.0, 0.1), (0.0, 0.0), (0.58, 0.58, 0.56))
-
-
-@dataclass(frozen=True)
-class Shape:
-    """One box or upright cylinder of a body.
-
-    Attributes:
-        kind: "box" or "cylinder" (axis along z).
-        size: full extents x, y, z, m; a cylinder's x is its diameter.
-        position: centre in the body's frame, m.
-        yaw: turn about the body's z axis, rad.
-    """
-
-    kind: str
-    size: tuple[float, float, float]
-    position: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    yaw: float = 0.0
-
-
-@dataclass(frozen=True)
-class Slide:
-    """How a body slides on a fixed frame, as a door or a push button does.
-
-    Attributes:
-        axis: unit vector in the frame.
-        low, high: limits of the way along it, m; the way is 0 where the body was placed.
-        spring_n: force with which a motor brings it back to 0, N; 0 for one that stays where it is.
-        friction_n: force against moving, N.
-    """
-
-    axis: tuple[float, float, float]
-    low: float
-    high: float
-    spring_n: float = 0.0
-    friction_n: float = 2.0
+# Bits: Bullet's own for what nothing moves, and the one before those of robots.
+_STATIC_GROUP, _ROBOT_GROUP = 2, 32
 
 
 @dataclass(frozen=True)
@@ -154,9 +104,8 @@ class World:
         self.velocities: Array = np.zeros((0, 6))
         self.rows: list[tuple[float, ...]] = []
         self._slides: dict[int, Slide] = {}
-        self._fixed: dict[
-            int, tuple[float, ...] | None
-        ] = {}  # what nothing pushes: its row, once read where it stands
+        # The row of each body that nothing pushes; None until it is read where it stands.
+        self._fixed: dict[int, tuple[float, ...] | None] = {}
         self._states: Array = np.zeros((0, BODY_STATE))
         self._robots: dict[int, list[int]] = {}
         self._homes: list[tuple[Vector, Vector]] = []
@@ -185,11 +134,15 @@ class World:
         self.builds += 1
 
     def clear(self) -> None:
-        """Throw everything away but the ground, as in a new world; what is built next may be something else."""
-        for record in (self.bodies, self.built, self.colours, self.textures):
-            record.clear()
-        for kept in (self._slides, self._fixed, self._robots, self._homes):
-            kept.clear()
+        """Remove everything but the ground, as in a new world; other bodies may be built next."""
+        self.bodies.clear()
+        self.built.clear()
+        self.colours.clear()
+        self.textures.clear()
+        self._slides.clear()
+        self._fixed.clear()
+        self._robots.clear()
+        self._homes.clear()
         self._build()
 
     def add(
@@ -218,6 +171,19 @@ class World:
             self._fixed[body] = None
 
         return body
+
+    def add_fixed(self, shapes: Sequence[Shape], rgb: Vector) -> int:
+        """Add a body of one colour that nothing can push; see `add`.
+
+        Args:
+            shapes: what it is made of.
+            rgb: colour in [0, 1].
+        """
+        return self.add(shapes, [(*rgb, 1.0)] * len(shapes), 0.0)
+
+    def make_intangible(self, body: int) -> None:
+        """Let nothing touch a body that is there to be seen only, such as a lamp's light."""
+        pybullet.setCollisionFilterGroupMask(body, -1, 0, 0, physicsClientId=self.client)
 
     def add_box(self, size: tuple[float, float, float], rgb: Vector, mass_kg: float) -> int:
         """Add a box with more inertia than its mass has, so that it sways less in the hand; see `add`.
@@ -300,15 +266,17 @@ class World:
             change(body, link, group, ~group, self.client)
 
     def _collision(self, shapes: Sequence[Shape]) -> int:
-        kinds = [
-            pybullet.GEOM_BOX if shape.kind == "box" else pybullet.GEOM_CYLINDER for shape in shapes
-        ]
+        kinds, positions, orientations = [], [], []
+        for shape in shapes:
+            kinds.append(pybullet.GEOM_BOX if shape.kind == "box" else pybullet.GEOM_CYLINDER)
+            positions.append(shape.position)
+            orientations.append(yaw_quaternion(shape.yaw))
 
         shape_id: int = pybullet.createCollisionShapeArray(
             shapeTypes=kinds,
             **extents(shapes),
-            collisionFramePositions=[shape.position for shape in shapes],
-            collisionFrameOrientations=[yaw_quaternion(shape.yaw) for shape in shapes],
+            collisionFramePositions=positions,
+            collisionFrameOrientations=orientations,
             physicsClientId=self.client,
         )
 
@@ -337,18 +305,18 @@ class World:
 
     def seal(self) -> None:
         """Remember where everything stands now that all is built; `rewind` comes back to it."""
-        count = pybullet.getNumBodies(self.client)
-        self._homes = [
-            pybullet.getBasePositionAndOrientation(body, self.client) for body in range(count)
-        ]
+        self._homes.clear()
+        for body in range(pybullet.getNumBodies(self.client)):
+            self._homes.append(pybullet.getBasePositionAndOrientation(body, self.client))
         self.rewind()
 
     def rewind(self) -> None:
-        """Bring everything back to where it was at `seal`: a used world then does as a new one, to the last digit.
+        """Bring everything back to where it was at `seal`.
 
-        On the way all bodies are far apart once, so that Bullet drops every contact and every pair
-        of its broad phase: those that it keeps, and their order, decide the last digit of what
-        happens next (decisions/0010).
+        A used world then behaves as a new one, to the last digit. On the way all bodies are far
+        apart once, so that Bullet drops every contact and every pair of its broad phase: what it
+        keeps of these, and in which order, decides the last digit of what happens next
+        (decisions/0010).
         """
         for body, joints in self._robots.items():
             for joint in joints:
@@ -385,9 +353,9 @@ class World:
             pybullet.resetJointState(body, 0, 0.0, 0.0, physicsClientId=self.client)
             return
 
-        linear, angular = (
-            ((0, 0, 0), (0, 0, 0)) if velocity is None else (velocity[:3], velocity[3:])
-        )
+        if velocity is None:
+            velocity = (0, 0, 0, 0, 0, 0)
+        linear, angular = velocity[:3], velocity[3:]
         pybullet.resetBaseVelocity(body, linear, angular, physicsClientId=self.client)
 
     def slide_to(self, body: int, way_m: float, speed_m_s: float = 0.0) -> None:
@@ -460,16 +428,8 @@ class World:
         for body in self._slides:
             position, quaternion = pybullet.getBasePositionAndOrientation(body, self.client)
             way, speed = pybullet.getJointState(body, 0, self.client)[:2]
-            states[self.bodies.index(body)] = (
-                *position,
-                *quaternion,
-                way,
-                speed,
-                0.0,
-                0.0,
-                0.0,
-                0.0,
-            )
+            row = (*position, *quaternion, way, speed, 0.0, 0.0, 0.0, 0.0)
+            states[self.bodies.index(body)] = row
 
         flat: Array = states.reshape(-1)
         return flat
@@ -495,14 +455,8 @@ class World:
 def _built(
     shapes: Sequence[Shape], colours: Sequence[Vector], position: Vector, slide: Slide | None = None
 ) -> Built:
-    return Built(
-        None,
-        tuple(shapes),
-        tuple(tuple(colour) for colour in colours),
-        tuple(position),
-        UPRIGHT,
-        slide,
-    )
+    rgba = tuple(map(tuple, colours))
+    return Built(None, tuple(shapes), rgba, tuple(position), UPRIGHT, slide)
 
 
 def indices(body: int, client: int) -> dict[str, int]:
@@ -514,29 +468,25 @@ def indices(body: int, client: int) -> dict[str, int]:
     return found
 
 
-def box_inertia(size: Vector, mass_kg: float, scale: float) -> list[float]:
-    """Return `scale` times the inertia of a box about its axes x, y, z, kg m^2; `size`: full extents, m."""
-    x, y, z = (edge**2 * mass_kg / 12 * scale for edge in size)
-    return [y + z, x + z, x + y]
-
-
 def movable(body: int, client: int) -> list[int]:
     """Return the indices of a body's joints that are not fixed."""
-    joints = range(pybullet.getNumJoints(body, client))
-    return [
-        index
-        for index in joints
-        if pybullet.getJointInfo(body, index, client)[2] != pybullet.JOINT_FIXED
-    ]
+    found = []
+    for joint in range(pybullet.getNumJoints(body, client)):
+        if pybullet.getJointInfo(body, joint, client)[2] != pybullet.JOINT_FIXED:
+            found.append(joint)
+    return found
 
 
 def extents(shapes: Sequence[Shape]) -> dict[str, list[Any]]:
     """Return the sizes of shapes as PyBullet's functions that make arrays of shapes take them."""
-    return {
-        "halfExtents": [[0.5 * edge for edge in shape.size] for shape in shapes],
-        "radii": [0.5 * shape.size[0] for shape in shapes],
-        "lengths": [shape.size[2] for shape in shapes],
-    }
+    halves, radii, lengths = [], [], []
+    for shape in shapes:
+        x, y, z = shape.size
+        halves.append([0.5 * x, 0.5 * y, 0.5 * z])
+        radii.append(0.5 * x)
+        lengths.append(z)
+
+    return {"halfExtents": halves, "radii": radii, "lengths": lengths}
 
 
 def link_on(
@@ -571,26 +521,3 @@ def link_on(
     )
 
     return body
-
-
-def walls_around(
-    inner: tuple[float, float], outer: tuple[float, float], height: float, wall: float | None = None
-) -> list[Shape]:
-    """Return four boxes that stand around a rectangle: the walls of a tray, the block around a hole.
-
-    Args:
-        inner: length and width of the rectangle, m.
-        outer: of the whole, m.
-        height: of the boxes, which stand on z = 0 of the body, m.
-        wall: their thickness, m; None for what lies between inner and outer.
-    """
-    shapes = []
-    along, across = (
-        0.5 * (b - a) if wall is None else wall for a, b in zip(inner, outer, strict=True)
-    )
-
-    for side in (-1, 1):
-        x, y = side * (0.5 * (inner[0] + along)), side * (0.5 * (inner[1] + across))
-        shapes.append(Shape("box", (along, outer[1], height), (x, 0.0, 0.5 * height)))
-        shapes.append(Shape("box", (inner[0], across, height), (0.0, y, 0.5 * height)))
-    return shapes

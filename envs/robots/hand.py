@@ -10,13 +10,14 @@ import numpy.typing as npt
 
 from shopfloor.envs.physics import kinematics
 from shopfloor.envs.physics.engine import pybullet
-from shopfloor.envs.physics.world import FRICTION, SPINNING_FRICTION, Shape, World
+from shopfloor.envs.physics.shapes import Shape
+from shopfloor.envs.physics.world import FRICTION, SPINNING_FRICTION, World
 
 Array = npt.NDArray[np.float64]
 Pose = tuple[Sequence[float], Sequence[float]]
 
 MAX_OPENING_M = 0.08
-_FINGER_NAMES = ("panda_finger_joint1", "panda_finger_joint2")
+FINGER_JOINTS = ("panda_finger_joint1", "panda_finger_joint2")
 _FINGER_FORCE_N = 20.0
 # Soft pads: with hard ones the solver lets one corner of a pad bear all of a load, and parts turn
 # about it.
@@ -34,26 +35,32 @@ _FAR_M = 0.5  # no face of a body is further from its middle
 
 
 class Fingers:
-    """Two fingers, geared together.
+    """Two fingers, geared together, that open to `MAX_OPENING_M`.
 
     Attributes:
         joints: indices of the finger joints.
-        seeks: whether `drive` must be called in every step.
+        seeks: False: `drive` is called when the command changes.
         holding: -1: what fingers hold is for friction to decide.
     """
 
     seeks = False
     holding = -1
 
-    def __init__(self, world: World) -> None:
-        """Make a hand for a robot in a world."""
+    def __init__(self, world: World, joint_names: tuple[str, str] = FINGER_JOINTS) -> None:
+        """Make a hand for a robot in a world.
+
+        Args:
+            world: of the robot.
+            joint_names: of the two fingers; each slides by 0 (closed) to half of `MAX_OPENING_M`.
+        """
         self._world = world
+        self._names = joint_names
         self.joints: tuple[int, ...] = ()
         self._body = -1
 
     def find(self, indices: Mapping[str, int]) -> None:
-        """Look up the joints: indices by name."""
-        self.joints = tuple(indices[name] for name in _FINGER_NAMES)
+        """Look up the joints, given the robot's indices by name."""
+        self.joints = tuple(indices[name] for name in self._names)
 
     def build(self, body: int) -> None:
         """Prepare the fingers of a robot that was just loaded."""
@@ -114,12 +121,16 @@ class Fingers:
     def release(self) -> None:
         """Let go at once: nothing to do, as nothing but friction holds."""
 
+    def positions(self, opening_m: float) -> list[float]:
+        """Return where the two joints are when the fingers are so far apart."""
+        return [0.5 * opening_m] * 2
+
     def opening(self, joints: Array) -> float:
         """Return the distance between the fingers, m, given the arm's `joints`."""
         return float(joints[-2] + joints[-1])
 
     def memory(self) -> list[float]:
-        """Return what joints do not tell: nothing."""
+        """Return what the positions of joints do not show: nothing."""
         return []
 
     def recall(self, memory: Array, gripper: float) -> None:
@@ -150,7 +161,7 @@ class Cup:
         self.seeks = False
 
     def find(self, indices: Mapping[str, int]) -> None:
-        """Look up the cup: indices by name."""
+        """Look up the cup, given the robot's indices by name."""
         self._link = indices[CUP_LINK]
 
     def build(self, body: int) -> None:
@@ -171,6 +182,10 @@ class Cup:
         """Let go at once and stop sucking."""
         self._let_go()
         self.seeks = False
+
+    def positions(self, opening_m: float) -> list[float]:
+        """Return where its joints are: it has none."""
+        return []
 
     def opening(self, joints: Array) -> float:
         """Return 1 while nothing is held, else 0."""

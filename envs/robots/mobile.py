@@ -5,19 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-import shopfloor
+from shopfloor.core import InvalidInputError
 from shopfloor.envs.physics import kinematics
 from shopfloor.envs.physics.engine import pybullet
 from shopfloor.envs.physics.world import World, indices
-from shopfloor.envs.robots.arm import Arm, Frame
-
-Array = npt.NDArray[np.float64]
+from shopfloor.envs.robots.arm import Arm
+from shopfloor.envs.robots.models import AMR, BaseModel
+from shopfloor.envs.robots.protocol import Array, Frame
 
 BASE_CONVENTION = "base_velocity_v1"
 MAX_SPEED_M_S = 1.0
@@ -25,11 +24,8 @@ MAX_TURN_RAD_S = 1.5
 MAX_CHANGE_M_S2 = 2.0
 MAX_CHANGE_RAD_S2 = 6.0
 STEP_S = 0.05
-_JOINT_NAMES = ("base_x", "base_y", "base_yaw")
-_CHASSIS = "chassis"
+JOINT_NAMES = ("base_x", "base_y", "base_yaw")
 _FORCES = [600.0, 600.0, 200.0]  # N, N, N m: of the drive; what is heavier stops it
-
-AMR_URDF = Path(shopfloor.__file__).parent / "envs" / "assets" / "mobile" / "amr.urdf"
 
 
 @dataclass(frozen=True)
@@ -51,6 +47,7 @@ class Base:
     everything collides.
 
     Attributes:
+        model: what kind of base.
         body: PyBullet's body id.
         pose: x (m), y (m), yaw (rad) in the world at the last `read`.
         speed_m_s, turn_rad_s: commanded, after limits of acceleration.
@@ -68,12 +65,17 @@ class Base:
     )
     state_units: tuple[str, ...] = ("m", "m", "1", "1", "m/s", "rad/s")
 
-    def __init__(self, world: World, start: Start, urdf: Path = AMR_URDF) -> None:
-        """Load the base into a world."""
+    def __init__(self, world: World, start: Start, model: BaseModel = AMR) -> None:
+        """Load the base into a world.
+
+        Args:
+            world: where it drives.
+            start: where it starts an episode.
+            model: what kind of base.
+        """
         self._world, self._client = world, world.client
-        self._start, self._urdf = start, urdf
+        self._start, self.model = start, model
         self._joints: list[int] = []
-        self._chassis = -1
         self.pose: tuple[float, float, float] = (0.0, 0.0, 0.0)
         self.speed_m_s = self.turn_rad_s = 0.0
         self._measured: tuple[float, ...] = (0.0,) * 6
@@ -81,11 +83,20 @@ class Base:
 
     def build(self) -> None:
         """Load the base into its world, which was just made or cleared."""
-        self.body: int = self._world.add_robot(self._urdf)
+        self.body: int = self._world.add_robot(self.model.urdf)
         if not self._joints:
-            found = indices(self.body, self._client)
-            self._joints = [found[name] for name in _JOINT_NAMES]
-            self._chassis = found[_CHASSIS]
+            self._find()
+
+    def _find(self) -> None:
+        """Look up the joints by their names."""
+        found = indices(self.body, self._client)
+        try:
+            self._joints = [found[name] for name in JOINT_NAMES]
+        except KeyError as error:
+            raise InvalidInputError(
+                f"Robot {self.model.name!r}: {self.model.urdf} has no joint {error}; expected "
+                f"{', '.join(JOINT_NAMES)}."
+            ) from error
 
     def release(self) -> None:
         """Do nothing: it holds nothing."""

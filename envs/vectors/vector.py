@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
-from typing import Any, final
+from typing import Any, cast, final
 
 import gymnasium
 import numpy as np
@@ -48,6 +48,8 @@ from shopfloor.platforms import STARTS_WORKERS, shared_memory, usable_cores
 Array = npt.NDArray[Any]
 Observations = dict[str, Array]
 
+# A vector steps cells that are Gymnasium environments, as ours are.
+_MAKE_CELL = cast(Maker, make_cell)
 _WORKER = "shopfloor.envs.vectors.worker:main"
 _GRACE_S = 5.0
 
@@ -108,7 +110,7 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         copy: bool = True,
         timeout_s: float | None = None,
-        make: Maker = make_cell,
+        make: Maker = _MAKE_CELL,
         **options: Any,  # noqa: ANN401  # checked by the cell
     ) -> None:
         """Start the workers and make the cells.

@@ -1,7 +1,8 @@
 """Golden rollouts: physics, reset and kinematics may not change unnoticed.
 
-After an intended change of physics run `python tests/envs/test_golden.py` and review the
-difference; raise the cell's version where it changes reward, reset or physics after a release.
+`python tests/envs/test_golden.py` writes those that are missing: a new cell's. After an intended
+change of physics run it with `--all` and review the difference; raise the cell's version where it
+changes reward, reset or physics after a release.
 """
 
 from __future__ import annotations
@@ -78,9 +79,12 @@ def test_rollouts_equal_the_golden_ones(name):
         assert np.median(np.abs(np.subtract(found, wanted))) < TOLERANCE, where
 
 
-def main() -> None:
+def main(rewrite: bool) -> None:
     FOLDER.mkdir(exist_ok=True)
     for name in CELLS:
+        if path(name).exists() and not rewrite:
+            continue
+
         cell = build(name)
         actions: list[list[float]] = []
         expert = make_expert(name)
@@ -103,4 +107,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(rewrite="--all" in sys.argv[1:])

@@ -9,7 +9,7 @@ import numpy as np
 from shopfloor.envs.cell import WorkCell
 from shopfloor.envs.experts.scripted import ScriptedExpert
 from shopfloor.envs.looks.camera import Camera
-from shopfloor.envs.physics.world import Shape
+from shopfloor.envs.physics.shapes import Shape
 from shopfloor.envs.task import HOLD_STEPS, REST_M_S, Item, Task, Verdict
 
 CELL_ID = "acme/PushToLine-v0"

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from shopfloor.envs.physics.world import World
-from shopfloor.envs.robots.arm import PANDA, Arm, Post
+from shopfloor.envs.robots.arm import Arm, Post
 from shopfloor.envs.robots.mobile import Team
+from shopfloor.envs.robots.models import PANDA
 
 WORKSPACE = np.array([[0.28, -0.30, 0.02], [0.60, 0.30, 0.40]])
 LOW, HIGH = np.array([0.36, -0.05, 0.20]), np.array([0.46, 0.05, 0.30])

@@ -9,14 +9,12 @@ import pytest
 from cell_episodes import build, play
 
 from shopfloor.envs.cells.aisle_delivery import (
-    CELL_LEVELS,
     DOCKS,
-    INSTRUCTIONS,
     KEEP_M,
     MORE_STEPS,
     NEAR_M,
     PERSON_SPEED,
-    UNSEEN,
+    AisleDelivery,
 )
 from shopfloor.envs.experts.scripted import make_expert
 from shopfloor.envs.task import HOLD_STEPS
@@ -27,7 +25,7 @@ NAME = "AisleDelivery"
 @pytest.fixture(scope="module", params=["easy", "nominal", "hard"])
 def at_level(request):
     built = build(NAME, variation=request.param)
-    yield built, CELL_LEVELS[request.param]
+    yield built, AisleDelivery.jobs[request.param]
     built.close()
 
 
@@ -59,7 +57,13 @@ def wait(cell, steps):
 
 
 def people(cell):
-    return [cell.task._point(way) for way in cell.task._ways]
+    progress = cell.task.progress
+    return [cell.task._point(way) for way in progress.ways[: progress.people]]
+
+
+def asked(texts, robots):
+    """Return the keys of the texts that ask for a dock for each of some robots."""
+    return {names for names in texts if len(names.split(", ")) == robots}
 
 
 def test_starts_are_sound_and_as_the_module_says(at_level):
@@ -75,14 +79,15 @@ def test_starts_are_sound_and_as_the_module_says(at_level):
         yaws.append(base.pose[2])
         docks += [dock_pose(cell, row)[2] for row in range(DOCKS)]
         named.add(cell.task.named)
-        counts.add(len(cell.task._ways))
+        counts.add(len(people(cell)))
         assert sorted(np.round(rows[:DOCKS, 1] - 0.5) + 0.5) == [-1.5, -0.5, 0.5, 1.5]
         if given.blocked:
-            aisles.add(round(cell.task._stack[1], 3))
+            aisles.add(round(cell.task.progress.stack[1], 3))
     assert given.start_yaw - 0.05 < max(yaws) <= given.start_yaw
     assert given.dock_yaw - 0.02 < max(docks) + 1e-9
     assert max(docks) <= given.dock_yaw + 1e-9
-    assert named == set(INSTRUCTIONS[1]) == set(UNSEEN[1])
+    wording = AisleDelivery.wording
+    assert named == asked(wording.usual, 1) == asked(wording.unseen, 1)
     assert counts == set(range(given.people[0], given.people[1] + 1))
     assert len(aisles) == (3 if given.blocked else 0)
 
@@ -196,7 +201,7 @@ def test_several_robots_each_have_a_dock():
         cell = build(NAME, robot=f"amr_x{count}")
         assert cell.action_size == 2 * count
         assert cell.max_episode_steps == 400 + MORE_STEPS * (count - 1)
-        assert set(cell.instructions) == set(INSTRUCTIONS[count])
+        assert set(cell.instructions) == asked(AisleDelivery.wording.usual, count)
         _, info = cell.reset(seed=2)
         docks = cell.task.named.split(", ")
         assert len(set(docks)) == count
@@ -210,7 +215,12 @@ def test_several_robots_each_have_a_dock():
         park(cell, cell.task._docks[-1], base=count - 1)
         assert wait(cell, HOLD_STEPS)[1]["success"] is True
         cell.close()
-    assert [len(INSTRUCTIONS[count]) for count in (1, 2, 3, 4)] == [4, 12, 24, 24]
+    assert [len(asked(AisleDelivery.wording.usual, count)) for count in (1, 2, 3, 4)] == [
+        4,
+        12,
+        24,
+        24,
+    ]
 
 
 def test_robots_that_swap_docks_are_wrong_and_may_not_touch():

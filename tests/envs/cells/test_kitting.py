@@ -8,19 +8,13 @@ import numpy as np
 import pytest
 from cell_episodes import WAIT, build, play, wait
 
-from shopfloor.envs.cells.kitting import FIXTURE_HIGH, FIXTURE_LOW, LEVEL
-from shopfloor.envs.cells.kitting_expert import FLOOR_M
+from shopfloor.envs.cells.kitting import FIXTURE_HIGH, FIXTURE_LOW, FLOOR_M, Kitting
 from shopfloor.envs.experts.scripted import make_expert
 from shopfloor.envs.physics.kinematics import matrix
 from shopfloor.envs.task import HOLD_STEPS
 
-NOMINAL = LEVEL["nominal"]
-CLEARANCE_M, ITEMS, PARTS_LOW, PARTS_HIGH = (
-    NOMINAL.clearance_m,
-    NOMINAL.items,
-    NOMINAL.low,
-    NOMINAL.high,
-)
+ITEMS, NOMINAL = Kitting().items, Kitting().job
+CLEARANCE_M, PARTS_LOW, PARTS_HIGH = NOMINAL.clearance_m, NOMINAL.low, NOMINAL.high
 
 
 @pytest.fixture(scope="module")

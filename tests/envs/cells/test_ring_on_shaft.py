@@ -12,23 +12,24 @@ from shopfloor.envs.cells import ring_on_shaft
 from shopfloor.envs.cells.ring_on_shaft import (
     BASE_HEIGHT_M,
     HOLE_M,
-    LEVEL,
     OUTER_M,
     RING_HEIGHT_M,
     RINGS,
     RINGS_HIGH,
     RINGS_LOW,
+    SAME_TURN,
     SHAFT_HIGH,
     SHAFT_LOW,
     SPACING_M,
+    RingOnShaft,
 )
-from shopfloor.envs.cells.ring_on_shaft_expert import SAME_TURN
 from shopfloor.envs.experts.scripted import make_expert
 from shopfloor.envs.physics.kinematics import matrix
-from shopfloor.envs.physics.world import Shape, World
+from shopfloor.envs.physics.shapes import Shape
+from shopfloor.envs.physics.world import World
 from shopfloor.envs.task import HOLD_STEPS
 
-SHAFT_M, SHAFT_HEIGHT_M = LEVEL["nominal"].shaft_m, LEVEL["nominal"].shaft_height_m
+SHAFT_M, SHAFT_HEIGHT_M = RingOnShaft().job.shaft_m, RingOnShaft().job.shaft_height_m
 CLEARANCE_M = 0.5 * (HOLE_M - SHAFT_M)
 ON_BASE_M = BASE_HEIGHT_M + 0.5 * RING_HEIGHT_M
 UPRIGHT = (0.0, 0.0, 0.0, 1.0)

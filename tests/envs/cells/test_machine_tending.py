@@ -8,26 +8,30 @@ import numpy as np
 import pytest
 from cell_episodes import WAIT, build, play
 
+from shopfloor.envs.cells.lamps import LAMP_ON_M
 from shopfloor.envs.cells.machine_tending import (
     AMBER,
     BLANK_M,
     BUTTON,
     BUTTON_WAY_M,
     DOOR,
+    DOOR_WAY_M,
     FINISHED,
     FIXTURE,
+    FLOOR_M,
     GREEN,
     IDLE,
-    LEVEL,
     MAT,
+    RIM_M,
     RUN_STEPS,
     RUNNING,
     SPACING_M,
+    MachineTending,
 )
-from shopfloor.envs.cells.machine_tending_expert import DOOR_WAY_M, FLOOR_M, LAMP_ON_M, RIM_M
 from shopfloor.envs.experts.scripted import make_expert
 from shopfloor.envs.task import HOLD_STEPS
 
+JOBS = MachineTending.jobs
 AWAY = np.array([0.40, -0.05, 0.25])
 
 
@@ -81,7 +85,7 @@ def finish(cell):
     put(cell, named(cell), FIXTURE, FLOOR_M)
     press(cell)
     run(cell, RUN_STEPS)
-    assert cell.task.phase == FINISHED
+    assert cell.task.progress.phase == FINISHED
     run(cell, 1, door=0.0)
 
 
@@ -111,20 +115,20 @@ def test_scenes_are_sound(level):
         z, w = cell.world.poses[FIXTURE, 5:]
         yaws.append(2 * math.atan2(z, w) - 0.5 * math.pi)
         chosen.add(cell.task.named)
-    limit = LEVEL[level].yaw
+    limit = JOBS[level].yaw
     assert 0.85 * limit < np.max(np.abs(yaws)) <= limit + 1e-9
     assert len(chosen) == FIXTURE
     wall = cell.world.built[cell.task.bodies[FIXTURE]].shapes[0]
     assert 2 * (wall.position[0] + 0.5 * wall.size[0]) < 0  # the nest is between the walls
     assert -2 * (wall.position[0] + 0.5 * wall.size[0]) == pytest.approx(
-        BLANK_M + 2 * LEVEL[level].room_m
+        BLANK_M + 2 * JOBS[level].room_m
     )
-    assert cell.task.items[MAT].size[0] == LEVEL[level].mat_m
+    assert cell.task.items[MAT].size[0] == JOBS[level].mat_m
     cell.close()
 
 
 def test_levels_get_harder():
-    easy, nominal, hard = (LEVEL[name] for name in ("easy", "nominal", "hard"))
+    easy, nominal, hard = (JOBS[name] for name in ("easy", "nominal", "hard"))
     for one, two in ((easy, nominal), (nominal, hard)):
         assert one.yaw < two.yaw
         assert one.room_m > two.room_m
@@ -135,26 +139,26 @@ def test_levels_get_harder():
 def test_the_machine_runs_only_loaded_and_shut(cell):
     start(cell, 1)
     press(cell)
-    assert cell.task.phase == IDLE  # nothing in the nest
+    assert cell.task.progress.phase == IDLE  # nothing in the nest
     put(cell, named(cell), FIXTURE, FLOOR_M)
     press(cell, door=DOOR_WAY_M - 0.012)
-    assert cell.task.phase == IDLE  # the door is ajar
+    assert cell.task.progress.phase == IDLE  # the door is ajar
     run(cell, 12)  # and the button comes back
-    assert cell.task.phase == IDLE
+    assert cell.task.progress.phase == IDLE
     assert cell.task.judge(cell.world, cell.robot).stage == "press"
     assert press(cell).stage == "running"
     assert run(cell, RUN_STEPS + 2) == [(True, False)] * RUN_STEPS + [(False, True)] * 2
-    assert cell.task.phase == FINISHED
+    assert cell.task.progress.phase == FINISHED
 
 
 def test_a_door_pushed_open_stops_the_machine(cell):
     start(cell, 2)
     put(cell, named(cell), FIXTURE, FLOOR_M)
     press(cell)
-    assert cell.task.phase == RUNNING
+    assert cell.task.progress.phase == RUNNING
     assert run(cell, 2, door=0.5 * DOOR_WAY_M)[-1] == (False, False)
     run(cell, RUN_STEPS + 2)
-    assert cell.task.phase == IDLE
+    assert cell.task.progress.phase == IDLE
 
 
 @pytest.mark.parametrize(("height", "along"), [(RIM_M, 0.0), (FLOOR_M + 0.004, 0.0), (0.0, -0.075)])
@@ -163,7 +167,7 @@ def test_a_blank_that_is_not_in_the_nest_is_not_loaded(cell, height, along):
     start(cell, 3)
     put(cell, named(cell), FIXTURE, height, along)
     assert press(cell).stage == "approach"
-    assert cell.task.phase == IDLE
+    assert cell.task.progress.phase == IDLE
 
 
 def test_finished_released_on_the_mat_with_the_door_open_is_done(cell):
@@ -232,4 +236,4 @@ def test_the_job_has_its_order_and_its_state_comes_back(cell):
         cell.set_sim_state(played.states[step])
         np.testing.assert_allclose(cell.sim_state(), played.states[step], rtol=0, atol=1e-12)
         lit = [cell.world.poses[lamp, 2] > LAMP_ON_M for lamp in (AMBER, GREEN)]
-        assert lit == [cell.task.phase == RUNNING, cell.task.phase == FINISHED]
+        assert lit == [cell.task.progress.phase == RUNNING, cell.task.progress.phase == FINISHED]

@@ -354,7 +354,8 @@ def test_a_new_process_draws_the_same(renderer, client):
     code = (
         "import test_gl as t; print(t.digest(t.draw(t.gl.GlRenderer(), t.furnish(), shadows=True)))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    here = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (here, here.parent)))}
     environment.pop("PYTHONSAFEPATH", None)
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True

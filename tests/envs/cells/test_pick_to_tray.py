@@ -8,11 +8,17 @@ import numpy as np
 import pytest
 from cell_episodes import WAIT, build, play, wait
 
-from shopfloor.envs.cells.pick_to_tray import LEVEL, PARTS_HIGH, PARTS_LOW, TRAY_HIGH, TRAY_LOW
+from shopfloor.envs.cells.pick_to_tray import (
+    PARTS_HIGH,
+    PARTS_LOW,
+    TRAY_HIGH,
+    TRAY_LOW,
+    PickToTray,
+)
 from shopfloor.envs.experts.scripted import make_expert
 from shopfloor.envs.task import HOLD_STEPS
 
-ITEMS = LEVEL["nominal"].items
+ITEMS = PickToTray().items
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +52,7 @@ def test_scenes_are_as_the_module_says(cell):
         yaws.append([2 * math.atan2(pose[5], pose[6]) for pose in poses[:3]])
         named.add(cell.task.named)
         gaps = [np.linalg.norm(poses[a, :2] - poses[b, :2]) for a, b in ((0, 1), (0, 2), (1, 2))]
-        assert min(gaps) > LEVEL["nominal"].spacing_m
+        assert min(gaps) > PickToTray().job.spacing_m
         for pose in poses[:3]:  # fingers around a part stay clear of the tray
             assert max(abs(pose[:2] - poses[3, :2])) > 0.5 * ITEMS[3].size[0] + 0.05
     low, high = np.min(seen, axis=0), np.max(seen, axis=0)

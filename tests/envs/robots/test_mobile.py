@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from shopfloor.envs.physics.engine import pybullet
-from shopfloor.envs.physics.world import FLOOR, Shape, World
-from shopfloor.envs.robots.arm import MOBILE_PANDA, Arm, Post
+from shopfloor.envs.physics.shapes import FLOOR, Shape
+from shopfloor.envs.physics.world import World
+from shopfloor.envs.robots.arm import Arm, Post
 from shopfloor.envs.robots.mobile import Base, Start, Team
+from shopfloor.envs.robots.models import CART, MOBILE_PANDA
 
 HERE = Start((0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
 FORCE_N = 600.0
@@ -170,7 +172,7 @@ def test_two_bases_obey_their_own_parts_and_collide(world):
 
 
 def test_an_arm_rides_along(world):
-    base = Base(world, HERE, MOBILE_PANDA.urdf)
+    base = Base(world, HERE, CART)
     box = np.array([[0.25, -0.4, 0.0], [0.7, 0.4, 0.5]])
     arm = Arm(
         world,

@@ -13,7 +13,7 @@ from shopfloor.envs.assets import carts, make_robots
 from shopfloor.envs.assets.solids import SIDES, corner_normals, lathe, obj_text
 from shopfloor.envs.physics import kinematics
 
-ASSETS = Path(__file__).parents[2] / "envs" / "assets"
+ASSETS = Path(__file__).parents[3] / "envs" / "assets"
 PANDA = tuple(f"panda_joint{index}" for index in range(1, 8))
 FINGERS = ("panda_finger_joint1", "panda_finger_joint2")
 DRIVE = ("base_x", "base_y", "base_yaw")

@@ -10,20 +10,19 @@ from cell_episodes import built_at, play, wait
 
 from shopfloor.envs.cells.palletize import (
     BOX_M,
-    LAYERS,
+    GAP_M,
     PALLET_HIGH,
     PALLET_LOW,
-    PALLET_YAW,
     PLACE_M,
     PLACE_RAD,
     STABLE_STEPS,
-    STEPS,
-    UNSEEN,
+    Palletize,
 )
-from shopfloor.envs.cells.palletize_expert import GAP_M
 from shopfloor.envs.experts.scripted import make_expert
 from shopfloor.envs.physics.kinematics import matrix
 
+STEPS = {"easy": 130, "nominal": 260, "hard": 400}
+LAYERS = {"easy": 1, "nominal": 2, "hard": 3}
 ON_ITS_SIDE = (math.sqrt(0.5), 0.0, 0.0, math.sqrt(0.5))
 
 
@@ -86,9 +85,8 @@ def test_scenes_are_as_the_module_says(cells, level):
     np.testing.assert_allclose(
         [np.min(pallets, axis=0), np.max(pallets, axis=0)], [PALLET_LOW, PALLET_HIGH], atol=0.01
     )
-    assert (min(yaws), max(yaws)) == pytest.approx(
-        (-PALLET_YAW[level], PALLET_YAW[level]), abs=0.05
-    )
+    limit = Palletize.jobs[level].pallet_yaw
+    assert (min(yaws), max(yaws)) == pytest.approx((-limit, limit), abs=0.05)
     assert named == {"red box", "blue box"}
     assert len(named_rows(cell)) == len(other_rows(cell)) == 2 * LAYERS[level]
     assert cell.max_episode_steps == STEPS[level]
@@ -225,7 +223,7 @@ def test_smaller_boxes_and_unseen_words(cell):
     assert run.outcome == "success"
     assert cell.task.items[0].size[0] < 0.95 * BOX_M[0]
     _, info = cell.reset(seed=3, options={"variation": "instruction"})
-    assert info["instruction"] in UNSEEN[cell.task.named]
+    assert info["instruction"] in Palletize.wording.unseen[cell.task.named]
 
 
 def test_held_boxes_stay_upright_and_in_place(cell):

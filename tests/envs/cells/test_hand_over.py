@@ -9,8 +9,17 @@ import pytest
 from cell_episodes import built_at, play, wait
 
 from shopfloor.envs.cells import hand_over
-from shopfloor.envs.cells.hand_over import BAR_M, CELL_LEVELS, COLOURS, SPACING_M, TRAY, WORKSPACE
-from shopfloor.envs.cells.hand_over_expert import FLOOR_M, GRIP_M, SECOND_M, second_scene
+from shopfloor.envs.cells.hand_over import (
+    BAR_M,
+    COLOURS,
+    FLOOR_M,
+    GRIP_M,
+    SECOND_M,
+    SPACING_M,
+    TRAY,
+    HandOver,
+)
+from shopfloor.envs.cells.hand_over_expert import second_scene
 from shopfloor.envs.experts.scripted import make_expert
 from shopfloor.envs.physics.kinematics import matrix, quaternion, yaw_matrix
 from shopfloor.envs.task import HOLD_STEPS
@@ -68,7 +77,7 @@ def follow(cell, seed, until):
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_starts_are_free_and_neither_arm_can_do_it_alone(cells, level):
-    cell, given, named, bar_yaws, tray_yaws = cells[level], CELL_LEVELS[level], set(), [], []
+    cell, given, named, bar_yaws, tray_yaws = cells[level], HandOver.jobs[level], set(), [], []
     for seed in range(200):
         _, info = cell.reset(seed=seed)
         assert not info["success"]
@@ -79,7 +88,7 @@ def test_starts_are_free_and_neither_arm_can_do_it_alone(cells, level):
             axis = matrix(bar[3:])[:, 0]
             ends = [bar[:3] + sign * 0.5 * given.length * axis for sign in (-1, 1)]
             assert (
-                max(end[0] for end in ends) < SECOND_M - WORKSPACE[1, 0]
+                max(end[0] for end in ends) < SECOND_M - HandOver.post.workspace[1, 0]
             )  # the second arm's tool ends there
             grip = bar[:3] - GRIP_M * axis
             assert cell.robot.members[0].reaches(*grip[:2])

@@ -10,9 +10,11 @@ import pytest
 
 from shopfloor.envs.physics.engine import pybullet
 from shopfloor.envs.physics.kinematics import quaternion, rotation_matrix
-from shopfloor.envs.physics.world import Shape, World
-from shopfloor.envs.robots.arm import PANDA_SUCTION, Arm, Post
+from shopfloor.envs.physics.shapes import Shape
+from shopfloor.envs.physics.world import World
+from shopfloor.envs.robots.arm import Arm, Post
 from shopfloor.envs.robots.hand import CUP_FORCE_N, CUP_GAP_M
+from shopfloor.envs.robots.models import PANDA_SUCTION
 
 BOX = (0.10, 0.06, 0.04)
 SUCK, RELEASE = 1.0, -1.0

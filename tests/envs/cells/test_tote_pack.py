@@ -9,8 +9,7 @@ import pytest
 from cell_episodes import WAIT, built_at, play, wait
 
 from shopfloor.core import InvalidInputError
-from shopfloor.envs.cells.tote_pack import CELL_LEVELS, ORDERS
-from shopfloor.envs.cells.tote_pack_expert import FLOOR_M, WALL_M, pack
+from shopfloor.envs.cells.tote_pack import FLOOR_M, ORDERS, WALL_M, TotePack, pack
 from shopfloor.envs.experts.scripted import make_expert
 from shopfloor.envs.physics.kinematics import quaternion, rotation_matrix, yaw_matrix
 from shopfloor.envs.task import HOLD_STEPS
@@ -38,9 +37,8 @@ def order_rows(cell):
 
 
 def slots_of(cell, rows):
-    things = [cell.task._thing(row) for row in (*rows, len(cell.task.items) - 1)]
-    order = sorted(things[:-1], key=lambda thing: (-thing.size[0], thing.name))
-    return pack(order, things[-1])
+    *boxes, tote = cell.task.items
+    return pack([boxes[row] for row in rows], tote)
 
 
 def put(cell, row, along, across, lift=0.0005, turned=None):
@@ -74,7 +72,9 @@ def test_levels_differ_in_how_full_the_tote_gets(cells, level, boxes, red, blue)
     for order, fill in (("red", red), ("blue", blue)):
         volume = sum(math.prod(item.size) for item in items[:-1] if item.name.startswith(order))
         assert volume / inside == pytest.approx(fill, abs=1e-3)
-        assert CELL_LEVELS[level].fill(order) == pytest.approx(fill, abs=1e-3)
+        job = TotePack.jobs[level]
+        filled = sum(math.prod(job.sizes[kind]) for kind in getattr(job, order))
+        assert filled / math.prod(job.inside) == pytest.approx(fill, abs=1e-3)
     with pytest.raises(InvalidInputError, match="object rows"):
         cells[level].reset(seed=1, options={"variation": "easy" if level == "hard" else "hard"})
 
@@ -192,7 +192,7 @@ def test_the_plan_fits_the_tote_and_leaves_room_for_fingers(cells, level):
             {cell.task.items[row].name: cell.task.items[row].size for row in rows},
             slots_of(cell, rows),
         )
-        x, y, _ = CELL_LEVELS[level].inside
+        x, y, _ = TotePack.jobs[level].inside
         for name, (along, across) in slots.items():
             assert abs(along) + 0.5 * sizes[name][0] <= 0.5 * x - 0.003
             assert abs(across) + 0.5 * sizes[name][1] <= 0.5 * y - 0.019

@@ -16,14 +16,14 @@ from shopfloor.envs.cells.depalletize_mixed import (
     LINE_M,
     PALLET_HIGH,
     PALLET_LOW,
-    STEPS,
-    UNSEEN,
+    DepalletizeMixed,
 )
 from shopfloor.envs.experts.scripted import make_expert
 from shopfloor.envs.task import HOLD_STEPS
 
 ON_ITS_SIDE = (math.sqrt(0.5), 0.0, 0.0, math.sqrt(0.5))
 COUNTS = {"easy": (4, 2, 0), "nominal": (6, 2, 2), "hard": (8, 3, 4)}  # boxes, named, on others
+STEPS = {"easy": 250, "nominal": 250, "hard": 400}
 
 
 @pytest.fixture(scope="module")
@@ -226,4 +226,4 @@ def test_smaller_boxes_and_unseen_words(cell):
         == "success"
     )
     _, info = cell.reset(seed=3, options={"variation": "instruction"})
-    assert info["instruction"] in UNSEEN[cell.task.named]
+    assert info["instruction"] in DepalletizeMixed.wording.unseen[cell.task.named]

@@ -11,19 +11,20 @@ from cell_episodes import WAIT, build, play, wait
 from shopfloor.envs.cells.peg_insertion import (
     BLOCK_HIGH,
     BLOCK_LOW,
-    LEVEL,
+    FLOOR_M,
     PEG_HEIGHT_M,
     PEGS,
     PEGS_HIGH,
     PEGS_LOW,
+    SAME_TURN,
     SPACING_M,
+    PegInsertion,
 )
-from shopfloor.envs.cells.peg_insertion_expert import FLOOR_M, SAME_TURN
 from shopfloor.envs.experts.scripted import make_expert
 from shopfloor.envs.physics.kinematics import matrix, quaternion, rotation_matrix, yaw_matrix
 from shopfloor.envs.task import HOLD_STEPS
 
-NOMINAL = LEVEL["nominal"]
+NOMINAL = PegInsertion().job
 BLOCK_YAW, CLEARANCE_M, DEPTH_M = NOMINAL.block_yaw, NOMINAL.clearance_m, NOMINAL.depth_m
 # Its lower end against one wall, its side against the rim across from it.
 WEDGED = {"along": -0.0011, "lift": 0.001, "lean": math.radians(3.75)}

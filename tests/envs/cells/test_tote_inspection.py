@@ -8,28 +8,32 @@ import numpy as np
 import pytest
 from cell_episodes import WAIT, build, play
 
+from shopfloor.envs.cells.lamps import LAMP_ON_M
 from shopfloor.envs.cells.tote_inspection import (
     ACCEPT_BIN,
     ACCEPT_LAMP,
     ACCEPT_MARK,
-    LEVEL,
-    NAMES,
-    PART_HEIGHT_M,
+    FLOOR_M,
+    PART_SIZE,
+    PARTS,
     REJECT_BIN,
     REJECT_LAMP,
     REJECT_MARK,
     SPACING_M,
     TOTE,
     WINDOW_AT,
+    ZONE_M,
+    ToteInspection,
 )
-from shopfloor.envs.cells.tote_inspection_expert import FLOOR_M, LAMP_ON_M, ZONE_M
 from shopfloor.envs.experts.scripted import make_expert
 from shopfloor.envs.physics.kinematics import matrix, quaternion, rotation_matrix
 from shopfloor.envs.task import HOLD_STEPS
 
 AWAY = np.array([0.35, 0.0, 0.30])
-NOMINAL = LEVEL["nominal"]
-PARTS = NOMINAL.parts
+JOBS = ToteInspection.jobs
+NOMINAL = JOBS["nominal"]
+COUNT = NOMINAL.parts
+PART_HEIGHT_M = PART_SIZE[2]
 ON_SIDE = (math.sqrt(0.5), 0.0, 0.0, math.sqrt(0.5))
 
 
@@ -65,19 +69,19 @@ def hold(cell, offset=(0.0, 0.0, 0.0), turn=0.0, lean=0.0, part=None, speed=0.0)
 def show(cell):
     for _ in range(NOMINAL.steps):
         hold(cell)
-    assert cell.task.shown
+    assert cell.task.progress.shown
 
 
 def put(cell, index, goal, across=0.0):
     """Stand a part in one of the boxes, `across` off its middle (m)."""
-    x, y, _ = cell.world.poses[PARTS + goal, :3]
+    x, y, _ = cell.world.poses[COUNT + goal, :3]
     cell.world.place(cell.task.bodies[index], (x, y + across, FLOOR_M + 0.5 * PART_HEIGHT_M))
     cell.world.read()
 
 
 def bins(cell):
     """Return the right and the wrong bin of the named part."""
-    accepted = cell.task.accepts[named(cell)]
+    accepted = cell.task.progress.accepts[named(cell)]
     return (ACCEPT_BIN, REJECT_BIN) if accepted else (REJECT_BIN, ACCEPT_BIN)
 
 
@@ -94,7 +98,7 @@ def wait(cell, steps=30):
 def test_scenes_are_sound(level):
     """Nothing overlaps, parts have room, tote and bins are as the level says, and nothing is done yet."""
     cell = build("ToteInspection", variation=level)
-    count, yaws, cases = LEVEL[level].parts, [], set()
+    count, yaws, cases = JOBS[level].parts, [], set()
     for seed in range(200):
         _, info = cell.reset(seed=seed)
         poses = cell.world.poses
@@ -104,21 +108,29 @@ def test_scenes_are_sound(level):
         )
         assert max(cell.world.overlap_m(body) for body in cell.task.bodies[:count]) < 5e-4
         assert cell.world.overlap_m(cell.robot.body) < 5e-4
-        assert (info["stage"], info["success"], cell.task.shown) == ("approach", False, False)
+        assert (info["stage"], info["success"], cell.task.progress.shown) == (
+            "approach",
+            False,
+            False,
+        )
         assert all(cell.robot.reaches(x, y) for x, y in spots)
         yaws.append(2 * math.atan2(*poses[count + TOTE, 5:7]))
         swapped = poses[count + ACCEPT_BIN, 0] > poses[count + REJECT_BIN, 0]
-        cases.add((cell.task.named, cell.task.accepts[named(cell)], bool(swapped)))
-    limit = LEVEL[level].yaw
+        cases.add((cell.task.named, cell.task.progress.accepts[named(cell)], bool(swapped)))
+    limit = JOBS[level].yaw
     assert 0.9 * limit <= np.max(np.abs(yaws)) <= limit + 1e-9
-    assert {name for name, *_ in cases} == set(NAMES[:count]) == set(cell.instructions)
-    assert len(cases) == count * 2 * (2 if LEVEL[level].swaps else 1)
+    assert (
+        {name for name, *_ in cases}
+        == {item.name for item in PARTS[:count]}
+        == set(cell.instructions)
+    )
+    assert len(cases) == count * 2 * (2 if JOBS[level].swaps else 1)
     assert len(cell.task.items) == count + TOTE + 1
     cell.close()
 
 
 def test_levels_get_harder():
-    easy, nominal, hard = (LEVEL[name] for name in ("easy", "nominal", "hard"))
+    easy, nominal, hard = (JOBS[name] for name in ("easy", "nominal", "hard"))
     for one, two in ((easy, nominal), (nominal, hard)):
         assert one.parts < two.parts
         assert one.yaw < two.yaw
@@ -146,9 +158,9 @@ def test_levels_get_harder():
 def test_shown_means_upright_square_and_still_in_the_zone(cell, place, counts):
     start(cell, 1)
     for step in range(NOMINAL.steps):
-        assert not cell.task.shown, step
+        assert not cell.task.progress.shown, step
         hold(cell, **place)
-    assert cell.task.shown == counts
+    assert cell.task.progress.shown == counts
 
 
 def test_showing_must_last_and_be_of_the_named_part(cell):
@@ -157,20 +169,20 @@ def test_showing_must_last_and_be_of_the_named_part(cell):
         for _ in range(NOMINAL.steps - 1):
             hold(cell)
         hold(cell, offset=(0.03, 0.0, 0.0))
-    assert not cell.task.shown
+    assert not cell.task.progress.shown
     put(cell, named(cell), TOTE)
     for _ in range(2 * NOMINAL.steps):
-        hold(cell, part=(named(cell) + 1) % PARTS)
-    assert not cell.task.shown
+        hold(cell, part=(named(cell) + 1) % COUNT)
+    assert not cell.task.progress.shown
 
 
 def test_the_lamp_of_the_mark_lights_and_only_that_mark_is_present(cell):
     for seed in range(8):
         start(cell, seed)
-        accepted = cell.task.accepts[named(cell)]
-        marks = cell.task.present[[PARTS + ACCEPT_MARK, PARTS + REJECT_MARK]].tolist()
+        accepted = cell.task.progress.accepts[named(cell)]
+        marks = cell.task.present[[COUNT + ACCEPT_MARK, COUNT + REJECT_MARK]].tolist()
         assert marks == [accepted, not accepted]
-        lamps = [PARTS + ACCEPT_LAMP, PARTS + REJECT_LAMP]
+        lamps = [COUNT + ACCEPT_LAMP, COUNT + REJECT_LAMP]
         assert not (cell.world.poses[lamps, 2] > LAMP_ON_M).any()
         show(cell)
         cell.advance(WAIT)
@@ -208,7 +220,7 @@ def test_what_is_sorted_wrongly_is_wrong(cell, case):
         show(cell)
     put(cell, named(cell), TOTE)
     right, wrong = bins(cell)
-    index = (named(cell) + 1) % PARTS if case == "another part" else named(cell)
+    index = (named(cell) + 1) % COUNT if case == "another part" else named(cell)
     put(cell, index, wrong if case == "wrong bin" else right)
     assert wait(cell)["failure"] == "wrong_part"
 
@@ -243,12 +255,12 @@ def test_marks_stay_under_their_parts_and_only_the_inspection_view_sees_them(cel
     for state in played.states[::3]:
         cell.set_sim_state(state)
         part = cell.world.poses[named(cell)]
-        row = PARTS + (ACCEPT_MARK if cell.task.accepts[named(cell)] else REJECT_MARK)
+        row = COUNT + (ACCEPT_MARK if cell.task.progress.accepts[named(cell)] else REJECT_MARK)
         below = part[:3] - (0.5 * PART_HEIGHT_M + 0.0003) * matrix(part[3:])[:, 2]
         np.testing.assert_allclose(cell.world.poses[row, :3], below, atol=1e-9)
         marks = [
-            cell.task.bodies[PARTS + ACCEPT_MARK],
-            cell.task.bodies[PARTS + REJECT_MARK],
+            cell.task.bodies[COUNT + ACCEPT_MARK],
+            cell.task.bodies[COUNT + REJECT_MARK],
             *cell.task._marks,
         ]
         assert not any(
@@ -258,6 +270,6 @@ def test_marks_stay_under_their_parts_and_only_the_inspection_view_sees_them(cel
         read.append(seen.sum() > 300)
         if read[-1]:
             red, green, _ = cell.look("inspect").rgb[seen].mean(axis=0)
-            assert (green > red + 40) == cell.task.accepts[named(cell)]
+            assert (green > red + 40) == cell.task.progress.accepts[named(cell)]
     assert any(read)
     assert not read[0]

@@ -9,8 +9,14 @@ import numpy as np
 import pytest
 from cell_episodes import WAIT, built_at, each_arm, play, wait
 
-from shopfloor.envs.cells.shelf_pick import CELL_LEVELS, INSTRUCTIONS, STEP_TOPS_M, UNSEEN
-from shopfloor.envs.cells.shelf_pick_expert import MOUNT, TOTE, TOTE_FLOOR_M, TOTE_INNER_M
+from shopfloor.envs.cells.shelf_pick import (
+    MOUNT,
+    STEP_TOPS_M,
+    TOTE,
+    TOTE_FLOOR_M,
+    TOTE_INNER_M,
+    ShelfPick,
+)
 from shopfloor.envs.experts.scripted import make_expert
 from shopfloor.envs.physics.kinematics import yaw_matrix, yaw_of
 from shopfloor.envs.task import HOLD_STEPS
@@ -58,7 +64,7 @@ def driving(cell, speed, turn=0.0):
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_starts_are_sound_and_as_the_module_says(cells, level):
-    cell, given = cells[level], CELL_LEVELS[level]
+    cell, given = cells[level], ShelfPick.jobs[level]
     poses, steps, yaws, named = [], set(), [], set()
     for seed in range(200):
         cell.reset(seed=seed)
@@ -79,7 +85,8 @@ def test_starts_are_sound_and_as_the_module_says(cells, level):
     np.testing.assert_allclose(high, (-given.distance[0], given.side, given.yaw), atol=0.03)
     assert steps == set(STEP_TOPS_M[: given.steps])
     assert max(yaws) == pytest.approx(given.item_yaw, abs=0.02)
-    assert named == set(cell.instructions) <= set(INSTRUCTIONS) == set(UNSEEN)
+    wording = ShelfPick.wording
+    assert named == set(cell.instructions) <= set(wording.usual) == set(wording.unseen)
     assert len(cell.task.items) == given.items + 1
 
 
@@ -93,7 +100,7 @@ def test_items_start_at_rest(cell):
 @pytest.mark.parametrize("named", range(4))
 def test_done_after_half_a_second_in_the_tote(cell, named):
     seed = next(
-        seed for seed in range(50) if cell.reset(seed=seed) and cell.task._named_index == named
+        seed for seed in range(50) if cell.reset(seed=seed) and cell.task.progress.named == named
     )
     cell.reset(seed=seed)
     put(cell, named)
@@ -116,9 +123,9 @@ def test_beside_the_tote_is_not_done(cell):
         {"lift": 0.08},
     ):
         cell.reset(seed=2)
-        put(cell, cell.task._named_index, **place)
+        put(cell, cell.task.progress.named, **place)
         assert cell.task.judge(cell.world, cell.robot).stage != "release"
-    put(cell, cell.task._named_index)
+    put(cell, cell.task.progress.named)
     assert cell.task.judge(cell.world, cell.robot).stage == "release"
 
 
@@ -128,7 +135,7 @@ def test_the_tote_goes_where_the_robot_goes(cell):
     arm, base = parts_of(cell)
     base.reset(-1.5, 0.3, 1.9)
     arm.reset(np.array([0.3, 0.0, 0.42]), 0.0)
-    put(cell, cell.task._named_index)
+    put(cell, cell.task.progress.named)
     step, _, terminated, info = wait(cell, 4 * HOLD_STEPS, driving(cell, 0.15, 0.1))
     assert (step, terminated, info["stage"]) == (4 * HOLD_STEPS, False, "release")
     assert wait(cell)[3]["success"]
@@ -137,20 +144,20 @@ def test_the_tote_goes_where_the_robot_goes(cell):
 def test_not_done_while_the_gripper_is_closed_or_near(cell):
     cell.reset(seed=4)
     arm, _ = parts_of(cell)
-    put(cell, cell.task._named_index)
+    put(cell, cell.task.progress.named)
     closed = WAIT.copy()
     closed[6] = 1.0
     _, _, terminated, info = wait(cell, 2 * HOLD_STEPS, closed)
     assert (terminated, info["stage"]) == (False, "release")
     cell.reset(seed=4)
     arm.reset(np.array([*TOTE, 0.06]), math.atan2(TOTE[1], TOTE[0]))
-    put(cell, cell.task._named_index)
+    put(cell, cell.task.progress.named)
     assert not wait(cell, 2 * HOLD_STEPS)[2]
 
 
 def test_another_item_in_the_tote_is_wrong(cell):
     cell.reset(seed=5)
-    named = cell.task._named_index
+    named = cell.task.progress.named
     put(cell, (named + 1) % 4)
     step, _, terminated, info = wait(cell)
     assert (terminated, info["success"], info["failure"]) == (True, False, "wrong_part")
@@ -163,7 +170,7 @@ def test_another_item_in_the_tote_is_wrong(cell):
 
 def test_off_the_rack_is_dropped(cell):
     cell.reset(seed=6)
-    named = cell.task._named_index
+    named = cell.task.progress.named
     cell.world.place(cell.task.bodies[(named + 1) % 4], (-0.6, 1.0, 0.2))
     cell.world.read()
     assert wait(cell, 30)[3]["failure"] == ""  # others may be

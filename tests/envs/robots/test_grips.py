@@ -9,7 +9,7 @@ import pytest
 from cell_episodes import build
 
 spec = importlib.util.spec_from_file_location(
-    "benchmark_grasp", Path(__file__).parents[2] / "benchmarks" / "grasp.py"
+    "benchmark_grasp", Path(__file__).parents[3] / "benchmarks" / "grasp.py"
 )
 grasp = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(grasp)

@@ -9,13 +9,19 @@ import pytest
 from cell_episodes import WAIT, build, play, wait
 
 from shopfloor.envs.cells import conveyor_sort
-from shopfloor.envs.cells.conveyor_sort import BELT_TOP_M, BELT_Y_M, FIRST_M, LEVEL, LOST_M
-from shopfloor.envs.cells.conveyor_sort_expert import BIN_OF
+from shopfloor.envs.cells.conveyor_sort import (
+    BELT_TOP_M,
+    BELT_Y_M,
+    BIN_OF,
+    FIRST_M,
+    LOST_M,
+    ConveyorSort,
+)
 from shopfloor.envs.experts.scripted import make_expert
 from shopfloor.envs.task import HOLD_STEPS
 
-ITEMS = LEVEL["nominal"].items
-PARTS_M = (FIRST_M, LEVEL["nominal"].last_m)
+ITEMS = ConveyorSort().items
+PARTS_M = (FIRST_M, ConveyorSort().job.last_m)
 
 
 @pytest.fixture(scope="module")
