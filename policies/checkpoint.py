@@ -1,4 +1,4 @@
-"""Checkpoints: a folder with `model.safetensors` (normalisation inside), `config.json` and `card.md`."""
+"""Checkpoints: folders of `model.safetensors`, with normalisation, `config.json` and `card.md`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from shopfloor.core import (
     seed_stream,
     sha256_hex,
 )
-from shopfloor.datasets.disk.files import disk_error, settle
+from shopfloor.datasets.disk.errors import disk_error
+from shopfloor.datasets.disk.files import settle
 from shopfloor.policies.encoders import text, vision
 from shopfloor.policies.encoders.weights import catalogue
 from shopfloor.policies.networks.features import OBJECT_WIDTH
@@ -46,9 +47,8 @@ class Checkpoint:
 
     Attributes:
         network: in evaluation mode.
-        texts: known texts; `embeddings` their MiniLM embeddings, shape (len(texts), 384), so that
-            no encoder is loaded for them at run time.
-        embeddings: see `texts`.
+        texts: known texts, for which no encoder is loaded at run time.
+        embeddings: the MiniLM embeddings of `texts`, shape (len(texts), 384), float32.
         instructions: instruction texts of training.
         execute: actions run per chunk.
         image_size: (height, width) of camera pictures, None from poses.
@@ -92,7 +92,7 @@ def _config(point: Checkpoint) -> dict[str, Any]:
 
 
 def is_finished(folder: Path, shape: NetworkConfig, plan: Mapping[str, Any], execute: int) -> bool:
-    """Tell whether `folder` already holds the checkpoint that this plan would make.
+    """Return whether `folder` already holds the checkpoint that this plan would make.
 
     Raises:
         InvalidInputError: the folder holds something else.
@@ -104,12 +104,12 @@ def is_finished(folder: Path, shape: NetworkConfig, plan: Mapping[str, Any], exe
     if (folder / CONFIG).is_file():
         config = read_card(folder)
         wanted = json.loads(canonical_json([shape.to_json(), dict(plan), execute]))
-        same = wanted == [config["network"], config["plan"], config["execute"]]
+        same = wanted == [config.get(key) for key in ("network", "plan", "execute")]
 
     if not same:
         raise InvalidInputError(
-            f"{folder} exists and holds something else. Expected a new folder, or the checkpoint of the same training; "
-            "choose another --out."
+            f"{folder} exists and holds something else. Expected a new folder, or the checkpoint "
+            "of the same training; choose another --out."
         )
 
     return True
@@ -153,12 +153,15 @@ def _card(point: Checkpoint, digest: str) -> str:
         for name in _config(point)["encoders"]
     )
 
+    sees = "cameras " + ", ".join(shape.views) if shape.views else "object poses"
+    trunk = "dense" if shape.experts == 1 else f"{shape.experts} experts, top {shape.top_k}"
     labels = point.label_sources
+
     return f"""# shopfloor policy for {", ".join(shape.cells)}
 
-- Acts from: {"cameras " + ", ".join(shape.views) if shape.views else "object poses"}, joints and an instruction.
+- Acts from: {sees}, joints and an instruction.
 - Actions: `{ACTION_CONVENTION}`, chunks of {shape.horizon}, {point.execute} executed.
-- Head: {shape.head}, {"dense" if shape.experts == 1 else f"{shape.experts} experts, top {shape.top_k}"};
+- Head: {shape.head}, {trunk};
   {total:,} trainable parameters, {active:,} active per decision.
 - Digest (SHA-256 of {MODEL} and {CONFIG}): `{digest}`
 
@@ -176,8 +179,8 @@ def read_card(folder: Path) -> dict[str, Any]:
     """Return `config.json` of a checkpoint, plus "digest".
 
     Raises:
-        InvalidInputError: missing, too large, not JSON, of another format version, or not what
-            `card.md` says.
+        InvalidInputError: missing, too large, not JSON, of another format version, or not the
+            files whose digest `card.md` records.
     """
     path = folder / CONFIG
     if not folder.is_dir() or not path.is_file() or not (folder / MODEL).is_file():
@@ -215,15 +218,16 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def _check_digest(folder: Path, digest: str) -> None:
-    """Refuse files other than those `card.md` was written for; a folder without a card proves nothing."""
+    """Refuse files other than those that `card.md` describes; without a card any pass."""
     try:
-        said = _CARD_DIGEST.search((folder / CARD).read_text(errors="replace"))
+        recorded = _CARD_DIGEST.search((folder / CARD).read_text(errors="replace"))
     except OSError:
         return
-    if said and said[1] != digest:
+
+    if recorded and recorded[1] != digest:
         raise InvalidInputError(
-            f"Checkpoint {folder} is corrupt or truncated (its digest is {digest[:16]}, {CARD} says {said[1][:16]}); "
-            "train again or restore it from a copy."
+            f"Checkpoint {folder} is corrupt or truncated (its digest is {digest[:16]}, {CARD} "
+            f"records {recorded[1][:16]}); train again or restore it from a copy."
         )
 
 
@@ -245,11 +249,15 @@ def read(folder: Path) -> Checkpoint:
     config = read_card(folder)
     try:
         shape = NetworkConfig.from_json(config["network"])
-        network = PolicyNetwork(shape)
+        # The first weights are replaced; drawing them must not move the caller's generator.
+        with torch.random.fork_rng(devices=[]):
+            network = PolicyNetwork(shape)
+
         tensors = load_tensors((folder / MODEL).read_bytes())
         embeddings = tensors.pop("text_embeddings")
         network.load_state_dict(tensors)
-        _check_values(tensors, embeddings, len(config["texts"]))
+        _check_values({**tensors, "text_embeddings": embeddings})
+        _check_texts(embeddings, len(config["texts"]))
 
         return Checkpoint(
             network.eval(),
@@ -263,27 +271,27 @@ def read(folder: Path) -> Checkpoint:
             config["digest"],
         )
     except Exception as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InvalidInputError(
-            f"Checkpoint {folder} is corrupt or truncated ({str(error).splitlines()[0]}); "
+            f"Checkpoint {folder} is corrupt or truncated ({reason}); "
             "train again or restore it from a copy."
         ) from error
 
 
-def _check_values(
-    tensors: Mapping[str, torch.Tensor], embeddings: torch.Tensor, texts: int
-) -> None:
-    if not all(
-        bool(value.isfinite().all()) for value in tensors.values() if value.is_floating_point()
-    ):
-        raise ValueError("it holds weights that are not finite")
-    if embeddings.shape != (texts, text.TEXT_WIDTH):
-        raise ValueError(
-            f"its text table has shape {tuple(embeddings.shape)}; expected ({texts}, {text.TEXT_WIDTH})"
-        )
+def _check_values(tensors: Mapping[str, torch.Tensor]) -> None:
+    for name, value in tensors.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise ValueError(f"{name} holds values that are not finite")
+
+
+def _check_texts(embeddings: torch.Tensor, count: int) -> None:
+    wanted = (count, text.TEXT_WIDTH)
+    if embeddings.shape != wanted:
+        raise ValueError(f"its text table has shape {tuple(embeddings.shape)}; expected {wanted}")
 
 
 class TrainedPolicy:
-    """A checkpoint that acts: the `Policy` protocol. One observation at a time, one thread, float32."""
+    """A checkpoint that acts, a `Policy`: one observation at a time, on one thread, in float32."""
 
     def __init__(self, point: Checkpoint, cell: str, *, shuffle_instructions: bool = False) -> None:
         """Prepare to act in `cell`.

@@ -1,4 +1,4 @@
-"""Which cells our policies can learn, told from what a cell says of itself. Needs no torch."""
+"""Which cells our policies can learn, judged by a cell's description. Needs no torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def why_not(description: Mapping[str, Any]) -> str:
     """Return why no policy of ours can be trained on a cell yet, or "" where one can.
 
     Args:
-        description: what the cell's `describe` returns, or a dataset says of it.
+        description: what the cell's `describe` returns, or what a dataset recorded of it.
     """
     actions = ActionSpec.of(description, len(ACTIONS))
     if actions.convention != ACTION_CONVENTION:
@@ -27,7 +27,5 @@ def why_not(description: Mapping[str, Any]) -> str:
         )
 
     if not set(WORDS) <= set(description):
-        return (
-            "it does not say which parts and goals it has (`vocabulary`, `instruction_templates`)"
-        )
+        return "its description names no parts and goals (`vocabulary`, `instruction_templates`)"
     return ""

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from shopfloor.core import DiskError
-from shopfloor.datasets.disk.files import disk_error
+from shopfloor.datasets.disk.errors import disk_error
 
 
 def publish_tensors(
@@ -34,7 +34,7 @@ def publish_tensors(
             Path(temporary).unlink(missing_ok=True)
     except OSError as error:
         raise disk_error(path, error) from error
-    except SafetensorError as error:  # how save_file says that writing failed
+    except SafetensorError as error:  # what save_file raises where writing failed
         raise DiskError(
             f"Writing {path} failed: {error}. Check the disk, then run the same command again."
         ) from error

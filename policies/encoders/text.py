@@ -1,4 +1,4 @@
-"""Sentence embeddings of instructions and class names: all-MiniLM-L6-v2, mean-pooled and normalised."""
+"""Sentence embeddings of instructions and names: all-MiniLM-L6-v2, mean-pooled and normalised."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def _encoder() -> tuple[Any, Any]:
     tokenizer.no_padding()
 
     # Shape of the published model (config.json of the upstream release); dropout is off in eval().
-    model = BertModel(
-        BertConfig(
-            hidden_size=TEXT_WIDTH,
-            num_hidden_layers=6,
-            num_attention_heads=12,
-            intermediate_size=1536,
-            vocab_size=30522,
-        ),
-        add_pooling_layer=False,
+    shape = BertConfig(
+        hidden_size=TEXT_WIDTH,
+        num_hidden_layers=6,
+        num_attention_heads=12,
+        intermediate_size=1536,
+        vocab_size=30522,
     )
+    # The first weights are replaced; drawing them must not move the caller's generator.
+    with torch.random.fork_rng(devices=[]):
+        model = BertModel(shape, add_pooling_layer=False)
 
     tensors = load_file(weight_file(MODEL, "model/model.safetensors"))
     missing, _unexpected = model.load_state_dict(tensors, strict=False)

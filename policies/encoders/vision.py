@@ -1,4 +1,4 @@
-"""Frozen image features: EfficientNet-lite0 cut at stride 8, batch normalisation folded into the convolutions."""
+"""Frozen image features: EfficientNet-lite0 cut at stride 8, batch normalisation folded in."""
 
 from __future__ import annotations
 

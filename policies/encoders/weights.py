@@ -27,7 +27,11 @@ INSTALL_HINT = (
 
 @cache
 def catalogue() -> dict[str, dict[str, Any]]:
-    """Return the model catalogue: name -> package, files with SHA-256, licence, country, parameters, modalities."""
+    """Return the model catalogue, an entry a name.
+
+    Returns:
+        Name -> package, files with their SHA-256, licence, country, parameters, modalities.
+    """
     entries: dict[str, dict[str, Any]] = json.loads(
         (Path(shopfloor.__file__).parent / "policies" / "catalogue.json").read_text()
     )
@@ -58,8 +62,8 @@ def weight_file(model: str, name: str) -> Path:
 
     if path is None or not path.is_file():
         raise MissingDependencyError(
-            f"Weights of {model} are not installed (package {entry['package']} {entry['package_version']}). "
-            + INSTALL_HINT
+            f"Weights of {model} are not installed "
+            f"(package {entry['package']} {entry['package_version']}). {INSTALL_HINT}"
         )
 
     _check_hash(path, entry["files"][name], model)
@@ -78,20 +82,27 @@ def _check_hash(path: Path, expected: str, model: str) -> None:
 
 
 def require_weights(models: Iterable[str]) -> None:
-    """Check that all files of some catalogued models are there and are the pinned ones; raises as `weight_file`."""
+    """Check that all files of some catalogued models are there and are the pinned ones.
+
+    Raises:
+        MissingDependencyError: a package is not installed.
+        InvalidInputError: a file's hash is not the pinned one.
+    """
     for model in models:
         for name in catalogue()[model]["files"]:
             weight_file(model, name)
 
 
 def cache_folder() -> Path:
-    """Return the folder for converted weights: `$XDG_CACHE_HOME/shopfloor`, else `~/.cache/shopfloor`."""
+    """Return where converted weights lie: `$XDG_CACHE_HOME/shopfloor`, else `~/.cache/shopfloor`."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "shopfloor"
 
 
 def plain_tensors(model: str, name: str) -> dict[str, torch.Tensor]:
-    """Load a state dict: safetensors directly, a hash-pinned `.pth` of plain tensors once and then from the cache.
+    """Load a state dict of a catalogued model.
+
+    Safetensors are read directly; a hash-pinned `.pth` of plain tensors once, then from the cache.
 
     Returns:
         Tensor name -> tensor, as stored.
@@ -112,8 +123,7 @@ def plain_tensors(model: str, name: str) -> dict[str, torch.Tensor]:
         for key, value in torch.load(source, map_location="cpu", weights_only=True).items()
     }
 
-    with contextlib.suppress(
-        DiskError
-    ):  # a home that cannot be written only costs the next start some time
+    # A home that cannot be written only costs the next start some time.
+    with contextlib.suppress(DiskError):
         publish_tensors(tensors, cached)
     return tensors

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Literal, get_args
 
-from tyro.conf import Suppress, arg
+from tyro.conf import Suppress
 
-from shopfloor.core import InvalidInputError, UnknownNameError, listed, listed_paths
+from shopfloor.errors import InvalidInputError, UnknownNameError
+from shopfloor.flags import Maybe, Names, Overlays, PathList
+from shopfloor.specs import listed, listed_paths
 
 HeadName = Literal["regression", "flow"]
 ObservationsName = Literal["poses", "cameras"]
@@ -39,20 +41,20 @@ class TrainConfig:
             leave out or to weigh.
     """
 
-    data: tuple[Path, ...]
+    data: PathList
     out: Path
-    init: Path | None = None
-    observations: ObservationsName | None = None
+    init: Maybe[Path] = None
+    observations: Maybe[ObservationsName] = None
     head: HeadName = "regression"
-    experts: int | None = None
-    steps: int | None = None
+    experts: Maybe[int] = None
+    steps: Maybe[int] = None
     seed: int = 0
-    scenes: Suppress[Path | None] = None
-    execute: int | None = None
+    scenes: Suppress[Maybe[Path]] = None
+    execute: Maybe[int] = None
     batch: Suppress[int] = 64
-    cache: Suppress[Path | None] = None
-    views: Suppress[tuple[str, ...]] = ("front", "wrist")
-    overlays: Annotated[tuple[Path, ...], arg(name="overlay", metavar="FILE [FILE ...]")] = ()
+    cache: Suppress[Maybe[Path]] = None
+    views: Suppress[Names] = ("front", "wrist")
+    overlays: Overlays = ()
 
     def __post_init__(self) -> None:
         """Refuse values outside the closed lists."""

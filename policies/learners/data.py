@@ -25,7 +25,7 @@ from shopfloor.policies.networks.features import OBJECT_WIDTH
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Texts that training needs embeddings of.
+    """What training needs embeddings of.
 
     Attributes:
         cells: full cell ids.
@@ -38,6 +38,11 @@ class Vocabulary:
     names: tuple[str, ...]
     goals: tuple[str, ...]
     grounding: tuple[tuple[str, str, str], ...]
+
+    @property
+    def phrasings(self) -> set[str]:
+        """The instructions that the cells can give."""
+        return {text for text, _, _ in self.grounding}
 
 
 @dataclass
@@ -84,7 +89,7 @@ class Table:
 
 
 def describe(datasets: Iterable[Dataset]) -> list[Mapping[str, Any]]:
-    """Return what the cells of datasets say of themselves.
+    """Return the descriptions of the cells of datasets.
 
     Raises:
         InvalidInputError: actions mean something else than ours, or a cell is not described as ours
@@ -95,9 +100,10 @@ def describe(datasets: Iterable[Dataset]) -> list[Mapping[str, Any]]:
         convention = dataset.identity.raw["action_convention"]
         if convention != ACTION_CONVENTION:
             raise InvalidInputError(
-                f"The actions of {dataset.path} mean {convention!r}; policies learn {ACTION_CONVENTION!r}, and "
-                "mixing the two would teach wrong motions. Export it (`data export`) and train with its own tools, or "
-                "import it again with --action-convention if its actions do mean that."
+                f"The actions of {dataset.path} mean {convention!r}; policies learn "
+                f"{ACTION_CONVENTION!r}, and mixing the two would teach wrong motions. Export it "
+                "(`data export`) and train with its own tools, or import it again with "
+                "--action-convention if its actions do mean that."
             )
 
         for cell, description in dataset.identity.raw["descriptions"].items():
@@ -110,24 +116,21 @@ def describe(datasets: Iterable[Dataset]) -> list[Mapping[str, Any]]:
 
             found.append(description)
 
-    if (
-        len(
-            {
-                tuple(description.get("features", {}).get("state", {}).get("names", ()))
-                for description in found
-            }
-        )
-        > 1
-    ):
+    states = set()
+    for description in found:
+        states.add(tuple(description.get("features", {}).get("state", {}).get("names", ())))
+
+    if len(states) > 1:
         raise InvalidInputError(
-            "The datasets are of different arms, whose states have different entries; a policy learns from one kind."
+            "The datasets are of different arms, whose states have different entries; a policy "
+            "learns from one kind."
         )
 
     return found
 
 
 def vocabulary(descriptions: Sequence[Mapping[str, Any]]) -> Vocabulary:
-    """Collect cells, class names and phrasings from dataset descriptions (see `WorkCell.describe`)."""
+    """Collect cells, names and phrasings from dataset descriptions (see `WorkCell.describe`)."""
     cells, names, goals, grounding = [], set(), set(), []
     for description in descriptions:
         if description["cell"] in cells:
@@ -163,10 +166,14 @@ def _ordered_objects(
 def _labelled(
     episode: Episode, horizon: int
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
-    """Return (steps, chunks (K, H, A), valid (K, H)) of the steps of an episode that can be imitated.
+    """Return the steps of an episode that can be imitated, with their chunks.
 
-    The teacher's planned chunk where a teacher was asked; else, in a successful episode, what was
-    executed.
+    A chunk is what the teacher planned where a teacher was asked; else, in a successful episode,
+    what was executed.
+
+    Returns:
+        Steps (K,) int64, chunks (K, H, A) float32, and valid (K, H) float32: 1 where a chunk holds
+        an action.
     """
     steps_total, action_size = episode.actions.shape
     if episode.label_valid.any():
@@ -238,8 +245,8 @@ def load_table(
         for index, record in enumerate(dataset.records):
             if record.purpose != "train":
                 raise InvalidInputError(
-                    f"Episode {record.file} was collected for {record.purpose!r}; training takes only 'train'. "
-                    "Collect with a seed below 600000."
+                    f"Episode {record.file} was collected for {record.purpose!r}; training takes "
+                    "only 'train'. Collect with a seed below 600000."
                 )
 
             if record.weight > 0:
@@ -255,8 +262,11 @@ def load_table(
             "Collect demonstrations (`--policy expert`) or with `--intervene expert`."
         )
 
-    rows = [part["texts"] or [part["instruction"]] * len(part["state"]) for part in parts]
-    texts = tuple(sorted({text for row in rows for text in row}))
+    instructions: list[str] = []
+    for part in parts:
+        instructions += part["texts"]
+
+    texts = tuple(sorted(set(instructions)))
     position = {text: index for index, text in enumerate(texts)}
 
     def join(key: str) -> torch.Tensor:
@@ -265,7 +275,7 @@ def load_table(
     return Table(
         state=join("state"),
         objects=join("objects"),
-        instruction=torch.tensor([position[text] for row in rows for text in row]),
+        instruction=torch.tensor([position[text] for text in instructions]),
         cell=join("cell"),
         chunk=join("chunk"),
         valid=join("valid"),
@@ -312,8 +322,7 @@ def _add_episode(
             "objects": _ordered_objects(
                 episode.observations["objects"][steps], episode.object_names, words.names
             ),
-            "instruction": episode.instruction,
-            "texts": [],
+            "texts": [episode.instruction] * len(steps),
             "cell": np.full(len(steps), words.cells.index(episode.spec.cell), np.int64),
             "chunk": chunk,
             "valid": valid,
@@ -336,6 +345,12 @@ def _add_scenes(
     sources: dict[str, int],
 ) -> None:
     scenes = read_block(block)
+    if scenes.cell not in words.cells:
+        raise InvalidInputError(
+            f"Scene block {block} is of {scenes.cell}; the data is of {', '.join(words.cells)}. "
+            "Render scenes of these cells, or name another folder."
+        )
+
     objects = np.concatenate(
         [
             _ordered_objects(row[None], names, words.names)
@@ -354,7 +369,6 @@ def _add_scenes(
         {
             "state": scenes.state,
             "objects": objects,
-            "instruction": "",
             "texts": scenes.instructions,
             "cell": np.full(count, words.cells.index(scenes.cell), np.int64),
             "chunk": chunk,

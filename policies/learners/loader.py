@@ -1,4 +1,4 @@
-"""`Windows` for torch's DataLoader: the same windows in the same order whatever the number of workers, and resumable.
+"""`Windows` for torch's DataLoader: one order for any number of workers, and resumable.
 
     loader = DataLoader(WindowIterable(windows, epochs=1), batch_size=None, num_workers=2)
     for batch in loader:
@@ -52,7 +52,7 @@ class WindowIterable(IterableDataset[Tensors]):
         self._process = os.getpid()
 
     def __iter__(self) -> Iterator[Tensors]:
-        """Yield batches; in a loader's worker every n-th one, as the loader puts them together again."""
+        """Yield batches; in one of n workers of a loader, every n-th."""
         worker = get_worker_info()
         first, step = (worker.id, worker.num_workers) if worker else (0, 1)
         for number, places in enumerate(_batches(self._windows, self._epochs)):
@@ -62,11 +62,12 @@ class WindowIterable(IterableDataset[Tensors]):
 
 
 class WindowDataset(Dataset[Tensors]):
-    """Single windows by their place in the order: item i is the i-th window of epoch 0, item len + i of epoch 1, ...
+    """Single windows by their place in the order.
 
-    A loader without shuffling gives the order of `Windows`; one with
-    `batch_sampler=dataset.batches()` goes on from where the windows stand. An item has the entries
-    that `Windows` documents, without the batch's axis, and "place".
+    Item i is the i-th window of epoch 0, item len + i that of epoch 1, and so on. A loader without
+    shuffling gives the order of `Windows`; one with `batch_sampler=dataset.batches()` goes on from
+    where the windows stand. An item has the entries that `Windows` documents, without the batch's
+    axis, and "place".
     """
 
     def __init__(self, windows: Windows) -> None:
@@ -85,10 +86,15 @@ class WindowDataset(Dataset[Tensors]):
         """Read windows together, which torch's loader does for a batch."""
         self._process = _own_files(self._windows, self._process)
         batch = _read(self._windows, places)
-        return [{name: tensor[row] for name, tensor in batch.items()} for row in range(len(places))]
+        items: list[Tensors] = []
+        for row in range(len(places)):
+            items.append({name: tensor[row] for name, tensor in batch.items()})
+        return items
 
     def batches(self, epochs: int | None = None) -> Iterator[range]:
-        """Return places in batches from where the windows stand, for one pass of a loader as its `batch_sampler`.
+        """Return places in batches from where the windows stand: a loader's `batch_sampler`.
+
+        They serve one pass of the loader.
 
         Args:
             epochs: how many epochs, the rest of the current one counting as one; endless by
@@ -99,9 +105,16 @@ class WindowDataset(Dataset[Tensors]):
 
 
 def state_after(windows: Windows, batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """Return the state, plain JSON data for `windows.load_state_dict`, that goes on behind a batch of a loader.
+    """Return the state that goes on behind a batch of a loader.
 
     It is about the batch that was used, not about those that workers have read ahead.
+
+    Args:
+        windows: what the loader reads.
+        batch: the last batch that was used.
+
+    Returns:
+        Plain JSON data for `windows.load_state_dict`.
     """
     epoch, position = divmod(int(batch["place"].max()) + 1, len(windows))
     return {**windows.state_dict(), "epoch": epoch, "position": position}

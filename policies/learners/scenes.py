@@ -1,4 +1,4 @@
-"""Random scenes for perception: pictures of states from anywhere in a task, with the simulator's poses as labels.
+"""Random scenes for perception: pictures from anywhere in a task, the simulator's poses as labels.
 
 Scene diversity, not training time, limits perception; a scene costs some milliseconds and comes
 with the scripted expert's plan, because the expert needs no memory. Both labels are named in the
@@ -27,7 +27,8 @@ from shopfloor.policies.encoders import vision
 from shopfloor.policies.encoders.tensors import publish_tensors
 
 SCENE_BLOCK = "shopfloor.policies.learners.scenes:render_block"
-BLOCK = 100  # scenes per job: small enough to balance workers, large enough to amortise the cell's start
+# Scenes per job: few enough to balance workers, enough to amortise the cell's start.
+BLOCK = 100
 
 
 @dataclass

@@ -1,9 +1,10 @@
-"""Behaviour cloning of labelled decisions: from poses, or from cameras with pose supervision beside the action loss."""
+"""Behaviour cloning of labelled decisions, from poses, or from cameras that also learn poses."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -68,19 +69,24 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Path:
     words = vocabulary(describe(datasets))
     start = checkpoint.read(config.init) if config.init else None
     shape = _network_config(config, words, start)
-    steps = config.steps or DEFAULT_STEPS["cameras" if shape.views else "poses", start is not None]
-    blocks = sorted(config.scenes.glob("*.safetensors")) if config.scenes and shape.views else []
+    # A checkpoint that training starts from may know more cells and names, in another order.
+    words = replace(words, cells=shape.cells, names=shape.names, goals=shape.goals)
 
+    image_size = None
+    if shape.views:
+        image_size = start.image_size if start else _image_size(datasets[0], shape)
+        _check_pictures(datasets, shape.views, image_size)
+
+    blocks = sorted(config.scenes.glob("*.safetensors")) if config.scenes and shape.views else []
+    steps = config.steps or DEFAULT_STEPS["cameras" if shape.views else "poses", start is not None]
     plan = {
-        "episodes": sha256_hex(
-            canonical_json(sorted(r.sha256 for d in datasets for r in d.records))
-        ),
+        "episodes": _episodes_hash(datasets),
         "scenes": [block.name for block in blocks],
         "init": start.digest if start else "",
         "steps": steps,
         "seed": config.seed,
         "batch": config.batch,
-        **_said(datasets, config.overlays),
+        **_overlay_plan(datasets, config.overlays),
     }
 
     execute = config.execute or (2 if shape.views else 1)
@@ -93,7 +99,6 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Path:
     )
     trainer = _Trainer(shape, words, table, config.seed, start)
     trainer.run(steps, config.batch, progress or (lambda *_: None))
-    image_size = _image_size(datasets[0], shape) if shape.views else None
 
     return checkpoint.write(
         config.out,
@@ -101,9 +106,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Path:
             network=trainer.averaged,
             texts=trainer.texts,
             embeddings=trainer.embeddings,
-            instructions=tuple(
-                sorted({text for text, _, _ in words.grounding} | set(table.instructions))
-            ),
+            instructions=tuple(sorted(words.phrasings | set(table.instructions))),
             execute=execute,
             image_size=image_size,
             label_sources=dict(table.sources),
@@ -112,22 +115,46 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Path:
     )
 
 
-def _said(datasets: Sequence[Dataset], overlays: Sequence[Path]) -> dict[str, str]:
-    """Return what overlays say of the episodes to learn from, as one hash; nothing where they say nothing."""
-    said = []
+def _episodes_hash(datasets: Sequence[Dataset]) -> str:
+    """Return one hash of all episode files."""
+    files: list[str] = []
+    for dataset in datasets:
+        files += [record.sha256 for record in dataset.records]
+    return sha256_hex(canonical_json(sorted(files)))
+
+
+def _overlay_plan(datasets: Sequence[Dataset], overlays: Sequence[Path]) -> dict[str, str]:
+    """Return the plan's entry about overlays: one hash of what they change, or no entry."""
+    operations = []
     for dataset in datasets:
         changes = load_overlays(dataset.path, overlays)
         for record in dataset.records:
             if record.episode_id in changes:
-                said += changes[record.episode_id].operations(record.episode_id)
-    return (
-        {"overlays": sha256_hex(canonical_json(sorted(map(canonical_json, said))))} if said else {}
-    )
+                operations += changes[record.episode_id].operations(record.episode_id)
+
+    if not operations:
+        return {}
+    return {"overlays": sha256_hex(canonical_json(sorted(map(canonical_json, operations))))}
 
 
 def _image_size(dataset: Dataset, shape: NetworkConfig) -> tuple[int, int]:
     height, width, _ = dataset.description["features"][shape.views[0]]["shape"]
     return int(height), int(width)
+
+
+def _check_pictures(
+    datasets: Sequence[Dataset], views: Sequence[str], size: tuple[int, int] | None
+) -> None:
+    """Refuse datasets whose pictures have another size; a missing camera is reported later."""
+    for dataset in datasets:
+        features = dataset.description["features"]
+        for view in views:
+            found = tuple(features[view]["shape"][:2]) if view in features else size
+            if found != size:
+                raise InvalidInputError(
+                    f"Dataset {dataset.path} has pictures of camera {view} of (height, width) "
+                    f"{found} pixels; the policy sees {size}. Collect with one --image-size."
+                )
 
 
 def _network_config(
@@ -145,8 +172,8 @@ def _network_config(
                 f"--observations {config.observations} cannot start from it."
             )
 
-        unknown = [cell for cell in words.cells if cell not in shape.cells]
-        if unknown or set(words.names) - set(shape.names):
+        known = set(words.cells) <= set(shape.cells) and set(words.names) <= set(shape.names)
+        if not known:
             raise InvalidInputError(
                 f"Checkpoint {config.init} was made for {', '.join(shape.cells)}; "
                 f"the data is of {', '.join(words.cells)}. "
@@ -196,18 +223,16 @@ class _Trainer:
         self.generator = torch.Generator().manual_seed(seed)
         self.table = table
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(
-                seed
-            )  # module initialisers know no generator; the fork keeps it local
+            # Module initialisers know no generator; the fork keeps the seed local.
+            torch.manual_seed(seed)
             self.network = PolicyNetwork(shape)
             self.averaged = PolicyNetwork(shape)
 
         self.warm = start is not None
-        texts = sorted(
-            {*shape.names, *table.instructions, *(text for text, _, _ in words.grounding)}
-        )
+        texts = sorted({*shape.names, *table.instructions, *words.phrasings})
         if start is not None:
-            texts = [*start.texts, *(text for text in texts if text not in set(start.texts))]
+            texts = list(dict.fromkeys([*start.texts, *texts]))
+
         self.texts = tuple(texts)
         self.embeddings = embed(self.texts)
         position = {text: index for index, text in enumerate(self.texts)}
@@ -225,16 +250,22 @@ class _Trainer:
     def _prepare_grounding(
         self, words: Vocabulary, shape: NetworkConfig, position: dict[str, int]
     ) -> None:
-        kept = [(text, part, goal) for text, part, goal in words.grounding if part in shape.names]
-        self.phrases = self.embeddings[[position[text] for text, _, _ in kept]]
-        self.phrase_part = torch.tensor([shape.names.index(part) for _, part, _ in kept])
-        self.phrase_goal = torch.tensor(
-            [shape.names.index(goal) if goal else -1 for _, _, goal in kept]
-        )
+        phrases: list[int] = []
+        parts: list[int] = []
+        goals: list[int] = []
+        for text, part, goal in words.grounding:
+            if part in shape.names:
+                phrases.append(position[text])
+                parts.append(shape.names.index(part))
+                goals.append(shape.names.index(goal) if goal else -1)
+
+        self.phrases = self.embeddings[phrases]
+        self.phrase_part = torch.tensor(parts)
+        self.phrase_goal = torch.tensor(goals)
         self.name_is_goal = torch.tensor([name in shape.goals for name in shape.names])
 
     def _fit_normalisation(self) -> None:
-        """Fit feature scales, and the slots' mean places and sizes, on measured poses; they stay fixed afterwards."""
+        """Fit feature scales, and the slots' mean places and sizes; they stay fixed afterwards."""
         network = self.network
         present = self.table.objects[..., 10:11]
         mean = (self.table.objects * present).sum(0) / present.sum(0).clamp_min(1.0)
@@ -242,7 +273,9 @@ class _Trainer:
             network.eyes.center.copy_(mean[:, :3])
             network.eyes.size.copy_(mean[:, 7:10])
 
-        measured = PolicyNetwork(NetworkConfig.from_json({**network.config.to_json(), "views": ()}))
+        with torch.random.fork_rng(devices=[]):
+            measured = PolicyNetwork(replace(network.config, views=()))
+
         measured.grounding.load_state_dict(network.grounding.state_dict())
         optimiser = torch.optim.Adam(measured.grounding.parameters(), lr=2e-3)
 
@@ -259,7 +292,7 @@ class _Trainer:
         network.feature_deviation.copy_(features.std(0).clamp_min(0.2))
 
     def _grounding_loss(self, network: PolicyNetwork) -> torch.Tensor:
-        """Cross entropy of "which name does this phrase mean", over all phrasings the cells know."""
+        """Cross entropy of "which name does this phrase mean", over all phrasings of the cells."""
         if not len(self.phrases):
             return torch.zeros((), requires_grad=True)
         part, goal = network.grounding(self.phrases, self.names.expand(len(self.phrases), -1, -1))
@@ -281,19 +314,17 @@ class _Trainer:
         )
 
     def _draw(self, batch: int) -> torch.Tensor:
-        """Draw rows by weight, except that episodes fill at least a fifth, and from 1,000 rows on half, of a batch."""
+        """Draw rows by weight; episodes fill a fifth of a batch, from 1,000 rows on half of it."""
         from_episodes = torch.nonzero(self.table.group == 0)[:, 0]
         from_scenes = torch.nonzero(self.table.group == 1)[:, 0]
         if not len(from_scenes) or not len(from_episodes):
             return draw(self.table.weight, batch, self.generator)
 
         count = batch // 2 if len(from_episodes) >= 1000 else batch // 5
-        return torch.cat(
-            [
-                source[draw(self.table.weight[source], n, self.generator)]
-                for source, n in ((from_episodes, count), (from_scenes, batch - count))
-            ]
-        )
+        weight = self.table.weight
+        episodes = draw(weight[from_episodes], count, self.generator)
+        scenes = draw(weight[from_scenes], batch - count, self.generator)
+        return torch.cat([from_episodes[episodes], from_scenes[scenes]])
 
     def run(self, steps: int, batch: int, progress: Progress) -> None:
         """Optimise for `steps` steps; `averaged` then holds the running average of the weights."""
@@ -397,9 +428,9 @@ def flow_loss(
 
 
 def pose_loss(seen: Seen, inputs: Inputs) -> torch.Tensor:
-    """Laplace negative log likelihood of positions in both frames, and the yaw's error; parts near the tool count more.
+    """Return the loss of seen poses: Laplace likelihoods of both positions, and the yaw's error.
 
-    The targets are the simulator's poses in `inputs.objects`.
+    Parts near the tool count more. The targets are the simulator's poses in `inputs.objects`.
     """
     assert inputs.objects is not None
     tool = read_tool(inputs.state)

@@ -15,22 +15,23 @@ STATE_WIDTH = 22  # joints 7 and what follows them
 # last gripper 1.
 TAIL_WIDTH = 15
 OBJECT_WIDTH = 12  # position 3, quaternion 4, size 3, present 1, is_goal 1
-HARMONICS = (
-    1,
-    2,
-    4,
-)  # a yaw is given as the cosine and sine of its multiples: parts have 1-, 2- or 4-fold symmetry
+# A yaw is given as the cosine and sine of its multiples: parts have 1-, 2- or 4-fold symmetry.
+HARMONICS = (1, 2, 4)
 ANGLE_WIDTH = 2 * len(HARMONICS)
 COARSE_SCALE = 8.0  # 1/m: half a metre becomes 4
-FINE_SCALES = (
-    40.0,
-    160.0,
-)  # 1/m: saturate at about 25 mm and 6 mm, so that millimetres stay visible
+# 1/m: these saturate at about 25 mm and 6 mm, so that millimetres stay visible.
+FINE_SCALES = (40.0, 160.0)
 
 
 @dataclass
 class Tool:
-    """The tool's state, float32: position (B, 3) m, rotation (B, 3, 3), rest (B, 8): opening, offsets, gripper."""
+    """The tool's state, float32.
+
+    Attributes:
+        position: shape (B, 3), m, robot base frame.
+        rotation: shape (B, 3, 3), the tool's axes in the base frame.
+        rest: shape (B, 8), the opening 1, the target offset 6 and the last gripper command 1.
+    """
 
     position: torch.Tensor
     rotation: torch.Tensor

@@ -1,4 +1,4 @@
-"""The trainable network: language-selected object slots, measured or seen, in front of an action-chunk head."""
+"""The trainable network: slots of objects, a choice among them by language, an action head."""
 
 from __future__ import annotations
 
@@ -24,9 +24,8 @@ from shopfloor.policies.networks.features import (
 
 FLOW_STEPS = 5  # Euler steps of the flow head at run time
 TIME_WIDTH = 16
-LAPLACE_UNIT = (
-    0.01  # m: position errors and their spreads are counted in centimetres inside the network
-)
+# m: position errors and their spreads are counted in centimetres inside the network.
+LAPLACE_UNIT = 0.01
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class Grounding(nn.Module):
     """Attention between an instruction and class names, through a trained projection of both."""
 
     def __init__(self, width: int = 64) -> None:
-        """Start from the same projection on both sides, so that scores start as (compressed) cosine similarity."""
+        """Start from one projection, so that scores start as (compressed) cosine similarity."""
         super().__init__()
         self.instruction = nn.Linear(TEXT_WIDTH, 2 * width, bias=False)
         self.name = nn.Linear(TEXT_WIDTH, 2 * width, bias=False)
@@ -115,7 +114,7 @@ class MixtureOfExperts(nn.Module):
     """
 
     def __init__(self, width: int, hidden: int, experts: int, top_k: int) -> None:
-        """Make `experts` routed experts of `hidden` units beside one shared expert of the same size."""
+        """Make `experts` routed experts of `hidden` units, and a shared one of the same size."""
         super().__init__()
         self.balance: torch.Tensor
         self.share: torch.Tensor
@@ -185,13 +184,15 @@ class Trunk(nn.Module):
 
 @dataclass
 class Seen:
-    """What a camera policy believes: slots, the two position estimates with their log spreads, and a summary vector.
+    """What a camera policy believes.
 
     Attributes:
-        slots: fused slots.
-        world: shape (B, N, 3), m, base frame; `world_spread` (B, N), log cm.
-        local: shape (B, N, 3), m, tool frame; `local_spread` (B, N), log cm.
-        summary: shape (B, 256).
+        slots: the slots, whose positions fuse the two estimates.
+        world: shape (B, N, 3), m, positions estimated in the base frame.
+        world_spread: shape (B, N), log cm, the expected error of `world`.
+        local: shape (B, N, 3), m, positions estimated in the tool frame.
+        local_spread: shape (B, N), log cm, the expected error of `local`.
+        summary: shape (B, 256), the last hidden layer.
     """
 
     slots: Slots
@@ -203,7 +204,7 @@ class Seen:
 
 
 class Eyes(nn.Module):
-    """Poses from frozen feature maps: keypoints and attention pools per view, then positions in two frames.
+    """Poses from feature maps: keypoints and pools per view, then positions in two frames.
 
     Linear layers on channels-last rows are about twice as fast on a CPU as 1 x 1 convolutions.
     """
@@ -253,9 +254,8 @@ class Eyes(nn.Module):
     def _read_view(self, index: int, rows: torch.Tensor) -> torch.Tensor:
         mixed = functional.relu(self.mix[index](rows))
         maps = self.maps[index](mixed)
-        points = torch.einsum("bpk,pc->bkc", (self.SHARPNESS * maps).softmax(1), self.grid).flatten(
-            1
-        )
+        attention = (self.SHARPNESS * maps).softmax(1)
+        points = torch.einsum("bpk,pc->bkc", attention, self.grid).flatten(1)
         pools = (self.SHARPNESS * self.pools[index](mixed)).softmax(1)
         pooled = torch.einsum("bpk,bpm->bkm", pools, mixed).flatten(1)
         return torch.cat([self.POINT_SCALE * points, maps.amax(1), pooled], -1)
@@ -268,20 +268,17 @@ class Eyes(nn.Module):
             tool: the tool, from proprioception.
         """
         body = torch.cat([tool.position * 5.0, tool.rotation.flatten(1), tool.rest], -1)
-        x = self.enter(
-            torch.cat(
-                [*(self._read_view(i, features[:, i]) for i in range(features.shape[1])), body], -1
-            )
-        )
+        views = [self._read_view(index, rows) for index, rows in enumerate(features.unbind(1))]
 
+        x = self.enter(torch.cat([*views, body], -1))
         x = x + self.hidden(x)
         out = self.out(x).unflatten(-1, (self.slot_count, -1))
         world = self.center + out[..., :3] * 0.1
         local = out[..., 3:6] * 0.1
         world_spread, local_spread = out[..., 6].clamp(-4, 5), out[..., 7].clamp(-4, 5)
-        weight = torch.sigmoid(2.0 * (world_spread - local_spread))[
-            ..., None
-        ]  # precision of `local` among both
+
+        # The precision of `local` among both.
+        weight = torch.sigmoid(2.0 * (world_spread - local_spread))[..., None]
         from_local = tool.position[:, None] + torch.einsum("bij,bnj->bni", tool.rotation, local)
         position = weight * from_local + (1.0 - weight) * world
         batch = len(features)
@@ -348,7 +345,7 @@ class PolicyNetwork(nn.Module):
         self.register_buffer("feature_deviation", torch.ones(FEATURE_WIDTH))
 
     def raw_features(self, inputs: Inputs) -> tuple[torch.Tensor, Seen | None]:
-        """Return the task features before normalisation, shape (B, FEATURE_WIDTH), and what the cameras gave."""
+        """Return the unnormalised task features, shape (B, FEATURE_WIDTH), and what is seen."""
         tool = read_tool(inputs.state)
         seen = None
         if self.eyes is not None:
@@ -368,7 +365,7 @@ class PolicyNetwork(nn.Module):
         return task_features(tool, slots, part, goal), seen
 
     def context(self, inputs: Inputs) -> tuple[torch.Tensor, Seen | None]:
-        """Return the trunk's input, shape (B, context width), and what the cameras gave."""
+        """Return the trunk's input, shape (B, context width), and what is seen."""
         features, seen = self.raw_features(inputs)
         parts = [((features - self.feature_mean) / self.feature_deviation).clamp(-5.0, 5.0)]
         if seen is not None and self.summary is not None:
@@ -380,10 +377,20 @@ class PolicyNetwork(nn.Module):
     def velocity(
         self, context: torch.Tensor, noisy: torch.Tensor, time: torch.Tensor
     ) -> torch.Tensor:
-        """Flow head: the velocity at a noisy chunk, shapes (B, C), (B, H * A), (B,) -> (B, H * A)."""
+        """Return the flow head's velocity at a noisy chunk.
+
+        Args:
+            context: shape (B, C), the trunk's input.
+            noisy: shape (B, H * A), the chunk on its way from noise.
+            time: shape (B,), from 0 (noise) to 1 (action).
+
+        Returns:
+            Shape (B, H * A).
+        """
         frequency = 2.0 ** torch.arange(TIME_WIDTH // 2)
         phase = time[:, None] * frequency * torch.pi / 2
-        return self.trunk(torch.cat([context, noisy, phase.sin(), phase.cos()], -1))  # type: ignore[no-any-return]
+        inputs = torch.cat([context, noisy, phase.sin(), phase.cos()], -1)
+        return self.trunk(inputs)  # type: ignore[no-any-return]
 
     def act(self, context: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Answer with a chunk, shape (B, H, A), in [-1, 1]; the gripper is -1 or 1.
@@ -407,9 +414,10 @@ class PolicyNetwork(nn.Module):
     def parameter_counts(self) -> tuple[int, int]:
         """Return (total, active per decision) trainable parameters."""
         total = sum(parameter.numel() for parameter in self.parameters())
-        idle = sum(
-            (len(module.up) - module.top_k) * (module.up[0].numel() + module.down[0].numel())
-            for module in self.modules()
-            if isinstance(module, MixtureOfExperts)
-        )
+        idle = 0
+        for module in self.modules():
+            if isinstance(module, MixtureOfExperts):
+                per_expert = module.up[0].numel() + module.down[0].numel()
+                idle += (len(module.up) - module.top_k) * per_expert
+
         return total, total - idle
