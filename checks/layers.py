@@ -8,6 +8,8 @@ Rules:
     circle: no module imports itself by way of others, imports inside functions and by `Later`
         included.
     room: no subfolder imports itself by way of others.
+    chain: no chain of imports that run at import time is longer than CHAIN files.
+    hidden: at most HIDDEN imports of ours stand inside functions.
     torch: nothing below policies imports torch or what builds on it; launch imports it only inside
         functions.
     pybullet, h5py: the simulator is known to envs only, the file format to datasets only.
@@ -29,9 +31,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-CORE = {"core", "platforms", "children"}
+CORE = {"core", "errors", "specs", "flags", "platforms", "children"}
 MAY_IMPORT: dict[str, set[str]] = {
-    "core": set(),
+    "errors": set(),
+    "specs": {"errors"},
+    "flags": {"errors", "specs"},
+    "core": {"errors", "specs"},
     "platforms": set(),
     "children": set(),
     "envs": CORE,
@@ -64,6 +69,9 @@ TORCH_DRAWS = {
     "randn_like",
 }
 TORCH_GLOBAL = {"manual_seed", "seed", "set_rng_state"}
+# What a reader can follow from a verb down to the errors; the longest of dm_control and tyro are 20 and 16.
+CHAIN = 14
+HIDDEN = 10
 ALLOW = re.compile(r"#\s*allow (\w+):\s*\S")
 
 
@@ -133,6 +141,7 @@ def check(root: Path) -> tuple[list[Module], list[Violation]]:
     modules = [read(root, path) for path in sources(root)]
     found = [violation for module in modules for violation in check_module(module)]
     found += check_circles(modules) + check_rooms(modules)
+    found += check_chain(modules) + check_hidden(modules)
     by_path = {module.path: module for module in modules}
     found = [v for v in found if (v.line, v.rule) not in by_path[v.path].allowed]
     return modules, sorted(
@@ -402,6 +411,29 @@ def room_of(module: str) -> str:
     # shopfloor.LAYER.SUBFOLDER; each format has one of its own in datasets/convert.
     depth = 4 if parts[1:3] == ["datasets", "convert"] and len(parts) > 4 else 3
     return ".".join(parts[:depth])
+
+
+def check_chain(modules: list[Module]) -> list[Violation]:
+    """Return a violation at the head of the longest chain of imports if that is longer than CHAIN."""
+    chain = longest_chain(modules)
+    if len(chain) <= CHAIN:
+        return []
+
+    by_name = {f"shopfloor.{module.name}": module for module in modules}
+    head = by_name[f"shopfloor.{chain[0]}"]
+    second = f"shopfloor.{chain[1]}"
+    line = next(line for line, name, _ in head.imports if nearest(name, by_name) == second)
+    text = f"{len(chain)} files, at most {CHAIN}: {' > '.join(chain)}"
+    return [Violation(head.path, line, "chain", text)]
+
+
+def check_hidden(modules: list[Module]) -> list[Violation]:
+    """Return a violation for each import of ours inside a function if there are more than HIDDEN."""
+    hidden = hidden_imports(modules)
+    if len(hidden) <= HIDDEN:
+        return []
+    text = f"one of {len(hidden)} imports of ours inside functions, at most {HIDDEN}"
+    return [Violation(path, line, "hidden", text) for path, line in hidden]
 
 
 def longest_chain(modules: list[Module]) -> list[str]:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal, get_args
 
-from shopfloor.core import InvalidInputError, UnknownNameError, listed
+from shopfloor.errors import InvalidInputError, UnknownNameError
+from shopfloor.flags import CellName, Maybe, MaybeSize, Names
+from shopfloor.specs import listed
 
-RENDERERS = ("tiny", "gl")
+RendererName = Literal["tiny", "gl"]
+
+RENDERERS: tuple[str, ...] = get_args(RendererName)
+MODALITIES = ("rgb", "depth", "segmentation")
 LEAST_PX, MOST_PX = 8, 4096
 
 
@@ -18,28 +23,34 @@ class CellChoice:
     """A work cell and the conditions its episodes are run under.
 
     Attributes:
-        cell: cell id or bare name, such as "PickToTray".
-        robot: one of the cell's robots; None for the usual one.
-        variation: how episodes depart from the nominal one: a name such as "hard", or JSON text.
-        cameras: names of the cameras whose pictures are stored at every step, one by one or as a
-            text with commas; none by default.
-        image_size: (height, width) of pictures in pixels; None: what the policy expects, else
-            96 x 96.
-        renderer: who draws the pictures: "tiny" or "gl".
+        cell: work cell, such as PickToTray.
+        robot: one of the cell's robots (default: its usual one).
+        variation: how episodes depart from the nominal one: a name, as shopfloor cells --json lists
+            them, or JSON.
+        cameras: none, or names with commas (front,wrist), of cameras whose pictures are stored at
+            every step.
+        image_size: height and width of pictures in pixels (default: what the policy expects,
+            or else 96 96).
+        renderer: who draws them: tiny, or gl (extra gl), ten times as fast.
+        modalities: what is stored of each camera: rgb always, and with commas depth (m) and
+            segmentation (ids).
     """
 
-    cell: str
-    robot: str | None = None
+    cell: CellName
+    robot: Maybe[str] = None
     variation: str = "nominal"
-    cameras: tuple[str, ...] = ()
-    image_size: tuple[int, int] | None = None
-    renderer: str = "tiny"
+    cameras: Names = ()
+    image_size: MaybeSize = None
+    renderer: RendererName = "tiny"
+    modalities: Names = ("rgb",)
 
     def __post_init__(self) -> None:
         """Refuse what no cell can do."""
         object.__setattr__(self, "cameras", listed(self.cameras))
         if len(set(self.cameras)) != len(self.cameras):
             raise InvalidInputError(f"Cameras {', '.join(self.cameras)} name one twice.")
+
+        object.__setattr__(self, "modalities", checked_modalities(self.modalities))
         if self.renderer not in RENDERERS:
             raise UnknownNameError("renderer", str(self.renderer), RENDERERS)
 
@@ -48,6 +59,16 @@ class CellChoice:
             raise InvalidInputError(
                 f"Image size is {size}; expected (height, width) of {LEAST_PX} to {MOST_PX} pixels."
             )
+
+    @property
+    def looks(self) -> dict[str, Any]:
+        """The cell's options that differ from the usual ones, JSON: earlier specs keep their ids."""
+        looks: dict[str, Any] = {}
+        if self.renderer != "tiny":
+            looks["renderer"] = self.renderer
+        if self.modalities != ("rgb",):
+            looks["modalities"] = list(self.modalities)
+        return looks
 
     @classmethod
     def of(cls, cell: str | CellChoice, options: Mapping[str, Any]) -> CellChoice:
@@ -67,6 +88,30 @@ class CellChoice:
 
 
 CONDITIONS = tuple(field.name for field in fields(CellChoice) if field.name != "cell")
+
+
+def checked_modalities(names: str | Iterable[str]) -> tuple[str, ...]:
+    """Return what is stored of each camera, in one order whichever way it was given.
+
+    Args:
+        names: names of `MODALITIES` one by one, or as a text with commas.
+
+    Raises:
+        UnknownNameError: there is no such modality.
+        InvalidInputError: "rgb" is not among them.
+    """
+    given = listed(names)
+    for name in given:
+        if name not in MODALITIES:
+            raise UnknownNameError("modality", name, MODALITIES)
+
+    if "rgb" not in given:
+        raise InvalidInputError(
+            f"Modalities are {','.join(given) or 'none'}; expected rgb among them, such as rgb,depth: "
+            "pictures are always stored. To store none, name no cameras."
+        )
+
+    return tuple(name for name in MODALITIES if name in given)
 
 
 def renamed(options: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

@@ -12,24 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from shopfloor import platforms
-from shopfloor.collectors.choice import CONDITIONS, CellChoice, renamed
+from shopfloor.collectors.config import PURPOSE_SEEDS as PURPOSE_SEEDS
+from shopfloor.collectors.config import CollectConfig as CollectConfig
 from shopfloor.collectors.executors import Executor, make_executor, signals
-from shopfloor.collectors.executors.engine import TIMEOUT_S
-from shopfloor.collectors.interventions import make_intervention
 from shopfloor.collectors.jobs import PREPARE, RUN_EPISODE
 from shopfloor.collectors.provenance import environment, now, replace_json
 from shopfloor.collectors.sources import policy_ref
 from shopfloor.core import (
-    PURPOSES,
     CancelledError,
     EpisodeSpec,
     InvalidInputError,
-    PolicyRef,
     Receipt,
     ShopfloorError,
-    UnknownNameError,
 )
-from shopfloor.datasets.disk.files import disk_error
+from shopfloor.datasets.disk.errors import disk_error
 from shopfloor.datasets.format import kinds
 from shopfloor.datasets.listing.manifest import list_dataset
 from shopfloor.datasets.listing.overlays import load_overlays, tombstoned
@@ -37,102 +33,6 @@ from shopfloor.datasets.writer import EpisodeWriter, write_manifest
 from shopfloor.envs.registry import resolve_cell
 
 RECEIPTS, RUN = "receipts.jsonl", "run.json"
-PURPOSE_SEEDS = {"train": (0, 600_000), "gate": (700_000, 800_000), "report": (800_000, 900_000)}
-CODECS = ("blosc", "gzip", "none")
-OLD_NAMES = {"seed_first": "seed", "intervention": "intervene"}
-
-
-@dataclass(frozen=True)
-class CollectConfig:
-    """What to collect; `of` makes one from single options.
-
-    Attributes:
-        cell: the cell and the conditions; a name stands for the cell's usual ones.
-        out: the dataset's folder; an interrupted or shorter run there is continued.
-        policy: who acts: "expert", "random", a checkpoint's folder, or a reference.
-        episodes: how many, failed ones included.
-        seed: the episodes have seeds seed..seed + episodes - 1.
-        intervene: "none", "label" (the teacher labels each step), "expert" (it also takes over on
-            deviation), "own" (the policy, an expert, labels its own steps), or the name of an
-            installed package's (entry-point group `shopfloor.interventions`).
-        teacher: who labels or takes over: "expert", a checkpoint's folder or a reference; None:
-            the expert where one is needed.
-        noise: scale of the noise on executed actions, in units of a full action.
-        purpose: "train", "gate", "report" or "other"; the first three have seed ranges of their
-            own.
-        codec: "blosc", "gzip" or "none".
-        timeout_s: wall time after which an episode counts as hanging; needs more than one worker.
-    """
-
-    cell: CellChoice
-    out: Path | str
-    policy: str | PolicyRef = "expert"
-    episodes: int = 10
-    seed: int = 0
-    intervene: str = "none"
-    teacher: str | PolicyRef | None = None
-    noise: float = 0.0
-    purpose: str = "train"
-    codec: str = "blosc"
-    timeout_s: float = TIMEOUT_S
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be run."""
-        object.__setattr__(self, "cell", CellChoice.of(self.cell, {}))
-        for kind, name, known in (
-            ("purpose", self.purpose, PURPOSES),
-            ("codec", self.codec, CODECS),
-        ):
-            if name not in known:
-                raise UnknownNameError(kind, name, known)
-
-        if self.episodes < 1:
-            raise InvalidInputError(f"Number of episodes is {self.episodes}; expected at least 1.")
-        if not 0.0 <= self.noise <= 1.0:
-            raise InvalidInputError(
-                f"Noise is {self.noise}; expected 0 to 1, in units of a full action."
-            )
-
-        needs_teacher = make_intervention(self.intervene).needs_teacher
-        if self.teacher is not None and not needs_teacher:
-            raise InvalidInputError(
-                f"Teacher {self.teacher!r} with intervene={self.intervene!r} would do nothing; "
-                "expected 'label' or 'expert', or no teacher."
-            )
-
-        if self.teacher is None and needs_teacher:
-            object.__setattr__(self, "teacher", "expert")
-
-        self._check_seeds()
-
-    @classmethod
-    def of(cls, cell: str | CellChoice, **options: Any) -> CollectConfig:  # noqa: ANN401  # fields
-        """Make a configuration from single options.
-
-        Args:
-            cell: cell id or bare name, or a whole `CellChoice`.
-            **options: fields of `CollectConfig` and, beside a cell's name, of `CellChoice`.
-        """
-        given = renamed(options, OLD_NAMES)
-        conditions = {name: given.pop(name) for name in CONDITIONS if name in given}
-
-        known = [field.name for field in dataclasses.fields(cls)]
-        for name in given:
-            if name not in known:
-                raise UnknownNameError("option", name, [*known, *CONDITIONS])
-
-        if "out" not in given:
-            raise InvalidInputError("collect needs `out`: the folder of the dataset.")
-        return cls(CellChoice.of(cell, conditions), **given)
-
-    def _check_seeds(self) -> None:
-        low, high = PURPOSE_SEEDS.get(self.purpose, (0, 1 << 32))
-        if not (low <= self.seed and self.seed + self.episodes <= high):
-            advice = "" if self.purpose == "other" else " Purpose 'other' takes any seed."
-            raise InvalidInputError(
-                f"Seeds {self.seed} to {self.seed + self.episodes - 1} are outside the range of purpose "
-                f"{self.purpose!r}, {low} to {high - 1}.{advice}"
-            )
 
 
 @dataclass(frozen=True)
@@ -270,7 +170,7 @@ class _Collection:
         payload = {
             "cell": self.cell,
             "robot": self.choice.robot,
-            "renderer": self.choice.renderer,
+            "looks": self.choice.looks,
             "image_size": list(self.choice.image_size) if self.choice.image_size else None,
             "variation": self.choice.variation,
             "policy": self.policy.to_json(),
@@ -296,10 +196,9 @@ class _Collection:
             "robot": self.told["description"]["robot"],
             "cameras": list(self.choice.cameras),
             "image_size": self.told["image_size"],
+            **self.choice.looks,
         }
 
-        if self.choice.renderer != "tiny":
-            options["renderer"] = self.choice.renderer
         teacher = self.told["teacher"]
 
         return [
@@ -397,6 +296,7 @@ class _Collection:
             "teacher": self.teacher.to_json() if self.teacher else None,
             "out": str(self.out),
             "cameras": list(self.choice.cameras),
+            "modalities": list(self.choice.modalities),
             "image_size": self.told["image_size"],
         }
 

@@ -10,17 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shopfloor.collectors.choice import CellChoice, renamed
-from shopfloor.collectors.collect import (
-    PURPOSE_SEEDS,
-    CollectConfig,
-    CollectResult,
-    collect,
-)
+from shopfloor.collectors.choice import CellChoice
+from shopfloor.collectors.collect import CollectResult, collect
+from shopfloor.collectors.config import CollectConfig, EvaluateConfig
 from shopfloor.collectors.executors import Executor
-from shopfloor.collectors.executors.engine import TIMEOUT_S
 from shopfloor.collectors.statistics import wilson_interval
-from shopfloor.core import PolicyRef, Receipt
+from shopfloor.core import InvalidInputError, PolicyRef, Receipt
 
 SCHEMA_VERSION = 1
 
@@ -86,37 +81,27 @@ class Evaluation:
 
 
 def evaluate(
-    policy: str | PolicyRef,
-    cell: str | CellChoice,
-    episodes: int = 100,
+    policy: str | PolicyRef | EvaluateConfig,
+    cell: str | CellChoice | None = None,
+    episodes: int | None = None,
     *,
-    seed: int = 800_000,
-    out: Path | str | None = None,
-    purpose: str | None = None,
-    noise: float = 0.0,
-    timeout_s: float = TIMEOUT_S,
     executor: Executor | None = None,
     workers: int | str = 1,
     on_receipt: Callable[[Receipt], None] | None = None,
-    **options: Any,  # noqa: ANN401  # the fields of CellChoice
+    **options: Any,  # noqa: ANN401  # see EvaluateConfig.of
 ) -> Evaluation:
     """Run a policy on seeds seed..seed + episodes - 1 and count.
 
     Args:
-        policy: "expert", "random", a checkpoint's folder, or a reference.
+        policy: "expert", "random", a checkpoint's folder, or a reference; or the whole
+            configuration, and nothing beside it.
         cell: cell id or bare name, or a whole `CellChoice`.
-        episodes: number of seeds.
-        seed: first seed.
-        out: dataset that keeps the episodes, so that the evaluation resumes; None uses a temporary
-            folder.
-        purpose: "gate", "report", "train" or "other"; None for the one that the seeds are reserved
-            for: "report" or "gate", else "other".
-        noise: scale of the noise on executed actions, in units of a full action.
-        timeout_s: wall time after which an episode counts as hanging; needs more than one worker.
+        episodes: number of seeds; 100 by default.
         executor: runs the episodes; kept open.
         workers: as for `collect`, where no executor is given.
         on_receipt: called with each new receipt.
-        **options: fields of `CellChoice`, such as ``robot="ur5e"`` or ``variation="hard"``.
+        **options: further fields of `EvaluateConfig`, such as ``seed=700_000`` or ``out="kept"``,
+            and of `CellChoice`, such as ``robot="ur5e"`` or ``variation="hard"``.
 
     Returns:
         Counts, rate and interval.
@@ -124,35 +109,40 @@ def evaluate(
     Raises:
         InvalidInputError, DiskError, CancelledError: as `collect`.
     """
-    conditions = renamed(options, {"seed_first": "seed"})
-    first = int(conditions.pop("seed", seed))
+    if episodes is not None:
+        options["episodes"] = episodes
 
+    config = _config(policy, cell, options)
     with ExitStack() as stack:
+        out = config.out
         if out is None:
-            out = stack.enter_context(tempfile.TemporaryDirectory(prefix="shopfloor-evaluate-"))
-        config = CollectConfig.of(
-            cell,
-            policy=policy,
-            episodes=episodes,
-            out=out,
-            seed=first,
-            noise=noise,
-            purpose=purpose or purpose_of(first, episodes),
-            timeout_s=timeout_s,
-            **conditions,
-        )
-        result = collect(config, executor=executor, workers=workers, on_receipt=on_receipt)
+            made = stack.enter_context(tempfile.TemporaryDirectory(prefix="shopfloor-evaluate-"))
+            out = Path(made)
 
-    return summarise(result, config)
+        collection = config.collection(out)
+        result = collect(collection, executor=executor, workers=workers, on_receipt=on_receipt)
+
+    return summarise(result, collection)
 
 
-def purpose_of(seed: int, episodes: int) -> str:
-    """Return what episodes of these seeds are for: report or gate where all lie in that range, else other."""
-    for purpose in ("report", "gate"):
-        low, high = PURPOSE_SEEDS[purpose]
-        if low <= seed and seed + episodes <= high:
-            return purpose
-    return "other"
+def _config(
+    policy: str | PolicyRef | EvaluateConfig,
+    cell: str | CellChoice | None,
+    options: dict[str, Any],
+) -> EvaluateConfig:
+    if isinstance(policy, EvaluateConfig):
+        if cell is not None:
+            options = {"cell": cell, **options}
+        if options:
+            raise InvalidInputError(
+                f"Give either a config or its fields, not both: {', '.join(sorted(options))}."
+            )
+
+        return policy
+
+    if cell is None:
+        raise InvalidInputError("evaluate needs `cell`: a work cell, such as 'PickToTray'.")
+    return EvaluateConfig.of(policy, cell, **options)
 
 
 def summarise(result: CollectResult, config: CollectConfig) -> Evaluation:

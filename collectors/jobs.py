@@ -49,9 +49,9 @@ def prepare(payload: dict[str, Any]) -> dict[str, Any]:
     """Say what a run needs to know before its first episode.
 
     Args:
-        payload: {"cell", "robot", "renderer", "image_size", "variation", "policy", "teacher"}: the
-            policies as `PolicyRef` JSON, teacher or None; image_size [height, width] in pixels, or
-            None for what the policy expects.
+        payload: {"cell", "robot", "looks", "image_size", "variation", "policy", "teacher"}: the
+            policies as `PolicyRef` JSON, teacher or None; looks as `CellChoice.looks`; image_size
+            [height, width] in pixels, or None for what the policy expects.
 
     Returns:
         {"policy", "teacher": what their `info` says, "image_size", "variation": its one name,
@@ -75,9 +75,7 @@ def prepare(payload: dict[str, Any]) -> dict[str, Any]:
         size = size or expected
 
     size = list(size or DEFAULT_IMAGE_SIZE)
-    options = {"robot": payload["robot"], "image_size": size}
-    if payload.get("renderer", "tiny") != "tiny":
-        options["renderer"] = payload["renderer"]
+    options = {"robot": payload["robot"], "image_size": size, **payload["looks"]}
     variation = payload["variation"]
     if variation.startswith("{"):
         variation = variation_name(variation)

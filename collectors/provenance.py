@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import shopfloor
-from shopfloor.datasets.disk.files import disk_error, temporary_name
+from shopfloor.datasets.disk.errors import disk_error
+from shopfloor.datasets.disk.files import temporary_name
 
 PACKAGES = ("numpy", "gymnasium", "pybullet", "h5py", "hdf5plugin", "torch")
 

@@ -8,7 +8,6 @@ import inspect
 import io
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
@@ -16,14 +15,14 @@ from typing import Any, TypeAlias
 import tyro
 
 from shopfloor import __version__, platforms
-from shopfloor.core import (
+from shopfloor.datasets.disk.errors import DamagedFileError
+from shopfloor.errors import (
     InfrastructureError,
     InvalidInputError,
     ShopfloorError,
     UnknownNameError,
     install_command,
 )
-from shopfloor.datasets.disk.errors import DamagedFileError
 from shopfloor.launch.console import note
 from shopfloor.launch.later import Later
 from shopfloor.launch.verbs import VERBS
@@ -33,6 +32,7 @@ Run: TypeAlias = Callable[[Any], int]
 stopping = Later("shopfloor.launch.stopping")
 
 UNLIMITED = ("cells", "view")  # verbs that do the same on every operating system
+WHOLE_LINES = "1000"  # columns; longer than any line of help
 USAGE = "usage: shopfloor VERB [flags]        shopfloor VERB --help explains a verb"
 
 
@@ -185,7 +185,8 @@ def parse(kind: type, verb: str, arguments: list[str]) -> Any:  # noqa: ANN401  
     if verb != "view":
         config.append(tyro.conf.FlagCreatePairsOff)
 
-    with _plain():
+    terminal = sys.stdout.isatty() and sys.stderr.isatty()
+    with contextlib.nullcontext() if terminal else _plain():
         try:
             return tyro.cli(kind, prog=f"shopfloor {verb}", args=arguments, config=config)
         except SystemExit as stop:
@@ -194,42 +195,19 @@ def parse(kind: type, verb: str, arguments: list[str]) -> Any:  # noqa: ANN401  
 
 @contextlib.contextmanager
 def _plain() -> Iterator[None]:
-    """Print tyro's help and errors without frames; only a terminal's width wraps them."""
+    """Have tyro print whole lines without frames, colour and trailing blanks, as it does into a buffer."""
     out, err = io.StringIO(), io.StringIO()
-    before = os.environ.get("COLUMNS")
-    if not sys.stdout.isatty():
-        os.environ["COLUMNS"] = "1000"
+    columns = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = WHOLE_LINES
 
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             yield
     finally:
-        os.environ.pop("COLUMNS", None)
-        if before is not None:
-            os.environ["COLUMNS"] = before
+        del os.environ["COLUMNS"]
+        if columns is not None:
+            os.environ["COLUMNS"] = columns
 
-        for text, stream in ((out.getvalue(), sys.stdout), (err.getvalue(), sys.stderr)):
-            if text:
-                print(without_frames(text), file=stream)
-
-
-def without_frames(text: str) -> str:
-    """Strip the rules that tyro draws around groups of lines, and defaults that say nothing.
-
-    tyro has no setting for either: into a buffer it draws rules instead of frames, and it shows the
-    default of every flag.
-    """
-    lines = [line.rstrip() for line in text.splitlines()]
-    kept = []
-    for line, following in zip(lines, [*lines[1:], ""], strict=True):
-        title = line.startswith(" ") and not line.startswith("  ") and _is_rule(following)
-        if title:
-            kept.append(f"{line.strip()}:")
-        elif not _is_rule(line):
-            kept.append(re.sub(r" \(default: (None|''|)\)", "", line))
-
-    return "\n".join(kept).rstrip()
-
-
-def _is_rule(line: str) -> bool:
-    return bool(line) and not line.strip(" -")
+        for buffer, stream in ((out, sys.stdout), (err, sys.stderr)):
+            for line in buffer.getvalue().rstrip().splitlines():
+                print(line.rstrip(), file=stream)

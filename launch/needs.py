@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 
-from shopfloor.core import MissingDependencyError, install_command
+from shopfloor.errors import MissingDependencyError, install_command
 
 TORCH_HINT = (
     "Trained policies need torch, safetensors and tokenizers, which are not installed. "

@@ -15,6 +15,7 @@ FACES = {
     "shopfloor.envs.experts": ("Scene", "ScriptedExpert", "grasp_yaw", "make_expert"),
     "shopfloor.envs.looks": ("Camera",),
     "shopfloor.envs.physics": ("Shape", "World"),
+    "shopfloor.envs.robots": ("Arm", "ArmModel", "Fingers", "Hand", "Robot", "robot_model"),
 }
 
 

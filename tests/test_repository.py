@@ -272,6 +272,42 @@ def test_circle_between_subfolders_is_found(tmp_path):
     assert "envs.one > shopfloor.envs.two > shopfloor.envs.one" in violations[0].message
 
 
+@pytest.mark.parametrize(("files", "found"), [(14, []), (15, [("chain", 2)])])
+def test_long_chain_is_found(files, found, tmp_path):
+    (tmp_path / "envs").mkdir()
+    for number in range(files):
+        source = f"import json\nfrom shopfloor.envs.a{number + 1} import x\n"
+        (tmp_path / "envs" / f"a{number}.py").write_text(source, encoding="utf-8")
+    _, violations = layers.check(tmp_path)
+    assert [(violation.rule, violation.line) for violation in violations] == found
+    for violation in violations:
+        assert "15 files, at most 14: envs.a0 > envs.a1 > " in violation.message
+
+
+def test_imports_for_type_hints_and_in_functions_lengthen_no_chain(tmp_path):
+    (tmp_path / "envs").mkdir()
+    for number in range(15):
+        source = f"from shopfloor.envs.a{number + 1} import x\n"
+        if number == 7:
+            source = f"if TYPE_CHECKING:\n    {source}"
+        if number == 9:
+            source = f"def f():\n    {source}"
+        (tmp_path / "envs" / f"a{number}.py").write_text(source, encoding="utf-8")
+    modules, violations = layers.check(tmp_path)
+    assert violations == []
+    assert layers.longest_chain(modules) == [f"envs.a{number}" for number in range(8)]
+
+
+@pytest.mark.parametrize("count", [10, 11])
+def test_many_imports_inside_functions_are_found(count, tmp_path):
+    (tmp_path / "envs").mkdir()
+    (tmp_path / "envs" / "b.py").write_text("", encoding="utf-8")
+    source = "def f():\n" + "    from shopfloor.envs.b import x\n" * count
+    (tmp_path / "envs" / "a.py").write_text(source, encoding="utf-8")
+    _, violations = layers.check(tmp_path)
+    assert [violation.rule for violation in violations] == ["hidden"] * (count if count > 10 else 0)
+
+
 def test_what_is_allowed_is_not_reported(tmp_path):
     sources = {
         "envs/a.py": "import numpy as np\nimport pybullet\ng = np.random.default_rng(np.random.SeedSequence([1, 2]))",

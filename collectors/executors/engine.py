@@ -16,9 +16,9 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from shopfloor.core import InvalidInputError, MissingDependencyError, UnknownNameError
+from shopfloor.specs import TIMEOUT_S
 
 GROUP = "shopfloor.engines"
-TIMEOUT_S = 600.0
 
 # The scheme of an address -> "module:factory".
 ENGINES = {

@@ -13,11 +13,11 @@ from typing import Any
 
 from shopfloor import children
 from shopfloor.collectors.executors import signals
-from shopfloor.collectors.executors.engine import TIMEOUT_S
 from shopfloor.collectors.executors.tries import Job, settle
 from shopfloor.collectors.executors.worker import READY, check_function
 from shopfloor.core import InfrastructureError, InvalidInputError
 from shopfloor.platforms import STARTS_WORKERS
+from shopfloor.specs import TIMEOUT_S
 
 START_S = 120.0  # for a worker to say that it is there; the time of a job counts from then on
 POLL_S = 0.2

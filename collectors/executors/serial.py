@@ -7,10 +7,10 @@ from types import TracebackType
 from typing import Any
 
 from shopfloor.collectors.executors import signals
-from shopfloor.collectors.executors.engine import TIMEOUT_S
 from shopfloor.collectors.executors.tries import Job, settle
 from shopfloor.collectors.executors.worker import describe_failure, load_function, one_torch_thread
 from shopfloor.core import InvalidInputError
+from shopfloor.specs import TIMEOUT_S
 
 
 def make(address: str, *, allowed: Sequence[str] = ()) -> SerialExecutor:

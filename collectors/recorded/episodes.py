@@ -1,4 +1,4 @@
-"""Recorded episodes as jobs: which of a dataset, and how a worker process gets hold of one."""
+"""Recorded episodes as jobs: how a worker process gets hold of an episode and of its cell."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from shopfloor.collectors import jobs
 from shopfloor.collectors.executors import Executor, make_executor, signals
 from shopfloor.core import Cell, Episode, InvalidInputError, RewindableCell, listed_paths
 from shopfloor.datasets.disk.errors import DamagedFileError
+from shopfloor.datasets.format.record import positions
 from shopfloor.datasets.reader import Dataset, EpisodeRecord
 from shopfloor.envs.registry import cell_ids
 
@@ -36,9 +37,9 @@ def each_recorded(
         function: "shopfloor.module:function", which may pass its payload to `read_recorded`;
             "index" is the episode's.
         dataset: holds the episodes.
-        records: theirs.
-        overlays: views that `dataset` was opened with.
-        common: what else each payload has.
+        records: records of these episodes.
+        overlays: overlay files that `dataset` was opened with.
+        common: further entries of each payload.
         executor: runs the jobs and is kept open; without one that of `workers` is made and
             closed.
         workers: number of processes, 1 for none but this one, or the address of an engine.
@@ -47,19 +48,18 @@ def each_recorded(
     Returns:
         The results in the order of the records, whatever order they came in.
     """
-    places = {record.episode_id: index for index, record in enumerate(dataset.records)}
-    payloads = (
-        {
+    places = positions(dataset.records)
+
+    def payload(record: EpisodeRecord) -> Job:
+        return {
             **common,
             "dataset": str(dataset.path),
-            "overlays": [str(overlay) for overlay in listed_paths(overlays)],
+            "overlays": list(map(str, listed_paths(overlays))),
             "position": places[record.episode_id],
             "episode_id": record.episode_id,
             "sha256": record.sha256,
             "index": record.index,
         }
-        for record in records
-    )
 
     results: dict[int, Job] = {}
     try:
@@ -68,7 +68,7 @@ def each_recorded(
                 executor if executor is not None else stack.enter_context(make_executor(workers))
             )
 
-            for position, result in running.run(function, payloads):
+            for position, result in running.run(function, map(payload, records)):
                 results[position] = result
                 if progress is not None:
                     progress(len(results), len(records))
@@ -79,7 +79,7 @@ def each_recorded(
 
 
 def read_recorded(payload: Job) -> Episode:
-    """Read the episode of a job as it was committed: what overlays say of it is not applied.
+    """Read the episode of a job as it was committed, without overlays.
 
     A process keeps the dataset of its last job open, so that a long list is not read anew for every
     episode.
@@ -118,11 +118,13 @@ def forget() -> None:
 
 @contextlib.contextmanager
 def recorded_cell(episode: Episode, **changes: Any) -> Iterator[RewindableCell]:  # noqa: ANN401  # cell options
-    """Lend this process's cell of an episode's spec, reset to its seed; one that failed is not used again.
+    """Lend this process's cell of an episode's spec, reset to its seed.
+
+    A cell that failed is not used again.
 
     Args:
-        episode: names cell, options, variation and seed.
-        changes: options to be had otherwise, such as image_size.
+        episode: the episode, whose spec names cell, options, variation and seed.
+        changes: options that are to differ, such as image_size.
 
     Raises:
         InvalidInputError: the cell cannot come back to a recorded state.
@@ -149,8 +151,8 @@ def rewindable(cell: Cell) -> RewindableCell:
     """
     if not isinstance(cell, RewindableCell):
         raise InvalidInputError(
-            f"{cell.cell_id} cannot come back to a recorded state: it has no set_sim_state. What was "
-            "not recorded of its episodes cannot be had; choose others with --where."
+            f"{cell.cell_id} cannot come back to a recorded state: it has no set_sim_state. What "
+            "was not recorded of its episodes cannot be had; choose others with --where."
         )
 
     return cell
@@ -158,4 +160,9 @@ def rewindable(cell: Cell) -> RewindableCell:
 
 def known_cells(records: Iterable[EpisodeRecord]) -> set[str]:
     """Return those of the episodes' cells that are installed here."""
-    return {record.cell for record in records} & set(cell_ids())
+    return cells_of(records) & set(cell_ids())
+
+
+def cells_of(records: Iterable[EpisodeRecord]) -> set[str]:
+    """Return the full ids of the episodes' cells."""
+    return {record.cell for record in records}

@@ -1,7 +1,8 @@
-"""The quality of a dataset's episodes, with what only the simulator knows: whether a success is one."""
+"""The quality of a dataset's episodes, success labels checked by replaying them included."""
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,19 +16,18 @@ from shopfloor.collectors.executors import Executor
 from shopfloor.collectors.recorded.episodes import each_recorded, known_cells, recorded_cell
 from shopfloor.collectors.recorded.replay import Replay, replay_job
 from shopfloor.core import InvalidInputError, ShopfloorError, UnknownNameError
-from shopfloor.datasets.format.decode import EpisodeRecord
+from shopfloor.datasets.format.record import EpisodeRecord, positions
 from shopfloor.datasets.quality.assess import assess
 from shopfloor.datasets.quality.judge import DROP, Finding, Thresholds
 from shopfloor.datasets.quality.result import Assessed, Quality
 from shopfloor.datasets.reader import Dataset
 
 LABEL = "shopfloor.collectors.recorded.quality:label_job"
-MOST = (
-    0.5  # of a cell's episodes must replay to the same states before one that does not is suspect
-)
+# Share of a cell's episodes that must replay to their states before one that does not is suspect.
+MOST = 0.5
 PICTURES = 5  # of an episode, evenly spaced in time
 THUMBNAIL = (120, 160)  # height, width, pixels, of rendered ones
-CAMERA = "front"  # the view that is rendered, where a cell has it
+CAMERA = "front"  # what is rendered, where a cell has this camera
 Progress = Callable[[str, int, int], None]
 
 
@@ -48,11 +48,11 @@ def quality(
     Args:
         path: the dataset folder.
         where: an expression (`parse_where`) that chooses episodes; all by default.
-        overlays: views that hold, too.
+        overlays: overlay files that hold besides the dataset's own.
         replay: whether actions are executed again to check the success labels; it takes about as
             long as collecting.
-        seed: of all draws; the same seed gives the same result.
-        thresholds: what counts as a finding.
+        seed: seed of all draws; the same seed gives the same result.
+        thresholds: the limits that make a finding.
         workers: number of processes that replay, or the address of an engine such as "local:4" (see
             `make_executor`); the result is the same for any.
         executor: runs the replays instead, and is kept open.
@@ -66,8 +66,8 @@ def quality(
         NotADatasetError, FormatVersionError, DamagedFileError: as `Dataset`.
     """
 
-    def told(phase: str) -> Callable[[int, int], None] | None:
-        return None if progress is None else lambda done, total: progress(phase, done, total)
+    def reporting(phase: str) -> Callable[[int, int], None] | None:
+        return None if progress is None else functools.partial(progress, phase)
 
     found = assess(
         path,
@@ -75,7 +75,7 @@ def quality(
         overlays=overlays,
         seed=seed,
         thresholds=thresholds,
-        progress=told("read"),
+        progress=reporting("read"),
     )
 
     if not replay:
@@ -86,7 +86,7 @@ def quality(
     dataset = Dataset(path, overlays=overlays)
     records, passed_over = _able(dataset, [one.record for one in found.episodes])
     results = each_recorded(
-        LABEL, dataset, records, overlays, {}, executor, workers, told("replay")
+        LABEL, dataset, records, overlays, {}, executor, workers, reporting("replay")
     )
     replays = {record.episode_id: result for record, result in zip(records, results, strict=True)}
 
@@ -98,7 +98,7 @@ def _able(
 ) -> tuple[list[EpisodeRecord], Counter[str]]:
     """Return the episodes that can be simulated, and how many cannot for which reason."""
     installed = known_cells(records)
-    places = {record.episode_id: index for index, record in enumerate(dataset.records)}
+    places = positions(dataset.records)
     able: list[EpisodeRecord] = []
     reasons: Counter[str] = Counter()
 
@@ -138,52 +138,48 @@ def label_job(payload: dict[str, Any]) -> dict[str, Any]:
 def _with_labels(
     found: Quality, replays: Mapping[str, Mapping[str, Any]], passed_over: Counter[str]
 ) -> Quality:
-    passed_over = passed_over + Counter(
-        "the cell cannot take it" for one in replays.values() if "refused" in one
-    )
-    replayed = {
-        episode_id: Replay(**one) for episode_id, one in replays.items() if "refused" not in one
-    }
+    replayed = {}
+    passed_over = passed_over.copy()
+    for episode_id, result in replays.items():
+        if "refused" in result:
+            passed_over["the cell cannot take it"] += 1
+        else:
+            replayed[episode_id] = Replay(**result)
+
     trusted = _reproducing(found.episodes, replayed)
+    labels = {"replayed": len(replayed), "states_equal": 0, "wrong": 0}
+    labels["passed_over"] = sum(passed_over.values())
+    untrusted = set()
+    episodes = []
+    for one in found.episodes:
+        again = replayed.get(one.record.episode_id)
+        if again:
+            findings = _label_findings(one, again, trusted)
+            one = one.finding(findings, found.thresholds)
+            labels["states_equal"] += again.states_equal
+            labels["wrong"] += any(finding.kind == "wrong_label" for finding in findings)
+            untrusted |= {one.record.cell} - trusted
+        episodes.append(one)
 
-    episodes = tuple(
-        one.finding(
-            _label_findings(one, replayed[one.record.episode_id], trusted), found.thresholds
+    reasons = []
+    for why, count in sorted(passed_over.items()):
+        reasons.append(f"success labels: {count} episodes: {why}")
+    for cell in sorted(untrusted):
+        reasons.append(
+            f"success labels: {cell}: most episodes do not replay to the same states here (another "
+            "release of the simulator, or another kind of processor)"
         )
-        if one.record.episode_id in replayed
-        else one
-        for one in found.episodes
-    )
-
-    strangers = sorted(
-        {one.record.cell for one in episodes if one.record.episode_id in replayed} - trusted
-    )
-    reasons = [
-        f"success labels: {count} episodes: {why}" for why, count in sorted(passed_over.items())
-    ]
-
-    reasons += [
-        f"success labels: {cell}: most episodes do not replay to the same states here (another release of the "
-        "simulator, or another kind of processor)"
-        for cell in strangers
-    ]
-
-    labels = {
-        "replayed": len(replayed),
-        "states_equal": sum(one.states_equal for one in replayed.values()),
-        "wrong": sum(
-            any(finding.kind == "wrong_label" for finding in one.findings) for one in episodes
-        ),
-        "passed_over": sum(passed_over.values()),
-    }
 
     return replace(
-        found, episodes=episodes, not_checked=(*found.not_checked, *reasons), labels=labels
+        found,
+        episodes=tuple(episodes),
+        not_checked=(*found.not_checked, *reasons),
+        labels=labels,
     )
 
 
 def _reproducing(episodes: Sequence[Assessed], replayed: Mapping[str, Replay]) -> set[str]:
-    """Return the cells that give the recorded states again on this machine, for most of their episodes."""
+    """Return the cells most of whose episodes replay to their recorded states on this machine."""
     equal: dict[str, list[bool]] = {}
     for one in episodes:
         if one.record.episode_id in replayed:
@@ -191,29 +187,27 @@ def _reproducing(episodes: Sequence[Assessed], replayed: Mapping[str, Replay]) -
                 replayed[one.record.episode_id].states_equal
             )
 
-    return {
-        cell
-        for cell, values in equal.items()
-        if np.mean(values) >= MOST or (len(values) == 1 and values[0])
-    }
+    cells = set()
+    for cell, values in equal.items():
+        if np.mean(values) >= MOST or (len(values) == 1 and values[0]):
+            cells.add(cell)
+    return cells
 
 
 def _label_findings(one: Assessed, again: Replay, trusted: set[str]) -> list[Finding]:
     recorded = one.record.outcome == "success"
     if again.states_equal and recorded != again.success:
-        says = (
-            "the simulator does not call it one" if recorded else "the simulator calls it a success"
-        )
-        text = (
-            f"labelled {'a success' if recorded else 'a failure'}, {says}; data relabel corrects it"
-        )
-
+        text = "labelled a failure, the simulator calls it a success; data relabel corrects it"
+        if recorded:
+            text = (
+                "labelled a success, the simulator does not call it one; data relabel corrects it"
+            )
         return [Finding("wrong_label", DROP, float(again.success), float(recorded), text)]
 
     if not again.states_equal and one.record.cell in trusted:
         text = (
-            f"executing its actions gives other states from {again.first_difference} on, unlike those of other "
-            "episodes: states, actions or cell were altered after recording"
+            f"executing its actions gives other states from {again.first_difference} on, unlike "
+            "those of other episodes: states, actions or cell were altered after recording"
         )
 
         return [Finding("not_reproduced", DROP, float(again.first_difference), None, text)]
@@ -246,18 +240,18 @@ class Strip:
 def strips(
     path: Path | str, records: Sequence[EpisodeRecord], overlays: Sequence[Path | str] = ()
 ) -> Iterator[list[Strip]]:
-    """Yield pictures of some episodes: those recorded, else one view rendered from simulator states.
+    """Yield pictures of some episodes: recorded ones, else those of a camera that is rendered now.
 
     Args:
         path: the dataset folder.
-        records: of the episodes.
-        overlays: views that the records were read through.
+        records: records of the episodes.
+        overlays: overlay files that the records were read with.
 
     Yields:
         For each episode one strip a camera; none where there is nothing to show.
     """
     dataset = Dataset(path, overlays=overlays)
-    places = {record.episode_id: index for index, record in enumerate(dataset.records)}
+    places = positions(dataset.records)
     installed = known_cells(records)
 
     for record in records:
@@ -310,4 +304,5 @@ def _rendered_strips(dataset: Dataset, index: int) -> list[Strip]:
 
 
 def _spread(steps: int) -> tuple[int, ...]:
-    return tuple(sorted({int(step) for step in np.rint(np.linspace(0, steps, PICTURES))}))
+    spread: list[int] = np.unique(np.rint(np.linspace(0, steps, PICTURES)).astype(int)).tolist()
+    return tuple(spread)

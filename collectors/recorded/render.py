@@ -1,4 +1,4 @@
-"""Pictures for a dataset that was collected without: drawn from stored simulator states, as they were seen live."""
+"""Pictures for a dataset that was collected without, drawn from stored simulator states."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shopfloor.collectors.recorded.episodes import (
     read_recorded,
     recorded_cell,
 )
-from shopfloor.collectors.recorded.replay import refuse_stateless, refuse_strangers
+from shopfloor.collectors.recorded.replay import refuse_stateless, refuse_uninstalled
 from shopfloor.core import (
     CameraTrack,
     Episode,
@@ -29,10 +29,11 @@ from shopfloor.core import (
     listed,
 )
 from shopfloor.datasets.convert.incoming import Incoming
-from shopfloor.datasets.disk.files import disk_error
+from shopfloor.datasets.disk.errors import disk_error
 from shopfloor.datasets.disk.staging import staged_folder
 from shopfloor.datasets.format import kinds, layout
-from shopfloor.datasets.format.encode import CODECS, Provenance, encode_episode
+from shopfloor.datasets.format.encode import Provenance, encode_episode
+from shopfloor.datasets.format.layout import CODECS
 from shopfloor.datasets.listing.identity import identity_json
 from shopfloor.datasets.listing.overlays import append_overlay, load_overlays
 from shopfloor.datasets.listing.select import choose_records
@@ -50,9 +51,9 @@ class Rendered:
     """What a rendering made.
 
     Attributes:
-        episodes: how many.
-        pictures: in all.
-        bytes: of the episode files.
+        episodes: number of episodes.
+        pictures: number of pictures in all.
+        bytes: size of the episode files.
         path: the new dataset.
     """
 
@@ -79,12 +80,12 @@ def render_dataset(
     executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> Rendered:
-    """Make a dataset with pictures of another's episodes: the files that `collect --cameras` would have written live.
+    """Make a dataset with pictures of another's episodes, as `collect --cameras` would have written.
 
     Everything else of an episode stays; its `cell_options`, and so its id, are those of an episode
-    with these cameras. Pictures it had are replaced. Overlays' words come along. A state that does
-    not give the observation that was recorded with it is refused: the pictures would not show what
-    happened.
+    with these cameras. Pictures it had are replaced. The overlays' changes come along. A state that
+    does not give the observation that was recorded with it is refused: the pictures would not show
+    what happened.
 
     Args:
         path: the dataset folder.
@@ -92,7 +93,7 @@ def render_dataset(
         cameras: names of cameras.
         size: (height, width) of the pictures, pixels.
         where: an expression (`parse_where`) that chooses episodes; all by default.
-        overlays: views that hold, too.
+        overlays: overlay files that hold besides the dataset's own.
         codec: "blosc", "gzip" or "none".
         workers: number of processes, or the address of an engine such as "local:4" (see
             `make_executor`); the files are the same for any.
@@ -112,7 +113,7 @@ def render_dataset(
     dataset = Dataset(path, overlays=overlays)
     refuse_damage(dataset)
     records = choose_records(dataset.records, where, (), path)
-    refuse_strangers(records, path)
+    refuse_uninstalled(records, path)
     refuse_inside(Path(out), [dataset.path])
     changes = {"cameras": list(cameras), "image_size": list(size)}
 
@@ -141,8 +142,11 @@ def render_dataset(
         _carry_overlays(dataset, records, results, staged, overlays)
         incoming.finish()
 
-    count = sum(result["pictures"] for result in results)
-    return Rendered(len(results), count, sum(result["bytes"] for result in results), Path(out))
+    pictures = size_bytes = 0
+    for result in results:
+        pictures += result["pictures"]
+        size_bytes += result["bytes"]
+    return Rendered(len(results), pictures, size_bytes, Path(out))
 
 
 def _check(cameras: Sequence[str], size: Sequence[int], codec: str) -> None:
@@ -180,17 +184,16 @@ def _identity(
         None,
     )
 
-    documents = {
-        f"{record.cell} ({record.variation})": identity_json(
-            result["description"], dataset.identity.provenance
-        )
-        for record, result in zip(kinds.values(), described, strict=True)
-    }
+    documents = {}
+    for record, result in zip(kinds.values(), described, strict=True):
+        document = identity_json(result["description"], dataset.identity.provenance)
+        documents[f"{record.cell} ({record.variation})"] = document
 
     identity = merged_identity(documents)
-    return identity, {
-        cell: about.get("env_args") for cell, about in identity["descriptions"].items()
-    }
+    env_args = {}
+    for cell, description in identity["descriptions"].items():
+        env_args[cell] = description.get("env_args")
+    return identity, env_args
 
 
 def _refuse_twins(
@@ -202,8 +205,9 @@ def _refuse_twins(
         twin = seen.setdefault(result["episode_id"], record)
         if twin is not record:
             raise InvalidInputError(
-                f"Episodes {twin.episode_id} and {record.episode_id} of {path} differ only in the pictures they have, "
-                "so with new ones they would be the same episode. Leave one out with --where."
+                f"Episodes {twin.episode_id} and {record.episode_id} of {path} differ only in the "
+                "pictures they have, so with new ones they would be the same episode. Leave one "
+                "out with --where."
             )
 
 
@@ -214,13 +218,11 @@ def _carry_overlays(
     staged: Path,
     overlays: Sequence[Path | str],
 ) -> None:
-    said = load_overlays(dataset.path, overlays)
-    operations = [
-        operation
-        for record, result in zip(records, results, strict=True)
-        if record.episode_id in said
-        for operation in said[record.episode_id].operations(result["episode_id"])
-    ]
+    changes = load_overlays(dataset.path, overlays)
+    operations = []
+    for record, result in zip(records, results, strict=True):
+        if record.episode_id in changes:
+            operations += changes[record.episode_id].operations(result["episode_id"])
     if operations:
         append_overlay(staged, operations)
 
@@ -231,7 +233,11 @@ def _carry_overlays(
 
 
 def describe_job(payload: dict[str, Any]) -> dict[str, Any]:
-    """Describe the cell of a recorded episode as `collect` would with other cameras: {"description"}."""
+    """Describe the cell of a recorded episode as `collect` would with other cameras.
+
+    Returns:
+        {"description"}.
+    """
     changes = payload["changes"]
     episode = read_recorded(payload)
     refuse_stateless(episode)
@@ -277,7 +283,7 @@ def with_pictures(episode: Episode, cameras: Sequence[str], image_size: Sequence
     """Return the episode as it would have been recorded with cameras.
 
     Args:
-        episode: as it was committed.
+        episode: the episode as it was committed.
         cameras: names of the cell's cameras.
         image_size: (height, width), pixels.
 
@@ -287,7 +293,7 @@ def with_pictures(episode: Episode, cameras: Sequence[str], image_size: Sequence
     """
     refuse_stateless(episode)
     seen: dict[str, list[npt.NDArray[Any]]] = {}
-    poses: dict[str, list[npt.NDArray[np.float64]]] = {name: [] for name in cameras}
+    poses: dict[str, list[npt.NDArray[np.float64]]] = {}
     intrinsics: dict[str, npt.NDArray[np.float64]] = {}
 
     with recorded_cell(episode, image_size=list(image_size)) as cell:
@@ -310,7 +316,7 @@ def with_pictures(episode: Episode, cameras: Sequence[str], image_size: Sequence
             for name in cameras:
                 inner, outer = cell.camera_track(name)
                 intrinsics[name] = np.array(inner, dtype=np.float64)
-                poses[name].append(np.array(outer, dtype=np.float64))
+                poses.setdefault(name, []).append(np.array(outer, dtype=np.float64))
 
     options = {
         **episode.spec.cell_options,
@@ -329,7 +335,8 @@ def with_pictures(episode: Episode, cameras: Sequence[str], image_size: Sequence
 
 def _other(episode: Episode, key: str, step: int) -> InvalidInputError:
     return InvalidInputError(
-        f"Episode {episode.spec.episode_id} of {episode.spec.cell}: its simulator state {step} does not give the "
-        f"{key!r} that was observed then, so pictures would not show what happened. It was recorded by another release "
-        "or kind of machine; render it there, or leave it out with --where."
+        f"Episode {episode.spec.episode_id} of {episode.spec.cell}: its simulator state {step} "
+        f"does not give the {key!r} that was observed then, so pictures would not show what "
+        "happened. It was recorded by another release or kind of machine; render it there, or "
+        "leave it out with --where."
     )

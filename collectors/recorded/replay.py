@@ -1,7 +1,8 @@
-"""Recorded episodes again: the physics from stored actions, pictures from stored simulator states."""
+"""Recorded episodes again: physics from stored actions, pictures from stored simulator states."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from shopfloor.collectors.executors import Executor
 from shopfloor.collectors.jobs import build_cell
 from shopfloor.collectors.recorded.episodes import (
     Progress,
+    cells_of,
     each_recorded,
     known_cells,
     read_recorded,
@@ -22,22 +24,23 @@ from shopfloor.collectors.recorded.episodes import (
 )
 from shopfloor.core import Cell, Episode, InvalidInputError, ShopfloorError
 from shopfloor.datasets.format import kinds
+from shopfloor.datasets.format.record import episode_ids, positions
 from shopfloor.datasets.listing.select import choose_records
 from shopfloor.datasets.listing.verify import Damage, verify
 from shopfloor.datasets.reader import Dataset, EpisodeRecord
 
 REPLAY = "shopfloor.collectors.recorded.replay:replay_job"
 _ADVICE = (
-    "Its bytes are whole, so the simulator or the cell differs from the one that recorded it (another release, other "
-    "wheels, another kind of processor), or its actions were altered before it was committed. `shopfloor data replay` "
-    "says how many are like this."
+    "Its bytes are whole, so the simulator or the cell differs from the one that recorded it "
+    "(another release, other wheels, another kind of processor), or its actions were altered "
+    "before it was committed. `shopfloor data replay` says how many are like this."
 )
 _PASSED_OVER = "the others have no simulator states, or are of cells that are not installed here"
 
 
 @dataclass(frozen=True)
 class Replay:
-    """What came of executing an episode's actions again.
+    """The outcome of executing an episode's actions again.
 
     Attributes:
         states_equal: whether every simulator state came out the same, bit for bit.
@@ -51,14 +54,14 @@ class Replay:
 
 
 @dataclass(frozen=True)
-class Replayed:
+class ReplayOutcome:
     """One episode's replay beside what is recorded of it.
 
     Attributes:
-        episode_id: of the episode.
-        cell: full id.
-        seed: of the episode.
-        recorded: whether the dataset calls it a success.
+        episode_id: the episode's id.
+        cell: full id of its cell.
+        seed: the episode's seed.
+        recorded: whether it is recorded as a success.
         success: whether the task was done again.
         states_equal: whether every simulator state came out the same, bit for bit.
         first_difference: first of the T+1 states that differs, or -1.
@@ -74,26 +77,26 @@ class Replayed:
 
 
 @dataclass(frozen=True)
-class Replays:
-    """What came of replaying episodes.
+class ReplayReport:
+    """The outcomes of replaying episodes.
 
     Attributes:
-        episodes: one entry each, in the dataset's order.
-        chosen_from: how many episodes there were to choose from.
+        episodes: one outcome an episode, in the dataset's order.
+        chosen_from: number of episodes there were to choose from.
     """
 
-    episodes: tuple[Replayed, ...]
+    episodes: tuple[ReplayOutcome, ...]
     chosen_from: int
 
     @property
     def states_equal(self) -> int:
         """How many came out with the same states, bit for bit."""
-        return sum(one.states_equal for one in self.episodes)
+        return self._count("states_equal")
 
     @property
     def successes(self) -> int:
         """How many are recorded as successes."""
-        return sum(one.recorded for one in self.episodes)
+        return self._count("recorded")
 
     @property
     def successes_again(self) -> int:
@@ -104,6 +107,9 @@ class Replays:
     def outcomes_equal(self) -> int:
         """How many succeeded or failed as it is recorded."""
         return sum(one.recorded == one.success for one in self.episodes)
+
+    def _count(self, flag: str) -> int:
+        return sum(map(operator.attrgetter(flag), self.episodes))
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as plain JSON data."""
@@ -126,13 +132,13 @@ class DeepCheck:
     """What a deep verification found.
 
     Attributes:
-        damage: what is wrong, as from `verify`, and episodes that replay to other states.
+        damage: what `verify` found, and episodes that replay to other states.
         replays: the episodes that were replayed; None where none could be.
         passed_over: why episodes could not be replayed, for people; "" where all could.
     """
 
     damage: tuple[Damage, ...]
-    replays: Replays | None
+    replays: ReplayReport | None
     passed_over: str = ""
 
 
@@ -144,7 +150,7 @@ class DeepCheck:
 def render_episode(
     episode: Episode, camera: str, size: tuple[int, int] = (96, 96)
 ) -> npt.NDArray[np.uint8]:
-    """Render an episode's pictures from its simulator states, at any size, whether or not they were recorded.
+    """Render an episode's pictures from its simulator states, at any size, recorded or not.
 
     Args:
         episode: holds the states.
@@ -177,7 +183,7 @@ def render_episode(
 
 
 def replay(episode: Episode) -> Replay:
-    """Execute an episode's actions again in a new cell and compare the simulator's states with the recorded ones.
+    """Execute an episode's actions in a new cell and compare its states with the recorded ones.
 
     Raises:
         InvalidInputError: the episode has no simulator states, or its cell is not installed.
@@ -197,8 +203,9 @@ def refuse_stateless(episode: Episode) -> None:
     """Raise InvalidInputError if an episode has no simulator states to compare with or to draw."""
     if not episode.sim_states.size:
         raise InvalidInputError(
-            f"Episode {episode.spec.episode_id} of {episode.spec.cell} has no simulator states (it was imported, or "
-            "comes from a real robot), so it can be neither replayed nor rendered. Choose others with --where."
+            f"Episode {episode.spec.episode_id} of {episode.spec.cell} has no simulator states (it "
+            "was imported, or comes from a real robot), so it can be neither replayed nor "
+            "rendered. Choose others with --where."
         )
 
 
@@ -212,10 +219,10 @@ def _again(cell: Cell, episode: Episode) -> Replay:
         if terminated or truncated:  # one that goes otherwise may end before its actions do
             break
 
-    pairs = zip(states, episode.sim_states, strict=False)
-    equal = [one.tobytes() == other.tobytes() for one, other in pairs]
-    whole = all(equal) and len(equal) == len(episode.sim_states)
-    return Replay(whole, -1 if whole else [*equal, False].index(False), success)
+    for step, recorded in enumerate(episode.sim_states):
+        if step == len(states) or states[step].tobytes() != recorded.tobytes():
+            return Replay(False, step, success)
+    return Replay(True, -1, success)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -234,7 +241,7 @@ def replay_dataset(
     workers: int | str = 1,
     executor: Executor | None = None,
     progress: Progress | None = None,
-) -> Replays:
+) -> ReplayReport:
     """Execute the actions of a dataset's episodes again; nothing is written.
 
     Args:
@@ -243,15 +250,15 @@ def replay_dataset(
             `ids`.
         ids: ids of episodes, or beginnings of at least 8 characters, besides those.
         sample: at most so many of the chosen ones, drawn at random; all by default.
-        seed: of that draw.
-        overlays: views that hold, too.
+        seed: seed of that draw.
+        overlays: overlay files that hold besides the dataset's own.
         workers: number of processes, or the address of an engine such as "local:4" (see
             `make_executor`); the result is the same for any.
         executor: runs the jobs instead, and is kept open.
         progress: called after each episode with how many are done, and of how many.
 
     Returns:
-        What came of each.
+        The outcome of each.
 
     Raises:
         InvalidInputError: nothing is chosen; an episode's cell is not installed, or it has no
@@ -261,9 +268,11 @@ def replay_dataset(
     dataset = Dataset(path, overlays=overlays)
     chosen = choose_records(dataset.records, where, ids, path)
     records = draw(chosen, sample, seed)
-    refuse_strangers(records, path)
+    refuse_uninstalled(records, path)
 
-    return Replays(_replays(dataset, records, overlays, workers, executor, progress), len(chosen))
+    return ReplayReport(
+        _replays(dataset, records, overlays, workers, executor, progress), len(chosen)
+    )
 
 
 def deep_verify(
@@ -275,12 +284,12 @@ def deep_verify(
     executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> DeepCheck:
-    """Check every byte of a dataset, then execute the actions of some whole episodes again and compare all states.
+    """Check every byte of a dataset, then replay some whole episodes and compare all states.
 
     Args:
         path: the dataset folder.
         sample: how many episodes are replayed, drawn at random; 0 for all.
-        seed: of that draw.
+        seed: seed of that draw.
         workers: number of processes, or the address of an engine such as "local:4" (see
             `make_executor`); the result is the same for any.
         executor: runs the jobs instead, and is kept open.
@@ -301,27 +310,26 @@ def deep_verify(
     damage = verify(path)
     try:
         dataset = Dataset(path)
-    except ShopfloorError:  # `verify` has said what is wrong
+    except ShopfloorError:  # `verify` has reported what is wrong
         return DeepCheck(tuple(damage), None, "nothing can be read without it")
 
     broken = {entry.file for entry in damage}
     whole = [record for record in dataset.records if str(dataset.path / record.file) not in broken]
     drawn = _drawn_able(dataset, whole, sample or len(whole), seed)
-    few = len(drawn) < min(sample or len(whole), len(whole))
-    why = "there is no whole episode" if not whole else _PASSED_OVER if few else ""
+    why = ""
+    if not whole:
+        why = "there is no whole episode"
+    elif len(drawn) < min(sample or len(whole), len(whole)):
+        why = _PASSED_OVER
     if not drawn:
         return DeepCheck(tuple(damage), None, why)
 
-    replays = Replays(_replays(dataset, drawn, (), workers, executor, progress), len(whole))
-    files = {record.episode_id: dataset.path / record.file for record in drawn}
-    for one in replays.episodes:
+    replays = ReplayReport(_replays(dataset, drawn, (), workers, executor, progress), len(whole))
+    for record, one in zip(drawn, replays.episodes, strict=True):
         if not one.states_equal:
+            file = str(dataset.path / record.file)
             problem = f"executing the actions of episode {one.episode_id} again gives other states"
-            damage.append(
-                Damage(
-                    str(files[one.episode_id]), f"{problem} from {one.first_difference} on", _ADVICE
-                )
-            )
+            damage.append(Damage(file, f"{problem} from {one.first_difference} on", _ADVICE))
 
     return DeepCheck(tuple(damage), replays, why)
 
@@ -329,30 +337,36 @@ def deep_verify(
 def _drawn_able(
     dataset: Dataset, records: Sequence[EpisodeRecord], sample: int, seed: int
 ) -> list[EpisodeRecord]:
-    """Draw episodes that can be simulated: their cell is installed, and they have states to compare with."""
+    """Draw episodes that can be simulated: their cell is installed, and they have states."""
     installed = known_cells(records)
-    places = {record.episode_id: index for index, record in enumerate(dataset.records)}
-    able: set[str] = set()
+    places = positions(dataset.records)
+    able: list[EpisodeRecord] = []
 
     for record in shuffled([record for record in records if record.cell in installed], seed):
         if len(able) == sample:
             break
 
         if dataset.open_episode(places[record.episode_id]).array("sim_states").row_shape != (0,):
-            able.add(record.episode_id)
+            able.append(record)
 
     dataset.close()
-    return [record for record in records if record.episode_id in able]
+    return _in_order_of(records, able)
 
 
 def draw(records: Sequence[EpisodeRecord], sample: int | None, seed: int) -> list[EpisodeRecord]:
-    """Return a sample of records in their order; which ones depends on their ids and the seed alone."""
+    """Return a sample of records in their order, drawn by their ids and the seed alone."""
     if sample is None or sample >= len(records):
         return list(records)
     if sample < 1:
         raise InvalidInputError(f"The sample is {sample}; expected at least 1 episode.")
-    picked = {record.episode_id for record in shuffled(records, seed)[:sample]}
-    return [record for record in records if record.episode_id in picked]
+    return _in_order_of(records, shuffled(records, seed)[:sample])
+
+
+def _in_order_of(
+    records: Sequence[EpisodeRecord], chosen: Sequence[EpisodeRecord]
+) -> list[EpisodeRecord]:
+    ids = episode_ids(chosen)
+    return [record for record in records if record.episode_id in ids]
 
 
 def shuffled(records: Sequence[EpisodeRecord], seed: int) -> list[EpisodeRecord]:
@@ -363,13 +377,14 @@ def shuffled(records: Sequence[EpisodeRecord], seed: int) -> list[EpisodeRecord]
     return [ordered[index] for index in np.random.default_rng(seed).permutation(len(ordered))]
 
 
-def refuse_strangers(records: Sequence[EpisodeRecord], path: Path | str) -> None:
+def refuse_uninstalled(records: Sequence[EpisodeRecord], path: Path | str) -> None:
     """Raise InvalidInputError if a cell of these episodes is not installed here."""
-    strangers = sorted({record.cell for record in records} - known_cells(records))
-    if strangers:
+    missing = sorted(cells_of(records) - known_cells(records))
+    if missing:
         raise InvalidInputError(
-            f"{path} has episodes of {', '.join(strangers)}, which is not installed here, so they cannot be simulated. "
-            "Install the package that has the cell, or choose other episodes with --where."
+            f"{path} has episodes of {', '.join(missing)}, which is not installed here, so they "
+            "cannot be simulated. Install the package that has the cell, or choose other episodes "
+            "with --where."
         )
 
 
@@ -380,12 +395,14 @@ def _replays(
     workers: int | str,
     executor: Executor | None,
     progress: Progress | None,
-) -> tuple[Replayed, ...]:
+) -> tuple[ReplayOutcome, ...]:
     results = each_recorded(REPLAY, dataset, records, overlays, {}, executor, workers, progress)
-    return tuple(
-        Replayed(record.episode_id, record.cell, record.seed, record.outcome == "success", **result)
-        for record, result in zip(records, results, strict=True)
-    )
+    outcomes = []
+    for record, result in zip(records, results, strict=True):
+        recorded = record.outcome == "success"
+        identity = (record.episode_id, record.cell, record.seed)
+        outcomes.append(ReplayOutcome(*identity, recorded, **result))
+    return tuple(outcomes)
 
 
 def replay_job(payload: dict[str, Any]) -> dict[str, Any]:

@@ -5,11 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from shopfloor.collectors.choice import CONDITIONS, CellChoice
-from shopfloor.core import InvalidInputError, UnknownNameError, listed
+from shopfloor.collectors.choice import (
+    CONDITIONS,
+    CellChoice,
+    RendererName,
+    checked_modalities,
+)
+from shopfloor.errors import InvalidInputError, UnknownNameError
+from shopfloor.flags import NO_HINT, Maybe, MaybeSize, NameList, Names
 from shopfloor.launch.gate.decide import LOOKS, SMOKE_LOOKS, Look
+from shopfloor.specs import listed
 
 MAX_TURNS, MAX_SEED, MAX_EPISODES, MAX_SCENES = 9, 29, 1000, 10_000
 CAMERAS = ("front", "wrist")
@@ -31,10 +38,12 @@ class FlywheelConfig:
         robot: one of the cells' robots (default: each cell's usual one).
         variation: how all episodes depart from the nominal ones: a name, as shopfloor cells --json
             lists them, or JSON.
-        cameras: views that are stored, and that the policy sees with --observations cameras
-            (default: front and wrist there, else none).
+        cameras: views that are stored, and that the policy sees with --observations
+            cameras (default: front and wrist there, else none).
         image_size: height and width of pictures in pixels (default: 96 96).
         renderer: who draws them: tiny, or gl (extra gl), ten times as fast.
+        modalities: what is stored of each camera: rgb always, and with commas depth (m) and
+            segmentation (ids).
         teacher: expert: takes over or labels while the policy collects; none: the policy learns
             from its own successes.
         seed: loop seed, 0 to 29; decides all episode seeds.
@@ -42,8 +51,8 @@ class FlywheelConfig:
             pairs.
         demonstrations: expert episodes per cell before the first turn (smoke 3, else 5).
         episodes: episodes collected per turn and cell (poses 40, cameras 60).
-        report_episodes: episodes per report, always the same seeds (poses 200, cameras 100, smoke
-            50).
+        report_episodes: episodes per report, always the same seeds (poses 200, cameras 100,
+            smoke 50).
         steps: optimiser steps of the first training (smoke 800, cameras 400, poses: the policy's
             own default).
         turn_steps: optimiser steps of each fine-tuning (smoke 500, cameras 900, poses: the policy's
@@ -57,28 +66,29 @@ class FlywheelConfig:
     """
 
     out: Path
-    cells: tuple[str, ...] = ("PickToTray",)
+    cells: NameList = ("PickToTray",)
     turns: int = 3
     observations: Literal["poses", "cameras"] = "poses"
-    robot: str | None = None
+    robot: Maybe[str] = None
     variation: str = "nominal"
-    cameras: tuple[str, ...] = ()
-    image_size: tuple[int, int] | None = None
-    renderer: Literal["tiny", "gl"] = "tiny"
+    cameras: Annotated[NameList, NO_HINT] = ()
+    image_size: MaybeSize = None
+    renderer: RendererName = "tiny"
+    modalities: Names = ("rgb",)
     teacher: Literal["expert", "none"] = "expert"
     seed: int = 0
     smoke: bool = False
-    demonstrations: int | None = None
-    episodes: int | None = None
-    report_episodes: int | None = None
-    steps: int | None = None
-    turn_steps: int | None = None
-    scenes: int | None = None
+    demonstrations: Maybe[int] = None
+    episodes: Maybe[int] = None
+    report_episodes: Maybe[int] = None
+    steps: Maybe[int] = None
+    turn_steps: Maybe[int] = None
+    scenes: Maybe[int] = None
     head: Literal["regression", "flow"] = "regression"
-    experts: int | None = None
+    experts: Maybe[int] = None
     control: bool = False
     shuffle_control: bool = False
-    workers: int | None = None
+    workers: Maybe[int] = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
@@ -86,6 +96,8 @@ class FlywheelConfig:
             given = getattr(self, name)
             names = listed(given if isinstance(given, str) else ",".join(given))
             object.__setattr__(self, name, names)
+
+        object.__setattr__(self, "modalities", checked_modalities(self.modalities))
 
         for name, allowed in (
             ("observations", ("poses", "cameras")),
@@ -148,7 +160,9 @@ class FlywheelConfig:
             cameras: views that are stored.
         """
         size = self.image_size or IMAGE_SIZE
-        return CellChoice(cell, self.robot, self.variation, cameras, size, self.renderer)
+        return CellChoice(
+            cell, self.robot, self.variation, cameras, size, self.renderer, self.modalities
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return what decides the run's results as plain JSON data: all but `out` and `workers`.

@@ -19,7 +19,7 @@ from shopfloor.core import PolicyRef
 from shopfloor.datasets.reader import Dataset
 from shopfloor.launch import needs
 from shopfloor.launch.console import Progress, QuietProgress
-from shopfloor.launch.flywheel import setups
+from shopfloor.launch.flywheel import seeds, setups
 from shopfloor.launch.flywheel.config import CAMERAS, FlywheelConfig
 from shopfloor.launch.flywheel.latency import measure_latency
 from shopfloor.launch.flywheel.ledger import Ledger, Row
@@ -176,7 +176,7 @@ class _Run:
                 name,
                 policy,
                 episodes or 1,
-                setups.train_seed(config.seed, turn),
+                seeds.train_seed(config.seed, turn),
                 purpose="train",
                 cameras=config.views,
                 teacher=teacher,
@@ -196,7 +196,7 @@ class _Run:
 
             share = (self.config.scenes or 0) // len(self.config.cells)
             folder = self.config.out / "data" / "scenes"
-            first = setups.scene_seed(self.config.seed)
+            first = seeds.scene_seed(self.config.seed)
             payloads: list[dict[str, Any]] = []
 
             for cell in self.config.cells:
@@ -297,7 +297,7 @@ class _Run:
         """Evaluate a checkpoint on the report seeds."""
         label = label or Path(name).name
         dataset = f"evaluations/{label}-{_short(cell)}"
-        first = setups.report_seed(self.config.seed)
+        first = seeds.report_seed(self.config.seed)
 
         def run() -> dict[str, Any]:
             return self.episodes(
@@ -338,7 +338,7 @@ class _Run:
                 names=names,
                 looks=self.config.looks,
                 most=self.config.looks[-1].pairs,
-                seed=setups.gate_seed(self.config.seed, turn),
+                seed=seeds.gate_seed(self.config.seed, turn),
                 purpose="gate",
                 executor=self.executor,
                 progress=self.progress,
@@ -351,7 +351,7 @@ class _Run:
                 "candidate": candidate,
                 "datasets": names,
                 "seeds": {
-                    "first": setups.gate_seed(self.config.seed, turn),
+                    "first": seeds.gate_seed(self.config.seed, turn),
                     "count": decision.pairs,
                 },
                 "cpu_seconds": sum(figures["cpu_seconds"] for figures in results.values()),
@@ -436,7 +436,7 @@ class _Run:
                 **measure_latency(
                     self.checkpoint(name, cell),
                     self.config.choice(cell),
-                    setups.report_seed(self.config.seed),
+                    seeds.report_seed(self.config.seed),
                     LATENCY_EPISODES,
                 ),
             }

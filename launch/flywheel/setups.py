@@ -1,4 +1,4 @@
-"""A flywheel's named setups, what they can run on, and the seeds each step may use."""
+"""A flywheel's named setups and what they can run on."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from typing import Any
 
 from shopfloor.core import InvalidInputError
 from shopfloor.envs.description import variations_of
-from shopfloor.envs.registry import make_cell, resolve_cell
+from shopfloor.envs.record import DEFAULT_NOISE, CellRecord
+from shopfloor.envs.registry import cell_entry, make_cell, resolve_cell
 from shopfloor.launch.flywheel.config import IMAGE_SIZE, FlywheelConfig
 from shopfloor.platforms import STARTS_WORKERS, usable_cores
 from shopfloor.policies.learnable import why_not
-
-# DART noise of demonstrations, in units of a full action. The slot of Kitting forgives less.
-DEMONSTRATION_NOISE = {"shopfloor/Kitting-v0": 0.12}
-DEFAULT_NOISE = 0.2
 
 
 def default_workers() -> int:
@@ -80,25 +77,6 @@ def resolved(config: FlywheelConfig) -> FlywheelConfig:
 
 
 def demonstration_noise(cell: str) -> float:
-    """Return the noise demonstrations of a cell (full id) are recorded with."""
-    return DEMONSTRATION_NOISE.get(cell, DEFAULT_NOISE)
-
-
-def train_seed(loop: int, turn: int) -> int:
-    """Return the first of a turn's 1,000 training seeds."""
-    return loop * 20_000 + turn * 1_000
-
-
-def scene_seed(loop: int) -> int:
-    """Return the first of a loop's 10,000 seeds of perception scenes."""
-    return loop * 20_000 + 10_000
-
-
-def gate_seed(loop: int, turn: int) -> int:
-    """Return the first of a turn's 200 gate seeds."""
-    return 700_000 + loop * 2_000 + turn * 200
-
-
-def report_seed(loop: int) -> int:
-    """Return the first of a loop's 1,000 report seeds: the same every turn."""
-    return 800_000 + loop * 1_000
+    """Return the DART noise that demonstrations of a cell (full id) are recorded with, in full actions."""
+    entry = cell_entry(cell)
+    return entry.noise if isinstance(entry, CellRecord) else DEFAULT_NOISE

@@ -7,7 +7,7 @@ from typing import Any
 
 from shopfloor.launch.console import with_interval
 from shopfloor.launch.flywheel.config import FlywheelConfig
-from shopfloor.launch.flywheel.setups import (
+from shopfloor.launch.flywheel.seeds import (
     gate_seed,
     report_seed,
     scene_seed,

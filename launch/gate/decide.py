@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from shopfloor.core import InvalidInputError
+from shopfloor.errors import InvalidInputError
 
 PROMOTE, HOLD, REJECT, NEED_MORE = "promote", "hold", "reject", "need_more"
 # Below this chance of a later promotion a look ends the comparison with "hold". It can only lower

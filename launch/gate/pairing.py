@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from shopfloor.collectors.choice import CellChoice
-from shopfloor.collectors.collect import CollectConfig, CollectResult, collect
-from shopfloor.collectors.evaluate import purpose_of
+from shopfloor.collectors.collect import CollectResult, collect
+from shopfloor.collectors.config import CollectConfig, PurposeName, purpose_of
 from shopfloor.collectors.executors import Executor, make_executor
 from shopfloor.collectors.sources import policy_ref, resolve_policy
 from shopfloor.collectors.statistics import wilson_interval
@@ -157,7 +157,7 @@ def compare_policies(
     looks: Sequence[Look],
     most: int,
     seed: int,
-    purpose: str,
+    purpose: PurposeName,
     executor: Executor,
     progress: Progress,
     title: str = "gate",

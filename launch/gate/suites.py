@@ -30,8 +30,10 @@ def wanted(text: str, cell: str) -> tuple[str, ...]:
         UnknownNameError: no such suite.
     """
     made = make_cell(cell, cameras=())
-    known = [name for name in variations_of(made.task) if name in SUITES]
+    task = getattr(made, "task", None)  # cells of other packages need not have one
+    known = [name for name in variations_of(task) if name in SUITES] if task else []
     made.close()
+
     names = known if text == "all" else listed(text)
     for name in names:
         if name not in known:

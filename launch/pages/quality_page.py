@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from shopfloor.collectors.recorded.quality import Strip, strips
+from shopfloor.datasets.quality.columns import find_columns, read_series
 from shopfloor.datasets.quality.judge import DOWN_WEIGHT, DROP, NOTE
 from shopfloor.datasets.quality.result import Assessed, Quality
-from shopfloor.datasets.quality.signals import find_columns, read_signals
 from shopfloor.datasets.reader import Dataset
 from shopfloor.launch.pages.charts import stacked_bars, time_series
 from shopfloor.launch.pages.page import page, table
@@ -208,7 +208,7 @@ def _speed(dataset: Dataset, index: int) -> list[float] | None:
     columns = find_columns(dataset, index)
     if not columns.tool:
         return None
-    place = read_signals(dataset, index, columns).numbers[:, columns.tool]
+    place = read_series(dataset, index, columns).numbers[:, columns.tool]
     speed = np.linalg.norm(np.diff(place, axis=0), axis=1) * columns.hz
     if len(speed) > MOST_POINTS:
         speed = speed[np.rint(np.linspace(0, len(speed) - 1, MOST_POINTS)).astype(int)]

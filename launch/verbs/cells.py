@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shopfloor.flags import Maybe
 from shopfloor.launch.console import note, print_json, print_table
 from shopfloor.launch.later import Later
-from shopfloor.policies.learnable import why_not
 
 registry = Later("shopfloor.envs.registry")
 description = Later("shopfloor.envs.description")
 gallery = Later("shopfloor.launch.pages.gallery")
+learnable = Later("shopfloor.policies.learnable")
 
 EXPERT_SUCCESS = Path(__file__).with_name("expert_success.json")
 COLUMNS = ("cell", "robots", "cameras", "expert success", "policies learn it", "for example")
@@ -28,7 +29,7 @@ class Cells:
         json: print one JSON document on standard output.
     """
 
-    gallery: Path | None = None
+    gallery: Maybe[Path] = None
     json: bool = False
 
 
@@ -63,14 +64,14 @@ def _describe_cell(cell_id: str) -> dict[str, Any] | None:
 
     task = getattr(cell, "task", None)  # cells of other packages need not have one
     robot = described.get("robot")
-    reason = why_not(described)
+    reason = learnable.why_not(described)
     measured = json.loads(EXPERT_SUCCESS.read_text()) if EXPERT_SUCCESS.is_file() else {}
 
     return {
         "id": cell_id,
         "instruction": info["instruction"],
         "robot": robot,
-        "robots": list(task.robots) if task else [robot],
+        "robots": list(description.robots_of(cell_id, task)) if task else [robot],
         "cameras": list(described.get("cameras", ())),
         "variations": list(description.variations_of(task)) if task else ["nominal"],
         "max_episode_steps": described.get("max_episode_steps"),

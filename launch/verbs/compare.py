@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from tyro.conf import OmitArgPrefixes, Positional, arg
+from tyro.conf import Positional, arg
 
+from shopfloor.collectors.choice import CellChoice
+from shopfloor.flags import FirstSeed, Maybe
 from shopfloor.launch.console import make_progress, print_json, with_interval
 from shopfloor.launch.gate.decide import PROMOTE
 from shopfloor.launch.later import Later
-from shopfloor.launch.verbs.flags import USUAL, CellName, Conditions
+from shopfloor.launch.verbs.flags import HERE, EngineFlags
 from shopfloor.launch.verbs.runs import check_policy
 
 library = Later("shopfloor.launch.gate.pairing")
@@ -24,25 +26,23 @@ class Compare:
     Attributes:
         a: policy in service.
         b: candidate.
-        cell: work cell, such as PickToTray.
+        cell: the cell and the conditions.
         episodes: most seeds to spend; the gate looks after 50, 100 and 200 and stops when it has
             decided.
         seed: first seed.
         out: keep the episodes in this folder, so that the comparison resumes.
-        workers: processes; the result is the same for any number.
-        conditions: the cell's.
+        engine: where the episodes run.
         json: print one JSON document on standard output.
         quiet: no progress.
     """
 
     a: Positional[Annotated[str, arg(metavar="A")]]
     b: Positional[Annotated[str, arg(metavar="B")]]
-    cell: CellName
+    cell: Annotated[CellChoice, arg(name="")]
     episodes: int = 200
-    seed: Annotated[int, arg(metavar="FIRST")] = 760_000
-    out: Path | None = None
-    workers: int = 1
-    conditions: OmitArgPrefixes[Conditions] = USUAL
+    seed: FirstSeed = 760_000
+    out: Maybe[Path] = None
+    engine: EngineFlags = HERE
     json: bool = False
     quiet: bool = False
 
@@ -55,11 +55,11 @@ def run(arguments: Compare) -> int:
     document: dict[str, Any] = library.compare(
         arguments.a,
         arguments.b,
-        arguments.conditions.choose(arguments.cell),
+        arguments.cell,
         arguments.episodes,
         seed=arguments.seed,
         out=arguments.out,
-        workers=arguments.workers,
+        workers=arguments.engine.or_serial,
         progress=make_progress(arguments.quiet or arguments.json),
     )
 

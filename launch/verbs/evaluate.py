@@ -7,19 +7,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import OmitArgPrefixes, arg
+from tyro.conf import arg
 
-from shopfloor.collectors.provenance import replace_json
-from shopfloor.core import InvalidInputError
+from shopfloor.collectors.config import EvaluateConfig
+from shopfloor.errors import InvalidInputError
+from shopfloor.flags import Maybe
 from shopfloor.launch.console import note, print_json, with_interval
 from shopfloor.launch.later import Later
-from shopfloor.launch.verbs.flags import USUAL, CellName, Conditions, PolicyName
+from shopfloor.launch.verbs.flags import HERE, EngineFlags
 from shopfloor.launch.verbs.runs import check_policy, counting, outcomes_text
 
 if TYPE_CHECKING:
     from shopfloor.collectors.evaluate import Evaluation
 
 library = Later("shopfloor.collectors.evaluate")
+provenance = Later("shopfloor.collectors.provenance")
 suites = Later("shopfloor.launch.gate.suites")
 
 
@@ -28,31 +30,21 @@ class Evaluate:
     """Run a policy on fixed seeds and count successes, with a Wilson 95 % interval. Made for CI.
 
     Attributes:
-        policy: the scripted expert, uniform random actions, or a checkpoint folder.
-        cell: work cell, such as PickToTray.
-        episodes: number of episodes.
-        seed: first seed; episode i has seed FIRST + i.
+        config: what to evaluate.
         min_success: exit with 1 if the success rate is below this (0 to 1).
         summary: write the result as JSON to this file.
-        out: keep the episodes as a dataset in this folder, so that the evaluation resumes.
-        workers: processes; the result is the same for any number.
         suites: names of shift suites with commas (light,camera), or all: evaluate under each on the
             same seeds, too.
-        conditions: the cell's.
+        engine: where the episodes run.
         json: print one JSON document on standard output.
         quiet: no progress.
     """
 
-    policy: PolicyName
-    cell: CellName
-    episodes: int = 100
-    seed: Annotated[int, arg(metavar="FIRST")] = 800_000
-    min_success: float | None = None
-    summary: Path | None = None
-    out: Path | None = None
-    workers: int = 1
-    suites: str | None = None
-    conditions: OmitArgPrefixes[Conditions] = USUAL
+    config: Annotated[EvaluateConfig, arg(name="")]
+    min_success: Maybe[float] = None
+    summary: Maybe[Path] = None
+    suites: Maybe[str] = None
+    engine: EngineFlags = HERE
     json: bool = False
     quiet: bool = False
 
@@ -60,18 +52,18 @@ class Evaluate:
 def run(arguments: Evaluate) -> int:
     """Evaluate a policy."""
     _check_before(arguments)
-    check_policy(arguments.policy)
+    check_policy(arguments.config.policy)
 
     names: tuple[str, ...] = ("",)
     if arguments.suites:
-        names = ("", *suites.wanted(arguments.suites, arguments.cell))
+        names = ("", *suites.wanted(arguments.suites, arguments.config.cell.cell))
     result, *shifted = _evaluations(arguments, names)
 
     threshold = arguments.min_success
     met = threshold is None or result.success >= threshold
     document = {
         **result.to_json(),
-        "policy": {"reference": arguments.policy, **result.policy},
+        "policy": {"reference": arguments.config.policy, **result.policy},
         "min_success": threshold,
         "met": met,
     }
@@ -83,7 +75,7 @@ def run(arguments: Evaluate) -> int:
         ]
 
     if arguments.summary is not None:
-        replace_json(arguments.summary, document)
+        provenance.replace_json(arguments.summary, document)
     if arguments.json:
         print_json(document)
     else:
@@ -111,22 +103,18 @@ def _check_before(arguments: Evaluate) -> None:
 
 def _evaluations(arguments: Evaluate, names: Sequence[str]) -> list[Evaluation]:
     """Evaluate under each shift suite; "" is none."""
-    choice = arguments.conditions.choose(arguments.cell)
+    config, choice = arguments.config, arguments.config.cell
     quiet = arguments.quiet or arguments.json
     found: list[Evaluation] = []
 
-    with counting("evaluate", len(names) * arguments.episodes, quiet) as count:
+    with counting("evaluate", len(names) * config.episodes, quiet) as count:
         for name in names:
             variation = suites.shifted(choice.variation, name) if name else choice.variation
-            out = arguments.out / name if arguments.out and arguments.suites else arguments.out
+            out = config.out / name if config.out and arguments.suites else config.out
+            shifted = replace(config, cell=replace(choice, variation=variation), out=out)
+
             evaluation = library.evaluate(
-                arguments.policy,
-                replace(choice, variation=variation),
-                arguments.episodes,
-                seed=arguments.seed,
-                out=out,
-                workers=arguments.workers,
-                on_receipt=count,
+                shifted, workers=arguments.engine.or_serial, on_receipt=count
             )
             found.append(evaluation)
 

@@ -4,49 +4,51 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from shopfloor.collectors.choice import CellChoice
-from shopfloor.core import listed
-
-PolicyName = Annotated[str, arg(metavar="expert|random|PATH")]
-CellName = Annotated[str, arg(metavar="CELL")]
+from shopfloor.errors import InvalidInputError
+from shopfloor.flags import NO_HINT, Maybe, NameList
 
 Source = Positional[Annotated[Path, arg(name="dataset", metavar="DATASET")]]
-Where = Annotated[str | None, arg(metavar="EXPRESSION")]
-Overlays = Annotated[tuple[Path, ...], arg(name="overlay", metavar="FILE [FILE ...]")]
-Ids = Annotated[tuple[str, ...], arg(metavar="ID [ID ...]")]
-Names = Annotated[tuple[str, ...], arg(metavar="NAME [NAME ...]")]
+Where = Annotated[Maybe[str], arg(metavar="EXPRESSION")]
+Ids = Annotated[NameList, arg(metavar="ID [ID ...]"), NO_HINT]
+Keys = Annotated[NameList, arg(metavar="NAME [NAME ...]"), NO_HINT]
+EngineAddress = Annotated[Maybe[str], arg(metavar="ENGINE")]
 
 
 @dataclass(frozen=True)
-class Conditions:
-    """The flags of a `CellChoice`, which every verb has that runs episodes.
+class Engine:
+    """Where episodes run, which no result depends on.
 
     Attributes:
-        variation: how episodes depart from the nominal one: a name, as shopfloor cells --json lists
-            them, or JSON.
-        robot: one of the cell's robots (default: its usual one).
-        cameras: none, or names with commas (front,wrist), of cameras whose pictures are stored at
-            every step.
-        image_size: height and width of pictures in pixels (default: what the policy expects, else
-            96 96).
-        renderer: who draws them: tiny, or gl (extra gl), ten times as fast.
+        engine: where episodes run, which no result depends on: serial, local:W, or the address of an
+            installed package's (default: serial).
+        workers: W is short for --engine local:W.
     """
 
-    variation: str = "nominal"
-    robot: str | None = None
-    cameras: str = "none"
-    image_size: tuple[int, int] | None = None
-    renderer: Literal["tiny", "gl"] = "tiny"
+    engine: EngineAddress = None
+    workers: Maybe[int] = None
 
-    def choose(self, cell: str) -> CellChoice:
-        """Return a cell under these conditions."""
-        return CellChoice(
-            cell, self.robot, self.variation, listed(self.cameras), self.image_size, self.renderer
-        )
+    def __post_init__(self) -> None:
+        """Refuse two answers to one question."""
+        if self.engine is not None and self.workers is not None:
+            raise InvalidInputError(
+                f"--engine {self.engine} and --workers {self.workers} were both given; "
+                "--workers W is short for --engine local:W. Give one of them."
+            )
+
+    @property
+    def address(self) -> str | int | None:
+        """What `make_executor` takes; None where neither was given."""
+        return self.workers if self.engine is None else self.engine
+
+    @property
+    def or_serial(self) -> str | int:
+        """The address, "serial" where none was given."""
+        return "serial" if self.address is None else self.address
 
 
-USUAL = Conditions()
+EngineFlags = Annotated[Engine, arg(name="")]
+HERE = Engine()

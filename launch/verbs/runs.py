@@ -6,16 +6,18 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from shopfloor.core import Receipt
 from shopfloor.launch.console import make_progress
 from shopfloor.launch.later import Later
 from shopfloor.launch.needs import require_torch
+from shopfloor.specs import PolicyRef, Receipt
 
 sources = Later("shopfloor.collectors.sources")
 
 
-def check_policy(policy: str) -> None:
+def check_policy(policy: str | PolicyRef) -> None:
     """Refuse a checkpoint where torch is not installed, before any process starts."""
+    if isinstance(policy, PolicyRef):
+        return
     if policy not in sources.policy_kinds() and Path(policy).is_dir():
         require_torch()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from shopfloor.flags import Maybe
 from shopfloor.launch.later import Later
 
 pages = Later("shopfloor.launch.pages.view")
@@ -27,7 +28,7 @@ class View:
     folder: Positional[Path]
     episode: int = 0
     camera: str = "front"
-    out: Path | None = None
+    out: Maybe[Path] = None
     open: bool = True
 
 

@@ -1,7 +1,7 @@
 """shopfloor: an open data flywheel for robots in factories and warehouses.
 
-Importing registers the work cells' ids with Gymnasium (strings only) and pulls in nothing heavy:
-the names below are loaded on first use.
+Importing registers the work cells' ids with Gymnasium (strings only; see `registration`) and pulls
+in nothing heavy: the names below are loaded on first use.
 """
 
 from __future__ import annotations
@@ -10,26 +10,25 @@ import importlib
 import sys
 from typing import Any
 
-import gymnasium
-
 from shopfloor.moved import Finder  # allow layer: a table of strings, nothing else
+from shopfloor.registration import register_cells  # allow layer: strings, nothing else
 
 __version__ = "0.1.0"
 
 _CELLS = {
-    "shopfloor/PickToTray-v0": "shopfloor.envs.cells.pick_to_tray:make",
-    "shopfloor/Kitting-v0": "shopfloor.envs.cells.kitting:make",
-    "shopfloor/ConveyorSort-v0": "shopfloor.envs.cells.conveyor_sort:make",
-    "shopfloor/RingOnShaft-v0": "shopfloor.envs.cells.ring_on_shaft:make",
-    "shopfloor/PegInsertion-v0": "shopfloor.envs.cells.peg_insertion:make",
-    "shopfloor/MachineTending-v0": "shopfloor.envs.cells.machine_tending:make",
-    "shopfloor/ToteInspection-v0": "shopfloor.envs.cells.tote_inspection:make",
-    "shopfloor/Palletize-v0": "shopfloor.envs.cells.palletize:make",
-    "shopfloor/DepalletizeMixed-v0": "shopfloor.envs.cells.depalletize_mixed:make",
-    "shopfloor/TotePack-v0": "shopfloor.envs.cells.tote_pack:make",
-    "shopfloor/ShelfPick-v0": "shopfloor.envs.cells.shelf_pick:make",
-    "shopfloor/AisleDelivery-v0": "shopfloor.envs.cells.aisle_delivery:make",
-    "shopfloor/HandOver-v0": "shopfloor.envs.cells.hand_over:make",
+    "shopfloor/PickToTray-v0": "shopfloor.envs.cells.pick_to_tray_expert:CELL",
+    "shopfloor/Kitting-v0": "shopfloor.envs.cells.kitting_expert:CELL",
+    "shopfloor/ConveyorSort-v0": "shopfloor.envs.cells.conveyor_sort_expert:CELL",
+    "shopfloor/RingOnShaft-v0": "shopfloor.envs.cells.ring_on_shaft_expert:CELL",
+    "shopfloor/PegInsertion-v0": "shopfloor.envs.cells.peg_insertion_expert:CELL",
+    "shopfloor/MachineTending-v0": "shopfloor.envs.cells.machine_tending_expert:CELL",
+    "shopfloor/ToteInspection-v0": "shopfloor.envs.cells.tote_inspection_expert:CELL",
+    "shopfloor/Palletize-v0": "shopfloor.envs.cells.palletize_expert:CELL",
+    "shopfloor/DepalletizeMixed-v0": "shopfloor.envs.cells.depalletize_mixed_expert:CELL",
+    "shopfloor/TotePack-v0": "shopfloor.envs.cells.tote_pack_expert:CELL",
+    "shopfloor/ShelfPick-v0": "shopfloor.envs.cells.shelf_pick_expert:CELL",
+    "shopfloor/AisleDelivery-v0": "shopfloor.envs.cells.aisle_delivery_expert:CELL",
+    "shopfloor/HandOver-v0": "shopfloor.envs.cells.hand_over_expert:CELL",
 }
 _LAZY = {
     "Episode": "shopfloor.core",
@@ -57,11 +56,7 @@ _LAZY = {
 }
 
 sys.meta_path.append(Finder())
-for _id, _entry in _CELLS.items():
-    if _id not in gymnasium.registry:
-        gymnasium.register(
-            id=_id, entry_point=_entry, vector_entry_point=f"shopfloor.envs.vectors.vector:{_id}"
-        )
+register_cells(_CELLS)
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  # whatever the named module holds

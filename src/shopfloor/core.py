@@ -1,4 +1,4 @@
-"""The types every layer shares: episodes, policies, specs, receipts, errors.
+"""The types every layer shares: episodes, policies, cells, and all of `errors` and `specs`.
 
 Nothing here touches a simulator, a file or a neural network, so each layer can be read and tested
 on its own.
@@ -6,107 +6,44 @@ on its own.
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+
+from shopfloor.errors import CancelledError as CancelledError
+from shopfloor.errors import DiskError as DiskError
+from shopfloor.errors import InfrastructureError as InfrastructureError
+from shopfloor.errors import InvalidInputError as InvalidInputError
+from shopfloor.errors import MissingDependencyError as MissingDependencyError
+from shopfloor.errors import ShopfloorError as ShopfloorError
+from shopfloor.errors import UnknownNameError as UnknownNameError
+from shopfloor.errors import install_command as install_command
+from shopfloor.specs import FAILURE_REASONS as FAILURE_REASONS
+from shopfloor.specs import INFRASTRUCTURE_REASONS as INFRASTRUCTURE_REASONS
+from shopfloor.specs import PURPOSES as PURPOSES
+from shopfloor.specs import EpisodeSpec as EpisodeSpec
+from shopfloor.specs import PolicyRef as PolicyRef
+from shopfloor.specs import Receipt as Receipt
+from shopfloor.specs import canonical_json as canonical_json
+from shopfloor.specs import listed as listed
+from shopfloor.specs import listed_paths as listed_paths
+from shopfloor.specs import sha256_hex as sha256_hex
 
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 Observation: TypeAlias = Mapping[str, Any]
 
 ACTION_CONVENTION = "ee_delta_base_v1"
 CONTROL_HZ = 20
-PURPOSES = ("train", "gate", "report", "other")
-FAILURE_REASONS = (
-    "timeout",
-    "dropped",
-    "wrong_part",
-    "out_of_reach",
-    "collision",
-    "nonfinite_action",
-    "policy_timeout",
-    "policy_bad_reply",
-)
-INFRASTRUCTURE_REASONS = ("env_crash", "env_hang", "nonfinite_obs", "disk", "cancelled")
 
 ACTORS = ACTOR_POLICY, ACTOR_EXPERT, ACTOR_HUMAN = 0, 1, 2
 STREAMS = {"cell": 0, "policy": 1, "noise": 2, "teacher": 3}
 
 
 # --------------------------------------------------------------------------------------------------
-# Errors
-# --------------------------------------------------------------------------------------------------
-
-
-class ShopfloorError(Exception):
-    """Base of every error a user can cause or meet; the command line prints it without a traceback.
-
-    Attributes:
-        exit_code: what the command line exits with (2 usage or bad input, 3 infrastructure).
-    """
-
-    exit_code = 2
-
-
-class UnknownNameError(ShopfloorError):
-    """A name that is not in a closed list; the message suggests the nearest one."""
-
-    def __init__(self, kind: str, name: str, known: Iterable[str], advice: str = "") -> None:
-        """Say which `kind` of thing `name` was meant to be, what is `known`, and what else can be done."""
-        choices = sorted(known)
-        near = difflib.get_close_matches(
-            name.lower(), [choice.lower() for choice in choices], n=1, cutoff=0.5
-        )
-        nearest = next((choice for choice in choices if near and choice.lower() == near[0]), None)
-        hint = f" Did you mean {nearest!r}?" if nearest else ""
-        super().__init__(
-            f"Unknown {kind} {name!r}.{hint} Known: {', '.join(choices) or 'none'}.{advice and ' '}{advice}"
-        )
-
-
-class InvalidInputError(ShopfloorError):
-    """An argument, option or input value that cannot be used."""
-
-
-class MissingDependencyError(ShopfloorError):
-    """An optional package or a weight file is not installed; the message names the command that installs it."""
-
-
-def install_command(extras: str) -> str:
-    """Return the command that installs some extras ("policies", "policies,export"), and where to run it."""
-    return f"`pip install -e '.[{extras}]'` in your clone of shopfloor's repository"
-
-
-class InfrastructureError(ShopfloorError):
-    """The machine, not the policy, failed: disk full, worker lost, simulator crashed."""
-
-    exit_code = 3
-
-
-class DiskError(InfrastructureError):
-    """Writing failed (full disk, read-only or broken file system); nothing reported as saved is lost."""
-
-
-class CancelledError(ShopfloorError):
-    """A signal asked the run to stop; everything reported as saved is on disk and the run can be resumed."""
-
-    def __init__(self, signum: int) -> None:
-        """Remember the signal: the exit code is 128 + its number."""
-        super().__init__(
-            f"Stopped by signal {signum}. Saved episodes are safe; run the same command again to continue."
-        )
-        self.exit_code = 128 + signum
-
-
-# --------------------------------------------------------------------------------------------------
-# Seeds and JSON
+# Seeds
 # --------------------------------------------------------------------------------------------------
 
 
@@ -123,154 +60,9 @@ def seed_stream(seed: int, stream: str) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence([seed, STREAMS[stream]]))
 
 
-def canonical_json(value: Any) -> str:  # noqa: ANN401  # any JSON value
-    """Serialise to the one JSON text that hashes are taken of: sorted keys, no spaces, ASCII, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def sha256_hex(data: bytes | str) -> str:
-    """Return the SHA-256 of bytes, or of a text's UTF-8 bytes, in hexadecimal."""
-    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
-
-
-# --------------------------------------------------------------------------------------------------
-# Lists
-# --------------------------------------------------------------------------------------------------
-
-
-def listed(value: str | Iterable[str] | None) -> tuple[str, ...]:
-    """Return names, whichever way they were given.
-
-    Args:
-        value: names one by one, or a text of names between commas or blanks; "none", an empty text
-            and None name nothing.
-    """
-    if value is None:
-        return ()
-    if not isinstance(value, str):
-        return tuple(map(str, value))
-
-    names = tuple(value.replace(",", " ").split())
-    return () if names == ("none",) else names
-
-
-def listed_paths(
-    value: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
-) -> tuple[Path, ...]:
-    """Return paths: those given one by one, or the one that was given alone."""
-    if isinstance(value, str | os.PathLike):
-        return (Path(value),)
-    return tuple(map(Path, value))
-
-
 # --------------------------------------------------------------------------------------------------
 # Episodes
 # --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class EpisodeSpec:
-    """What to run: plain JSON data. Two equal specs give byte-equal episode files.
-
-    Attributes:
-        cell: full cell id, such as "shopfloor/PickToTray-v0".
-        cell_options: keyword arguments of the cell (robot, cameras, image_size, privileged).
-        variation: name of the variation, such as "nominal".
-        seed: seed of all the episode's random streams.
-        policy_digest: digest of the acting policy.
-        teacher_digest: digest of the teacher, "" without one.
-        intervention: "none", "expert" (the teacher takes over on deviation), "label" (the teacher
-            only labels), "own" (an expert labels its own steps), or the name of an installed
-            package's; whoever runs the spec looks it up.
-        action_noise: scale of the noise added to executed actions, in units of a full action.
-        purpose: "train", "gate", "report" or "other".
-    """
-
-    cell: str
-    seed: int
-    policy_digest: str
-    cell_options: Mapping[str, Any] = field(default_factory=dict)
-    variation: str = "nominal"
-    teacher_digest: str = ""
-    intervention: str = "none"
-    action_noise: float = 0.0
-    purpose: str = "other"
-
-    def __post_init__(self) -> None:
-        """Refuse values outside the closed lists."""
-        if self.purpose not in PURPOSES:
-            raise UnknownNameError("purpose", self.purpose, PURPOSES)
-        if not isinstance(self.intervention, str) or not self.intervention:
-            raise InvalidInputError(
-                f"Intervention is {self.intervention!r}; expected a name, such as 'none'."
-            )
-        if self.seed < 0:
-            raise InvalidInputError(
-                f"Episode seed is {self.seed}; expected an integer of at least 0."
-            )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the spec as plain JSON data."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> EpisodeSpec:
-        """Build a spec from `to_json` data; unknown keys are refused."""
-        unknown = set(data) - {f.name for f in fields(cls)}
-        if unknown:
-            raise InvalidInputError(f"Episode spec has unknown keys {sorted(unknown)}.")
-        return cls(**data)
-
-    @property
-    def episode_id(self) -> str:
-        """SHA-256 of the canonical JSON, in hexadecimal."""
-        return sha256_hex(canonical_json(self.to_json()))
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """What came of a spec: plain JSON data, a few hundred bytes, sent from worker to driver.
-
-    Attributes:
-        episode_id: of the spec.
-        index: position in the job.
-        seed: the episode's seed.
-        outcome: "success", "failure" or "infrastructure".
-        reason: "" for success, else one of FAILURE_REASONS or INFRASTRUCTURE_REASONS.
-        steps: executed actions T.
-        path: file name inside the dataset folder, "" when nothing was written.
-        sha256: of the file's whole bytes, "" when nothing was written.
-        bytes: file size.
-        attempt: 1 for the first try.
-        seconds: wall time of the rollout and the commit.
-        cpu_seconds: CPU time of the rollout and the commit.
-        expert_steps: steps the teacher executed.
-        message: detail of an infrastructure failure, for a person.
-    """
-
-    episode_id: str
-    index: int
-    seed: int
-    outcome: str
-    reason: str = ""
-    steps: int = 0
-    path: str = ""
-    sha256: str = ""
-    bytes: int = 0
-    attempt: int = 1
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    expert_steps: int = 0
-    message: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the receipt as plain JSON data."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Receipt:
-        """Build a receipt from `to_json` data."""
-        return cls(**data)
 
 
 @dataclass(frozen=True)
@@ -577,28 +369,3 @@ class Policy(Protocol):
 
     def act(self, observation: Observation) -> ActionChunk:
         """Answer an observation holding exactly the entries of `info.observation_keys`."""
-
-
-@dataclass(frozen=True)
-class PolicyRef:
-    """Where a worker process gets a policy from: plain JSON data.
-
-    Attributes:
-        kind: "expert", "random", "checkpoint", or a name of the entry-point group
-            `shopfloor.policies`.
-        cell: full id of the cell it will act in.
-        arguments: JSON arguments of the factory, such as {"path": ...}.
-    """
-
-    kind: str
-    cell: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the reference as plain JSON data."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> PolicyRef:
-        """Build a reference from `to_json` data."""
-        return cls(**data)

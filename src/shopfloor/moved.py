@@ -10,7 +10,6 @@ import importlib
 import sys
 import warnings
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
@@ -33,7 +32,7 @@ MOVED = {
     "shopfloor.envs.hand": "shopfloor.envs.robots.hand",
     "shopfloor.envs.kinematics": "shopfloor.envs.physics.kinematics",
     "shopfloor.envs.mobile": "shopfloor.envs.robots.mobile",
-    "shopfloor.envs.robot": "shopfloor.envs.robots.arm",
+    "shopfloor.envs.robot": "shopfloor.envs.robots",
     "shopfloor.envs.scene": "shopfloor.envs.experts.scene",
     "shopfloor.envs.vector": "shopfloor.envs.vectors.vector",
     "shopfloor.envs.world": "shopfloor.envs.physics.world",
@@ -42,14 +41,22 @@ MOVED = {
 }
 
 
-class Finder(MetaPathFinder, Loader):
-    """Finds a moved module under its old path, and warns."""
+class Finder:
+    """Finds a moved module under its old path, and warns.
+
+    A finder and loader by what it has: their base classes are slow to import and would add nothing.
+    """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Return a spec for a path of the table, None for any other."""
-        return ModuleSpec(fullname, self) if fullname in MOVED else None
+        if fullname not in MOVED:
+            return None
+        return ModuleSpec(fullname, self)  # type: ignore[arg-type]  # has all that loaders need
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Leave it to the import system to make an empty module."""
 
     def exec_module(self, module: ModuleType) -> None:
         """Put the module of the new path in the place of the one just made."""

@@ -2,24 +2,23 @@
 
 import dataclasses
 import inspect
+import re
 from pathlib import Path
 
 import pytest
 
 from shopfloor import CellChoice, collect, evaluate
 from shopfloor.collectors.choice import CONDITIONS
-from shopfloor.collectors.collect import CollectConfig
+from shopfloor.collectors.config import CollectConfig, EvaluateConfig
 from shopfloor.core import InvalidInputError, UnknownNameError, listed, listed_paths
-from shopfloor.datasets.convert.formats import ExportOptions
+from shopfloor.datasets.convert.options import ExportOptions
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.windows.windows import Windows
 from shopfloor.envs.description import CellOptions
+from shopfloor.launch.cli import main
 from shopfloor.launch.flywheel.config import FlywheelConfig
 from shopfloor.launch.gate.pairing import compare
-from shopfloor.launch.verbs.collect import Collect
 from shopfloor.launch.verbs.compare import Compare
-from shopfloor.launch.verbs.evaluate import Evaluate
-from shopfloor.launch.verbs.flags import Conditions
 
 CELL = "PickToTray"
 
@@ -35,28 +34,37 @@ def defaults(kind):
 # -- one name, one default -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [Conditions, FlywheelConfig])
-def test_a_condition_is_called_the_same_everywhere_and_has_one_default(kind):
-    here, usual = defaults(kind), defaults(CellChoice)
+def test_a_flywheel_calls_a_condition_the_same_and_has_the_same_default():
+    here, usual = defaults(FlywheelConfig), defaults(CellChoice)
     assert set(CONDITIONS) <= set(here)
     for name in CONDITIONS:
-        assert here[name] in (usual[name], "none" if name == "cameras" else usual[name])
+        assert here[name] == usual[name]
 
 
-@pytest.mark.parametrize("verb", [Collect, Evaluate, Compare])
-def test_every_verb_that_runs_episodes_takes_them(verb):
-    assert "conditions" in defaults(verb)
+@pytest.mark.parametrize("verb", ["collect", "evaluate", "compare", "flywheel"])
+def test_every_verb_that_runs_episodes_takes_them(verb, capsys):
+    assert main([verb, "--help"]) == 0
+    shown = capsys.readouterr().out
+    for name in (*CONDITIONS, "engine", "workers"):
+        assert re.search(rf"^  --{name.replace('_', '-')} ", shown, re.MULTILINE), name
 
 
 def test_python_has_the_defaults_of_the_command_line():
-    config, flags = defaults(CollectConfig), defaults(Collect)
-    for name in config.keys() & flags.keys():
-        assert config[name] == flags[name], name
-    for call, verb in ((evaluate, Evaluate), (compare, Compare)):
-        flags = defaults(verb)
-        for name, parameter in inspect.signature(call).parameters.items():
-            if name in flags:
-                assert parameter.default == flags[name], (call.__name__, name)
+    flags = defaults(Compare)
+    for name, parameter in inspect.signature(compare).parameters.items():
+        if name in flags:
+            assert parameter.default == flags[name], name
+
+
+def test_an_evaluation_is_a_collection(tmp_path):
+    shared = defaults(CollectConfig).keys() & defaults(EvaluateConfig).keys()
+    assert shared == {"episodes", "seed", "purpose", "noise", "timeout_s"}
+
+    config = EvaluateConfig.of("random", CELL, seed=600_000, noise=0.5, robot="ur5e")
+    collection = config.collection(tmp_path)
+    assert (collection.cell, collection.out) == (CellChoice(CELL, robot="ur5e"), tmp_path)
+    assert (collection.policy, collection.episodes) == ("random", 100)
+    assert (collection.seed, collection.purpose, collection.noise) == (600_000, "other", 0.5)
 
 
 def test_single_options_make_a_parcel():
@@ -71,6 +79,10 @@ def test_a_parcel_and_single_options_are_refused_together():
         CollectConfig.of(CellChoice(CELL), out="x", robot="ur5e")
     with pytest.raises(InvalidInputError, match=r"not both: robot"):
         evaluate("expert", CellChoice(CELL), 1, robot="ur5e")
+    with pytest.raises(InvalidInputError, match=r"not both: cell, episodes"):
+        evaluate(EvaluateConfig.of("expert", CELL), CELL, 1)
+    with pytest.raises(InvalidInputError, match="`cell`"):
+        evaluate("expert")
 
 
 def test_unknown_options_are_named():

@@ -1,5 +1,6 @@
 """The command line: verbs, help, exit codes, messages."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -34,6 +35,16 @@ MISTAKES = (
     "collect PickToTray --out {tmp}/a --noise 2",
     "collect PickToTray --out {tmp}/a --cameras font",
     "collect PickToTray --out {tmp}/a --intervene human",
+    "collect PickToTray --out {tmp}/a --robot xyz",
+    "collect PickToTray --out {tmp}/a --modalities rgb,dept",
+    "collect PickToTray --out {tmp}/a --modalities depth",
+    "collect PickToTray --out {tmp}/a --image-size 96 big",
+    "collect PickToTray --out {tmp}/a --engine locl:2",
+    "collect PickToTray --out {tmp}/a --engine local:many",
+    "collect PickToTray --out {tmp}/a --engine local:2 --workers 2",
+    "collect PickToTray --out {tmp}/a --workers 0",
+    "data verify {tmp}/foreign --deep --engine serial --workers 2",
+    "flywheel --out {tmp}/f --engine serial --workers 2",
     "collect PickToTray --out {tmp}/foreign",
     "collect PickToTray --out {tmp}/foreign/file.txt",
     "collect PickToTray --out {tmp}/foreign/file.txt/below",
@@ -107,6 +118,43 @@ def test_help_is_whole_plain_and_shows_defaults(verb, capsys):
         assert len(columns) <= 1, block
 
 
+def test_help_is_not_wrapped_where_no_terminal_is(capsys, monkeypatch):
+    assert cli.main(["data", "verify", "--help"]) == 0
+    whole = capsys.readouterr().out
+    monkeypatch.setenv("COLUMNS", "40")
+    assert cli.main(["data", "verify", "--help"]) == 0
+    assert capsys.readouterr().out == whole
+    assert os.environ["COLUMNS"] == "40"
+    assert all(line == line.rstrip() for line in whole.splitlines())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+def test_help_fits_a_terminal():
+    import pty
+
+    parent, child = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "shopfloor", "collect", "--help"],
+        stdout=child,
+        stderr=child,
+        env={**os.environ, "COLUMNS": "70", "TERM": "xterm"},
+    )
+    os.close(child)
+
+    shown = b""
+    with contextlib.suppress(OSError):  # Linux's answer when the other end is closed
+        while piece := os.read(parent, 4096):
+            shown += piece
+
+    os.close(parent)
+    assert process.wait(600) == 0
+
+    lines = re.sub(r"\x1b\[[\d;]*m", "", shown.decode()).splitlines()
+    described = [line for line in lines if "--" in line]
+    assert len(described) > 15
+    assert max(map(len, described)) <= 70
+
+
 def test_overview_names_every_verb(capsys):
     assert cli.main(["--help"]) == 0
     out = capsys.readouterr().out
@@ -151,7 +199,7 @@ def test_a_verb_imports_only_what_it_needs(arguments, banned):
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_help_of_a_verb_needs_neither_torch_nor_simulator_nor_store(verb):
+def test_help_of_a_verb_imports_nothing_heavy(verb):
     code = (
         "import sys\n"
         "class Blocked:\n"
@@ -163,7 +211,10 @@ def test_help_of_a_verb_needs_neither_torch_nor_simulator_nor_store(verb):
         "code = main([*sys.argv[2:], '--help'])\n"
         "print('EXIT', code, 'VERBS', [verb for verb in VERBS if VERBS[verb] in sys.modules])"
     )
-    blocked = "torch safetensors tokenizers transformers pybullet h5py hdf5plugin av rich PIL"
+    blocked = (
+        "torch safetensors tokenizers transformers pybullet h5py hdf5plugin av rich PIL "
+        "gymnasium numpy scipy sqlite3 typeguard"
+    )
     answer = python(code, blocked, *verb.split())
     assert answer.stderr == ""
     assert f"usage: shopfloor {verb} " in answer.stdout

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from shopfloor.core import InvalidInputError
+from shopfloor.errors import InvalidInputError
+from shopfloor.flags import Maybe
 from shopfloor.launch.later import Later
 from shopfloor.launch.verbs.data.telling import episodes, print_document
 from shopfloor.launch.verbs.flags import Source
@@ -29,7 +30,7 @@ class Compact:
 
     dataset: Source
     layout: Literal["sealed", "train"] = "sealed"
-    out: Path | None = None
+    out: Maybe[Path] = None
     shard_mb: int = 256
     json: bool = False
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from shopfloor.core import InvalidInputError
+from tyro.conf import arg
+
+from shopfloor.errors import InvalidInputError
 from shopfloor.launch.later import Later
 from shopfloor.launch.verbs.data.telling import command, episodes, print_document
 from shopfloor.launch.verbs.flags import Ids, Source, Where
@@ -32,7 +34,7 @@ class Delete:
     dataset: Source
     where: Where = None
     ids: Ids = ()
-    reason: str = ""
+    reason: Annotated[str, arg(help_behavior_hint="")] = ""
     undo: bool = False
     json: bool = False
 

@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
+from shopfloor.flags import Maybe, Overlays
 from shopfloor.launch.later import Later
 from shopfloor.launch.verbs.data.telling import episodes, files, print_document
-from shopfloor.launch.verbs.flags import Names, Overlays, Source, Where
+from shopfloor.launch.verbs.flags import Keys, Source, Where
 
 formats = Later("shopfloor.datasets.convert")
 
@@ -38,11 +39,11 @@ class Export:
     to: Annotated[str, arg(metavar="FORMAT")]
     out: Path
     actions: Literal["executed", "label"] = "executed"
-    keys: Names = ()
+    keys: Keys = ()
     where: Where = None
     overlays: Overlays = ()
     valid: float = 0.0
-    pictures: Literal["video", "png", "raw"] | None = None
+    pictures: Maybe[Literal["video", "png", "raw"]] = None
     seed: int = 0
     json: bool = False
 

@@ -9,10 +9,11 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from shopfloor.core import InvalidInputError
+from shopfloor.errors import InvalidInputError
+from shopfloor.flags import Maybe, Overlays
 from shopfloor.launch.later import Later
 from shopfloor.launch.verbs.data.telling import episodes, print_document
-from shopfloor.launch.verbs.flags import Overlays, Source
+from shopfloor.launch.verbs.flags import Source
 
 tools = Later("shopfloor.datasets.tools.copies")
 
@@ -32,8 +33,8 @@ class Filter:
 
     dataset: Source
     where: Annotated[str, arg(metavar="EXPRESSION")]
-    out: Path | None = None
-    view: Path | None = None
+    out: Maybe[Path] = None
+    view: Maybe[Path] = None
     overlays: Overlays = ()
     json: bool = False
 

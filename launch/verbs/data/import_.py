@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from shopfloor.flags import Maybe
 from shopfloor.launch.later import Later
 from shopfloor.launch.verbs.data.telling import episodes, print_document
 
@@ -34,11 +35,11 @@ class Import:
     path: Positional[Path]
     source_format: Annotated[str, arg(name="from", metavar="FORMAT")]
     out: Path
-    action_convention: Annotated[str | None, arg(metavar="NAME")] = None
+    action_convention: Annotated[Maybe[str], arg(metavar="NAME")] = None
     cast: bool = False
-    cell: str | None = None
+    cell: Maybe[str] = None
     codec: Literal["blosc", "gzip", "none"] = "blosc"
-    instruction: str | None = None
+    instruction: Maybe[str] = None
     json: bool = False
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from shopfloor.flags import PathList
 from shopfloor.launch.later import Later
 from shopfloor.launch.verbs.data.telling import episodes, print_document
 
@@ -24,7 +25,7 @@ class Merge:
         json: print one JSON document on standard output.
     """
 
-    datasets: Positional[Annotated[tuple[Path, ...], arg(metavar="DATASET [DATASET ...]")]]
+    datasets: Positional[Annotated[PathList, arg(metavar="DATASET [DATASET ...]")]]
     out: Path
     json: bool = False
 

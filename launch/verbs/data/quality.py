@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shopfloor.flags import Maybe, Overlays
 from shopfloor.launch.console import Phase, make_progress, print_json, print_table
 from shopfloor.launch.later import Later
-from shopfloor.launch.verbs.flags import Overlays, Source, Where
+from shopfloor.launch.verbs.flags import HERE, EngineFlags, Source, Where
 
 if TYPE_CHECKING:
     from shopfloor.datasets.quality.result import Assessed
@@ -41,18 +42,18 @@ class Quality:
         overlays: overlay files (views) that hold, too.
         no_replay: do not execute actions again to check the success labels; that takes about as
             long as collecting.
-        workers: processes that replay; the result is the same for any number.
+        engine: where the episodes run.
         seed: of all draws.
         json: print one JSON document on standard output.
         quiet: no progress.
     """
 
     dataset: Source
-    out: Path | None = None
+    out: Maybe[Path] = None
     where: Where = None
     overlays: Overlays = ()
     no_replay: bool = False
-    workers: int = 1
+    engine: EngineFlags = HERE
     seed: int = 0
     json: bool = False
     quiet: bool = False
@@ -83,7 +84,7 @@ def _judge(arguments: Quality) -> Found:
             overlays=arguments.overlays,
             replay=not arguments.no_replay,
             seed=arguments.seed,
-            workers=arguments.workers,
+            workers=arguments.engine.or_serial,
             progress=progress,
         )
 
@@ -110,7 +111,7 @@ def _write(found: Found, folder: Path, arguments: Quality) -> None:
     report = json.dumps(found.to_json(), indent=1, allow_nan=False) + "\n"
     (folder / REPORT).write_text(report, encoding="utf-8")
 
-    overlays.write_view(folder / VIEW, found.operations())
+    overlays.write_overlay(folder / VIEW, found.operations())
     page = pages.quality_page(found, arguments.overlays, _next(found, arguments))
     (folder / PAGE).write_text(page, encoding="utf-8")
 

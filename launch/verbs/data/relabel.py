@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from shopfloor.flags import Maybe
 from shopfloor.launch.later import Later
 from shopfloor.launch.verbs.data.telling import episodes, print_document
 from shopfloor.launch.verbs.flags import Ids, Source, Where
@@ -29,9 +30,9 @@ class Relabel:
     dataset: Source
     where: Where = None
     ids: Ids = ()
-    instruction: str | None = None
-    outcome: Literal["success", "failure"] | None = None
-    reason: str | None = None
+    instruction: Maybe[str] = None
+    outcome: Maybe[Literal["success", "failure"]] = None
+    reason: Maybe[str] = None
     json: bool = False
 
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from shopfloor.core import listed
+from shopfloor.flags import Overlays, Size
 from shopfloor.launch.console import make_progress
 from shopfloor.launch.later import Later
 from shopfloor.launch.verbs.data.telling import episodes, into, print_document
-from shopfloor.launch.verbs.flags import Overlays, Source, Where
+from shopfloor.launch.verbs.flags import HERE, EngineFlags, Source, Where
+from shopfloor.specs import listed
 
 library = Later("shopfloor.collectors.recorded.render")
 
@@ -27,7 +28,7 @@ class Render:
         where: which episodes, such as "outcome == 'success'" (default: all).
         overlays: overlay files (views) that hold, too.
         codec: compression of the new files.
-        workers: processes; the files are the same for any number.
+        engine: where the episodes run.
         json: print one JSON document on standard output.
         quiet: no progress.
     """
@@ -35,11 +36,11 @@ class Render:
     dataset: Source
     out: Path
     cameras: str = "front,wrist"
-    size: tuple[int, int] = (96, 96)
+    size: Size = (96, 96)
     where: Where = None
     overlays: Overlays = ()
     codec: Literal["blosc", "gzip", "none"] = "blosc"
-    workers: int = 1
+    engine: EngineFlags = HERE
     json: bool = False
     quiet: bool = False
 
@@ -56,7 +57,7 @@ def run(arguments: Render) -> int:
             where=arguments.where,
             overlays=arguments.overlays,
             codec=arguments.codec,
-            workers=arguments.workers,
+            workers=arguments.engine.or_serial,
             progress=into(phase),
         )
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shopfloor.flags import Maybe, Overlays
 from shopfloor.launch.console import make_progress
 from shopfloor.launch.later import Later
 from shopfloor.launch.verbs.data.telling import episodes, into, print_document, share
-from shopfloor.launch.verbs.flags import Ids, Overlays, Source, Where
+from shopfloor.launch.verbs.flags import HERE, EngineFlags, Ids, Source, Where
 
 library = Later("shopfloor.collectors.recorded.replay")
 
@@ -23,7 +24,7 @@ class Replay:
         sample: only so many of them, drawn at random (default: all).
         seed: of that draw.
         overlays: overlay files (views) that hold, too.
-        workers: processes; the result is the same for any number.
+        engine: where the episodes run.
         json: print one JSON document on standard output.
         quiet: no progress.
     """
@@ -31,10 +32,10 @@ class Replay:
     dataset: Source
     where: Where = None
     ids: Ids = ()
-    sample: int | None = None
+    sample: Maybe[int] = None
     seed: int = 0
     overlays: Overlays = ()
-    workers: int = 1
+    engine: EngineFlags = HERE
     json: bool = False
     quiet: bool = False
 
@@ -49,7 +50,7 @@ def run(arguments: Replay) -> int:
             sample=arguments.sample,
             seed=arguments.seed,
             overlays=arguments.overlays,
-            workers=arguments.workers,
+            workers=arguments.engine.or_serial,
             progress=into(phase),
         )
 

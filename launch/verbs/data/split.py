@@ -8,10 +8,11 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from shopfloor.core import InvalidInputError
+from shopfloor.errors import InvalidInputError
+from shopfloor.flags import NameList, Overlays
 from shopfloor.launch.later import Later
 from shopfloor.launch.verbs.data.telling import episodes, print_document
-from shopfloor.launch.verbs.flags import Overlays, Source
+from shopfloor.launch.verbs.flags import Source
 
 tools = Later("shopfloor.datasets.tools.copies")
 
@@ -33,7 +34,7 @@ class Split:
 
     dataset: Source
     out: Path
-    shares: Annotated[tuple[str, ...], arg(metavar="PART=SHARE [PART=SHARE ...]")] = (
+    shares: Annotated[NameList, arg(metavar="PART=SHARE [PART=SHARE ...]")] = (
         "train=0.8",
         "valid=0.1",
         "test=0.1",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from shopfloor.launch.console import make_progress, note
 from shopfloor.launch.later import Later
 from shopfloor.launch.verbs.data.telling import episodes, into, print_document
-from shopfloor.launch.verbs.flags import Source
+from shopfloor.launch.verbs.flags import HERE, EngineFlags, Source
 
 if TYPE_CHECKING:
     from shopfloor.datasets.listing.verify import Damage
@@ -29,7 +29,7 @@ class Verify:
             for bit.
         sample: with --deep: how many episodes, drawn at random; 0 for all.
         seed: with --deep: of that draw.
-        workers: with --deep: processes; the result is the same for any number.
+        engine: with --deep: where the episodes run.
         json: print one JSON document on standard output.
     """
 
@@ -37,7 +37,7 @@ class Verify:
     deep: bool = False
     sample: int = 10
     seed: int = 0
-    workers: int = 1
+    engine: EngineFlags = HERE
     json: bool = False
 
 
@@ -60,7 +60,7 @@ def _run_deep(arguments: Verify) -> int:
             arguments.dataset,
             arguments.sample,
             arguments.seed,
-            workers=arguments.workers,
+            workers=arguments.engine.or_serial,
             progress=into(phase),
         )
 

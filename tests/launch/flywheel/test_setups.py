@@ -12,14 +12,8 @@ from shopfloor.launch.flywheel.config import (
     MAX_TURNS,
     FlywheelConfig,
 )
-from shopfloor.launch.flywheel.setups import (
-    demonstration_noise,
-    gate_seed,
-    report_seed,
-    resolved,
-    scene_seed,
-    train_seed,
-)
+from shopfloor.launch.flywheel.seeds import gate_seed, report_seed, scene_seed, train_seed
+from shopfloor.launch.flywheel.setups import demonstration_noise, resolved
 from shopfloor.launch.gate.decide import LOOKS, SMOKE_LOOKS
 
 pytestmark = pytest.mark.core

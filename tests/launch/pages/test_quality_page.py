@@ -25,7 +25,7 @@ VOID = {"meta", "link", "img", "br", "rect", "line", "circle", "polyline"}
 @pytest.fixture(scope="module")
 def toys():
     spec = importlib.util.spec_from_file_location(
-        "toys", Path(__file__).parents[1] / "datasets" / "toy_robot.py"
+        "toys", Path(__file__).parents[2] / "datasets" / "toy_robot.py"
     )
     module = importlib.util.module_from_spec(spec)
     sys.modules["toys"] = module

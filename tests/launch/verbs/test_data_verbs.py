@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from shopfloor.datasets.listing.overlays import write_view
+from shopfloor.datasets.listing.overlays import write_overlay
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.writer import EpisodeWriter
 from shopfloor.launch import cli
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.core
 
 def _load(path, name):
     """Import a file of the tests of the store, whose episodes are used here."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / path)
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[2] / path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -250,10 +250,10 @@ def test_train_learns_by_an_overlay(recorded, tmp_path, capsys):
     one, two = Dataset(recorded).records
     capsys.readouterr()
     assert shop("filter", recorded, "--where", "seed == 0", "--view", tmp_path / "first.json") == 0
-    heavy = write_view(
+    heavy = write_overlay(
         tmp_path / "heavy.json", [{"op": "weight", "episode_id": one.episode_id, "weight": 3}]
     )
-    light = write_view(
+    light = write_overlay(
         tmp_path / "light.json", [{"op": "weight", "episode_id": two.episode_id, "weight": 0}]
     )
 

@@ -1,6 +1,6 @@
 """Every `--help`, as a snapshot; and no flag that was ever in use goes or changes its meaning.
 
-After an intended change run `python tests/launch/test_help.py` and review the difference.
+After an intended change run `python tests/launch/verbs/test_help.py` and review the difference.
 """
 
 import contextlib
@@ -15,9 +15,9 @@ from shopfloor.launch.verbs import VERBS
 
 pytestmark = pytest.mark.core
 
-SNAPSHOT = Path(__file__).parent / "snapshots" / "help.txt"
+SNAPSHOT = Path(__file__).parents[1] / "snapshots" / "help.txt"
 # The help of release 0.1.0 (435edd1); never written again.
-EARLIER = Path(__file__).parents[1] / "data" / "help-before-house.txt"
+EARLIER = Path(__file__).parents[2] / "data" / "help-before-house.txt"
 FLAG = re.compile(r"^  (--[a-z][\w-]*)(?:, (--[\w-]+))?", re.MULTILINE)
 
 

@@ -18,7 +18,7 @@ from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.tools.edit import relabel
 from shopfloor.datasets.writer import EpisodeWriter
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CELL = "PickToTray"
 
 

@@ -19,7 +19,7 @@ from shopfloor.launch.flywheel.loop import flywheel
 from shopfloor.launch.flywheel.setups import FlywheelConfig
 
 pytestmark = [pytest.mark.slow, pytest.mark.torch]
-TINY = Path(__file__).with_name("tiny.py")
+TINY = Path(__file__).parents[1] / "tiny.py"
 CELL = "shopfloor/PickToTray-v0"
 KILLS = 4
 

@@ -22,7 +22,7 @@ from shopfloor.datasets.writer import EpisodeWriter, write_manifest
 from shopfloor.launch import cli
 
 _spec = importlib.util.spec_from_file_location(
-    "made", Path(__file__).parents[1] / "datasets" / "conftest.py"
+    "made", Path(__file__).parents[2] / "datasets" / "conftest.py"
 )
 made = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(made)

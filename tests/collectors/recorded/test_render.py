@@ -9,7 +9,7 @@ from shopfloor.collectors.collect import collect
 from shopfloor.collectors.recorded.render import render_dataset
 from shopfloor.core import InvalidInputError, UnknownNameError
 from shopfloor.datasets.disk.errors import DamagedFileError
-from shopfloor.datasets.listing.overlays import write_view
+from shopfloor.datasets.listing.overlays import write_overlay
 from shopfloor.datasets.listing.verify import verify
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.tools.edit import delete, relabel
@@ -102,7 +102,7 @@ def test_overlays_come_along_and_variations_stay_together(parts, tmp_path):
         record.episode_id for record in Dataset(tmp_path / "all").records if record.seed == 1
     ]
     delete(tmp_path / "all", ids=[gone])
-    view = write_view(tmp_path / "view.json", [{"op": "restore", "episode_id": gone}])
+    view = write_overlay(tmp_path / "view.json", [{"op": "restore", "episode_id": gone}])
     render_dataset(tmp_path / "all", tmp_path / "with", ("front",), SIZE, overlays=[view])
     assert len(Dataset(tmp_path / "with")) == 3
     render_dataset(tmp_path / "all", tmp_path / "r", ("front",), SIZE)

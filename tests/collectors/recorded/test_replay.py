@@ -11,7 +11,7 @@ from shopfloor.collectors.recorded import episodes as recorded
 from shopfloor.collectors.recorded.replay import deep_verify, draw, replay, replay_dataset
 from shopfloor.core import InvalidInputError
 from shopfloor.datasets.disk.errors import DamagedFileError
-from shopfloor.datasets.listing.overlays import write_view
+from shopfloor.datasets.listing.overlays import write_overlay
 from shopfloor.datasets.listing.verify import verify
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.tools.edit import delete, relabel
@@ -102,7 +102,7 @@ def test_episodes_are_chosen_by_expression_ids_and_views(parts, tmp_path):
     first, second = (record.episode_id for record in Dataset(path).records)
     assert [one.episode_id for one in replay_dataset(path, where="seed == 1").episodes] == [second]
     assert [one.episode_id for one in replay_dataset(path, ids=[first[:10]]).episodes] == [first]
-    view = write_view(tmp_path / "view.json", [{"op": "tombstone", "episode_id": first}])
+    view = write_overlay(tmp_path / "view.json", [{"op": "tombstone", "episode_id": first}])
     assert [one.episode_id for one in replay_dataset(path, overlays=[view]).episodes] == [second]
     with pytest.raises(InvalidInputError, match="selects none of the 2"):
         replay_dataset(path, where="seed == 9")
