@@ -107,8 +107,8 @@ def checked_modalities(names: str | Iterable[str]) -> tuple[str, ...]:
 
     if "rgb" not in given:
         raise InvalidInputError(
-            f"Modalities are {','.join(given) or 'none'}; expected rgb among them, such as rgb,depth: "
-            "pictures are always stored. To store none, name no cameras."
+            f"Modalities are {','.join(given) or 'none'}; expected rgb among them, such as "
+            "rgb,depth: pictures are always stored. To store none, name no cameras."
         )
 
     return tuple(name for name in MODALITIES if name in given)

@@ -393,6 +393,6 @@ def check_folder(out: Path) -> None:
     foreign = [name for name in names if name != "episodes" and not name.endswith(".tmp")]
     if foreign:
         raise InvalidInputError(
-            f"{out} holds something else ({', '.join(sorted(foreign)[:3])}) and no dataset.json; expected a new or "
-            "empty folder, or a dataset to continue. Choose another --out."
+            f"{out} holds something else ({', '.join(sorted(foreign)[:3])}) and no dataset.json; "
+            "expected a new or empty folder, or a dataset to continue. Choose another --out."
         )

@@ -109,8 +109,8 @@ class CollectConfig:
 
         advice = "" if self.purpose == "other" else " Purpose 'other' takes any seed."
         raise InvalidInputError(
-            f"Seeds {self.seed} to {self.seed + self.episodes - 1} are outside the range of purpose "
-            f"{self.purpose!r}, {low} to {high - 1}.{advice}"
+            f"Seeds {self.seed} to {self.seed + self.episodes - 1} are outside the range of "
+            f"purpose {self.purpose!r}, {low} to {high - 1}.{advice}"
         )
 
 

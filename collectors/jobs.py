@@ -68,8 +68,8 @@ def prepare(payload: dict[str, Any]) -> dict[str, Any]:
         expected = policy.info.image_size
         if expected is not None and size is not None and tuple(size) != tuple(expected):
             raise InvalidInputError(
-                f"The {role} {policy.info.name!r} expects pictures of {tuple(expected)} pixels (height, width), not "
-                f"{tuple(size)}."
+                f"The {role} {policy.info.name!r} expects pictures of {tuple(expected)} pixels "
+                f"(height, width), not {tuple(size)}."
             )
 
         size = size or expected
@@ -218,8 +218,8 @@ def _policy(data: Mapping[str, Any], digest: str) -> Policy:
 
     if policy.info.digest != digest:
         raise InvalidInputError(
-            f"Policy {ref.kind!r} {dict(ref.arguments)} has digest {policy.info.digest[:16]}, the run was started with "
-            f"{digest[:16]}: it was changed meanwhile. Start the run again."
+            f"Policy {ref.kind!r} {dict(ref.arguments)} has digest {policy.info.digest[:16]}, the "
+            f"run was started with {digest[:16]}: it was changed meanwhile. Start the run again."
         )
 
     return policy

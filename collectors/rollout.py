@@ -337,7 +337,8 @@ class _Run:
             if len(rows) != len(record.sim_states):
                 raise InfrastructureError(
                     self._where(
-                        f"{key} was observed {len(rows)} times in {len(record.sim_states)}; expected always or never"
+                        f"{key} was observed {len(rows)} times in {len(record.sim_states)}; "
+                        "expected always or never"
                     )
                 )
 
@@ -402,8 +403,8 @@ def _check_fit(
 
     if (teacher is not None) != intervention.needs_teacher:
         raise InvalidInputError(
-            f"Intervention is {spec.intervention!r} {'without' if teacher is None else 'with'} a teacher; "
-            "expected 'none' without one and 'expert' or 'label' with one."
+            f"Intervention is {spec.intervention!r} {'without' if teacher is None else 'with'} a "
+            "teacher; expected 'none' without one and 'expert' or 'label' with one."
         )
     if len(set(record_cameras)) != len(record_cameras):
         raise InvalidInputError(f"Cameras {list(record_cameras)} name one twice.")
@@ -433,7 +434,8 @@ def require_fit(policy: Policy, role: str, cell: Cell) -> None:
     missing = [key for key in info.observation_keys if key not in known]
     if missing:
         raise InvalidInputError(
-            f"The {role} {info.name!r} needs {', '.join(missing)}; {cell.cell_id} has {', '.join(sorted(known))}."
+            f"The {role} {info.name!r} needs {', '.join(missing)}; {cell.cell_id} has "
+            f"{', '.join(sorted(known))}."
         )
 
 
@@ -460,8 +462,9 @@ def entries_of(observation: Observation, policy: Policy) -> dict[str, Any]:
     missing = [key for key in policy.info.observation_keys if key not in observation]
     if missing:
         raise InvalidInputError(
-            f"Policy {policy.info.name!r} needs {', '.join(missing)}; it sees {', '.join(sorted(observation))}. "
-            "Make the cell with privileged=True to see the objects."
+            f"Policy {policy.info.name!r} needs {', '.join(missing)}; it sees "
+            f"{', '.join(sorted(observation))}. Make the cell with privileged=True to see the "
+            "objects."
         )
     entries = {key: observation[key] for key in policy.info.observation_keys}
     return {key: np.array(value) if key != NAMES else value for key, value in entries.items()}

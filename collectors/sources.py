@@ -131,8 +131,8 @@ def _factory(kind: str) -> Callable[..., Any]:
                 return point.load()  # type: ignore[no-any-return]
             except (ImportError, AttributeError) as error:
                 raise MissingDependencyError(
-                    f"Policy {kind!r} is announced by an installed package as {point.value}, which cannot be loaded "
-                    f"({error}). Install what it needs, or remove that package."
+                    f"Policy {kind!r} is announced by an installed package as {point.value}, which "
+                    f"cannot be loaded ({error}). Install what it needs, or remove that package."
                 ) from error
 
     raise UnknownNameError("policy", kind, policy_kinds())
@@ -148,6 +148,7 @@ def _build(factory: Callable[..., Any], ref: PolicyRef) -> Policy:
 
     if not isinstance(policy, Policy):
         raise InvalidInputError(
-            f"Policy {ref.kind!r} gave a {type(policy).__name__}; expected an object with info, reset and act."
+            f"Policy {ref.kind!r} gave a {type(policy).__name__}; expected an object with info, "
+            "reset and act."
         )
     return policy

@@ -180,8 +180,9 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
             count = len(task.items)
             task.set_level(level)
             raise InvalidInputError(
-                f"{self.cell_id}: at level {variation.level!r} observations have {count} object rows, and this "
-                f"cell was made with {slots}; make it with variation={variation.level!r}."
+                f"{self.cell_id}: at level {variation.level!r} observations have {count} object "
+                f"rows, and this cell was made with {slots}; make it with "
+                f"variation={variation.level!r}."
             )
 
         self._stale = self._stale or variation.level != level
@@ -235,7 +236,8 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         """
         if not self._running:
             raise InvalidInputError(
-                f"{self.cell_id}: step was called {'after the episode ended' if self._ready else 'before reset'}; "
+                f"{self.cell_id}: step was called "
+                f"{'after the episode ended' if self._ready else 'before reset'}; "
                 "call reset first."
             )
 
@@ -248,8 +250,8 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
 
         if command.shape != (self.action_size,):
             raise InvalidInputError(
-                f"{self.cell_id}: action has shape {command.shape}; expected ({self.action_size},): "
-                f"{', '.join(self._names_of_action)}."
+                f"{self.cell_id}: action has shape {command.shape}; expected "
+                f"({self.action_size},): {', '.join(self._names_of_action)}."
             )
 
         self._steps += 1
@@ -398,8 +400,8 @@ class WorkCell(gymnasium.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32
         if not sound or len(values) != head + shift + rest + BODY_STATE * bodies:
             raise InvalidInputError(
                 f"{self.cell_id}: simulator state has shape {values.shape}; expected "
-                f"({head + shift + rest + BODY_STATE * bodies},) finite numbers. It was recorded by another cell, "
-                "variation or version."
+                f"({head + shift + rest + BODY_STATE * bodies},) finite numbers. It was recorded "
+                "by another cell, variation or version."
             )
 
         self._bring(conditions)

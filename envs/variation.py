@@ -49,7 +49,8 @@ def _checked_range(name: str, value: Any, most: float) -> tuple[Any, Any] | None
         or (name == "clutter" and any(edge % 1 for edge in value))
     ):
         raise InvalidInputError(
-            f"Variation: {name} is {value!r}; expected two numbers, the lower one first, from 0 to {most:g}."
+            f"Variation: {name} is {value!r}; expected two numbers, the lower one first, from 0 to "
+            f"{most:g}."
         )
 
     return (value[0], value[1])

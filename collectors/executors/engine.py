@@ -116,6 +116,6 @@ def _factory(address: str) -> Callable[..., Executor]:
         return others[scheme].load()  # type: ignore[no-any-return]
     except (ImportError, AttributeError) as error:
         raise MissingDependencyError(
-            f"Engine {scheme!r} is announced by an installed package as {others[scheme].value}, which cannot be "
-            f"loaded ({error}). Install what it needs, or remove that package."
+            f"Engine {scheme!r} is announced by an installed package as {others[scheme].value}, "
+            f"which cannot be loaded ({error}). Install what it needs, or remove that package."
         ) from error

@@ -30,7 +30,8 @@ def make(address: str, *, allowed: Sequence[str] = ()) -> LocalExecutor:
     count = address.partition(":")[2]
     if not count.isdecimal() or int(count) < 1:
         raise InvalidInputError(
-            f"Engine is {address!r}; expected local:W, where W is the number of worker processes, such as 'local:4'."
+            f"Engine is {address!r}; expected local:W, where W is the number of worker processes, "
+            "such as 'local:4'."
         )
     return LocalExecutor(int(count), allowed=allowed)
 
@@ -88,8 +89,8 @@ class LocalExecutor:
             raise InvalidInputError(f"Number of workers is {workers}; expected at least 1.")
         if not STARTS_WORKERS:
             raise InvalidInputError(
-                f"Number of workers is {workers}, but worker processes cannot be started on this operating system; "
-                "expected 1: leave out --workers."
+                f"Number of workers is {workers}, but worker processes cannot be started on this "
+                "operating system; expected 1: leave out --workers."
             )
 
         self._workers = workers

@@ -106,7 +106,8 @@ CELL = CellRecord(
     decide=decide,
     cup=True,
     does=(
-        "all boxes of the named colour onto a pallet, each layer across the one below; a suction cup"
+        "all boxes of the named colour onto a pallet, each layer across the one below; a suction "
+        "cup"
     ),
     done_when=(
         "every place is filled within 8 mm and 5 degrees, and the stack stands still for 1 s"

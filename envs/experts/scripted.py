@@ -72,8 +72,8 @@ class Reader:
         """
         if instruction not in self._asks:
             raise InvalidInputError(
-                f"The expert of {self.info.cells[0]} cannot read the instruction {instruction!r}; it knows: "
-                f"{' | '.join(list(self._asks)[:3])} ..."
+                f"The expert of {self.info.cells[0]} cannot read the instruction {instruction!r}; "
+                f"it knows: {' | '.join(list(self._asks)[:3])} ..."
             )
 
         return self._asks[instruction]

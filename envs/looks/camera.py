@@ -152,6 +152,7 @@ def check_size(size: object) -> tuple[int, int]:
 
     if not all(MIN_SIZE_PX <= edge <= MAX_SIZE_PX for edge in (height, width)):
         raise InvalidInputError(
-            f"image_size is {height} x {width} px; expected {MIN_SIZE_PX} to {MAX_SIZE_PX} px in each direction."
+            f"image_size is {height} x {width} px; expected {MIN_SIZE_PX} to {MAX_SIZE_PX} px in "
+            "each direction."
         )
     return height, width

@@ -133,8 +133,8 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
         self.closed = True  # until there is something to close
         if not STARTS_WORKERS:
             raise InvalidInputError(
-                f"{cell}: copies of a cell run in worker processes, which cannot be started on this operating system. "
-                "Use gymnasium.make."
+                f"{cell}: copies of a cell run in worker processes, which cannot be started on "
+                "this operating system. Use gymnasium.make."
             )
 
         self.num_envs = _at_least_one("num_envs", num_envs)
@@ -158,8 +158,8 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
             messages = [bytes(ForkingPickler.dumps(part)) for part in parts]
         except Exception as error:
             raise InvalidInputError(
-                f"{cell}: these options, or `make`, cannot be sent to a worker ({error}); expected plain data, and a "
-                "function that can be imported by its name."
+                f"{cell}: these options, or `make`, cannot be sent to a worker ({error}); expected "
+                "plain data, and a function that can be imported by its name."
             ) from error
 
         self._infos: list[Info] = [{} for _ in range(self.num_envs)]
@@ -263,8 +263,8 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
         self._check_usable()
         if not self._ready:
             raise InvalidInputError(
-                f"{self._cell}: step was called before reset, or after an error that ended the episodes; "
-                "call reset first."
+                f"{self._cell}: step was called before reset, or after an error that ended the "
+                "episodes; call reset first."
             )
 
         command = self._put(actions)
@@ -356,12 +356,14 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
                 return command
         except (TypeError, ValueError):
             raise InvalidInputError(
-                f"{self._cell}: actions are {actions!r}; expected numbers of shape {self._action_shape}."
+                f"{self._cell}: actions are {actions!r}; expected numbers of shape "
+                f"{self._action_shape}."
             ) from None
 
         raise InvalidInputError(
-            f"{self._cell}: actions have shape {batch.shape}; expected {self._action_shape}: one row for each of "
-            f"{self.num_envs} environments, {' x '.join(map(str, self._action_shape[1:]))} components each."
+            f"{self._cell}: actions have shape {batch.shape}; expected {self._action_shape}: one "
+            f"row for each of {self.num_envs} environments, "
+            f"{' x '.join(map(str, self._action_shape[1:]))} components each."
         )
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
@@ -372,7 +374,8 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
         seeds = [None if one is None else int(one) for one in seed]
         if len(seeds) != self.num_envs:
             raise InvalidInputError(
-                f"{self._cell}: {len(seeds)} seeds; expected {self.num_envs}, one for each environment, or one integer."
+                f"{self._cell}: {len(seeds)} seeds; expected {self.num_envs}, one for each "
+                "environment, or one integer."
             )
         return seeds
 
@@ -390,8 +393,8 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
 
         if not sound or not mask.any():
             raise InvalidInputError(
-                f"{self._cell}: options['reset_mask'] is {mask!r}; expected an array of shape ({self.num_envs},), "
-                "bool, with at least one True."
+                f"{self._cell}: options['reset_mask'] is {mask!r}; expected an array of shape "
+                f"({self.num_envs},), bool, with at least one True."
             )
         if not self._ready and not mask.all():
             raise InvalidInputError(

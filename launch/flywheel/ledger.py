@@ -107,7 +107,8 @@ class Ledger:
                 ) from error
 
             raise InvalidInputError(
-                f"{path} is not a ledger shopfloor can use ({error}). Move it away, or give another --out."
+                f"{path} is not a ledger shopfloor can use ({error}). Move it away, or give "
+                "another --out."
             ) from error
 
     def __enter__(self) -> Ledger:

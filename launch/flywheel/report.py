@@ -22,8 +22,8 @@ from shopfloor.launch.pages.video import video_tag
 VIDEOS = 3
 VIDEO_SIZE = (192, 192)
 RULE = (
-    "The first three report seeds that the policy of turn 0 failed (filled up with the first seeds where it failed "
-    "fewer), whatever the last policy makes of them."
+    "The first three report seeds that the policy of turn 0 failed (filled up with the first seeds "
+    "where it failed fewer), whatever the last policy makes of them."
 )
 OUTCOME_STYLES = {
     "success": "s2",
@@ -257,7 +257,8 @@ def _gates(summary: Summary) -> list[str]:
         "one look at 30 pairs, alpha 0.05"
         if summary["config"]["smoke"]
         else (
-            "looks at 50, 100 and 200 pairs, alpha 0.01, 0.015 and 0.025: together at most 5 % wrong promotions"
+            "looks at 50, 100 and 200 pairs, alpha 0.01, 0.015 and 0.025: together at most 5 % "
+            "wrong promotions"
         )
     )
 

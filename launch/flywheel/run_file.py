@@ -56,7 +56,8 @@ def open_run(
         not out.is_dir() or any(not entry.name.startswith(".") for entry in out.iterdir())
     ):
         raise InvalidInputError(
-            f"{out} exists and is not a flywheel's folder (it has no {RUN}). Give a new or empty folder as --out."
+            f"{out} exists and is not a flywheel's folder (it has no {RUN}). Give a new or empty "
+            "folder as --out."
         )
 
     try:

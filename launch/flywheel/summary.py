@@ -154,28 +154,31 @@ def teacher_statement(config: FlywheelConfig, sources: Mapping[str, int]) -> str
         )
 
         parts.append(
-            "This is teacher distillation, not self-improvement: a scripted expert that sees the simulator's poses "
-            f"{how}, and the policy learns its commands."
+            "This is teacher distillation, not self-improvement: a scripted expert that sees the "
+            f"simulator's poses {how}, and the policy learns its commands."
         )
     else:
         parts.append(
-            "No teacher after the demonstrations: the policy learns from its own successful episodes only "
-            "(filtered behaviour cloning)."
+            "No teacher after the demonstrations: the policy learns from its own successful "
+            "episodes only (filtered behaviour cloning)."
         )
 
     parts.append(
-        f"The last training used {expert} steps labelled by the expert and {own} steps of the policy's own successes."
+        f"The last training used {expert} steps labelled by the expert and {own} steps of the "
+        "policy's own successes."
     )
 
     if scenes:
         parts.append(
-            f"Perception was trained beside it on {scenes} random scenes rendered by the simulator, whose object poses "
-            "are labels from the simulator and whose actions are the expert's; at run time the policy sees pictures, "
+            f"Perception was trained beside it on {scenes} random scenes rendered by the "
+            "simulator, whose object poses are labels from the simulator and whose actions are the "
+            "expert's; at run time the policy sees pictures, "
             "its own joints and the instruction, no pose."
         )
     elif config.observations == "cameras":
         parts.append(
-            "The simulator's object poses supervise perception; at run time the policy sees no pose."
+            "The simulator's object poses supervise perception; at run time the policy sees no "
+            "pose."
         )
     else:
         parts.append("The policy acts from the simulator's object poses.")

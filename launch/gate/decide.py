@@ -98,8 +98,8 @@ def decide(
     """
     if len(in_service) != len(candidate):
         raise InvalidInputError(
-            f"The gate got {len(in_service)} results of the policy in service and {len(candidate)} of the candidate; "
-            "expected one of each per seed."
+            f"The gate got {len(in_service)} results of the policy in service and {len(candidate)} "
+            "of the candidate; expected one of each per seed."
         )
     if not looks or any(b.pairs <= a.pairs for a, b in itertools.pairwise(looks)):
         raise InvalidInputError(

@@ -121,8 +121,9 @@ def episode_figures(result: CollectResult, seed: int) -> dict[str, Any]:
     if result.infrastructure:
         first = next(receipt for receipt in receipts if receipt.outcome == "infrastructure")
         raise InfrastructureError(
-            f"{result.infrastructure} of {len(receipts)} episodes in {result.dataset} failed because of the machine, "
-            f"not the policy (seed {first.seed}: {first.reason}, {first.message}). Without them results are not "
+            f"{result.infrastructure} of {len(receipts)} episodes in {result.dataset} failed "
+            f"because of the machine, not the policy (seed {first.seed}: {first.reason}, "
+            f"{first.message}). Without them results are not "
             "comparable; run the same command again to repeat them."
         )
 

@@ -41,8 +41,8 @@ def page_of(folder: Path, episode: int = 0, camera: str = "front", out: Path | N
         )
     if folder.is_dir() and not (folder / "dataset.json").is_file():
         raise InvalidInputError(
-            f"{folder} is neither a flywheel's folder (no {REPORT}) nor a dataset (no dataset.json). "
-            "Name the --out of `shopfloor flywheel` or of `shopfloor collect`."
+            f"{folder} is neither a flywheel's folder (no {REPORT}) nor a dataset (no "
+            "dataset.json). Name the --out of `shopfloor flywheel` or of `shopfloor collect`."
         )
 
     dataset = Dataset(folder)

@@ -32,7 +32,8 @@ class UnknownNameError(ShopfloorError):
         nearest = next((choice for choice in choices if near and choice.lower() == near[0]), None)
         hint = f" Did you mean {nearest!r}?" if nearest else ""
         super().__init__(
-            f"Unknown {kind} {name!r}.{hint} Known: {', '.join(choices) or 'none'}.{advice and ' '}{advice}"
+            f"Unknown {kind} {name!r}.{hint} Known: "
+            f"{', '.join(choices) or 'none'}.{advice and ' '}{advice}"
         )
 
 
@@ -65,6 +66,7 @@ class CancelledError(ShopfloorError):
     def __init__(self, signum: int) -> None:
         """Remember the signal: the exit code is 128 + its number."""
         super().__init__(
-            f"Stopped by signal {signum}. Saved episodes are safe; run the same command again to continue."
+            f"Stopped by signal {signum}. Saved episodes are safe; run the same command again to "
+            "continue."
         )
         self.exit_code = 128 + signum

@@ -18,12 +18,13 @@ from collections.abc import Iterator
 LINUX = sys.platform == "linux"
 LIMITS = {
     "darwin": (
-        "on macOS a power cut may cost the last episodes, what a killed run leaves half written is swept after a day, "
-        "the renderer gl does not work, and shopfloor is tested on Linux only."
+        "on macOS a power cut may cost the last episodes, what a killed run leaves half written is "
+        "swept after a day, the renderer gl does not work, and shopfloor is tested on Linux only."
     ),
     "win32": (
-        "on Windows episodes run in one process (no --workers, no gymnasium.make_vec) that only Ctrl-C stops cleanly, "
-        "a power cut may cost the last episodes, commands that change one dataset do not notice each other, the "
+        "on Windows episodes run in one process (no --workers, no gymnasium.make_vec) that only "
+        "Ctrl-C stops cleanly, a power cut may cost the last episodes, commands that change one "
+        "dataset do not notice each other, the "
         "renderer gl does not work, and shopfloor is tested on Linux only."
     ),
 }

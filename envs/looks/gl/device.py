@@ -216,7 +216,8 @@ def _context() -> Any:  # noqa: ANN401  # moderngl is optional
         )  # by name: type checkers need not find it
     except ImportError:
         raise MissingDependencyError(
-            "The OpenGL renderer needs the package moderngl, which is not installed. Install it with "
+            "The OpenGL renderer needs the package moderngl, which is not installed. Install it "
+            "with "
             f'{install_command("gl")}; or use renderer="tiny".'
         ) from None
 

@@ -86,7 +86,8 @@ def read_obj(path: Path) -> Mesh:
                 corners += _fan([corner.split("/") for corner in rest], numbers)
     except (OSError, ValueError, IndexError) as error:
         raise InvalidInputError(
-            f"Mesh {path} cannot be drawn with OpenGL ({error}); expected a Wavefront OBJ file with v, vn and f lines. "
+            f"Mesh {path} cannot be drawn with OpenGL ({error}); expected a Wavefront OBJ file "
+            "with v, vn and f lines. "
             'Convert it, or use renderer="tiny".'
         ) from error
 

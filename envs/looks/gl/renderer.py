@@ -194,7 +194,8 @@ class GlRenderer:
 def _checked(picture: Image, body: int) -> Image:
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
         raise InvalidInputError(
-            f"Texture of body {body} has shape {picture.shape}, {picture.dtype}; expected (height, width, 3), uint8."
+            f"Texture of body {body} has shape {picture.shape}, {picture.dtype}; expected (height, "
+            "width, 3), uint8."
         )
     if not 1 <= min(picture.shape[:2]) <= max(picture.shape[:2]) <= _LARGEST_PICTURE_PX:
         raise InvalidInputError(
