@@ -123,7 +123,7 @@ class _Collection:
     def run(self, on_receipt: Callable[[Receipt], None] | None) -> CollectResult:
         """Run what is missing."""
         check_folder(self.out)
-        self.told = self._prepare()
+        self.prepared = self._prepare()
         self.description = self._describe()
         specs = self._specs()
         EpisodeWriter(self.out, self.description, codec=self.config.codec)
@@ -162,7 +162,7 @@ class _Collection:
             infrastructure=sum(
                 receipt.outcome == "infrastructure" for receipt in receipts.values()
             ),
-            policy=self.told["policy"],
+            policy=self.prepared["policy"],
         )
 
     def _prepare(self) -> dict[str, Any]:
@@ -177,12 +177,12 @@ class _Collection:
             "teacher": self.teacher.to_json() if self.teacher else None,
         }
 
-        ((_, told),) = self.executor.run(PREPARE, [payload], timeout_s=self.config.timeout_s)
-        return told
+        ((_, prepared),) = self.executor.run(PREPARE, [payload], timeout_s=self.config.timeout_s)
+        return prepared
 
     def _describe(self) -> dict[str, Any]:
         """Return the cell's description with the features this run stores."""
-        description: dict[str, Any] = dict(self.told["description"])
+        description: dict[str, Any] = dict(self.prepared["description"])
         features = description["features"]
         kinds.check_cameras(features, self.choice.cameras)
 
@@ -193,21 +193,21 @@ class _Collection:
     def _specs(self) -> list[EpisodeSpec]:
         config = self.config
         options = {
-            "robot": self.told["description"]["robot"],
+            "robot": self.prepared["description"]["robot"],
             "cameras": list(self.choice.cameras),
-            "image_size": self.told["image_size"],
+            "image_size": self.prepared["image_size"],
             **self.choice.looks,
         }
 
-        teacher = self.told["teacher"]
+        teacher = self.prepared["teacher"]
 
         return [
             EpisodeSpec(
                 cell=self.cell,
                 seed=config.seed + index,
-                policy_digest=self.told["policy"]["digest"],
+                policy_digest=self.prepared["policy"]["digest"],
                 cell_options=options,
-                variation=self.told["variation"],
+                variation=self.prepared["variation"],
                 teacher_digest=teacher["digest"] if teacher else "",
                 intervention=config.intervene,
                 action_noise=float(config.noise),
@@ -297,14 +297,14 @@ class _Collection:
             "out": str(self.out),
             "cameras": list(self.choice.cameras),
             "modalities": list(self.choice.modalities),
-            "image_size": self.told["image_size"],
+            "image_size": self.prepared["image_size"],
         }
 
         return {
             "command": "collect",
             "config": config,
-            "policy": self.told["policy"],
-            "teacher": self.told["teacher"],
+            "policy": self.prepared["policy"],
+            "teacher": self.prepared["teacher"],
             "workers": self.executor.workers,
             **environment(),
         }

@@ -89,8 +89,8 @@ def prepare(payload: dict[str, Any]) -> dict[str, Any]:
     for info in infos.values():
         info["action_convention"] = info["action_convention"] or takes
 
-    told = {"image_size": size, "variation": variation, "description": description}
-    return {"teacher": None, **infos, **told}
+    settings = {"image_size": size, "variation": variation, "description": description}
+    return {"teacher": None, **infos, **settings}
 
 
 def run_episode(payload: dict[str, Any]) -> dict[str, Any]:

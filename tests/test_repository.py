@@ -606,6 +606,14 @@ def test_changelog_names_the_version():
     assert f"## {shopfloor.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("layer", ["envs", "datasets", "collectors", "policies", "launch"])
+def test_folders_of_tests_mirror_the_code(layer):
+    folders = {path.parent for path in (ROOT / "tests" / layer).rglob("test_*.py")}
+    rooms = {folder.relative_to(ROOT / "tests") for folder in folders}
+    assert len(rooms) > 3
+    assert [str(room) for room in sorted(rooms) if not (ROOT / room).is_dir()] == []
+
+
 def test_decisions_are_numbered_without_gaps():
     names = sorted(path.name for path in (ROOT / "decisions").glob("*.md"))
     assert [name[:4] for name in names] == [f"{number:04d}" for number in range(1, len(names) + 1)]

@@ -1,4 +1,4 @@
-"""What a cell says of itself: its id, its number of action components and `describe`."""
+"""How a cell describes itself: its id, its number of action components and `describe`."""
 
 from __future__ import annotations
 

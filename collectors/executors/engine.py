@@ -45,7 +45,7 @@ class Executor(Protocol):
         """Run a function on each payload, at most `workers` at a time; payloads are drawn only as they are needed.
 
         A job that raises, crashes its process or runs past its time is tried again, three times in
-        all. A payload that has a key "attempt" is told there which try it is. User errors
+        all. A payload that has a key "attempt" finds there which try it is. User errors
         (`InvalidInputError`, ...) and `DiskError` are raised at once.
 
         Args:

@@ -57,7 +57,7 @@ class _Worker:
 
         try:
             self.connection.send_bytes(
-                json.dumps({"function": function, "payload": job.told()}).encode()
+                json.dumps({"function": function, "payload": job.payload_of_try()}).encode()
             )
         except OSError:
             self.process.kill()

@@ -49,7 +49,7 @@ class SerialExecutor:
                 signals.check()
                 try:
                     with one_torch_thread():
-                        result = call(job.told())
+                        result = call(job.payload_of_try())
                 except Exception as error:
                     failure = describe_failure(error)
                     if failure["fatal"]:

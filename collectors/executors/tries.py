@@ -22,7 +22,7 @@ class Job:
     payload: dict[str, Any]
     attempt: int = 1
 
-    def told(self) -> dict[str, Any]:
+    def payload_of_try(self) -> dict[str, Any]:
         """Return the payload, with the number of this try where it asks for it."""
         if "attempt" not in self.payload:
             return self.payload

@@ -132,7 +132,7 @@ def read_floor(names: Sequence[str], rows: Sequence[Sequence[float]]) -> Floor:
 def decide(
     index: int, robots: Sequence[Pose], docks: Sequence[Pose], floor: Floor
 ) -> tuple[float, float]:
-    """Return the speed (m/s) and the rate of turn (rad/s) that a robot is told."""
+    """Return the speed (m/s) and the rate of turn (rad/s) that a robot is commanded."""
     robot, dock = robots[index], docks[index]
     ahead, side = dock.sees(robot.point)
     off = math.remainder(robot.yaw - dock.yaw, math.tau)

@@ -217,7 +217,7 @@ def grasp_yaw(part: Thing, tool_yaw: float, max_width: float = 0.05) -> tuple[fl
     """Choose how to turn the tool to grip a part from above, however it lies.
 
     Args:
-        part: boxes, and cylinders whose diameter and height are alike.
+        part: boxes, and cylinders whose diameter equals their height.
         tool_yaw: the nearest of equal turns is taken.
         max_width: widest grip, m.
 

@@ -1,4 +1,4 @@
-"""Starting a Python process for a worker: the one safe way, for executors and vectors alike.
+"""Starting a Python process for a worker: the one safe way, for executors and for vectors.
 
 What a child can rely on, whoever starts it:
 

@@ -1,9 +1,9 @@
 """How fields of configurations look as flags: types for the ones that tyro alone would show otherwise.
 
-A configuration's fields are its flags. For Python the types below are what they stand for. tyro reads
-each with a constructor of ours and is told `object`: it checks the default of a field against its
-type, and for `tuple[str, ...]` or `X | None` it imports typeguard to do so, which takes as long as
-all the rest of a verb's help.
+A configuration's fields are its flags. For type checkers the types below are what they stand for.
+For tyro each has a constructor of ours and the type `object`: tyro checks the default of a field
+against its type, and for `tuple[str, ...]` or `X | None` it imports typeguard to do so, which takes
+as long as all the rest of a verb's help.
 """
 
 from __future__ import annotations
