@@ -1,11 +1,13 @@
-"""Reading a dataset folder: records without opening episodes, whole episodes, single rows, and what is damaged."""
+"""Reads a dataset folder: records without opening episodes, whole episodes, rows, and damage."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
+import operator
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -17,9 +19,11 @@ from shopfloor.datasets.disk.errors import DamagedFileError
 from shopfloor.datasets.disk.files import read_bytes
 from shopfloor.datasets.format import layout
 from shopfloor.datasets.format.container import Container, Verified
-from shopfloor.datasets.format.decode import EpisodeFile, EpisodeRecord
+from shopfloor.datasets.format.decode import EpisodeFile
+from shopfloor.datasets.format.record import EpisodeRecord, by_id, episode_ids
+from shopfloor.datasets.listing.folders import inner_folder
 from shopfloor.datasets.listing.identity import load_identity
-from shopfloor.datasets.listing.manifest import inner_folder, list_dataset
+from shopfloor.datasets.listing.manifest import list_dataset
 from shopfloor.datasets.listing.overlays import Change, load_overlays, tombstoned
 from shopfloor.datasets.listing.verify import Damage, verify
 
@@ -47,8 +51,7 @@ class Dataset:
         Args:
             path: the dataset folder.
             max_open_files: how many episode files `read_arrays` keeps open.
-            overlays: overlay files outside the dataset (views), applied after its own, in this
-                order.
+            overlays: overlay files outside the dataset, applied after its own, in this order.
 
         Raises:
             NotADatasetError: the folder is none.
@@ -84,7 +87,7 @@ class Dataset:
 
     @property
     def records(self) -> Sequence[EpisodeRecord]:
-        """The episodes in order of index; without tombstoned ones, relabelled where overlays say so."""
+        """The episodes in order of index, without tombstoned ones, as relabelled by overlays."""
         return self._records
 
     def __len__(self) -> int:
@@ -93,20 +96,23 @@ class Dataset:
 
     @property
     def description(self) -> Mapping[str, Any]:
-        """What the cell said of itself when the dataset was made (`WorkCell.describe()`)."""
+        """The cell's description when the dataset was made (`WorkCell.describe()`)."""
         return self.identity.description
 
     @property
     def damage(self) -> list[Damage]:
         """What was found damaged when the dataset was opened; `verify` looks at every byte."""
-        return [
-            Damage.of(self.path / file, error)
-            for file, error in sorted(self._listing.damage.items())
-        ]
+        found = []
+        for file, error in sorted(self._listing.damage.items()):
+            found.append(Damage.of(self.path / file, error))
+        return found
 
     def episode_ids(self) -> set[str]:
-        """Return the ids of committed episodes, tombstoned or purged ones, too: what a resumed job need not run."""
-        return {record.episode_id for record in self._listing.records} | tombstoned(self._changes)
+        """Return the ids of committed episodes, tombstoned and purged ones included.
+
+        A resumed job need not run them.
+        """
+        return episode_ids(self._listing.records) | tombstoned(self._changes)
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -164,18 +170,24 @@ class Dataset:
             DamagedFileError: what is wrong with the file.
             UnknownNameError: the episode has no such array.
         """
-        file = self.open_episode(index)
-        if isinstance(rows, slice):
-            if rows.step not in (None, 1):
-                raise InvalidInputError(
-                    f"Rows with step {rows.step}; only contiguous rows can be read."
-                )
-            return {key: file.read(key, *rows.indices(file.array(key).rows)[:2]) for key in keys}
+        if isinstance(rows, slice) and rows.step not in (None, 1):
+            raise InvalidInputError(
+                f"Rows with step {rows.step}; only contiguous rows can be read."
+            )
 
-        return {key: file.read(key, *(rows or (0, None))) for key in keys}
+        file = self.open_episode(index)
+        found = {}
+        for key in keys:
+            start, stop = 0, None
+            if isinstance(rows, slice):
+                start, stop, _ = rows.indices(file.array(key).rows)
+            elif rows:
+                start, stop = rows
+            found[key] = file.read(key, start, stop)
+        return found
 
     def open_episode(self, index: int) -> EpisodeFile:
-        """Return an open episode file; it stays open until others push it out, and is checked once."""
+        """Return an open episode file, checked once; it stays open until others push it out."""
         kept = self._open.get(index)
         if kept:
             self._open.move_to_end(index)
@@ -233,15 +245,24 @@ class Dataset:
         self._containers = WeakValueDictionary()
 
     def _follow(self, index: int) -> None:
-        """Find an episode whose file is gone where `compact` or `purge` put it meanwhile; raises DamagedFileError."""
-        held = {record.episode_id: record for record in list_dataset(self.path).records}
+        """Find where `compact` or `purge` put an episode whose file is gone.
+
+        Raises:
+            DamagedFileError: the dataset has it no more.
+        """
+        held = by_id(list_dataset(self.path).records)
         lost = self._record(index)
         if lost.episode_id not in held or held[lost.episode_id].file == lost.file:
             raise DamagedFileError(self._locate(lost), "it is missing")
         for position, record in enumerate(self._records):
             found = held.get(record.episode_id, record)
-            place = {name: getattr(found, name) for name in ("file", "group", "sha256", "bytes")}
-            self._records[position] = dataclasses.replace(record, **place)
+            self._records[position] = dataclasses.replace(
+                record,
+                file=found.file,
+                group=found.group,
+                sha256=found.sha256,
+                bytes=found.bytes,
+            )
 
     def _record(self, index: int) -> EpisodeRecord:
         if not -len(self._records) <= index < len(self._records):
@@ -264,30 +285,22 @@ class Dataset:
         """Return the dataset's figures as plain JSON data (docs/schemas/data-info.schema.json)."""
         records, manifest = self._records, self._listing.manifest
         files = {record.file: record.bytes for record in records}
-        cells, outcomes, reasons, purposes, policies = (
-            dict(sorted(Counter(values).items()))
-            for values in (
-                [record.cell for record in records],
-                [record.outcome for record in records],
-                [record.reason for record in records if record.reason],
-                [record.purpose for record in records],
-                [record.policy_digest for record in records],
-            )
-        )
-
         seeds = [record.seed for record in records]
+        reasons = _counts(records, "reason")
+        reasons.pop("", None)  # successes have none
+
         return {
             "schema_version": layout.SCHEMA_VERSION,
             "format_version": layout.FORMAT_VERSION,
             "path": str(self.path),
             "episodes": len(records),
             "steps": sum(record.steps for record in records),
-            "outcomes": outcomes,
+            "outcomes": _counts(records, "outcome"),
             "reasons": reasons,
-            "cells": cells,
+            "cells": _counts(records, "cell"),
             "bytes": sum(files.values()),
-            "purposes": purposes,
-            "policies": policies,
+            "purposes": _counts(records, "purpose"),
+            "policies": _counts(records, "policy_digest"),
             "seeds": {"first": min(seeds), "last": max(seeds)} if seeds else None,
             "expert_steps": sum(record.expert_steps for record in records),
             "label_steps": sum(record.label_steps for record in records),
@@ -295,13 +308,17 @@ class Dataset:
             "action_convention": self.identity.raw["action_convention"],
             "control_hz": self.identity.raw["control_hz"],
             "features": self.identity.raw["features"],
-            "tombstones": len({record.episode_id for record in self._listing.records})
-            - len(records),
+            "tombstones": len(episode_ids(self._listing.records)) - len(records),
             "damaged": len(self._listing.damage),
             "manifest": {"number": manifest.number, "loose_files": len(self._listing.loose)},
-            "provenance": {name: self.identity.raw[name] for name in layout.PROVENANCE},
+            "provenance": asdict(self.identity.provenance),
         }
 
     def verify(self) -> list[Damage]:
         """Check every byte of every file of the folder as it is now; empty for a sound dataset."""
         return verify(self.path)
+
+
+def _counts(records: Iterable[EpisodeRecord], field: str) -> dict[str, int]:
+    """Return how many episodes have each value of a record's field, in order of the values."""
+    return dict(sorted(Counter(map(operator.attrgetter(field), records)).items()))

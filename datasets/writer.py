@@ -1,4 +1,4 @@
-"""Committing episodes: each becomes one immutable file, there whole and for good, or not there at all."""
+"""Commits episodes: each becomes one immutable file, whole and durable, or nothing at all."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from shopfloor.core import Episode, EpisodeSpec, InvalidInputError, UnknownNameError, sha256_hex
-from shopfloor.datasets.disk.files import POSIX, SystemCalls, publish, settle, sweep_temporaries
+from shopfloor.datasets.disk.files import POSIX, SystemCalls, publish, settle
 from shopfloor.datasets.format import layout
 from shopfloor.datasets.format.decode import read_record
-from shopfloor.datasets.format.encode import CODECS, Provenance, encode_episode
+from shopfloor.datasets.format.encode import Provenance, encode_episode
+from shopfloor.datasets.format.layout import CODECS
+from shopfloor.datasets.listing.folders import sweep_dataset
 from shopfloor.datasets.listing.identity import publish_identity
 from shopfloor.datasets.listing.manifest import write_manifest
 
@@ -58,8 +60,8 @@ class EpisodeWriter:
 
         Args:
             path: the dataset folder, made if need be.
-            description: what the cell says of itself (`WorkCell.describe()`); needs "cell", the
-                full cell id.
+            description: the cell's description (`WorkCell.describe()`), with the full cell id under
+                "cell".
             codec: "blosc" (fast; other tools must `import hdf5plugin`), "gzip" (opens anywhere) or
                 "none".
             provenance: site, owner, residency, licence, purposes; by default those of the dataset
@@ -79,8 +81,7 @@ class EpisodeWriter:
         self.codec = codec
         self.identity = publish_identity(self.path, description, provenance, calls)
         self._calls = calls
-        for folder in (self.path, *(self.path / name for name in layout.FOLDERS)):
-            sweep_temporaries(folder, calls)
+        sweep_dataset(self.path, calls)
 
     def path_for(self, spec: EpisodeSpec, index: int) -> Path:
         """Return the file an episode of this spec is committed to, as number `index` of its job."""
@@ -89,7 +90,7 @@ class EpisodeWriter:
         return self.path / layout.episode_file(index, spec.episode_id)
 
     def write(self, episode: Episode, index: int) -> Commit:
-        """Commit an episode. When this returns it is on disk, and survives a kill, a full disk or a power cut.
+        """Commit an episode: from then on it survives a kill, a full disk and a power cut.
 
         Args:
             episode: the episode, of this dataset's cell.
@@ -124,9 +125,8 @@ class EpisodeWriter:
 
     def _committed(self, path: Path, data: bytes | None) -> Commit:
         """Return the commit that was there first, after checking that it is whole."""
-        settle(
-            path.parent, self._calls
-        )  # whoever gave it its name may have been killed before making that durable
+        # Whoever gave it its name may have been killed before making that durable.
+        settle(path.parent, self._calls)
         record = read_record(self.path, path.relative_to(self.path).as_posix())
         if data is not None and record.sha256 != sha256_hex(data):
             logger.warning(

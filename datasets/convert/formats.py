@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from shopfloor.core import InvalidInputError, UnknownNameError, listed, listed_paths
-from shopfloor.datasets.format.encode import CODECS
+from shopfloor.core import InvalidInputError, UnknownNameError
+from shopfloor.datasets.convert.options import Exported, ExportOptions, Imported, ImportOptions
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.tools.transfer import refuse_damage, refuse_inside
+
+__all__ = [
+    "FORMATS",
+    "ExportOptions",
+    "Exported",
+    "Format",
+    "ImportOptions",
+    "Imported",
+    "export",
+    "import_dataset",
+]
 
 GROUP = "shopfloor.formats"  # entry points: name -> a module with `export`, `import_` or both
 
@@ -81,102 +92,6 @@ FORMATS: Mapping[str, Format] = {
 }
 
 
-@dataclass(frozen=True)
-class ExportOptions:
-    """What is exported, and how.
-
-    Attributes:
-        actions: "executed", or "label": the teacher's command where there is one.
-        keys: observation keys, all by default.
-        where: an expression over episode records, such as "outcome == 'success'"; all episodes by
-            default.
-        overlays: overlay files to apply on top.
-        valid: share of the episodes for validation.
-        pictures: "video", "png" or "raw", where the format has a choice; its own default if not
-            given.
-        seed: of the draw for validation.
-    """
-
-    actions: str = "executed"
-    keys: Sequence[str] | None = None
-    where: str | None = None
-    overlays: Sequence[Path | str] = ()
-    valid: float = 0.0
-    pictures: str | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Take a single name or path for a list of one."""
-        if self.keys is not None:
-            object.__setattr__(self, "keys", listed(self.keys))
-        object.__setattr__(self, "overlays", listed_paths(self.overlays))
-
-
-@dataclass(frozen=True)
-class ImportOptions:
-    """What the source does not say.
-
-    Attributes:
-        action_convention: id of the meaning of its actions, "unspecified" by default.
-        cast: whether numbers may be rounded to float32.
-        cell: id of the cell its episodes are said to be of, made of what the source says by
-            default.
-        codec: of the episode files.
-        instruction: text for episodes that have none.
-    """
-
-    action_convention: str | None = None
-    cast: bool = False
-    cell: str | None = None
-    codec: str = "blosc"
-    instruction: str | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse an unknown codec."""
-        if self.codec not in CODECS:
-            raise UnknownNameError("codec", self.codec, CODECS)
-
-
-@dataclass(frozen=True)
-class Exported:
-    """What an export wrote.
-
-    Attributes:
-        episodes: how many.
-        steps: actions in them.
-        files: how many.
-        bytes: in them.
-    """
-
-    episodes: int
-    steps: int
-    files: int
-    bytes: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the result as plain JSON data."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Imported:
-    """What an import read.
-
-    Attributes:
-        episodes: how many.
-        steps: actions in them.
-        left_out: what had no place here: its name and why.
-    """
-
-    episodes: int
-    steps: int
-    left_out: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the result as plain JSON data."""
-        return {**asdict(self), "left_out": list(self.left_out)}
-
-
 def export(
     path: Path | str, to: str, out: Path | str, options: ExportOptions | None = None
 ) -> Exported:
@@ -221,7 +136,7 @@ def import_dataset(
         source_format: one of `FORMATS` that can be read, or a name in the entry-point group
             `shopfloor.formats`.
         out: the new dataset; made whole or not at all.
-        options: what the source does not say.
+        options: what the source does not record.
 
     Returns:
         What was read, and what had no place.
@@ -252,10 +167,10 @@ def _module(name: str, call: str, known: Sequence[str]) -> Any:  # noqa: ANN401 
     if name in others and name not in FORMATS:
         try:
             module = others[name].load()
-        except Exception as error:  # whatever somebody's package raises
+        except Exception as error:  # whatever an installed package raises
             raise InvalidInputError(
-                f"The format {name!r} cannot be loaded from {others[name].value} ({type(error).__name__}: {error}). "
-                "Mend or remove the package that brings it."
+                f"The format {name!r} cannot be loaded from {others[name].value} "
+                f"({type(error).__name__}: {error}). Mend or remove the package that brings it."
             ) from error
 
         if hasattr(module, call):

@@ -1,4 +1,4 @@
-"""Writing a dataset from somebody's files: into a staged folder, so nothing has to be durable before all of it is."""
+"""Writes a dataset from foreign files, into a staged folder: it becomes durable as a whole."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shopfloor.core import Episode, InvalidInputError
-from shopfloor.datasets.disk.json_file import json_digest
+from shopfloor.datasets.disk.strict_json import json_digest
 from shopfloor.datasets.format import layout
 from shopfloor.datasets.format.encode import encode_episode
 from shopfloor.datasets.listing.identity import DIGEST, load_identity
@@ -19,8 +19,8 @@ class Incoming:
     """A dataset that is being made of foreign files.
 
     Attributes:
-        episodes: how many were written.
-        steps: how many actions they have together.
+        episodes: number of written episodes.
+        steps: number of actions in them.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any], codec: str) -> None:
@@ -28,8 +28,8 @@ class Incoming:
 
         Args:
             folder: a staged folder.
-            identity: as `identity_json` gives it, or another dataset's.
-            codec: of the episode files.
+            identity: what `identity_json` returns, or another dataset's document.
+            codec: how the arrays of the episode files are packed.
         """
         self._folder, self._codec = folder, codec
         document = {name: value for name, value in identity.items() if name != DIGEST}
@@ -44,7 +44,8 @@ class Incoming:
         raw = self._identity.raw
         if episode.spec.cell not in raw["cells"]:
             raise InvalidInputError(
-                f"Episode {self.episodes} is of {episode.spec.cell}; the dataset is of {', '.join(raw['cells'])}."
+                f"Episode {self.episodes} is of {episode.spec.cell}; the dataset is of "
+                f"{', '.join(raw['cells'])}."
             )
 
         env_args = raw["descriptions"].get(episode.spec.cell, {}).get("env_args")

@@ -1,4 +1,4 @@
-"""Pictures as PNG, for formats that keep them lossless; and back, from strangers."""
+"""Pictures as PNG, for formats that keep them lossless, and back from foreign files."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def decode_picture(data: bytes, height: int, width: int) -> npt.NDArray[np.uint8
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             if image.size != (width, height) or image.mode not in ("RGB", "RGBA", "L", "P"):
                 raise ValueError(
-                    f"has {image.size[1]}x{image.size[0]} pixels in mode {image.mode}, expected {height}x{width} RGB"
+                    f"has {image.size[1]}x{image.size[0]} pixels in mode {image.mode}, expected "
+                    f"{height}x{width} RGB"
                 )
             return np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:

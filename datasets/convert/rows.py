@@ -1,4 +1,4 @@
-"""Observations of episodes that a format wants alike: the same keys, shapes and dtypes in all of them."""
+"""Observations for formats that want equal keys, shapes and dtypes in all episodes."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def observed(
 
     Args:
         episode: the episode.
-        key: of the observation.
-        shape: of a row in the dataset's first episode.
-        dtype: of a row there.
+        key: the observation's key.
+        shape: shape of a row in the dataset's first episode.
+        dtype: dtype of a row there.
 
     Raises:
         InvalidInputError: the observation is not like the first episode's.
@@ -33,19 +33,21 @@ def observed(
     if rows is None or rows.shape[1:] != shape or rows.dtype != dtype:
         found = "is missing" if rows is None else f"has rows {rows.shape[1:]} of {rows.dtype}"
         raise InvalidInputError(
-            f"{name_episode(episode)}: observation {key!r} {found}; the dataset's first episode has rows {shape} of "
-            f"{dtype}. Export episodes that are alike (where), or other observations (keys)."
+            f"{name_episode(episode)}: observation {key!r} {found}; the dataset's first episode "
+            f"has rows {shape} of {dtype}. Export episodes that are alike (where), or other "
+            "observations (keys)."
         )
 
     return rows[: episode.steps]
 
 
 def refuse_clashes(names: list[str], keys: list[str], where: str) -> None:
-    """Raise InvalidInputError if two of the observations `keys` would have the same one of `names` in a format."""
+    """Raise InvalidInputError if two of the observations `keys` would have one name in a format."""
     clashing = [key for key, name in zip(keys, names, strict=True) if names.count(name) > 1]
     if clashing:
         raise InvalidInputError(
-            f"The observations {' and '.join(clashing)} would have the same name in {where}. Export one of them (keys)."
+            f"The observations {' and '.join(clashing)} would have the same name in {where}. "
+            "Export one of them (keys)."
         )
 
 
@@ -54,7 +56,7 @@ def exact_float32(rows: npt.NDArray[Any], what: str, cast: bool) -> npt.NDArray[
 
     Args:
         rows: any numbers.
-        what: they are, for the message.
+        what: name of the numbers, for the message.
         cast: whether rounding is allowed.
 
     Raises:
@@ -63,8 +65,8 @@ def exact_float32(rows: npt.NDArray[Any], what: str, cast: bool) -> npt.NDArray[
     rounded = rows.astype(np.float32)
     if not cast and not np.array_equal(rounded, rows, equal_nan=rows.dtype.kind == "f"):
         raise InvalidInputError(
-            f"{what} holds {rows.dtype} numbers that float32 cannot hold exactly; expected float32. Allow rounding "
-            "(cast) to import them anyway."
+            f"{what} holds {rows.dtype} numbers that float32 cannot hold exactly; expected "
+            "float32. Allow rounding (cast) to import them anyway."
         )
 
     return rounded

@@ -1,4 +1,4 @@
-"""Which episodes and observations an export takes, in which order, and with which actions."""
+"""The episodes and observations that an export takes, in order, and the actions it gives them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shopfloor.core import Episode, InvalidInputError, UnknownNameError
-from shopfloor.datasets.convert.formats import ExportOptions
+from shopfloor.datasets.convert.options import ExportOptions
 from shopfloor.datasets.convert.rows import name_episode
 from shopfloor.datasets.listing.groups import assign, joined
 from shopfloor.datasets.listing.select import parse_where
@@ -23,7 +23,7 @@ class Selection:
     """What is exported.
 
     Attributes:
-        dataset: of which dataset.
+        dataset: the dataset it is in.
         train: positions in its `records`, in order.
         valid: those of the validation share, in order.
         keys: observation keys, sorted.
@@ -47,23 +47,24 @@ class Selection:
         if options.actions not in ACTIONS:
             raise UnknownNameError("kind of actions", options.actions, ACTIONS)
 
-        chosen = [index for index, record in enumerate(dataset.records)]
+        chosen = list(range(len(dataset.records)))
         if options.where is not None:
             where = parse_where(options.where)
             chosen = [index for index in chosen if where(dataset.records[index])]
 
         if not chosen:
             raise InvalidInputError(
-                f"{dataset.path} has no episode to export{' for that expression' if options.where else ''}."
+                f"{dataset.path} has no episode to "
+                f"export{' for that expression' if options.where else ''}."
             )
 
         valid = _validation(dataset, chosen, options)
         train = [index for index in chosen if index not in valid]
         first = dataset.read((train or chosen)[0])
         keys = sorted(options.keys if options.keys is not None else first.observations)
-        unknown = [key for key in keys if key not in first.observations]
-        if unknown:
-            raise UnknownNameError("observation key", unknown[0], first.observations)
+        for key in keys:
+            if key not in first.observations:
+                raise UnknownNameError("observation key", key, first.observations)
 
         return cls(dataset, tuple(train), tuple(sorted(valid)), tuple(keys), first)
 
@@ -73,12 +74,12 @@ class Selection:
         return self.train + self.valid
 
     def read(self, index: int) -> Episode:
-        """Read an episode; raises InvalidInputError if it has no steps, which these formats cannot hold."""
+        """Read an episode; raises InvalidInputError if it has no steps."""
         episode = self.dataset.read(index)
         if not episode.steps:
             raise InvalidInputError(
-                f"{name_episode(episode)} has no steps, which this format cannot hold. Leave such episodes out: "
-                "where 'steps > 0'."
+                f"{name_episode(episode)} has no steps, which this format cannot hold. Leave such "
+                "episodes out: where 'steps > 0'."
             )
         return episode
 
@@ -91,25 +92,24 @@ def _validation(dataset: Dataset, chosen: list[int], options: ExportOptions) -> 
     if not options.valid:
         return set()
 
-    # Equal seeds of a cell begin alike, whoever acted: they stay on one side.
-    records = [dataset.records[index] for index in chosen]
-    groups = joined([[(record.cell, record.variation, record.seed)] for record in records])
-    parts = assign(
-        [len(group) for group in groups],
-        {"train": 1 - options.valid, "valid": options.valid},
-        options.seed,
-    )
+    # Equal seeds of a cell give equal initial states, whoever acted: they stay on one side.
+    starts = []
+    for index in chosen:
+        record = dataset.records[index]
+        starts.append([(record.cell, record.variation, record.seed)])
 
-    return {
-        chosen[item]
-        for group, part in zip(groups, parts, strict=True)
-        if part == "valid"
-        for item in group
-    }
+    groups = joined(starts)
+    shares = {"train": 1 - options.valid, "valid": options.valid}
+    parts = assign(list(map(len, groups)), shares, options.seed)
+    valid: set[int] = set()
+    for group, part in zip(groups, parts, strict=True):
+        if part == "valid":
+            valid.update(chosen[item] for item in group)
+    return valid
 
 
 def given_actions(episode: Episode, options: ExportOptions) -> npt.NDArray[Any]:
-    """Return the actions to export, shape (T, A): the executed ones, or the teacher's label where there is one."""
+    """Return the actions to export, shape (T, A): executed ones, or the teacher's labels where valid."""
     if options.actions == "executed":
         return episode.actions
     return np.where(episode.label_valid[:, None], episode.label_actions, episode.actions)

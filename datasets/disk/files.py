@@ -1,4 +1,4 @@
-"""Files as bytes: the trailer that proves an episode file, safe opening, and publishing without replacing."""
+"""Files as bytes: the trailer that proves a file, safe opening, publishing without replacing."""
 
 from __future__ import annotations
 
@@ -16,8 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shopfloor import platforms
-from shopfloor.core import DiskError, InvalidInputError
-from shopfloor.datasets.disk.errors import DamagedFileError, UnsafeFileError
+from shopfloor.datasets.disk.errors import (
+    DamagedFileError,
+    UnsafeFileError,
+    disk_error,
+    read_error,
+)
+from shopfloor.errors import InvalidInputError
 
 try:
     import fcntl
@@ -32,7 +37,8 @@ HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 MAX_FILE_BYTES = 1 << 34
 TEMPORARY_SUFFIX = ".tmp"
 STALE_SECONDS = 86_400.0
-_NAME_BYTES = 200  # of the final name in a temporary one: file systems allow 255 in all
+# Bytes of the final name that a temporary name begins with; file systems allow 255 in all.
+_NAME_BYTES = 200
 _TEMPORARY_NAME = re.compile(r"\..+\.([0-9a-z]+)-(\d+)-[0-9a-f]{12}\.tmp")
 _BLOCK = 1 << 20
 _READ = os.O_RDONLY | platforms.NO_BLOCK | platforms.CLOSED_IN_CHILDREN | platforms.AS_IT_IS
@@ -40,13 +46,10 @@ NEW_FILE = (
     os.O_CREAT | os.O_EXCL | platforms.NO_FOLLOW | platforms.CLOSED_IN_CHILDREN | platforms.AS_IT_IS
 )
 _IS_A_LINK = "it is a symbolic link, expected a regular file"
-_ELSEWHERE = "elsewhere"  # the tag where no /proc says which boot of the machine this is
+# The tag of a machine that has no /proc to tell its boots apart.
+_ELSEWHERE = "elsewhere"
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
-# Why a file that may be whole cannot be read: the process or its user, not the file, is at fault.
-NOT_DAMAGE = {
-    errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR, errno.ESTALE,
-}  # fmt: skip
 
 
 # --------------------------------------------------------------------------------------------------
@@ -60,7 +63,7 @@ def with_trailer(image: bytes) -> bytes:
 
 
 def check_trailer(path: Path, data: bytes) -> None:
-    """Raise DamagedFileError unless `data`, a whole file's bytes, ends with the hash of what is before."""
+    """Raise DamagedFileError unless `data`, a file's bytes, ends with the hash of the bytes before."""
     view = memoryview(data)
     _compare(path, bytes(view[-TRAILER_BYTES:]), hashlib.sha256(view[:-TRAILER_BYTES]).digest())
 
@@ -85,12 +88,12 @@ def _compare(path: Path, trailer: bytes, digest: bytes) -> None:
 
 @dataclass(frozen=True)
 class FileState:
-    """What tells one content of a file from another without reading it.
+    """The facts that change when a file's content does, so that the file need not be read again.
 
     Attributes:
-        device: device number.
-        inode: inode number.
-        bytes: size.
+        device: number of the device.
+        inode: number of the inode.
+        bytes: size of the file.
         modified_ns: time of the last change, ns.
     """
 
@@ -107,7 +110,12 @@ class FileState:
 
 
 def require_usable(folder: Path) -> None:
-    """Raise InvalidInputError for a name that no folder can have, DiskError where nobody may look; missing is fine."""
+    """Check a folder's name; a folder that is missing is fine.
+
+    Raises:
+        InvalidInputError: no folder can have this name.
+        DiskError: this process may not look there.
+    """
     try:
         folder.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -123,17 +131,17 @@ def require_usable(folder: Path) -> None:
 
 @contextlib.contextmanager
 def open_regular(path: Path, limit: int = MAX_FILE_BYTES) -> Iterator[int]:
-    """Open a regular file of bounded size for reading, never following a link nor waiting for a pipe.
+    """Open a regular file of bounded size for reading; no link is followed and no pipe waited for.
 
     Args:
         path: the file.
-        limit: refuse files of more bytes than this.
+        limit: the most bytes that it may have.
 
     Yields:
         A file descriptor.
 
     Raises:
-        UnsafeFileError: a link, pipe, device or folder, or too large.
+        UnsafeFileError: it is a link, pipe, device or folder, or too large.
         DamagedFileError: the operating system cannot read it.
         DiskError: it may be whole, but this process may not open it, or not now.
         FileNotFoundError: there is no such file.
@@ -183,10 +191,10 @@ def hash_file(path: Path, limit: int = MAX_FILE_BYTES) -> tuple[str, FileState]:
 
     Args:
         path: the file.
-        limit: refuse files of more bytes than this.
+        limit: the most bytes that it may have.
 
     Returns:
-        SHA-256 of the whole file, trailer included, in hexadecimal; and the state it was read in.
+        SHA-256 of the whole file, trailer included, in hexadecimal; and the file's state then.
 
     Raises:
         DamagedFileError: the trailer does not hold, or as `open_regular`.
@@ -197,9 +205,8 @@ def hash_file(path: Path, limit: int = MAX_FILE_BYTES) -> tuple[str, FileState]:
         hasher = hashlib.sha256()
 
         try:
-            _require_trailer(
-                path, platforms.read_at(fd, TRAILER_BYTES, left)
-            )  # before gigabytes are read for nothing
+            # First of all, before gigabytes are read for nothing.
+            _require_trailer(path, platforms.read_at(fd, TRAILER_BYTES, left))
 
             while left:
                 part = os.read(fd, min(left, _BLOCK))
@@ -218,29 +225,16 @@ def hash_file(path: Path, limit: int = MAX_FILE_BYTES) -> tuple[str, FileState]:
     return hasher.hexdigest(), state
 
 
-def read_error(path: Path, error: OSError) -> DamagedFileError | DiskError:
-    """Say in words that `path` cannot be read: damage only where the file itself is at fault."""
-    reason = error.strerror or str(error)
-    if error.errno not in NOT_DAMAGE:
-        return DamagedFileError(path, f"it cannot be read ({reason})")
-    advice = {
-        errno.EACCES: "Ask its owner for permission to read it, or run this as the user who wrote it.",
-        errno.EMFILE: "Raise the limit of open files (ulimit -n), then run the same command again.",
-        errno.ENOMEM: "Free some memory, then run the same command again.",
-    }.get(error.errno or 0, "Run the same command again.")
-    return DiskError(f"Reading {path} failed: {reason}. The file may well be whole. {advice}")
-
-
 # --------------------------------------------------------------------------------------------------
 # Publishing
 # --------------------------------------------------------------------------------------------------
 
 
 def _rename_noreplace(source: Path, target: Path) -> None:
-    """Rename, never replacing what is there.
+    """Rename, unless something has the new name.
 
-    On macOS another process may come between the look and the rename; even then no folder is
-    replaced that holds something. On Windows a rename never replaces.
+    On macOS another process may take the name between the check and the rename; even then a folder
+    that holds something is not replaced. On Windows a rename never replaces.
     """
     if not platforms.LINUX:
         if os.path.lexists(target):
@@ -250,12 +244,8 @@ def _rename_noreplace(source: Path, target: Path) -> None:
         return
 
     libc = ctypes.CDLL(None, use_errno=True)
-    if (
-        libc.renameat2(
-            _AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE
-        )
-        != 0
-    ):
+    names = (_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target))
+    if libc.renameat2(*names, _RENAME_NOREPLACE) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), str(target))
 
@@ -275,14 +265,16 @@ class SystemCalls:
 
 
 POSIX = SystemCalls()
+# What a file system answers that cannot sync folders.
+CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP)
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 
 
 def publish(path: Path, data: bytes, calls: SystemCalls = POSIX) -> bool:
     """Make `data` appear under `path`, whole and durable, or not at all; never replace a file.
 
-    Writes a temporary file in the same folder (`.*.tmp`), fsyncs it, gives it its name, fsyncs the
-    folder.
+    A temporary file in the same folder (`.*.tmp`) is written and fsynced, then it gets its name,
+    then the folder is fsynced.
 
     Args:
         path: the final name.
@@ -290,7 +282,7 @@ def publish(path: Path, data: bytes, calls: SystemCalls = POSIX) -> bool:
         calls: the operating system's calls.
 
     Returns:
-        True when the file is new, False when there was one of that name (which is left alone).
+        True if the file is new, False if there was one of that name, which stays as it is.
 
     Raises:
         DiskError: the operating system refused a call; the temporary file is removed.
@@ -311,76 +303,60 @@ def publish(path: Path, data: bytes, calls: SystemCalls = POSIX) -> bool:
 
 
 def require_writable(folder: Path) -> None:
-    """Raise InvalidInputError, before anything is done, unless files can be made in an existing folder."""
+    """Raise InvalidInputError unless files can be made in a folder, which exists."""
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InvalidInputError(
-            f"{folder} cannot be written to (a read-only file system, or no permission); nothing was changed. Choose "
-            "another folder, or change its permissions."
+            f"{folder} cannot be written to (a read-only file system, or no permission); nothing "
+            "was changed. Choose another folder, or change its permissions."
         )
 
 
 def temporary_name(path: Path) -> Path:
-    """Return a new name beside `path` that `sweep_temporaries` knows, whatever the length of the final name."""
+    """Return an unused name beside `path`, of a form that `sweep_temporaries` knows."""
     start = path.name.encode("utf-8", "surrogateescape")[:_NAME_BYTES].decode("utf-8", "ignore")
     return path.with_name(
         f".{start}.{_machine()}-{os.getpid()}-{os.urandom(6).hex()}{TEMPORARY_SUFFIX}"
     )
 
 
-def disk_error(path: Path, error: OSError) -> DiskError:
-    """Say in words that writing `path` failed, and what to do."""
-    advice = {
-        errno.ENOSPC: "Free some space, then run the same command again.",
-        errno.EDQUOT: "Your disk quota is used up: free some space, then run the same command again.",
-        errno.EROFS: "The file system is read-only: choose another output folder.",
-        errno.EACCES: "You may not write there: choose another output folder or change its permissions.",
-        errno.EPERM: "You may not write there, or the file system knows no hard links: choose another output folder.",
-    }.get(error.errno or 0, "Check the disk, then run the same command again.")
-
-    reason = error.strerror or str(error)
-    return DiskError(
-        f"Writing {path} failed: {reason}. Everything reported as saved is whole. {advice}"
-    )
-
-
 @functools.cache
 def _machine() -> str:
-    """Return a tag of this boot of this machine and this process namespace; within one, process numbers are unique."""
+    """Return a tag of this boot of this machine and of this process namespace.
+
+    Among processes of one tag, process numbers are unique.
+    """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
-        return hashlib.sha256(
-            f"{boot}{Path('/proc/self/ns/pid').stat().st_ino}".encode()
-        ).hexdigest()[:8]
+        namespace = Path("/proc/self/ns/pid").stat().st_ino
+        return hashlib.sha256(f"{boot}{namespace}".encode()).hexdigest()[:8]
     except OSError:
         return _ELSEWHERE
 
 
 def sweep_temporaries(folder: Path, calls: SystemCalls = POSIX) -> None:
-    """Remove what killed writers left: temporaries of dead processes of this machine, and others' older than a day.
+    """Remove the temporary files of writers that are gone.
 
-    This machine's clock decides nothing about its own processes: it may have jumped since they
-    began.
+    Those of this machine are gone if their process is: the clock, which may have jumped, decides
+    nothing about them. Those of other machines are taken for gone after a day.
     """
     try:
-        names = [
-            (entry.path, _TEMPORARY_NAME.fullmatch(entry.name)) for entry in os.scandir(folder)
-        ]
-    except OSError:  # no such folder, or not ours to list: then there is nothing of ours to sweep
+        paths = [Path(entry.path) for entry in os.scandir(folder)]
+    except OSError:  # no such folder, or one that may not be listed: none of ours are in it
         return
 
-    for path, match in names:
-        with contextlib.suppress(OSError):  # another process swept it, or may
-            if match and _abandoned(Path(path), match[1], match[2]):
-                calls.unlink(Path(path))
+    for path in paths:
+        with contextlib.suppress(OSError):  # another process may sweep it, too
+            if abandoned(path):
+                calls.unlink(path)
 
 
 def abandoned(path: Path) -> bool:
-    """Whether a path is named as a temporary whose writer is gone."""
+    """Whether a path has the name of a temporary file whose writer is gone; raises OSError."""
     match = _TEMPORARY_NAME.fullmatch(path.name)
-    return match is not None and _abandoned(path, match[1], match[2])
+    if match is None:
+        return False
 
-
-def _abandoned(path: Path, machine: str, process: str) -> bool:
+    machine, process = match.groups()
     if machine == _machine() != _ELSEWHERE:
         return not Path(f"/proc/{process}").exists()
     return time.time() - path.lstat().st_mtime > STALE_SECONDS
@@ -432,10 +408,7 @@ def _sync_folder(folder: Path, calls: SystemCalls) -> None:
     try:
         calls.fsync(fd)
     except OSError as error:
-        if error.errno not in (
-            errno.EINVAL,
-            errno.ENOTSUP,
-        ):  # a file system that cannot sync folders
+        if error.errno not in CANNOT_SYNC:
             raise
     finally:
         calls.close(fd)
@@ -443,10 +416,11 @@ def _sync_folder(folder: Path, calls: SystemCalls) -> None:
 
 @contextlib.contextmanager
 def alone(root: Path) -> Iterator[None]:
-    """Keep other processes of the kind that removes files from a dataset; they are not safe from each other's haste.
+    """Hold a dataset's lock: of the processes that remove files, one works at a time.
 
     Raises:
-        InvalidInputError: another one is at work. DiskError: the folder cannot be opened.
+        InvalidInputError: another process holds it.
+        DiskError: the folder cannot be opened.
     """
     if not _LOCKS:
         yield
@@ -462,7 +436,8 @@ def alone(root: Path) -> Iterator[None]:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InvalidInputError(
-                f"Another process compacts, purges or repairs {root}; run this again when it has ended."
+                f"Another process compacts, purges or repairs {root}; run this again when it has "
+                "ended."
             ) from None
         except OSError:  # a file system without locks
             pass
@@ -473,11 +448,11 @@ def alone(root: Path) -> Iterator[None]:
 
 
 def unlink_all(files: Iterable[Path], calls: SystemCalls = POSIX) -> None:
-    """Remove files, those that are gone already passed over, and make that durable; raises DiskError."""
+    """Remove files durably; those that are gone already are passed over. Raises DiskError."""
     folders = set()
     for file in files:
         try:
-            with contextlib.suppress(FileNotFoundError):  # another process does the same
+            with contextlib.suppress(FileNotFoundError):  # another process was faster
                 calls.unlink(file)
         except OSError as error:
             raise disk_error(file, error) from error
@@ -489,9 +464,10 @@ def unlink_all(files: Iterable[Path], calls: SystemCalls = POSIX) -> None:
 
 
 def settle(folder: Path, calls: SystemCalls = POSIX) -> None:
-    """Make the names in a folder durable: a writer killed before its last fsync leaves some that only memory holds.
+    """Make the names in a folder durable; raises DiskError.
 
-    A folder that may not be listed is left alone: nothing is written there. Raises DiskError.
+    A writer that was killed before its last fsync leaves names that only memory holds. A folder
+    that may not be listed is passed over, since nothing is written there.
     """
     try:
         with contextlib.suppress(PermissionError):
@@ -501,17 +477,16 @@ def settle(folder: Path, calls: SystemCalls = POSIX) -> None:
 
 
 def make_folder(path: Path, calls: SystemCalls = POSIX) -> None:
-    """Make a folder durable, with the way to it and the names in it; an existing one is fine. Raises DiskError."""
+    """Make a folder and its parents, or find them there, and make their names durable; raises DiskError."""
     try:
         if not path.is_dir():
-            # Made only after its parent's own name is durable: so a folder that is there only needs
-            # its own synced.
+            # A folder is made only after its parent's name is durable: so of one that is there, its
+            # own name alone has to be synced.
             make_folder(path.parent, calls)
             with contextlib.suppress(FileExistsError):  # another process was faster
                 calls.mkdir(path, 0o777)
-            _sync_folder(path, calls)  # says so if it is a file
+            _sync_folder(path, calls)  # fails if it is a file
             _sync_folder(path.parent, calls)
-
             return
     except OSError as error:
         raise disk_error(path, error) from error

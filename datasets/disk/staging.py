@@ -1,4 +1,4 @@
-"""New folders and files that appear whole or not at all: made under another name beside, then renamed."""
+"""New folders and files that appear whole or not at all: made beside, then renamed."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shopfloor import platforms
-from shopfloor.core import InvalidInputError
+from shopfloor.datasets.disk.errors import disk_error
 from shopfloor.datasets.disk.files import (
+    CANNOT_SYNC,
     POSIX,
     SystemCalls,
     abandoned,
-    disk_error,
     make_folder,
     require_writable,
     temporary_name,
 )
+from shopfloor.errors import InvalidInputError
 
 _NO_NOREPLACE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
@@ -145,10 +146,7 @@ def _sync(path: Path, calls: SystemCalls) -> None:
     try:
         calls.fsync(fd)
     except OSError as error:
-        if error.errno not in (
-            errno.EINVAL,
-            errno.ENOTSUP,
-        ):  # a file system that cannot sync folders
+        if error.errno not in CANNOT_SYNC:
             raise
     finally:
         calls.close(fd)

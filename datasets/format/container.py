@@ -1,35 +1,34 @@
-"""A data file, opened with suspicion: everything in it is looked at, and refused by name, before any of it is read."""
+"""A data file, opened with suspicion: its whole structure is checked before any of it is read."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import math
-import struct
 import sys
-import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import h5py
-import hdf5plugin  # registers the Blosc filter with HDF5
 import numpy as np
-import numpy.typing as npt
 
 from shopfloor.datasets.disk.errors import DamagedFileError, UnsafeFileError
 from shopfloor.datasets.disk.files import (
     HDF5_SIGNATURE,
-    NOT_DAMAGE,
     TRAILER_BYTES,
     FileState,
     check_trailer,
     hash_file,
-    read_error,
 )
 from shopfloor.datasets.format import layout
+from shopfloor.datasets.format.hdf5_objects import (
+    Array,
+    check_array,
+    check_chunks,
+    hdf5_errors,
+    read_attributes,
+    refusal,
+    refuse_large_attributes,
+)
 from shopfloor.datasets.format.shard_index import (
     INDEX,
     Descriptor,
@@ -39,106 +38,8 @@ from shopfloor.datasets.format.shard_index import (
     index_line,
 )
 
-KEPT_OPEN = (
-    256  # handles of a file that is walked through: those of a whole shard would take 500 MB
-)
-_FILTERS = {
-    h5py.h5z.FILTER_DEFLATE: "gzip",
-    h5py.h5z.FILTER_SHUFFLE: "shuffle",
-    h5py.h5z.FILTER_FLETCHER32: "fletcher32",
-    hdf5plugin.Blosc.filter_id: "blosc",
-}
-# What h5py, and unpacking a chunk, raise on bytes that are not what they claim to be.
-_HDF5_ERRORS = (
-    OSError,
-    RuntimeError,
-    KeyError,
-    ValueError,
-    TypeError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-)
-
-
-@contextlib.contextmanager
-def hdf5_errors(path: Path) -> Iterator[None]:
-    """Turn whatever HDF5 raises about `path` into DamagedFileError; DiskError where the process is at fault."""
-    try:
-        yield
-    except MemoryError as error:
-        raise read_error(path, OSError(errno.ENOMEM, "not enough memory")) from error
-    except FileNotFoundError:
-        raise
-    except _HDF5_ERRORS as error:
-        if isinstance(error, OSError) and error.errno in NOT_DAMAGE:
-            raise read_error(path, error) from error
-
-        text = " ".join(str(error).split())
-        if "memory allocation failed" in text or "unable to allocate" in text:
-            raise read_error(path, OSError(errno.ENOMEM, "not enough memory")) from error
-
-        raise DamagedFileError(
-            path, f"HDF5 cannot read it ({type(error).__name__}: {text[:200]})"
-        ) from error
-
-
-class Array:
-    """One array of a file, checked but not read.
-
-    Attributes:
-        shape: its shape.
-        dtype: its dtype, native byte order.
-        contiguous: whether it is stored in one piece, as in train shards, without chunks and
-            checksums.
-    """
-
-    def __init__(
-        self,
-        file: h5py.h5f.FileID,
-        name: str,
-        handle: h5py.h5d.DatasetID,
-        shape: tuple[int, ...],
-        dtype: np.dtype[Any],
-    ) -> None:
-        """Keep a handle and what was found out about it.
-
-        Args:
-            file: HDF5's handle of the file.
-            name: path inside the file.
-            handle: HDF5's handle of the array.
-            shape: its shape.
-            dtype: its dtype.
-        """
-        self.shape, self.dtype = shape, dtype
-        self.contiguous = handle.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS
-        self._file, self._name = file, name
-        self._open: tuple[h5py.h5d.DatasetID, h5py.h5s.SpaceID] | None = handle, handle.get_space()
-        self._origin = (0,) * (len(shape) - 1)
-
-    @property
-    def id(self) -> h5py.h5d.DatasetID:
-        """HDF5's handle of it."""
-        return self._open[0] if self._open else h5py.h5d.open(self._file, self._name.encode())
-
-    def release(self) -> None:
-        """Let go of the handle, which takes 20 kB; each use opens the array again."""
-        self._open = None
-
-    def read(self) -> npt.NDArray[Any]:
-        """Read all of it."""
-        out = np.empty(self.shape, self.dtype)
-        self.read_into(out, 0)
-        return out
-
-    def read_into(self, out: npt.NDArray[Any], start: int) -> None:
-        """Read rows from `start` on into `out`, a C-contiguous array of this dtype; its length says how many."""
-        if not out.size:
-            return
-        handle, space = self._open or (self.id, None)
-        space = space or handle.get_space()
-        space.select_hyperslab((start, *self._origin), out.shape)
-        handle.read(h5py.h5s.create_simple(out.shape), space, out)
+# Handles of a file that is walked through; those of a whole shard would take 500 MB.
+KEPT_OPEN = 256
 
 
 @dataclass(frozen=True)
@@ -170,7 +71,7 @@ class Container:
         checked: bool = False,
         data_bytes: int | None = None,
     ) -> None:
-        """Walk through an open file, unless it was `checked` before. Use `Container.open` or `Container.of_bytes`.
+        """Walk through an open file, unless it was `checked` before; use `open` or `of_bytes`.
 
         Args:
             path: the file.
@@ -193,7 +94,7 @@ class Container:
 
         try:
             with hdf5_errors(path):
-                self._attributes[""] = self._read_attributes(h5py.h5g.open(file, b"/"), "")
+                self._attributes[""] = read_attributes(self.path, h5py.h5g.open(file, b"/"), "")
                 self._index = None if data_bytes is None else self._open_index(data_bytes)
                 if self._index is not None or checked:
                     return
@@ -221,10 +122,10 @@ class Container:
                 item = h5py.h5d.open(self._file, name.encode())
             except KeyError:
                 return None
-            return self._check_array(item, name)
+            return self._checked_array(item, name)
 
     def attributes(self, name: str) -> Mapping[str, int | str]:
-        """Return the attributes of the group at a path inside the file ("" is the root); empty if there is none."""
+        """Return the attributes of the group at a path in the file, "" for the root; empty without it."""
         if name in self._attributes or not (self._checked or self._index is not None):
             return self._attributes.get(name, {})
         if self._index is not None and name != "data":
@@ -234,11 +135,11 @@ class Container:
         if self._last[0] != name:
             with hdf5_errors(self.path):
                 group = self._group(name)
-                self._last = name, self._read_attributes(group, name) if group else {}
+                self._last = name, read_attributes(self.path, group, name) if group else {}
         return self._last[1]
 
     def children(self, name: str) -> list[str]:
-        """Return the names in the group at a path inside the file, sorted; none if there is no such group."""
+        """Return the names in the group at a path in the file, sorted; none without such a group."""
         if self._checked and self._index is None:
             with hdf5_errors(self.path):
                 group = self._group(name)
@@ -261,21 +162,21 @@ class Container:
             entry = self._indexed(group)
             arrays = entry.arrays if entry else {}
 
-        return {
-            path[len(below) :]: array for path, array in arrays.items() if path.startswith(below)
-        }
+        found = {}
+        for path, array in arrays.items():
+            if path.startswith(below):
+                found[path.removeprefix(below)] = array
+        return found
 
     def groups(self) -> list[str]:
-        """Return the names of the episodes in a file that was opened for the first time, in order of their numbers."""
+        """Return the names of the episodes of a file that was not checked before, by number."""
         if self._index is not None:
             return [f"demo_{number}" for number in range(len(self._index))]
-        names = list(self._groups)
-        strange = [name for name in names if not layout.GROUP_NAME.fullmatch(name)]
-        if strange:
-            raise DamagedFileError(
-                self.path, f"it holds data/{strange[0]:.80}, which is no episode"
-            )
-        return sorted(names, key=lambda name: int(name.removeprefix("demo_")))
+
+        for name in self._groups:
+            if not layout.GROUP_NAME.fullmatch(name):
+                raise DamagedFileError(self.path, f"it holds data/{name:.80}, which is no episode")
+        return sorted(self._groups, key=lambda name: int(name.removeprefix("demo_")))
 
     def _group(self, name: str) -> h5py.h5g.GroupID | None:
         there = self._file.links.exists(name.encode())
@@ -292,7 +193,7 @@ class Container:
             return None
 
         try:
-            array = self._check_array(h5py.h5d.open(self._file, INDEX.encode()), INDEX)
+            array = self._checked_array(h5py.h5d.open(self._file, INDEX.encode()), INDEX)
         except KeyError:
             raise DamagedFileError(self.path, "it has no index, as a train shard must") from None
 
@@ -303,7 +204,7 @@ class Container:
             or len(array.shape) != 1
             or offset + array.shape[0] > data_bytes
         ):
-            raise self._refuse(INDEX, f"is no text of {array.shape} bytes at {offset}")
+            raise refusal(self.path, INDEX, f"is no text of {array.shape} bytes at {offset}")
 
         self._descriptor.number = self._file.get_vfd_handle()
         return ShardIndex(
@@ -313,7 +214,7 @@ class Container:
         )
 
     def _check_index(self) -> None:
-        """Refuse a train shard whose index says anything else than its groups and arrays do."""
+        """Refuse a train shard whose index differs from its groups and arrays."""
         if self._attributes[""].get("layout") != "train":
             return
 
@@ -321,14 +222,10 @@ class Container:
         lines = []
         for group in self.groups():
             name = f"data/{group}"
-            arrays = {
-                path: array for path, array in self.inside(name).items() if isinstance(array, Array)
-            }
-
-            places = {
-                path: (one.dtype, one.shape, one.id.get_offset() or 0)
-                for path, one in arrays.items()
-            }
+            places = {}
+            for path, array in self.inside(name).items():
+                if isinstance(array, Array):
+                    places[path] = (array.dtype, array.shape, array.id.get_offset() or 0)
             lines.append(index_line(self._attributes[name], places))
 
         if text is None or text.read().tobytes() != b"".join(lines):
@@ -385,7 +282,9 @@ class Container:
             self._file.close()
 
     def check_chunks(self, *, inflate: bool) -> None:
-        """Refuse chunks that unpack to another size than they claim: HDF5 would hand out whatever lay in memory.
+        """Refuse chunks that unpack to another size than they claim.
+
+        HDF5 would hand out whatever lay in memory.
 
         Args:
             inflate: also unpack gzip chunks to see (Blosc chunks say it in their header).
@@ -399,71 +298,27 @@ class Container:
         with hdf5_errors(self.path):
             for name, array in self.arrays.items():
                 group = "/".join(name.split("/")[:2])
-                claimed[group] += math.prod(array.shape) * array.dtype.itemsize
-                stored[group] += self._check_chunks(name, array, inflate)
+                claimed[group] += array.nbytes
+                stored[group] += check_chunks(self.path, name, array, inflate=inflate)
 
         for group, size in claimed.items():
             if size > layout.MAX_UNPROVEN_BYTES and size > layout.MAX_EXPANSION * stored[group]:
-                raise self._refuse(
-                    group, f"claims {size} bytes but stores {stored[group]} (a decompression bomb)"
+                raise refusal(
+                    self.path,
+                    group,
+                    f"claims {size} bytes but stores {stored[group]} (a decompression bomb)",
                 )
-
-    def _check_chunks(self, name: str, array: Array, inflate: bool) -> int:
-        """Check one array's chunks; returns how many bytes are stored."""
-        handle = array.id
-        if array.contiguous:
-            return int(handle.get_storage_size())
-
-        creation = handle.get_create_plist()
-        filters = [creation.get_filter(number)[0] for number in range(creation.get_nfilters())]
-        chunk = creation.get_chunk()
-        size = math.prod(chunk) * handle.dtype.itemsize
-        expected = math.prod(
-            -(-side // step) for side, step in zip(array.shape, chunk, strict=True)
-        )
-        stored: list[h5py.h5d.StoreInfo] = []
-        handle.chunk_iter(stored.append)
-
-        if len(stored) != expected or len({info.chunk_offset for info in stored}) != expected:
-            raise self._refuse(name, f"has {len(stored)} chunks, expected {expected}")
-
-        for info in stored:
-            packed = [
-                number for place, number in enumerate(filters) if not info.filter_mask >> place & 1
-            ]
-
-            if hdf5plugin.Blosc.filter_id in packed:
-                unpacked = struct.unpack("<I", handle.read_direct_chunk(info.chunk_offset)[1][4:8])[
-                    0
-                ]
-            elif h5py.h5z.FILTER_DEFLATE not in packed:
-                unpacked = info.size - 4 * (h5py.h5z.FILTER_FLETCHER32 in packed)
-            elif inflate:
-                raw = handle.read_direct_chunk(info.chunk_offset)[1]
-                unpacked = len(zlib.decompressobj().decompress(raw, size + 1))
-            else:
-                continue
-
-            if unpacked != size:
-                raise self._refuse(
-                    name, f"has a chunk at {info.chunk_offset} of {unpacked} bytes, expected {size}"
-                )
-
-        return sum(info.size for info in stored)
 
     # -- the walk ----------------------------------------------------------------------------------
 
-    def _refuse(self, name: str, problem: str) -> UnsafeFileError:
-        return UnsafeFileError(self.path, f"{name or '/'} {problem}")
-
     def _walk(self, group: h5py.h5g.GroupID, name: str, depth: int) -> None:
         if depth > layout.MAX_DEPTH:
-            raise self._refuse(name, f"is nested deeper than {layout.MAX_DEPTH} groups")
+            raise refusal(self.path, name, f"is nested deeper than {layout.MAX_DEPTH} groups")
 
         self._visit(group, name)
-        self._attributes[name] = self._read_attributes(group, name)
+        self._attributes[name] = read_attributes(self.path, group, name)
         if group.get_num_objs() > layout.MAX_OBJECTS:
-            raise self._refuse(name, f"holds more than {layout.MAX_OBJECTS} objects")
+            raise refusal(self.path, name, f"holds more than {layout.MAX_OBJECTS} objects")
 
         links = group.links
         for link in list(group):
@@ -474,14 +329,14 @@ class Container:
                     h5py.h5l.TYPE_SOFT: "a soft link",
                     h5py.h5l.TYPE_EXTERNAL: "an external link",
                 }
-                raise self._refuse(child, f"is {words.get(kind, 'a link of unknown kind')}")
+                raise refusal(self.path, child, f"is {words.get(kind, 'a link of unknown kind')}")
 
             item = h5py.h5o.open(group, link)
             if isinstance(item, h5py.h5g.GroupID):
                 self._walk(item, child, depth + 1)
             elif isinstance(item, h5py.h5d.DatasetID):
                 self._visit(item, child)
-                self.arrays[child] = array = self._check_array(item, child)
+                self.arrays[child] = array = self._checked_array(item, child)
                 if len(self.arrays) > KEPT_OPEN:
                     array.release()
 
@@ -490,112 +345,22 @@ class Container:
                     self._groups.setdefault(episode, {})[path] = self.arrays[child]
 
                 if h5py.h5a.get_num_attrs(item):
-                    raise self._refuse(child, "is an array with attributes")
+                    raise refusal(self.path, child, "is an array with attributes")
             else:
-                raise self._refuse(child, "is neither group nor array")
+                raise refusal(self.path, child, "is neither group nor array")
+
+    def _checked_array(self, item: h5py.h5d.DatasetID, name: str) -> Array:
+        bare = self._attributes[""].get("layout") == "train"
+        return check_array(self.path, self._file, item, name, bare=bare)
 
     def _visit(self, item: h5py.h5g.GroupID | h5py.h5d.DatasetID, name: str) -> None:
         info = h5py.h5o.get_info(item)
         if info.addr in self._seen:
-            raise self._refuse(name, "is linked more than once (a loop)")
-        self._refuse_large_attributes(info, name)
+            raise refusal(self.path, name, "is linked more than once (a loop)")
+        refuse_large_attributes(self.path, info, name)
         self._seen.add(info.addr)
         if len(self._seen) > layout.MAX_OBJECTS:
-            raise self._refuse(name, f"is one of more than {layout.MAX_OBJECTS} objects")
-
-    def _refuse_large_attributes(self, info: h5py.h5o.ObjInfo, name: str) -> None:
-        if info.meta_size.attr.heap_size or info.meta_size.attr.index_size:
-            # HDF5 would load all of them, of any size, to tell the first one's.
-            raise self._refuse(
-                name, "keeps its attributes apart from its header, as large ones are"
-            )
-
-    def _check_array(self, item: h5py.h5d.DatasetID, name: str) -> Array:
-        creation = item.get_create_plist()
-        if creation.get_layout() == h5py.h5d.VIRTUAL:
-            raise self._refuse(name, "is a virtual dataset (it would read other files)")
-        if creation.get_external_count():
-            raise self._refuse(name, "has external storage (it would read other files)")
-
-        contiguous = creation.get_layout() == h5py.h5d.CONTIGUOUS
-        if contiguous and self.attributes("").get("layout") != "train":
-            raise self._refuse(name, "is not stored in chunks, so it has no checksum")
-
-        if not contiguous:
-            if creation.get_layout() != h5py.h5d.CHUNKED:
-                raise self._refuse(name, "is not stored in chunks, so it has no checksum")
-            self._check_filters(creation, name)
-
-        kind = item.get_type()
-        if kind.get_class() not in (h5py.h5t.INTEGER, h5py.h5t.FLOAT) or kind.get_size() not in (
-            1,
-            2,
-            4,
-            8,
-        ):
-            raise self._refuse(name, "holds neither integers nor floats")
-
-        shape = tuple(item.shape)
-        if not 1 <= len(shape) <= layout.MAX_RANK:
-            raise self._refuse(name, f"has {len(shape)} axes, expected 1 to {layout.MAX_RANK}")
-        if math.prod(shape) * kind.get_size() > layout.MAX_ARRAY_BYTES:
-            raise self._refuse(
-                name, f"claims shape {shape}, more than {layout.MAX_ARRAY_BYTES} bytes"
-            )
-        if contiguous:
-            if item.get_storage_size() != math.prod(shape) * kind.get_size():
-                raise self._refuse(name, f"stores {item.get_storage_size()} bytes of shape {shape}")
-            return Array(self._file, name, item, shape, np.dtype(kind.dtype).newbyteorder("="))
-
-        chunk_bytes = math.prod(creation.get_chunk()) * kind.get_size()
-        if chunk_bytes > layout.MAX_CHUNK_BYTES:
-            raise self._refuse(
-                name, f"has chunks of {chunk_bytes} bytes, more than {layout.MAX_CHUNK_BYTES}"
-            )
-
-        return Array(self._file, name, item, shape, np.dtype(kind.dtype).newbyteorder("="))
-
-    def _check_filters(self, creation: h5py.h5p.PropDCID, name: str) -> None:
-        filters = [creation.get_filter(number)[0] for number in range(creation.get_nfilters())]
-        for number in filters:
-            if number not in _FILTERS:
-                raise self._refuse(
-                    name, f"needs HDF5 filter {number}; allowed are {', '.join(_FILTERS.values())}"
-                )
-        if h5py.h5z.FILTER_FLETCHER32 not in filters:
-            raise self._refuse(name, "has no checksum (fletcher32)")
-
-    def _read_attributes(self, group: h5py.h5g.GroupID, name: str) -> dict[str, int | str]:
-        self._refuse_large_attributes(h5py.h5o.get_info(group), name)
-        count = h5py.h5a.get_num_attrs(group)
-        if count > layout.MAX_ATTRIBUTES:
-            raise self._refuse(name, f"has {count} attributes, more than {layout.MAX_ATTRIBUTES}")
-        values: dict[str, int | str] = {}
-        for index in range(count):
-            attribute = h5py.h5a.open(group, index=index)
-            values[attribute.name.decode("utf-8")] = self._attribute(attribute, name)
-        return values
-
-    def _attribute(self, attribute: h5py.h5a.AttrID, name: str) -> int | str:
-        label = f"{name or '/'} attribute {attribute.name.decode('utf-8', 'replace')!r}"
-        kind = attribute.get_type()
-        if attribute.get_storage_size() > 1 << 16 or kind.get_size() > 1 << 16:
-            raise self._refuse(label, "is larger than 64 KiB")
-        if attribute.shape != ():
-            raise self._refuse(label, "is not a single value")
-        if kind.get_class() == h5py.h5t.INTEGER and kind.get_size() <= 8:
-            out = np.empty((), kind.dtype)
-            attribute.read(out, mtype=kind)
-            return int(out)
-
-        if kind.get_class() == h5py.h5t.STRING and not kind.is_variable_str():
-            out = np.empty((), kind.dtype)
-            attribute.read(out, mtype=kind)
-            return bytes(out.item()).decode("utf-8")
-
-        raise self._refuse(
-            label, "is neither an integer nor fixed-length text (objects are never read)"
-        )
+            raise refusal(self.path, name, f"is one of more than {layout.MAX_OBJECTS} objects")
 
 
 def _access() -> h5py.h5p.PropFAID:
@@ -607,11 +372,3 @@ def _access() -> h5py.h5p.PropFAID:
     # for nothing.
     access.set_cache(0, 1, 0, 0.75)
     return access
-
-
-def attribute(values: Mapping[str, int | str], name: str, kind: type, path: Path) -> Any:  # noqa: ANN401  # of `kind`
-    """Return an attribute that must be there, of type `kind` (int or str), else raise DamagedFileError."""
-    value = values.get(name)
-    if not isinstance(value, kind):
-        raise DamagedFileError(path, f"its attribute {name!r} is missing or not {kind.__name__}")
-    return value

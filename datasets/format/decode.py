@@ -1,12 +1,9 @@
-"""An episode out of its file: the inverse of `encode`, and the record that a manifest keeps of it."""
+"""An episode read from its file, the inverse of `encode`, and its record for manifests."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,106 +18,17 @@ from shopfloor.core import (
     UnknownNameError,
 )
 from shopfloor.datasets.disk.errors import DamagedFileError, FormatVersionError, UnsafeFileError
-from shopfloor.datasets.disk.json_file import parse_json
+from shopfloor.datasets.disk.strict_json import parse_json
 from shopfloor.datasets.format import fields, layout
-from shopfloor.datasets.format.container import Array, Container, attribute, hdf5_errors
+from shopfloor.datasets.format.container import Container
 from shopfloor.datasets.format.digest import episode_digest
+from shopfloor.datasets.format.hdf5_objects import Array, attribute, hdf5_errors
+from shopfloor.datasets.format.record import EpisodeRecord
 from shopfloor.datasets.format.shard_index import PlainArray
 
 # Arrays of up to this many bytes are unpacked whole once a file is open: random windows then cost a
 # copy.
 SMALL_ARRAY_BYTES = 1 << 16
-
-
-@dataclass(frozen=True)
-class EpisodeRecord:
-    """What is known of an episode without opening its file.
-
-    Attributes:
-        file: file name inside the dataset folder.
-        group: group inside `data`, "demo_<k>".
-        sha256: of the whole file.
-        bytes: size of the whole file.
-        episode_id: SHA-256 of the spec.
-        index: position in the job that collected it.
-        cell: full cell id.
-        seed: the episode's seed.
-        variation: name of the variation.
-        intervention: name of the spec's intervention, such as "none", "expert" or "label".
-        policy_digest: of the acting policy.
-        purpose: "train", "gate", "report" or "other".
-        instruction: text the policy was given (as relabelled).
-        steps: executed actions T.
-        outcome: "success" or "failure" (as relabelled).
-        reason: "" for success, else why it failed.
-        terminated: False if time ended the episode.
-        expert_steps: steps the teacher executed.
-        label_steps: steps with a label of the teacher.
-        weight: from overlays, 1.0 by default; not in manifests.
-    """
-
-    file: str
-    group: str
-    sha256: str
-    bytes: int
-    episode_id: str
-    index: int
-    cell: str
-    seed: int
-    variation: str
-    intervention: str
-    policy_digest: str
-    purpose: str
-    instruction: str
-    steps: int
-    outcome: str
-    reason: str
-    terminated: bool
-    expert_steps: int
-    label_steps: int
-    weight: float = 1.0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as a manifest holds it."""
-        data = asdict(self)
-        del data["weight"]
-        return data
-
-    @classmethod
-    def from_json(cls, data: object) -> EpisodeRecord:
-        """Check and build a record from manifest data; raises ValueError. Unknown keys are ignored."""
-        if not isinstance(data, dict):
-            raise ValueError("an episode is not an object")  # noqa: TRY004  # one kind of error for bad content
-
-        values: dict[str, Any] = {}
-        for name, kind in _RECORD_FIELDS:
-            values[name] = value = data.get(name)
-            if type(value) is not kind:
-                raise ValueError(
-                    f"an episode's {name!r} is {value!r:.60}, expected {kind.__name__}"
-                )
-
-        record = cls(**values)
-        if not layout.DATA_FILE.fullmatch(record.file) or not layout.GROUP_NAME.fullmatch(
-            record.group
-        ):
-            raise ValueError(
-                f"an episode's file is {record.file!r:.80} with group {record.group!r:.40}"
-            )
-        if not 0 <= record.steps <= layout.MAX_STEPS or record.bytes < 0:
-            raise ValueError(
-                f"the episode in {record.file} has {record.steps} steps and {record.bytes} bytes"
-            )
-
-        return record
-
-
-_KINDS: Mapping[str, type] = {"str": str, "int": int, "bool": bool}
-_RECORD_FIELDS = [
-    (one.name, _KINDS[str(one.type)])
-    for one in dataclasses.fields(EpisodeRecord)
-    if one.name != "weight"
-]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -154,11 +62,11 @@ class StepArray:
         self.rows = self._steps + (self._final is not None)
         self.row_shape = body.shape[1:]
         self.dtype = np.dtype(np.bool_) if field.dtype == np.bool_ else body.dtype
-        self._small = math.prod(body.shape) * body.dtype.itemsize <= SMALL_ARRAY_BYTES
+        self._small = body.nbytes <= SMALL_ARRAY_BYTES
         self._whole: npt.NDArray[Any] | None = None
 
     def read_into(self, out: npt.NDArray[Any], start: int) -> None:
-        """Read rows from `start` on into `out` (C-contiguous, of this dtype; its length says how many)."""
+        """Read rows from `start` on into `out`, C-contiguous and of this dtype, until it is full."""
         if self._small:
             if self._whole is None:
                 self._whole = np.empty((self.rows, *self.row_shape), self.dtype)
@@ -193,7 +101,13 @@ class EpisodeFile:
     def __init__(
         self, container: Container, group: str = "demo_0", steps: int | None = None
     ) -> None:
-        """Check the format version and that the group's arrays fit together; not if `steps` is known from before."""
+        """Check the format version, and that the group's arrays fit together.
+
+        Args:
+            container: the open file.
+            group: name of the episode's group.
+            steps: executed actions T of an episode that was checked before; nothing is checked then.
+        """
         self.path = container.path
         self._container = container
         self._named: dict[str, StepArray] = {}
@@ -213,8 +127,8 @@ class EpisodeFile:
         version = attribute(root, "format_version", int, self.path)
         if version != layout.FORMAT_VERSION:
             raise FormatVersionError(
-                f"{self.path} has format version {version}; this release reads version {layout.FORMAT_VERSION}. "
-                "Install a newer shopfloor."
+                f"{self.path} has format version {version}; this release reads version "
+                f"{layout.FORMAT_VERSION}. Install a newer shopfloor."
             )
 
         self.steps = attribute(self._facts, "num_samples", int, self.path)
@@ -243,12 +157,12 @@ class EpisodeFile:
             body = self._check_shape(field, field.path)
             if field.final:
                 final = self._check_shape(field, field.final, last=True)
-                self._check_alike(field.path, field.final, body, final)
+                self._check_equal(field.path, field.final, body, final)
 
         # Whatever has actions in its rows has actions of one size and dtype.
         actions, *others = [field for field in held if field.row and field.row[-1] == fields.ACTION]
         for field in others:
-            self._check_alike(
+            self._check_equal(
                 actions.path, field.path, self._find(actions.path), self._find(field.path), axes=1
             )
 
@@ -276,7 +190,7 @@ class EpisodeFile:
 
         return array
 
-    def _check_alike(
+    def _check_equal(
         self,
         first: str,
         second: str,
@@ -284,9 +198,9 @@ class EpisodeFile:
         other: Array | PlainArray,
         axes: int | None = None,
     ) -> None:
-        """Refuse two arrays whose rows differ in dtype or in their last `axes` sides (all by default)."""
-        sides = [array.shape[1:] if axes is None else array.shape[-axes:] for array in (one, other)]
-        if sides[0] != sides[1] or one.dtype != other.dtype:
+        """Refuse two arrays whose rows differ in dtype or in their last `axes` sides, all by default."""
+        last = slice(1, None) if axes is None else slice(-axes, None)
+        if one.shape[last] != other.shape[last] or one.dtype != other.dtype:
             raise DamagedFileError(
                 self.path, f"{self._prefix}{first} and {second} have rows of different kinds"
             )
@@ -370,11 +284,11 @@ class EpisodeFile:
             **{name: self.json_fact(name) for name in ("stages", "object_names")},
         }
 
-        arrays = {
-            field.name: self.read(field.name)
-            for field in fields.FIELDS
-            if field.derive is None and not (field.optional and not self.has(field.name))
-        }
+        arrays = {}
+        for field in fields.FIELDS:
+            absent = field.optional and not self.has(field.name)
+            if field.derive is None and not absent:
+                arrays[field.name] = self.read(field.name)
 
         observations = {key: self.read(key) for key in self.observation_keys}
         cameras = fields.join_tracks(self.camera_names, self._read_whole)
@@ -471,15 +385,20 @@ def read_record(root: Path, file: str, group: str = "demo_0") -> EpisodeRecord:
 
 
 def read_records(root: Path, file: str) -> list[EpisodeRecord]:
-    """Check a data file by its own trailer and return the records of all its episodes; raises as `read_record`."""
+    """Check a data file by its own trailer and return the records of all its episodes.
+
+    Raises as `read_record`.
+    """
     if not file.startswith(layout.SHARDS):
         return [read_record(root, file)]
 
+    records = []
     container, found = Container.open(root / file)
     try:
-        return [
-            EpisodeFile(container, group).record(file, group, found.sha256, found.state.bytes)
-            for group in container.groups()
-        ]
+        for group in container.groups():
+            held = EpisodeFile(container, group)
+            records.append(held.record(file, group, found.sha256, found.state.bytes))
     finally:
         container.close()
+
+    return records

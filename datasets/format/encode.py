@@ -1,4 +1,4 @@
-"""An episode as the bytes of its file: an HDF5 image in robomimic's layout, built in memory, closed by the trailer."""
+"""An episode as the bytes of its file: an HDF5 image in robomimic's layout, and the trailer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from shopfloor.core import (
 from shopfloor.datasets.disk.files import with_trailer
 from shopfloor.datasets.format import fields, layout
 
-CODECS = ("blosc", "gzip", "none")
 # One row a chunk from this size on (pictures): a random window then decodes only its own frames.
 # Four rows a chunk measured 1.1 times the time to read a window (16 rows of gzip: 2.4 times) for up
 # to a third less size.
@@ -82,8 +81,8 @@ def encode_episode(
         InvalidInputError: an array or a text that the format cannot hold exactly.
         InfrastructureError: not enough memory.
     """
-    if codec not in CODECS:
-        raise UnknownNameError("codec", codec, CODECS)
+    if codec not in layout.CODECS:
+        raise UnknownNameError("codec", codec, layout.CODECS)
 
     check_episode(episode)
     size = sum(array.nbytes for array in _arrays(episode).values())
@@ -112,8 +111,9 @@ def encode_episode(
         return with_trailer(image)
     except MemoryError as error:
         raise InfrastructureError(
-            f"Not enough memory to save an episode of {episode.steps} steps ({size / 1e6:.0f} MB; saving it takes "
-            "three times that). Free some memory or use fewer workers, then run the same command again."
+            f"Not enough memory to save an episode of {episode.steps} steps ({size / 1e6:.0f} MB; "
+            "saving it takes three times that). Free some memory or use fewer workers, then run "
+            "the same command again."
         ) from error
 
 
@@ -173,8 +173,8 @@ def check_episode(episode: Episode) -> None:
             or array.ndim > layout.MAX_RANK
         ):
             raise InvalidInputError(
-                f"Observation {name!r} has shape {array.shape} and dtype {array.dtype}; expected {T + 1} rows "
-                "(T + 1) of integers or floats."
+                f"Observation {name!r} has shape {array.shape} and dtype {array.dtype}; expected "
+                f"{T + 1} rows (T + 1) of integers or floats."
             )
 
     if episode.outcome not in ("success", "failure"):
@@ -205,8 +205,8 @@ def _check_array(
     if not fits or array.dtype.newbyteorder("=") != np.dtype(dtype):
         words = "x".join("n" if size is None else str(size) for size in shape)
         raise InvalidInputError(
-            f"Episode array {name} has shape {array.shape} and dtype {array.dtype}; expected {words} of "
-            f"{np.dtype(dtype).name}."
+            f"Episode array {name} has shape {array.shape} and dtype {array.dtype}; expected "
+            f"{words} of {np.dtype(dtype).name}."
         )
 
 
@@ -214,8 +214,8 @@ def _check_key(kind: str, name: str) -> None:
     taken = fields.field_names()
     if not layout.OBSERVATION_KEY.fullmatch(name) or name in taken:
         raise InvalidInputError(
-            f"The {kind} name {name!r} cannot be stored; use up to 64 letters, digits, '_', '.' or '-', and none of "
-            f"{', '.join(taken)}."
+            f"The {kind} name {name!r} cannot be stored; use up to 64 letters, digits, '_', '.' or "
+            f"'-', and none of {', '.join(taken)}."
         )
 
 
@@ -285,14 +285,15 @@ def _arrays(episode: Episode) -> dict[str, npt.NDArray[Any]]:
 
 
 def write_attributes(where: Any, values: Mapping[str, str | int]) -> None:  # noqa: ANN401  # a file or group id
-    """Write integers as int64 and texts as fixed-length UTF-8 (variable-length strings are refused by the reader)."""
+    """Write integers as int64 and texts as fixed-length UTF-8, as the reader takes no others."""
     for name, value in values.items():
         if isinstance(value, str):
             data = value.encode("utf-8")
             if len(data) > layout.MAX_ATTRIBUTE_BYTES or 0 in data:
                 raise InvalidInputError(
-                    f"The episode's {name} has {len(data)} bytes{' and a NUL' if 0 in data else ''}; expected text of "
-                    f"at most {layout.MAX_ATTRIBUTE_BYTES} bytes without NUL."
+                    f"The episode's {name} has {len(data)} "
+                    f"bytes{' and a NUL' if 0 in data else ''}; expected text of at most "
+                    f"{layout.MAX_ATTRIBUTE_BYTES} bytes without NUL."
                 )
 
             kind = h5py.h5t.C_S1.copy()

@@ -1,4 +1,4 @@
-"""The fields of an episode, as one table: whatever writes, reads, checks, hashes or exports episodes loops over it.
+"""The fields of an episode as one table, over which all loop that write, read, check, hash or export.
 
 A new field is a row of `FIELDS`, an attribute of `shopfloor.core.Episode` with a default, and the
 lines of whoever records it.
@@ -28,18 +28,18 @@ class Field:
     """One array of an episode.
 
     Attributes:
-        name: on `Episode` (of an observation, its key; of a camera, in `CameraTrack`).
-        path: inside `data/demo_<k>`.
-        dtype: on `Episode`; None for any that the format can hold. HDF5 has no bool that every tool
-            reads alike: it is stored as uint8.
+        name: its name on `Episode` (the key of an observation; in `CameraTrack` that of a camera's).
+        path: where it lies inside `data/demo_<k>`.
+        dtype: its dtype on `Episode`; None for any that the format can hold. Tools differ in how
+            they read HDF5's bool, so it is stored as uint8.
         row: sides of a row, `ACTION` for the size of an action and None for any; None in place of
             all of them for rows of any shape.
-        per: what a row is for; of an array per episode, `row` is the shape of the whole.
+        per: what a row is for; for an array per episode, `row` is the shape of the whole.
         final: where row T of an array per observation lies, because robomimic wants T rows; "" where
             all lie together.
-        optional: whether an episode may do without (it is None then).
-        blank: every number of it in an episode of a tool that does not say.
-        derive: gives the array where it follows from the others, so that `Episode` does not hold it.
+        optional: whether an episode may lack it (it is None then).
+        blank: its every number in an episode of a tool that does not record it.
+        derive: makes the array from the others, where `Episode` does not hold it.
     """
 
     name: str
@@ -78,7 +78,10 @@ def _dones(episode: Episode) -> Rows:
     return dones
 
 
-_F4, _F8, _U1, _I8 = (np.dtype(code) for code in ("f4", "f8", "u1", "i8"))
+_F4 = np.dtype(np.float32)
+_F8 = np.dtype(np.float64)
+_U1 = np.dtype(np.uint8)
+_I8 = np.dtype(np.int64)
 _BOOL = np.dtype(np.bool_)
 
 # In the order in which they are written.
@@ -106,8 +109,10 @@ def field_names() -> tuple[str, ...]:
 
 def array_field(name: str) -> Field:
     """Return the field of this name; any other name is an observation's key."""
-    found = next((field for field in FIELDS if field.name == name), None)
-    return found or observation_field(name)
+    for field in FIELDS:
+        if field.name == name:
+            return field
+    return observation_field(name)
 
 
 def observation_field(key: str) -> Field:
@@ -127,13 +132,17 @@ def track_paths(camera: str) -> Iterator[tuple[Field, str]]:
 
 
 def own_arrays(episode: Episode) -> dict[str, Rows]:
-    """Return the arrays of the table that an episode holds, by name: nothing derived, no observations or cameras."""
-    held = {field.name: getattr(episode, field.name) for field in FIELDS if field.derive is None}
-    return {name: rows for name, rows in held.items() if rows is not None}
+    """Return the table's arrays that an episode holds, by name; none that is derived."""
+    held: dict[str, Rows] = {}
+    for field in FIELDS:
+        rows = None if field.derive else getattr(episode, field.name)
+        if rows is not None:
+            held[field.name] = rows
+    return held
 
 
 def blank_arrays(steps: int, action_size: int) -> dict[str, Rows]:
-    """Return the arrays of an episode of which nothing is known, by name; optional ones are left out."""
+    """Return the arrays of an episode of which nothing is known, by name, without optional ones."""
     blanks = {}
     for field in FIELDS:
         if field.derive is None and not field.optional:
@@ -143,7 +152,7 @@ def blank_arrays(steps: int, action_size: int) -> dict[str, Rows]:
 
 
 def episode_facts(episode: Episode) -> dict[str, Any]:
-    """Return all that an episode says beside its arrays, as JSON data."""
+    """Return what describes an episode beside its arrays, as JSON data."""
     return {
         "spec": episode.spec.to_json(),
         "instruction": episode.instruction,
@@ -164,8 +173,8 @@ def join_episode(
     """Return the episode of some facts and arrays: the inverse of `episode_facts` and `own_arrays`.
 
     Args:
-        facts: as `episode_facts` gives them.
-        arrays: as `own_arrays` gives them.
+        facts: what `episode_facts` returns.
+        arrays: what `own_arrays` returns.
         observations: key -> T+1 rows.
         cameras: name -> where the camera was.
 
@@ -187,8 +196,14 @@ def join_episode(
 
 
 def join_tracks(names: Iterable[str], read: Callable[[str], Rows]) -> dict[str, CameraTrack]:
-    """Return cameras' tracks, each array of which `read` gives for its path inside `data/demo_<k>`."""
-    return {
-        name: CameraTrack(**{field.name: read(path) for field, path in track_paths(name)})
-        for name in names
-    }
+    """Return the tracks of some cameras.
+
+    Args:
+        names: the cameras.
+        read: returns an array, given its path inside `data/demo_<k>`.
+    """
+    tracks = {}
+    for name in names:
+        arrays = {field.name: read(path) for field, path in track_paths(name)}
+        tracks[name] = CameraTrack(**arrays)
+    return tracks

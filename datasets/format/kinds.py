@@ -1,8 +1,8 @@
-"""Kinds of observations: what a description's feature is decides how it is treated, not what it is called.
+"""Kinds of observations: how a feature is treated follows from its kind, never from its name.
 
 vector: numbers of a sensor or of the task, any shape; picture: (H, W, C), uint8; depth: (H, W),
-floats, m; ids: (H, W), integers, what each pixel shows. A feature may say its "kind", and of which
-"camera" a depth or ids map is; without one the map is there at every step, as vectors are.
+floats, m; ids: (H, W), integers, what each pixel shows. A feature may state its "kind", and the
+"camera" of a depth or ids map; without one the map is there at every step, as vectors are.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from shopfloor.core import UnknownNameError
+from shopfloor.errors import UnknownNameError
 
 VECTOR, PICTURE, DEPTH, IDS = KINDS = ("vector", "picture", "depth", "ids")
 Features: TypeAlias = Mapping[str, Mapping[str, Any]]
 
 
 def kind_of(feature: Mapping[str, Any]) -> str:
-    """Return the kind of a described feature, by its dtype, shape and names where it does not say it.
+    """Return the kind of a described feature, by its dtype, shape and names where it states none.
 
     Raises:
-        UnknownNameError: it says a kind that is none.
+        UnknownNameError: it states an unknown kind.
     """
-    said = feature.get("kind")
-    if said is not None:
-        if said not in KINDS:
-            raise UnknownNameError("kind of observation", str(said), KINDS)
-        return str(said)
+    stated = feature.get("kind")
+    if stated is not None:
+        if stated not in KINDS:
+            raise UnknownNameError("kind of observation", str(stated), KINDS)
+        return str(stated)
 
     dtype, sides = feature.get("dtype"), len(feature.get("shape", ()))
     if dtype == "uint8" and sides == 3:
@@ -60,15 +60,17 @@ def recorded_keys(features: Features, cameras: Sequence[str]) -> tuple[str, ...]
     """Return the keys that are stored where some cameras are recorded.
 
     Args:
-        features: of the cell's description.
+        features: features of the cell's description.
         cameras: keys of pictures.
 
     Returns:
         Vectors, the pictures in the order of `cameras`, then the maps of these cameras and of none.
     """
-    maps = [key for key, feature in features.items() if kind_of(feature) in (DEPTH, IDS)]
-    wanted = [key for key in maps if camera_of(key, features) in (None, *cameras)]
-    return (*keys_of(features, VECTOR), *cameras, *wanted)
+    maps = []
+    for key, feature in features.items():
+        if kind_of(feature) in (DEPTH, IDS) and camera_of(key, features) in (None, *cameras):
+            maps.append(key)
+    return (*keys_of(features, VECTOR), *cameras, *maps)
 
 
 def check_cameras(features: Features, cameras: Sequence[str], kind: str = "camera") -> None:

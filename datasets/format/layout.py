@@ -1,4 +1,4 @@
-"""Names, versions and limits of format 1: what writer and reader must agree on (docs/format.md says it in words)."""
+"""Names, versions and limits of format 1, on which writer and reader agree (see docs/format.md)."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ ARRAY_DTYPES = ("|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "
 OBSERVATION_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
 PROVENANCE = ("site", "owner", "residency", "licence", "purposes")
 UNSPECIFIED = "unspecified"
+# How arrays of an episode file are packed.
+CODECS = ("blosc", "gzip", "none")
 
 # Limits a reader holds a file to before it reads anything from it.
 MAX_ATTRIBUTE_BYTES = 60_000  # HDF5's own limit for an attribute in an object header is 64 KiB

@@ -1,9 +1,9 @@
-"""The index of a train shard: what its groups and arrays are and where they lie, so that none has to be looked at.
+"""The index of a train shard: its groups and arrays and where they lie, in one place.
 
-It is the array `index` at the root: UTF-8 text, a line for each episode, in order of their numbers;
-a line is JSON, `{"attributes": {name: value}, "arrays": {path in the group: [dtype, shape, offset
-in the file]}}`. HDF5 says the same in many small places, which takes a hundred times as long to
-read; `data verify` compares the two.
+It is the array `index` at the root: UTF-8 text, a line for each episode, in order of their numbers.
+A line is JSON, `{"attributes": {name: value}, "arrays": {path in the group: [dtype, shape, offset
+in the file]}}`. HDF5 keeps the same facts in many small places, which take a hundred times as long
+to read; `data verify` compares the two.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from shopfloor import platforms
-from shopfloor.core import canonical_json
 from shopfloor.datasets.disk.errors import DamagedFileError, UnsafeFileError
-from shopfloor.datasets.disk.json_file import parse_json
+from shopfloor.datasets.disk.strict_json import parse_json
 from shopfloor.datasets.format import layout
+from shopfloor.specs import canonical_json
 
 INDEX = "index"
 MAX_LINE_BYTES = 1 << 21
@@ -48,7 +48,8 @@ class PlainArray:
         shape: its shape.
         dtype: its dtype.
         offset: where it begins in the file, bytes.
-        contiguous: True.
+        nbytes: its size, bytes.
+        contiguous: True, as no chunks lie between its rows.
     """
 
     contiguous = True
@@ -59,6 +60,7 @@ class PlainArray:
         """Say where an array of an open file lies."""
         self.shape, self.dtype, self.offset = shape, dtype, offset
         self._file = file
+        self.nbytes = math.prod(shape) * dtype.itemsize
         self._row_bytes = math.prod(shape[1:]) * dtype.itemsize
 
     def read(self) -> npt.NDArray[Any]:
@@ -68,22 +70,21 @@ class PlainArray:
         return out
 
     def read_into(self, out: npt.NDArray[Any], start: int) -> None:
-        """Read rows from `start` on into `out`, a C-contiguous array of this dtype; its length says how many."""
+        """Read rows from `start` on into `out`, C-contiguous and of this dtype, until it is full."""
         if not out.size:
             return
-        if (
-            platforms.read_into(self._file.number, out.data, self.offset + start * self._row_bytes)
-            != out.nbytes
-        ):
+
+        place = self.offset + start * self._row_bytes
+        if platforms.read_into(self._file.number, out.data, place) != out.nbytes:
             raise OSError("the file ends before the array does")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What the index says of an episode.
+    """An episode in the index.
 
     Attributes:
-        attributes: of its group.
+        attributes: those of its group.
         arrays: path inside the group -> array.
     """
 
@@ -110,15 +111,16 @@ class ShardIndex:
         return len(self._ends)
 
     def entry(self, group: str) -> Entry | None:
-        """Return what is said of a group "demo_<k>", None of others; it was checked that all can lie in the file.
+        """Return the entry of a group "demo_<k>", None of others; all of it can lie in the file.
 
         Raises:
-            DamagedFileError: it says nothing that can be used; UnsafeFileError: more than the file
-                can hold.
+            DamagedFileError: the entry cannot be used.
+            UnsafeFileError: the entry claims more than the file can hold.
         """
-        number = (
-            int(group.removeprefix("demo_")) if layout.GROUP_NAME.fullmatch(group) else len(self)
-        )
+        if not layout.GROUP_NAME.fullmatch(group):
+            return None
+
+        number = int(group.removeprefix("demo_"))
         if number >= len(self):
             return None
 
@@ -131,28 +133,24 @@ class ShardIndex:
             self._text.read_into(text, start)
             line = parse_json(text.tobytes())
             arrays = {name: self._array(*where) for name, where in line["arrays"].items()}
-            attributes = {
-                name: self._attribute(value) for name, value in line["attributes"].items()
-            }
+            for value in line["attributes"].values():
+                _check_attribute(value)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DamagedFileError(
                 self._file.path, f"its index cannot be used for {group} ({error})"
             ) from None
 
-        if (
-            sum(math.prod(array.shape) * array.dtype.itemsize for array in arrays.values())
-            > self._data_bytes
-        ):
+        if sum(array.nbytes for array in arrays.values()) > self._data_bytes:
             raise UnsafeFileError(
                 self._file.path, f"its index claims more for {group} than the file holds"
             )
 
-        return Entry(attributes, arrays)
+        return Entry(line["attributes"], arrays)
 
     def _array(self, code: str, shape: list[int], offset: int) -> PlainArray:
         dtype = np.dtype(code) if code in layout.ARRAY_DTYPES else None
-        sides = all(type(side) is int and side >= 0 for side in [*shape, offset])
-        if dtype is None or not sides or not 1 <= len(shape) <= layout.MAX_RANK:
+        whole = all(type(side) is int and side >= 0 for side in [*shape, offset])
+        if dtype is None or not whole or not 1 <= len(shape) <= layout.MAX_RANK:
             raise ValueError(f"an array of {code!r:.20}, shape {shape!r:.60} at {offset!r:.20}")
         if offset + math.prod(shape) * dtype.itemsize > self._data_bytes:
             raise ValueError(
@@ -160,11 +158,10 @@ class ShardIndex:
             )
         return PlainArray(self._file, tuple(shape), dtype, offset)
 
-    @staticmethod
-    def _attribute(value: Any) -> int | str:  # noqa: ANN401  # JSON
-        if type(value) is not int and type(value) is not str:
-            raise ValueError(f"an attribute {value!r:.60}")
-        return value
+
+def _check_attribute(value: object) -> None:
+    if type(value) is not int and type(value) is not str:
+        raise ValueError(f"an attribute {value!r:.60}")
 
 
 def index_line(
@@ -173,12 +170,10 @@ def index_line(
     """Return an episode's line of an index.
 
     Args:
-        attributes: of its group.
+        attributes: those of the episode's group.
         arrays: path inside the group -> dtype, shape, offset.
     """
-    places = {
-        name: [dtype.newbyteorder("<").str, list(shape), offset]
-        for name, (dtype, shape, offset) in arrays.items()
-    }
-
+    places = {}
+    for name, (dtype, shape, offset) in arrays.items():
+        places[name] = [dtype.newbyteorder("<").str, list(shape), offset]
     return f"{canonical_json({'attributes': dict(attributes), 'arrays': places})}\n".encode()

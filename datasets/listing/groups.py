@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from shopfloor.core import InvalidInputError
+from shopfloor.errors import InvalidInputError
 
 
 def joined(keys: Sequence[Iterable[Hashable]]) -> list[list[int]]:
@@ -41,7 +41,7 @@ def joined(keys: Sequence[Iterable[Hashable]]) -> list[list[int]]:
 
 
 def assign(sizes: Sequence[int], shares: Mapping[str, float], seed: int) -> list[str]:
-    """Give every group to a part, so that the parts' sizes come as near to their shares as whole groups allow.
+    """Give every group to a part, so that the parts come as near to their shares as groups allow.
 
     Large groups go first, equal ones in an order drawn from the seed, each to the part that lacks
     most. No part gets more than one group's size above its share, unless another part would have
@@ -50,7 +50,7 @@ def assign(sizes: Sequence[int], shares: Mapping[str, float], seed: int) -> list
     Args:
         sizes: items in each group.
         shares: part -> its share; positive, together 1.
-        seed: of the order.
+        seed: seed of the order.
 
     Returns:
         The part of each group. A part stays empty only where there are fewer groups than parts.

@@ -1,4 +1,4 @@
-"""`dataset.json`: what a folder of episodes is, written before the first of them and never changed."""
+"""`dataset.json`: the description of a dataset, written before its first episode, never changed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from shopfloor.datasets.disk.files import (
     publish,
     require_usable,
 )
-from shopfloor.datasets.disk.json_file import json_digest, load_json
+from shopfloor.datasets.disk.json_file import load_json
+from shopfloor.datasets.disk.strict_json import content_digest, is_list_of, json_digest
 from shopfloor.datasets.format import kinds, layout
 from shopfloor.datasets.format.encode import Provenance
 
@@ -30,10 +31,10 @@ _ADVICE = "Restore dataset.json from a copy; the episodes themselves are not aff
 
 @dataclass(frozen=True)
 class Identity:
-    """What `dataset.json` says.
+    """The content of `dataset.json`.
 
     Attributes:
-        description: what the cell says of itself (`WorkCell.describe()`).
+        description: the cell's own description (`WorkCell.describe()`).
         provenance: site, owner, residency, licence, purposes.
         raw: the whole document.
     """
@@ -113,17 +114,15 @@ def load_identity(root: Path) -> Identity:
     version = raw.get("format_version")
     if version != layout.FORMAT_VERSION:
         raise FormatVersionError(
-            f"{path} says format version {version!r}; this release reads version {layout.FORMAT_VERSION}. "
-            "Install a newer shopfloor."
+            f"{path} says format version {version!r}; this release reads version "
+            f"{layout.FORMAT_VERSION}. Install a newer shopfloor."
         )
 
     problem = _problem(raw)
     if problem:
         raise DamagedFileError(path, problem, _ADVICE)
     # Files of the first releases have none.
-    if DIGEST in raw and raw[DIGEST] != json_digest(
-        {key: value for key, value in raw.items() if key != DIGEST}
-    ):
+    if DIGEST in raw and raw[DIGEST] != content_digest(raw, DIGEST):
         raise DamagedFileError(path, f"its content does not match its {DIGEST}", _ADVICE)
 
     provenance = Provenance(**{name: raw[name] for name in layout.PROVENANCE})
@@ -132,22 +131,17 @@ def load_identity(root: Path) -> Identity:
 
 def _problem(raw: Mapping[str, Any]) -> str:
     """Return what of a description cannot be used, "" for nothing."""
-    lists = {name: raw.get(name) for name in ("cells", "cameras")}
-    tables = {name: raw.get(name) for name in ("features", "descriptions")}
-    if not (
-        all(isinstance(raw.get(name), str) for name in layout.PROVENANCE)
-        and raw.get("descriptions")
-    ):
+    stated = [raw.get(name) for name in layout.PROVENANCE]
+    if not is_list_of(stated, str) or not raw.get("descriptions"):
         return "it lacks descriptions, site, owner, residency, licence or purposes"
 
-    for name, value in lists.items():
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+    for name in ("cells", "cameras"):
+        if not is_list_of(raw.get(name), str):
             return f"its {name} are not a list of names"
 
-    for name, value in tables.items():
-        if not isinstance(value, dict) or not all(
-            isinstance(item, dict) for item in value.values()
-        ):
+    for name in ("features", "descriptions"):
+        table = raw.get(name)
+        if not isinstance(table, dict) or not is_list_of(list(table.values()), dict):
             return f"its {name} are not a table of objects"
 
     hz = raw.get("control_hz")
@@ -165,7 +159,9 @@ def publish_identity(
     provenance: Provenance | None,
     calls: SystemCalls = POSIX,
 ) -> Identity:
-    """Make `root` a dataset of this cell, or check that it is one; without `provenance` an existing one keeps its own.
+    """Make `root` a dataset of this cell, or check that it is one.
+
+    Without `provenance` an existing one keeps its own.
 
     Raises:
         NotADatasetError: the folder holds something else.
@@ -188,24 +184,26 @@ def publish_identity(
     found = load_identity(root)
     if provenance is None:
         wanted |= asdict(found.provenance)
-    keys = [key for key in (*wanted, *found.raw) if key != DIGEST]
-    differing = [key for key in keys if wanted.get(key) != found.raw.get(key)]
-
-    if differing:
-        key, here, there = differing[0], wanted.get(differing[0]), found.raw.get(differing[0])
-        plain = isinstance(here, str | int | list) and isinstance(there, str | int | list)
-        what = (
-            f"{key} is {there!r:.200}; this run would write {here!r:.200}"
-            if plain
-            else f"{key} differ from this run's"
-        )
-
-        raise InvalidInputError(
-            f"{root} holds a dataset whose {what}. Choose another output folder, or the options it was made with."
-        )
+    _require_equal(root, wanted, found.raw)
 
     make_folder(root / layout.EPISODES, calls)
     return found
+
+
+def _require_equal(root: Path, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Raise InvalidInputError unless a dataset's document is the wanted one, digests apart."""
+    for key in (*wanted, *found):
+        here, there = wanted.get(key), found.get(key)
+        if key == DIGEST or here == there:
+            continue
+
+        what = f"{key} differ from this run's"
+        if isinstance(here, str | int | list) and isinstance(there, str | int | list):
+            what = f"{key} is {there!r:.200}; this run would write {here!r:.200}"
+        raise InvalidInputError(
+            f"{root} holds a dataset whose {what}. Choose another output folder, or the options "
+            "it was made with."
+        )
 
 
 def _refuse_foreign(root: Path) -> None:
@@ -219,18 +217,19 @@ def _refuse_foreign(root: Path) -> None:
         raise NotADatasetError(f"{root} is a file; expected a folder, or a name that is free.")
 
     known = {*layout.FOLDERS, *layout.RUN_FILES}
-    strangers = sorted(
-        entry.name
-        for entry in root.iterdir()
-        if entry.name not in known and not entry.name.endswith(TEMPORARY_SUFFIX)
-    )
+    foreign = []
+    for entry in root.iterdir():
+        if entry.name not in known and not entry.name.endswith(TEMPORARY_SUFFIX):
+            foreign.append(entry.name)
 
-    strange = strangers or any((root / layout.EPISODES).glob("*.h5"))
+    what = ""
+    if foreign:
+        what = f"it holds {min(foreign)!r}"
+    elif any((root / layout.EPISODES).glob("*.h5")):
+        what = "it holds episodes without dataset.json"
+
     # Another worker may have made it a dataset since the caller looked.
-    if strange and not (root / layout.DATASET_FILE).exists():
-        what = (
-            f"it holds {strangers[0]!r}" if strangers else "it holds episodes without dataset.json"
-        )
+    if what and not (root / layout.DATASET_FILE).exists():
         raise NotADatasetError(
             f"{root} is not a dataset and not empty ({what}). Choose another output folder."
         )

@@ -1,20 +1,21 @@
-"""Manifests: the list of a dataset's episodes, so that opening it opens no episode. Rebuilt from the files at will."""
+"""Manifests: lists of a dataset's episodes, so that opening it opens none; rebuilt from the files at will."""
 
 from __future__ import annotations
 
 import json
-import os
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from shopfloor.core import DiskError, ShopfloorError
-from shopfloor.datasets.disk.errors import DamagedFileError, FormatVersionError, UnsafeFileError
+from shopfloor.datasets.disk.errors import DamagedFileError, FormatVersionError
 from shopfloor.datasets.disk.files import POSIX, SystemCalls, make_folder, publish
-from shopfloor.datasets.disk.json_file import json_digest, load_json
+from shopfloor.datasets.disk.json_file import load_json
+from shopfloor.datasets.disk.strict_json import json_digest
 from shopfloor.datasets.format import layout
-from shopfloor.datasets.format.decode import EpisodeRecord, read_records
+from shopfloor.datasets.format.decode import read_records
+from shopfloor.datasets.format.record import EpisodeRecord, episode_ids
+from shopfloor.datasets.listing.folders import data_files, numbered
+from shopfloor.errors import DiskError, ShopfloorError
 
 _TRIES = 100
 HEAD_DIGEST = "head_sha256"
@@ -54,30 +55,9 @@ class Listing:
 
     @property
     def known(self) -> tuple[EpisodeRecord, ...]:
-        """The episodes that are there and those of the manifest whose files are missing or damaged."""
+        """The episodes that are there, and listed ones whose files are missing or damaged."""
         kept = [record for record in self.manifest.records if record.file in self.damage]
         return in_order((*self.records, *kept))
-
-
-def inner_folder(root: Path, name: str) -> Path | None:
-    """Return one of a dataset's own folders, None if it is not there; refuse one that leads out of the dataset."""
-    folder = root / name
-    if not os.path.lexists(folder):
-        return None
-    if folder.is_symlink() or not folder.is_dir():
-        raise UnsafeFileError(
-            folder, "it is not a folder of its own", "Links out of a dataset are not followed."
-        )
-    return folder
-
-
-def numbered(root: Path, name: str, pattern: re.Pattern[str]) -> list[tuple[int, Path]]:
-    """Return the files of one of a dataset's folders whose names match, with their numbers, ascending."""
-    folder = inner_folder(root, name)
-    if folder is None:
-        return []
-    matches = ((pattern.fullmatch(entry.name), entry) for entry in folder.iterdir())
-    return sorted((int(match[1]), entry) for match, entry in matches if match)
 
 
 def load_manifest(path: Path) -> Manifest:
@@ -104,14 +84,14 @@ def load_manifest(path: Path) -> Manifest:
         )
 
     try:
-        records = tuple(EpisodeRecord.from_json(entry) for entry in entries)
+        records = tuple(map(EpisodeRecord.from_json, entries))
     except ValueError as error:
         raise DamagedFileError(path, str(error), _ADVICE) from None
     return Manifest(int(match[1]) if match else 0, path, records)
 
 
 def ruling_manifest(root: Path) -> tuple[Manifest, dict[str, ShopfloorError]]:
-    """Return the highest whole manifest (an empty one without any) and what is wrong with higher ones."""
+    """Return the highest whole manifest, an empty one without any, and the damage of higher ones."""
     damage: dict[str, ShopfloorError] = {}
     for _, path in reversed(numbered(root, layout.MANIFESTS, layout.MANIFEST_NAME)):
         try:
@@ -123,25 +103,10 @@ def ruling_manifest(root: Path) -> tuple[Manifest, dict[str, ShopfloorError]]:
     return Manifest(), damage
 
 
-def data_files(root: Path) -> dict[str, int]:
-    """Return the names inside the dataset of all `.h5` files and their sizes in bytes (-1: not a regular file)."""
-    files = {}
-    for name in (layout.EPISODES, layout.SHARDS):
-        folder = inner_folder(root, name)
-        for entry in os.scandir(folder) if folder else ():
-            if entry.name.endswith(".h5"):
-                regular = entry.is_file(follow_symlinks=False)
-                files[f"{name}/{entry.name}"] = (
-                    entry.stat(follow_symlinks=False).st_size if regular else -1
-                )
-
-    return files
-
-
 def list_dataset(root: Path, left_out: Collection[str] = ()) -> Listing:
-    """Return a folder's episodes: those of the manifest whose files are there, and files it does not know yet.
+    """Return a folder's episodes: those of the manifest that are there, and those not listed yet.
 
-    Only the latter are opened. Nothing is raised for a damaged episode: it is in `damage`. A file
+    Only files of the latter are opened. Nothing is raised for a damaged episode: it is in `damage`. A file
     that the manifest lists and that is gone is no damage where other whole files hold its episodes,
     or they were left out (and purged).
 
@@ -151,19 +116,17 @@ def list_dataset(root: Path, left_out: Collection[str] = ()) -> Listing:
     """
     manifest, damage = ruling_manifest(root)
     files = data_files(root)
-    known: dict[str, list[EpisodeRecord]] = {}
-    for record in manifest.records:
-        known.setdefault(record.file, []).append(record)
+    known = by_file(manifest.records)
     records: list[EpisodeRecord] = []
 
+    # A file of another size than the listed one is read like one that is not listed.
+    unread = set(files)
     for file, entries in known.items():
         if file in files and files[file] == entries[0].bytes:
             records += entries
+            unread.remove(file)
 
-    loose = sorted(
-        file for file, size in files.items() if file not in known or known[file][0].bytes != size
-    )
-
+    loose = sorted(unread)
     for file in loose:
         if not layout.DATA_FILE.fullmatch(file):
             damage[file] = DamagedFileError(
@@ -185,9 +148,9 @@ def list_dataset(root: Path, left_out: Collection[str] = ()) -> Listing:
         else:
             records += found
 
-    accounted = {record.episode_id for record in records}.union(left_out)
+    accounted = episode_ids(records).union(left_out)
     for file in known.keys() - files.keys():
-        if any(record.episode_id not in accounted for record in known[file]):
+        if not episode_ids(known[file]) <= accounted:
             damage[file] = DamagedFileError(
                 root / file, "it is missing, though the manifest lists it"
             )
@@ -209,7 +172,7 @@ def by_file(records: Iterable[EpisodeRecord]) -> dict[str, list[EpisodeRecord]]:
 
 
 def write_manifest(path: Path | str, calls: SystemCalls = POSIX) -> Path:
-    """Bring a dataset's manifest up to date: read the files the ruling one does not know, publish the next one.
+    """Bring a dataset's manifest up to date: read the files it does not list, publish the next one.
 
     Episodes of the ruling manifest whose files are missing or damaged stay listed, so that nothing
     is forgotten; other damaged files are left out.
@@ -242,15 +205,15 @@ def write_manifest(path: Path | str, calls: SystemCalls = POSIX) -> Path:
 def publish_manifest(
     root: Path, records: Iterable[EpisodeRecord], calls: SystemCalls = POSIX
 ) -> Path:
-    """List exactly these episodes in the next manifest, whatever earlier ones say.
+    """List exactly these episodes in the next manifest, whatever earlier ones list.
 
     Args:
         root: the dataset folder.
-        records: of whole episodes.
+        records: records of whole episodes.
         calls: the operating system's calls.
 
     Returns:
-        The manifest that rules now (the old one if it says the same).
+        The manifest that rules now (the old one if it is equal).
 
     Raises:
         DiskError: it cannot be written.
@@ -284,9 +247,8 @@ def _crowded(root: Path) -> DiskError:
 
 
 def _head_digest(document: Mapping[str, object]) -> str:
-    return json_digest(
-        {key: document.get(key) for key in ("schema_version", "format_version", "number")}
-    )
+    names = ("schema_version", "format_version", "number")
+    return json_digest({name: document.get(name) for name in names})
 
 
 def _document(number: int, records: Iterable[EpisodeRecord]) -> bytes:
@@ -300,5 +262,5 @@ def _document(number: int, records: Iterable[EpisodeRecord]) -> bytes:
     }
 
     head[HEAD_DIGEST] = _head_digest(head)
-    lines = ",\n".join(json.dumps(entry) for entry in entries)
+    lines = ",\n".join(map(json.dumps, entries))
     return f'{json.dumps(head)[:-1]}, "episodes": [\n{lines}\n]}}\n'.encode()

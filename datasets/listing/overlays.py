@@ -1,7 +1,7 @@
-"""Overlays: later words about committed episodes (leave out, call it otherwise, weigh), applied by the reader.
+"""Overlays on committed episodes: tombstones, new labels and weights, applied by the reader.
 
-In a dataset they are numbered files in `overlays/`; a file of the same kind anywhere else is a
-view, applied on top.
+In a dataset they are numbered files in `overlays/`. An overlay file anywhere else is applied on top
+by whoever names it.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from typing import Any
 from shopfloor.core import FAILURE_REASONS, DiskError, Episode, InvalidInputError, listed_paths
 from shopfloor.datasets.disk.errors import DamagedFileError, FormatVersionError
 from shopfloor.datasets.disk.files import POSIX, SystemCalls, make_folder, publish, require_writable
-from shopfloor.datasets.disk.json_file import json_digest, load_json
+from shopfloor.datasets.disk.json_file import load_json
+from shopfloor.datasets.disk.strict_json import content_digest, is_list_of, json_digest
 from shopfloor.datasets.format import layout
-from shopfloor.datasets.format.decode import EpisodeRecord
-from shopfloor.datasets.listing.manifest import numbered
+from shopfloor.datasets.format.record import EpisodeRecord
+from shopfloor.datasets.listing.folders import numbered
 
 MAX_OVERLAY_BYTES = 1 << 28
 DIGEST = "content_sha256"
@@ -30,7 +31,7 @@ _RELABELS = ("instruction", "outcome", "reason")
 
 @dataclass(frozen=True)
 class Change:
-    """What overlays say about one episode.
+    """What overlays change about one episode.
 
     Attributes:
         tombstone: True to leave the episode out.
@@ -51,7 +52,7 @@ class Change:
         return dataclasses.replace(episode, **dict[str, Any](self.relabel))
 
     def operations(self, episode_id: str) -> list[dict[str, Any]]:
-        """Return the fewest operations that say the same of an episode."""
+        """Return the fewest operations that make the same change to an episode."""
         found: list[dict[str, Any]] = []
         if self.tombstone:
             found.append({"op": "tombstone", "episode_id": episode_id})
@@ -67,12 +68,12 @@ class Change:
 # --------------------------------------------------------------------------------------------------
 
 
-def load_overlays(root: Path, views: Iterable[Path | str] = ()) -> dict[str, Change]:
+def load_overlays(root: Path, others: Iterable[Path | str] = ()) -> dict[str, Change]:
     """Read all overlays of a dataset, later ones over earlier ones.
 
     Args:
         root: the dataset folder.
-        views: overlay files elsewhere, applied after the dataset's own, in this order.
+        others: overlay files elsewhere, applied after the dataset's own, in this order.
 
     Returns:
         episode_id -> what holds for it now.
@@ -80,21 +81,22 @@ def load_overlays(root: Path, views: Iterable[Path | str] = ()) -> dict[str, Cha
     Raises:
         DamagedFileError: one of them cannot be used.
         FormatVersionError: one is of a later version.
-        InvalidInputError: a view is not there.
+        InvalidInputError: one of `others` is not there.
     """
     changes: dict[str, Change] = {}
     for path in overlay_files(root):
         _apply_all(changes, _load(path), path)
 
-    for view in listed_paths(views):
+    for path in listed_paths(others):
         try:
-            operations = _load(view)
+            operations = _load(path)
         except FileNotFoundError:
             raise InvalidInputError(
-                f"There is no overlay {view}; name a file that `data filter --view` or `data quality` wrote."
+                f"There is no overlay {path}; name a file that `data filter --view` or "
+                "`data quality` wrote."
             ) from None
 
-        _apply_all(changes, operations, view)
+        _apply_all(changes, operations, path)
 
     return changes
 
@@ -106,11 +108,16 @@ def tombstoned(changes: Mapping[str, Change]) -> set[str]:
 
 def overlay_files(root: Path) -> list[Path]:
     """Return a dataset's overlays in the order in which they apply."""
-    return [path for _, path in numbered(root, layout.OVERLAYS, layout.OVERLAY_NAME)]
+    found = numbered(root, layout.OVERLAYS, layout.OVERLAY_NAME)
+    return [path for _, path in found]
 
 
 def read_overlay_file(path: Path | str) -> list[dict[str, Any]]:
-    """Return one overlay's operations after checking each; raises as `load_overlays`, FileNotFoundError without it."""
+    """Return one overlay's operations after checking each.
+
+    Raises:
+        FileNotFoundError: there is no such file; others as `load_overlays`.
+    """
     operations = _load(Path(path))
     _apply_all({}, operations, Path(path))
     return operations
@@ -119,9 +126,7 @@ def read_overlay_file(path: Path | str) -> list[dict[str, Any]]:
 def _load(path: Path) -> list[Any]:
     data = load_json(path, MAX_OVERLAY_BYTES)
     # Files of the first releases, and those written by hand, have none.
-    if DIGEST in data and data[DIGEST] != json_digest(
-        {key: value for key, value in data.items() if key != DIGEST}
-    ):
+    if DIGEST in data and data[DIGEST] != content_digest(data, DIGEST):
         raise DamagedFileError(path, f"its content does not match its {DIGEST}", _ADVICE)
     if data.get("schema_version") != layout.SCHEMA_VERSION:
         raise FormatVersionError(
@@ -174,7 +179,7 @@ def _apply(changes: dict[str, Change], operation: Any) -> None:  # noqa: ANN401 
 
 def _relabel(operation: Mapping[str, Any]) -> dict[str, str]:
     values = {name: operation[name] for name in _RELABELS if name in operation}
-    if not values or not all(isinstance(value, str) for value in values.values()):
+    if not values or not is_list_of(list(values.values()), str):
         raise ValueError("a relabel needs texts for some of instruction, outcome, reason")
 
     instruction = values.get("instruction", "").encode()  # UnicodeEncodeError is a ValueError
@@ -208,11 +213,12 @@ def _relabel(operation: Mapping[str, Any]) -> dict[str, str]:
 def append_overlay(
     path: Path | str, operations: Iterable[Mapping[str, Any]], calls: SystemCalls = POSIX
 ) -> Path:
-    """Publish a dataset's next overlay; earlier ones stay, and one of another process is never replaced.
+    """Publish a dataset's next overlay; earlier ones stay, those of other processes included.
 
     Args:
         path: the dataset folder.
-        operations: {"op": "tombstone" | "restore" | "relabel" | "weight", "episode_id": ..., ...}, in order.
+        operations: in order; each is {"op": "tombstone" | "restore" | "relabel" | "weight",
+            "episode_id": ..., ...}.
         calls: the operating system's calls.
 
     Returns:
@@ -239,10 +245,13 @@ def append_overlay(
     )
 
 
-def write_view(
+def write_overlay(
     path: Path | str, operations: Iterable[Mapping[str, Any]], calls: SystemCalls = POSIX
 ) -> Path:
-    """Publish an overlay file outside a dataset, for `Dataset(..., overlays=[file])`; raises as `append_overlay`."""
+    """Publish an overlay file outside a dataset, for `Dataset(..., overlays=[file])`.
+
+    Raises as `append_overlay`.
+    """
     target = Path(path)
     data = overlay_bytes(operations, empty=True)
     if not target.parent.is_dir():
@@ -257,11 +266,14 @@ def write_view(
 
 
 def overlay_bytes(operations: Iterable[Mapping[str, Any]], *, empty: bool = False) -> bytes:
-    """Return an overlay's text, one operation a line, after the check that readers make; raises InvalidInputError.
+    """Return an overlay's text, one operation a line, after the check that readers make.
 
     Args:
         operations: as for `append_overlay`.
         empty: whether there may be none.
+
+    Raises:
+        InvalidInputError: as `append_overlay`.
     """
     changes: dict[str, Change] = {}
     lines = []

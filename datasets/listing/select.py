@@ -1,4 +1,4 @@
-"""Choosing episodes by a small expression over their records, such as `outcome == 'failure' and steps > 50`.
+"""Chooses episodes by an expression over their records, as `outcome == 'failure' and steps > 50`.
 
 The text is parsed, never run: names are fields of `EpisodeRecord`, and only comparisons, `in`,
 `and`, `or`, `not`, parentheses and plain values are known. Types are checked before the first
@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
 from shopfloor.core import InvalidInputError, UnknownNameError, listed
-from shopfloor.datasets.format.decode import EpisodeRecord
+from shopfloor.datasets.format.record import EpisodeRecord, episode_ids
 
 Where: TypeAlias = Callable[[EpisodeRecord], bool]
 
@@ -99,8 +99,12 @@ def parse_where(text: str) -> Where:
 def nearest_ids(wanted: str, known: Iterable[str]) -> list[str]:
     """Return up to three episode ids that a mistyped or shortened one may have meant."""
     known = sorted(known)
-    starts = [one for one in known if wanted and one.startswith(wanted)]
+    starts = _starting(wanted, known) if wanted else []
     return starts[:3] or difflib.get_close_matches(wanted[:64], known, n=3, cutoff=0.6)
+
+
+def _starting(start: str, known: Iterable[str]) -> list[str]:
+    return sorted(one for one in known if one.startswith(start))
 
 
 def resolve_id(wanted: str, known: Collection[str], place: object) -> str:
@@ -117,14 +121,13 @@ def resolve_id(wanted: str, known: Collection[str], place: object) -> str:
     if wanted in known:
         return wanted
 
-    fitting = (
-        sorted(one for one in known if one.startswith(wanted)) if len(wanted) >= MIN_ID else []
-    )
+    fitting = _starting(wanted, known) if len(wanted) >= MIN_ID else []
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
         raise InvalidInputError(
-            f"Episode id {wanted!r} fits {len(fitting)} episodes of {place}: {', '.join(fitting[:3])}; give more of it."
+            f"Episode id {wanted!r} fits {len(fitting)} episodes of {place}: "
+            f"{', '.join(fitting[:3])}; give more of it."
         )
 
     near = nearest_ids(wanted, known)
@@ -137,10 +140,10 @@ def resolve_id(wanted: str, known: Collection[str], place: object) -> str:
 def choose_records(
     records: Iterable[EpisodeRecord], where: str | None, ids: Iterable[str], place: object
 ) -> list[EpisodeRecord]:
-    """Return the records that an expression selects and those of some ids; all of them with neither.
+    """Return the records that an expression selects and those of some ids; all with neither.
 
     Args:
-        records: as `Dataset.records`.
+        records: records of episodes, as in `Dataset.records`.
         where: an expression, see `parse_where`.
         ids: ids or beginnings, see `resolve_id`.
         place: the dataset, for messages.
@@ -150,12 +153,14 @@ def choose_records(
     """
     records, ids = list(records), listed(ids)
     test = parse_where(where) if where is not None else lambda record: not ids
-    named = {resolve_id(one, {record.episode_id for record in records}, place) for one in ids}
+    known = episode_ids(records)
+    named = {resolve_id(one, known, place) for one in ids}
     chosen = [record for record in records if record.episode_id in named or test(record)]
 
     if not chosen:
         raise InvalidInputError(
-            f"{where!r:.200} selects none of the {len(records)} episodes of {place}; `data info` says what it holds."
+            f"{where!r:.200} selects none of the {len(records)} episodes of {place}; `data info` "
+            "says what it holds."
             if records
             else f"{place} holds no episodes."
         )
@@ -224,19 +229,23 @@ class _Parser:
         raise self._refuse(node, f"is not known here; known are {_ALLOWED}")
 
     def _list(self, node: ast.Tuple | ast.List) -> _Term:
-        items = [self._literal(item) for item in node.elts]
-        kinds = sorted({kind for kind, _ in items})
+        kinds: set[str] = set()
+        values = []
+        for item in node.elts:
+            kind, value = self._literal(item)
+            kinds.add(kind)
+            values.append(value)
+
         if len(kinds) > 1:
-            raise self._refuse(node, f"mixes {' and '.join(kinds)}")
-        values = tuple(value for _, value in items)
-        return _Term(f"list of {kinds[0]}" if kinds else "list", lambda record: values)
+            raise self._refuse(node, f"mixes {' and '.join(sorted(kinds))}")
+        return _Term(f"list of {kinds.pop()}" if kinds else "list", lambda record: values)
 
     def _compared(self, node: ast.Compare, depth: int) -> _Term:
         terms = [self._term(part, depth + 1) for part in (node.left, *node.comparators)]
-        steps = [
-            self._comparison(node, op, left, right)
-            for op, left, right in zip(node.ops, terms[:-1], terms[1:], strict=True)
-        ]
+        steps = []
+        for op, left, right in zip(node.ops, terms[:-1], terms[1:], strict=True):
+            steps.append(self._comparison(node, op, left, right))
+
         return _Term("truth value", lambda record: all(step(record) for step in steps))
 
     def _comparison(self, node: ast.Compare, op: ast.cmpop, left: _Term, right: _Term) -> Where:
@@ -271,7 +280,7 @@ class _Parser:
 
 
 def _same_cell(one: str, other: str) -> bool:
-    """Compare cell ids, either of which may leave out namespace and version, or only the namespace."""
+    """Compare cell ids, either of which may lack its namespace, or namespace and version."""
     return (
         bool(_cell_names(one) & _cell_names(other))
         if ("/" in one) != ("/" in other)

@@ -1,4 +1,4 @@
-"""Checking a dataset to the last byte, and saying what is wrong file by file."""
+"""Checks a dataset to the last byte and reports what is wrong, file by file."""
 
 from __future__ import annotations
 
@@ -6,25 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shopfloor.core import ShopfloorError
 from shopfloor.datasets.disk.errors import DamagedFileError, NotADatasetError
 from shopfloor.datasets.format import layout
 from shopfloor.datasets.format.container import Container
-from shopfloor.datasets.format.decode import EpisodeFile, EpisodeRecord
+from shopfloor.datasets.format.decode import EpisodeFile
+from shopfloor.datasets.format.record import EpisodeRecord
+from shopfloor.datasets.listing.folders import inner_folder, numbered
 from shopfloor.datasets.listing.identity import load_identity
-from shopfloor.datasets.listing.manifest import (
-    by_file,
-    inner_folder,
-    list_dataset,
-    load_manifest,
-    numbered,
-)
+from shopfloor.datasets.listing.manifest import by_file, list_dataset, load_manifest
 from shopfloor.datasets.listing.overlays import (
     load_overlays,
     overlay_files,
     read_overlay_file,
     tombstoned,
 )
+from shopfloor.errors import ShopfloorError
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ class Damage:
 
 
 def verify(path: Path | str) -> list[Damage]:
-    """Check every byte of a dataset: trailers, structure, checksums, values, manifests and overlays.
+    """Check every byte of a dataset: trailers, structure, checksums, values, manifests, overlays.
 
     Leftover temporaries and a manifest that is missing or behind its files are not damage.
 
@@ -80,7 +76,8 @@ def verify(path: Path | str) -> list[Damage]:
 
     found += _damaged_json(root)
     listing = list_dataset(root, _left_out(root))
-    found += [Damage.of(root / file, error) for file, error in listing.damage.items()]
+    for file, problem in listing.damage.items():
+        found.append(Damage.of(root / file, problem))
 
     for file, records in by_file(listing.records).items():
         damage = _damaged_file(root, file, records)
@@ -126,8 +123,7 @@ def _damaged_file(root: Path, file: str, records: Sequence[EpisodeRecord]) -> Da
 
 
 def _check_file(path: Path, records: Sequence[EpisodeRecord]) -> None:
-    # From the disk, not as bytes: HDF5 would hold a shard, and what it unpacks of it, several times
-    # over.
+    # From the disk: of bytes in memory HDF5 would hold a shard, and what it unpacks, several times.
     container, read = Container.open(path, whole=True)
     try:
         container.check_chunks(inflate=True)

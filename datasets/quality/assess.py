@@ -1,6 +1,6 @@
-"""The quality of a dataset's episodes: one is read at a time, its figures are kept, then all are compared.
+"""The quality of a dataset's episodes: each is read once, its figures are kept, all are compared.
 
-`assess` needs no simulator; `shopfloor.collectors.recorded.quality` adds what only the simulator knows.
+`assess` needs no simulator; `shopfloor.collectors.recorded.quality` adds what replaying shows.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import numpy as np
 
 from shopfloor.core import InvalidInputError
 from shopfloor.datasets.disk.errors import DamagedFileError
-from shopfloor.datasets.format.decode import EpisodeRecord
+from shopfloor.datasets.format.record import EpisodeRecord, positions
 from shopfloor.datasets.listing.select import choose_records
 from shopfloor.datasets.quality import coupling, information, judge, motion, neighbours, sensors
+from shopfloor.datasets.quality.columns import find_columns, read_series
+from shopfloor.datasets.quality.figures import Metrics
 from shopfloor.datasets.quality.judge import DROP, NOTE, Finding, Thresholds, Usual
-from shopfloor.datasets.quality.motion import Metrics
 from shopfloor.datasets.quality.result import Assessed, Quality
-from shopfloor.datasets.quality.signals import Columns, Signals, find_columns, read_signals
+from shopfloor.datasets.quality.series import Columns, Series
 from shopfloor.datasets.quality.survey import Survey, survey
 from shopfloor.datasets.reader import Dataset
 
@@ -77,9 +78,9 @@ def assess(
     Args:
         path: the dataset folder.
         where: an expression (`parse_where`) that chooses episodes; all by default.
-        overlays: views that hold, too.
-        seed: of all draws; the same seed gives the same result.
-        thresholds: what counts as a finding.
+        overlays: overlay files that hold besides the dataset's own.
+        seed: seed of all draws; the same seed gives the same result.
+        thresholds: the limits that make a finding.
         progress: called after each episode with how many are done, and of how many.
 
     Returns:
@@ -97,8 +98,11 @@ def assess(
     if not dataset.records:
         raise InvalidInputError(f"{path} has no episodes to judge.")
 
-    chosen = {record.episode_id for record in choose_records(dataset.records, where, (), path)}
-    places = [index for index, record in enumerate(dataset.records) if record.episode_id in chosen]
+    position = positions(dataset.records)
+    places = []
+    for record in choose_records(dataset.records, where, (), path):
+        places.append(position[record.episode_id])
+
     groups = _groups(dataset, places)
     reads: dict[int, _Read] = {}
     usual: dict[str, Mapping[str, Usual]] = {}
@@ -130,9 +134,9 @@ def _groups(dataset: Dataset, places: Sequence[int]) -> dict[str, list[int]]:
     found: dict[str, dict[str, list[int]]] = {}
     for index in places:
         file = dataset.open_episode(index)
-        kind = repr(
-            [(key, file.array(key).row_shape) for key in (*file.observation_keys, "actions")]
-        )
+        kind = ""
+        for key in (*file.observation_keys, "actions"):
+            kind += f"{key} {file.array(key).row_shape} "
         found.setdefault(dataset.records[index].cell, {}).setdefault(kind, []).append(index)
 
     named: dict[str, list[int]] = {}
@@ -145,21 +149,21 @@ def _groups(dataset: Dataset, places: Sequence[int]) -> dict[str, list[int]]:
 def _survey(dataset: Dataset, members: Sequence[int], generator: np.random.Generator) -> Survey:
     columns = find_columns(dataset, members[0])
     chosen = sorted(generator.choice(members, min(SURVEYED, len(members)), replace=False).tolist())
-    return survey(columns, [read_signals(dataset, index, columns) for index in chosen])
+    return survey(columns, [read_series(dataset, index, columns) for index in chosen])
 
 
 def _read(dataset: Dataset, index: int, about: Survey, generator: np.random.Generator) -> _Read:
     columns, record = about.columns, dataset.records[index]
-    signals = read_signals(dataset, index, columns)
-    fit = coupling.match(signals, about.pairs, about.still)
+    series = read_series(dataset, index, columns)
+    fit = coupling.match(series, about.pairs, about.still)
 
     figures: Metrics = {
-        **motion.motion_metrics(signals, about),
-        **sensors.clock_metrics(signals, columns.hz),
+        **motion.motion_metrics(series, about),
+        **sensors.clock_metrics(series, columns.hz),
         "action_late": float(fit.late) if fit else None,
         "action_fit": fit.usual if fit else None,
         "action_fit_best": fit.best if fit else None,
-        "non_finite": float(signals.bad),
+        "non_finite": float(series.bad),
     }
 
     cameras = {}
@@ -167,7 +171,7 @@ def _read(dataset: Dataset, index: int, about: Survey, generator: np.random.Gene
         episode = dataset.read(index)
         for name in columns.cameras:
             seen = sensors.look(
-                episode.observations[name], signals, about, episode.cameras.get(name)
+                episode.observations[name], series, about, episode.cameras.get(name)
             )
             cameras[name] = (seen.dark, seen.frozen)
 
@@ -175,21 +179,21 @@ def _read(dataset: Dataset, index: int, about: Survey, generator: np.random.Gene
         record,
         figures,
         cameras,
-        dict(zip(columns.names, sensors.stuck(signals, about).tolist(), strict=True)),
-        neighbours.outline(signals),
-        information.sample_pairs(signals, columns.hz, generator),
-        _digest(signals),
+        dict(zip(columns.names, sensors.stuck(series, about).tolist(), strict=True)),
+        neighbours.outline(series),
+        information.sample_pairs(series, columns.hz, generator),
+        _digest(series),
         record.outcome == "success" or record.label_steps > 0,
         _notes(dataset, index),
     )
 
 
-def _digest(signals: Signals) -> bytes:
-    return hashlib.sha256(signals.numbers.tobytes() + b"|" + signals.actions.tobytes()).digest()
+def _digest(series: Series) -> bytes:
+    return hashlib.sha256(series.numbers.tobytes() + b"|" + series.actions.tobytes()).digest()
 
 
 def _notes(dataset: Dataset, index: int) -> list[Finding]:
-    """Return what is to be said of an episode's instruction."""
+    """Return the findings about an episode's instruction."""
     record = dataset.records[index]
     if not record.instruction.strip():
         return [Finding("no_instruction", NOTE, None, None, "it has no instruction")]
@@ -200,11 +204,10 @@ def _notes(dataset: Dataset, index: int) -> list[Finding]:
     if not isinstance(templates, dict):
         return []
 
-    named = [
-        part
-        for part, texts in templates.items()
-        if isinstance(texts, list) and record.instruction in texts
-    ]
+    named = []
+    for part, texts in templates.items():
+        if isinstance(texts, list) and record.instruction in texts:
+            named.append(part)
 
     try:
         there = dataset.open_episode(index).json_fact("object_names")
@@ -231,9 +234,8 @@ def _notes(dataset: Dataset, index: int) -> list[Finding]:
 
 
 def _add_information(reads: Sequence[_Read], generator: np.random.Generator) -> None:
-    for one, score in zip(
-        reads, information.scores([one.pairs for one in reads], generator), strict=True
-    ):
+    scores = information.scores([one.pairs for one in reads], generator)
+    for one, score in zip(reads, scores, strict=True):
         one.figures["mutual_information"] = float(score) if math.isfinite(score) else None
 
 
@@ -257,16 +259,17 @@ def _usual(reads: Sequence[_Read]) -> dict[str, Usual]:
 def _judged(
     reads: Sequence[_Read], usual: Mapping[str, Usual], limits: Thresholds
 ) -> list[Assessed]:
-    shares = {name: [one.stuck[name] for one in reads] for name in reads[0].stuck}
-    usual_stuck = {name: float(np.quantile(values, 0.9)) for name, values in shares.items()}
-    found = []
+    usual_stuck = {}
+    if len(reads) >= judge.FEW:
+        for name in reads[0].stuck:
+            shares = [one.stuck[name] for one in reads]
+            usual_stuck[name] = float(np.quantile(shares, 0.9))
 
+    found = []
     for one in reads:
         findings = [
             *judge.recording_findings(one.figures, usual, limits),
-            *judge.stuck_findings(
-                one.stuck, usual_stuck if len(reads) >= judge.FEW else {}, limits
-            ),
+            *judge.stuck_findings(one.stuck, usual_stuck, limits),
             *judge.picture_findings(one.cameras, limits),
             *judge.style_findings(one.figures, usual, limits, one.teaches),
             *one.notes,
@@ -286,11 +289,9 @@ def _with_copies(
     usual = float(np.median(distances)) if len(reads) >= judge.FEW else math.inf
     limit = min(limits.duplicate, limits.duplicate_usual * usual)
     pairs = [(at, reads[at].nearest) for at in np.flatnonzero(distances < limit).tolist()]
-    ranked = sorted(
-        range(len(found)), key=lambda at: (found[at].weight == 0, found[at].record.index, at)
-    )
-    rank = {at: place for place, at in enumerate(ranked)}
-    copies = neighbours.later_copies(pairs, [rank[at] for at in range(len(found))])
+    # Of copies the first one that is kept stays.
+    preferred = [(one.weight == 0, one.record.index, at) for at, one in enumerate(found)]
+    copies = neighbours.later_copies(pairs, preferred)
     out = list(found)
 
     for at, first in copies.items():
@@ -305,18 +306,25 @@ def _with_copies(
 
 def _not_checked(cell: str, columns: Columns, about: Survey, reads: Sequence[_Read]) -> list[str]:
     """Return what could not be judged in a cell, and why."""
-    few = len(reads) < judge.FEW
-    missing = {
-        "clock": "no observation holds the time" if columns.clock is None else "",
-        "cameras": "" if columns.cameras else "no pictures are stored (data render makes them)",
-        "gripper": ""
-        if columns.gripper is not None
-        else "no action is called a gripper or has just two values",
-        "tool path": ""
-        if columns.tool
-        else "no state is called the tool's x, y, z; all of the state stands for it",
-        "actions against motion": "" if about.pairs else "no action drives any of the state",
-        "what is usual": f"{len(reads)} episodes are too few; 8 are needed" if few else "",
-    }
+    found = []
 
-    return [f"{cell}: {what}: {why}" for what, why in missing.items() if why]
+    def note(missing: bool, what: str, why: str) -> None:
+        if missing:
+            found.append(f"{cell}: {what}: {why}")
+
+    note(columns.clock is None, "clock", "no observation holds the time")
+    note(not columns.cameras, "cameras", "no pictures are stored (data render makes them)")
+    note(
+        columns.gripper is None,
+        "gripper",
+        "no action is called a gripper or has just two values",
+    )
+    note(
+        not columns.tool,
+        "tool path",
+        "no state is called the tool's x, y, z; all of the state stands for it",
+    )
+    note(not about.pairs, "actions against motion", "no action drives any of the state")
+    too_few = f"{len(reads)} episodes are too few; 8 are needed"
+    note(len(reads) < judge.FEW, "what is usual", too_few)
+    return found

@@ -1,4 +1,4 @@
-"""Whether what was commanded is what moved: actions against the changes of the state, at every lag.
+"""Actions against the changes of the state, at every lag: whether what was commanded is what moved.
 
 Which action drives which column of the state, and after how many steps, is learned from a sample of
 the dataset itself; an episode whose actions fit at another lag, or at none, was put together
@@ -13,12 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.datasets.quality.signals import Array, Columns, Signals
+from shopfloor.datasets.quality.series import Array, Columns, Series
 
 MAX_LAG = 6  # steps from action to motion, at the most: 0.3 s at 20 Hz
-SEARCH = (
-    8  # steps by which an episode's actions are tried earlier and later than the dataset's own lag
-)
+# Steps by which an episode's actions are tried earlier and later than the dataset's own lag.
+SEARCH = 8
 FEW_STEPS = 12  # steps that must overlap, at the least, for a correlation to mean anything
 JUMPS = 2.0  # times the 90 % quantile of a column's steps: as far as a step counts
 LEAST = 0.5  # correlation that makes an action and a column a pair
@@ -60,12 +59,12 @@ class Match:
     usual: float
 
 
-def find_pairs(sample: Sequence[Signals], columns: Columns) -> tuple[Pair, ...]:
+def find_pairs(sample: Sequence[Series], columns: Columns) -> tuple[Pair, ...]:
     """Learn from some episodes which actions drive which columns.
 
     Args:
         sample: episodes, most of them sound.
-        columns: what is what.
+        columns: the columns' roles.
 
     Returns:
         At most one pair for each action that moves something; none where nothing fits.
@@ -74,13 +73,11 @@ def find_pairs(sample: Sequence[Signals], columns: Columns) -> tuple[Pair, ...]:
     for action in columns.motion:
         best: tuple[float, Pair] | None = None
         for changes in (False, True):
-            curves = [
-                correlations(
-                    _driver(one, action, changes), np.diff(one.numbers, axis=0), range(MAX_LAG + 1)
-                )
-                for one in sample
-                if one.steps >= FEW_STEPS + MAX_LAG
-            ]
+            curves = []
+            for one in sample:
+                if one.steps >= FEW_STEPS + MAX_LAG:
+                    driver, motion = _driver(one, action, changes), np.diff(one.numbers, axis=0)
+                    curves.append(correlations(driver, motion, range(MAX_LAG + 1)))
 
             if not curves:
                 return ()
@@ -91,9 +88,7 @@ def find_pairs(sample: Sequence[Signals], columns: Columns) -> tuple[Pair, ...]:
             if not usual.size:
                 return ()
 
-            lag, column = (
-                int(at) for at in np.unravel_index(int(np.argmax(np.abs(usual))), usual.shape)
-            )
+            lag, column = divmod(int(np.argmax(np.abs(usual))), usual.shape[1])
             strength = float(abs(usual[lag, column]))
 
             if strength >= LEAST and (best is None or strength > best[0]):
@@ -108,18 +103,18 @@ def find_pairs(sample: Sequence[Signals], columns: Columns) -> tuple[Pair, ...]:
     return tuple(found)
 
 
-def driver(signals: Signals, pair: Pair) -> Array:
+def driver(series: Series, pair: Pair) -> Array:
     """Return what of a pair's action drives its column, shape (T,)."""
-    return _driver(signals, pair.action, pair.changes)
+    return _driver(series, pair.action, pair.changes)
 
 
-def _driver(signals: Signals, action: int, changes: bool) -> Array:
-    command = signals.actions[:, action]
+def _driver(series: Series, action: int, changes: bool) -> Array:
+    command = series.actions[:, action]
     return np.diff(command, prepend=command[:1]) if changes else command
 
 
 def correlations(command: Array, motion: Array, lags: Sequence[int]) -> Array:
-    """Return Pearson's correlation of a command with motions at some lags, 0 where one of them does not vary.
+    """Return Pearson's correlation of a command with motions at some lags, 0 without variation.
 
     Args:
         command: shape (T,).
@@ -144,11 +139,11 @@ def correlations(command: Array, motion: Array, lags: Sequence[int]) -> Array:
     return out
 
 
-def match(signals: Signals, pairs: Sequence[Pair], still: Array) -> Match | None:
+def match(series: Series, pairs: Sequence[Pair], still: Array) -> Match | None:
     """Return how an episode's actions fit its motion.
 
     Args:
-        signals: the episode.
+        series: the episode.
         pairs: what drives what.
         still: shape (C,), change of a column in one step below which it stands still; such steps do
             not count, because an arm that is pushed against an end of its range does not follow,
@@ -159,10 +154,10 @@ def match(signals: Signals, pairs: Sequence[Pair], still: Array) -> Match | None
     """
     curves = []
     for pair in pairs:
-        motion = np.diff(signals.numbers[:, pair.column])
+        motion = np.diff(series.numbers[:, pair.column])
         least = still[pair.column] if np.isfinite(still[pair.column]) else 0.0
         steps = np.flatnonzero(np.abs(motion) > least)
-        curve = _curve(driver(signals, pair), motion, steps, pair.lag)
+        curve = _curve(driver(series, pair), motion, steps, pair.lag)
         if curve is not None:
             curves.append(pair.sign * curve)
 
@@ -176,18 +171,20 @@ def match(signals: Signals, pairs: Sequence[Pair], still: Array) -> Match | None
 
 
 def _curve(command: Array, motion: Array, steps: npt.NDArray[np.int64], lag: int) -> Array | None:
-    """Return the correlation with the motion of some steps, shape (2 * SEARCH + 1,), of the command about `lag` before.
+    """Return the correlation of some steps' motion with the command about `lag` before.
 
     The same steps are used at every lag, so that lags can be compared.
+
+    Returns:
+        Shape (2 * SEARCH + 1,); None where there are too few steps.
     """
     steps = steps[(steps - lag - SEARCH >= 0) & (steps - lag + SEARCH < len(command))]
     if len(steps) < FEW_STEPS:
         return None
 
     moved = motion[steps]
-    far = JUMPS * np.quantile(
-        np.abs(moved), 0.9
-    )  # a single jump, of missing steps, would be all that counts
+    # A single jump, of missing steps, would be all that counts.
+    far = JUMPS * np.quantile(np.abs(moved), 0.9)
     moved = moved.clip(-far, far)
     moved = moved - moved.mean()
 

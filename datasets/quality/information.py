@@ -1,4 +1,4 @@
-"""How much an episode adds to the mutual information of states and actions: DemInf's score with fewer dimensions.
+"""The mutual information of states and actions that an episode adds, as in DemInf.
 
 Hejna et al. 2025 (arXiv 2502.08623) score a demonstration by what its steps contribute to the
 k-nearest-neighbour estimate (Kraskov, Stoegbauer and Grassberger 2004) of I(state; chunk of
@@ -14,14 +14,13 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.datasets.quality.signals import Array, Signals
+from shopfloor.datasets.quality.series import Array, Series
 
 STEPS = 24  # of each episode that are looked at
 CHUNK_S = (0.0, 0.1, 0.2, 0.3)  # actions that stand for what comes next, seconds ahead
-STATE_DIMENSIONS, CHUNK_DIMENSIONS = (
-    4,
-    4,
-)  # k-NN estimates need few; measured on the tuning set of docs/quality.md
+# k-NN estimates need few dimensions; measured on the tuning set of docs/quality.md.
+STATE_DIMENSIONS = 4
+CHUNK_DIMENSIONS = 4
 NEIGHBOURS = (5, 6, 7)
 BATCH = 1536  # pairs compared with each other at a time
 ROUNDS = 2  # batches that each pair is in
@@ -29,21 +28,19 @@ EULER = 0.5772156649015329
 Pairs = npt.NDArray[np.float32]
 
 
-def sample_pairs(
-    signals: Signals, hz: float, generator: np.random.Generator
-) -> tuple[Pairs, Pairs]:
+def sample_pairs(series: Series, hz: float, generator: np.random.Generator) -> tuple[Pairs, Pairs]:
     """Return states and the chunks of commands that follow, at up to `STEPS` steps of an episode.
 
     Returns:
         Shapes (M, C + 3 N) and (M, len(CHUNK_S) * A), float32.
     """
-    T = signals.steps
+    T = series.steps
     chosen = (
         np.sort(generator.choice(T, min(STEPS, T), replace=False)) if T else np.zeros(0, np.int64)
     )
     ahead = [np.minimum(chosen + round(seconds * hz), max(T - 1, 0)) for seconds in CHUNK_S]
-    chunks = np.concatenate([signals.commands[steps] for steps in ahead], axis=1)
-    states = np.concatenate([signals.numbers[chosen], signals.scene[chosen]], axis=1)
+    chunks = np.concatenate([series.commands[steps] for steps in ahead], axis=1)
+    states = np.concatenate([series.numbers[chosen], series.scene[chosen]], axis=1)
 
     return states.astype(np.float32), chunks.astype(np.float32)
 
@@ -52,20 +49,20 @@ def scores(pairs: Sequence[tuple[Pairs, Pairs]], generator: np.random.Generator)
     """Return each episode's mean contribution to the mutual information, nats.
 
     Args:
-        pairs: of N episodes of one cell, as `sample_pairs` returns them.
+        pairs: what `sample_pairs` returns of N episodes of one cell.
         generator: draws the batches.
 
     Returns:
         Shape (N,), float64; NaN for an episode without steps, and for all where there are too few
         pairs.
     """
-    counts = [len(states) for states, _ in pairs]
-    owner = np.repeat(np.arange(len(pairs)), counts)
+    all_states, all_chunks = zip(*pairs, strict=True)
+    owner = np.repeat(np.arange(len(pairs)), list(map(len, all_states)))
     if len(owner) <= 8 * max(NEIGHBOURS):
         return np.full(len(pairs), np.nan)
 
-    states = principal(np.concatenate([one for one, _ in pairs]), STATE_DIMENSIONS)
-    chunks = principal(np.concatenate([other for _, other in pairs]), CHUNK_DIMENSIONS)
+    states = principal(np.concatenate(all_states), STATE_DIMENSIONS)
+    chunks = principal(np.concatenate(all_chunks), CHUNK_DIMENSIONS)
     total, seen = np.zeros(len(pairs)), np.zeros(len(pairs))
 
     for _ in range(ROUNDS):
@@ -78,7 +75,11 @@ def scores(pairs: Sequence[tuple[Pairs, Pairs]], generator: np.random.Generator)
 
 
 def principal(rows: npt.NDArray[np.floating], dimensions: int) -> Array:
-    """Return standardised rows in their first principal components, shape (M, dimensions or fewer), float64."""
+    """Return standardised rows in their first principal components, float64.
+
+    Returns:
+        Shape (M, dimensions or fewer).
+    """
     centred = rows.astype(np.float64) - rows.mean(axis=0, dtype=np.float64)
     spread = centred.std(axis=0)
     centred = centred[:, spread > 1e-9] / spread[spread > 1e-9]

@@ -1,7 +1,7 @@
-"""From figures to findings: what is wrong with an episode, how sure that is, and what follows for training.
+"""Findings from figures: what is wrong with an episode, how sure that is, and what follows.
 
-Faults of a recording (what cannot be true, or says nothing) leave an episode out. Faults of a
-demonstrator (idle, shaking, wandering) halve its weight, and only where it teaches: an honest
+Faults of a recording (what cannot be true, or carries no information) leave an episode out. Faults
+of a demonstrator (idle, shaking, wandering) halve its weight, and only where it teaches: an honest
 failure is no defect, whatever it looks like.
 """
 
@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from shopfloor.datasets.quality.motion import Metrics, rounded
+from shopfloor.datasets.quality.figures import Metrics, rounded
 
 DROP, DOWN_WEIGHT, NOTE = "drop", "down-weight", "note"
 SEVERITIES = (DROP, DOWN_WEIGHT, NOTE)
@@ -24,7 +24,7 @@ SIGMA = 1.4826  # of a normal distribution, in median absolute deviations
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What counts as a finding; docs/quality.md says where each comes from.
+    """What counts as a finding; docs/quality.md tells where each limit comes from.
 
     Attributes:
         idle_start_s: seconds without motion at the start.
@@ -55,7 +55,7 @@ class Thresholds:
         deviations: standard deviations from the usual that idle time, jerk, paths and saturation
             need, too.
         weight: of an episode for each finding that lowers it.
-        least_weight: of an episode that is not left out.
+        least_weight: least weight of an episode that is not left out.
     """
 
     idle_start_s: float = 1.0
@@ -91,11 +91,11 @@ class Finding:
     """One thing that is wrong, or worth knowing.
 
     Attributes:
-        kind: of defect, such as "frozen_camera".
+        kind: the kind of defect, such as "frozen_camera".
         severity: "drop", "down-weight" or "note".
-        value: the figure that says so; None where there is none.
-        limit: what it was compared with.
-        text: for people.
+        value: the figure that shows it; None where there is none.
+        limit: what the figure was compared with.
+        text: the finding in words.
     """
 
     kind: str
@@ -114,8 +114,8 @@ class Usual:
     """What is usual for a figure among the episodes that teach.
 
     Attributes:
-        count: how many have it.
-        median: of them.
+        count: number of episodes that have it.
+        median: the median over them.
         deviation: their standard deviation by the median absolute deviation, at least 5 % of the
             median.
         best: the 5 % quantile.
@@ -129,10 +129,9 @@ class Usual:
     @classmethod
     def of(cls, values: Iterable[float | None]) -> Usual:
         """Summarise the figures that there are."""
-        found = np.array(
-            [value for value in values if value is not None and math.isfinite(value)],
-            dtype=np.float64,
-        )
+        known = [value for value in values if value is not None]
+        found = np.array(known, dtype=np.float64)
+        found = found[np.isfinite(found)]
         if not len(found):
             return cls(0, math.nan, math.nan, math.nan)
         median = float(np.median(found))
@@ -151,18 +150,29 @@ Rule = Callable[[Metrics, Mapping[str, Usual], Thresholds], Finding | None]
 def style_findings(
     figures: Metrics, usual: Mapping[str, Usual], limits: Thresholds, teaches: bool
 ) -> list[Finding]:
-    """Return what a demonstrator did badly; notes only in an episode that training does not imitate.
+    """Return a demonstrator's faults; they are notes in an episode that training does not imitate.
 
     Args:
-        figures: of the episode.
+        figures: the episode's figures.
         usual: figure -> what is usual in its cell.
         limits: thresholds.
         teaches: whether the episode is a success or has labels.
     """
-    found = [rule(figures, usual, limits) for rule in STYLE]
+    found = _findings(STYLE, figures, usual, limits)
     if teaches:
-        return [finding for finding in found if finding]
-    return [Finding(**{**finding.__dict__, "severity": NOTE}) for finding in found if finding]
+        return found
+    return [replace(finding, severity=NOTE) for finding in found]
+
+
+def _findings(
+    rules: Iterable[Rule], figures: Metrics, usual: Mapping[str, Usual], limits: Thresholds
+) -> list[Finding]:
+    found = []
+    for rule in rules:
+        finding = rule(figures, usual, limits)
+        if finding:
+            found.append(finding)
+    return found
 
 
 def _idle(name: str, limit: str, where: str) -> Rule:
@@ -283,8 +293,8 @@ STYLE: Sequence[Rule] = (
 def recording_findings(
     figures: Metrics, usual: Mapping[str, Usual], limits: Thresholds
 ) -> list[Finding]:
-    """Return what is wrong with how an episode was recorded, judged by its figures of numbers and time."""
-    return [finding for rule in RECORDING if (finding := rule(figures, usual, limits))]
+    """Return the faults of an episode's recording that its figures of numbers and time show."""
+    return _findings(RECORDING, figures, usual, limits)
 
 
 def _non_finite(figures: Metrics, usual: Mapping[str, Usual], limits: Thresholds) -> Finding | None:
@@ -370,23 +380,20 @@ def stuck_findings(
     Args:
         shares: column -> share of the moving steps in its longest stretch without change.
         usual: column -> the same, the 90 % quantile over episodes; columns that often stand still
-            say nothing.
+            are no evidence.
         limits: thresholds.
     """
-    dead = [
-        name
-        for name, share in shares.items()
-        if share >= limits.stuck and usual.get(name, 1.0) <= limits.stuck_usual
-    ]
+    dead: dict[str, float] = {}
+    for name, share in shares.items():
+        if share >= limits.stuck and usual.get(name, 1.0) <= limits.stuck_usual:
+            dead |= {name: share}
 
     if not dead:
         return []
 
-    worst = max(shares[name] for name in dead)
-    text = (
-        f"{', '.join(dead[:4])} did not change in {worst:.0%} of the steps in which the robot moved"
-    )
-
+    worst = max(dead.values())
+    names = ", ".join([*dead][:4])
+    text = f"{names} did not change in {worst:.0%} of the steps in which the robot moved"
     return [Finding("dead_sensor", DROP, worst, limits.stuck, text)]
 
 

@@ -1,34 +1,36 @@
-"""Near-duplicates: the nearest other episode of each, by outlines of fixed length compared in blocks."""
+"""Near-duplicates: the nearest other episode of each, by outlines of fixed length."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.datasets.quality.signals import Array, Signals
+from shopfloor.datasets.quality.series import Array, Series
 
 POINTS = 16  # in time at which an episode is looked at
-BLOCK = 512  # episodes compared with all others at a time: 10,000 episodes need 20 MB for a block's distances
+# Episodes compared with all others at a time: of 10,000, a block's distances take 20 MB.
+BLOCK = 512
 CANDIDATES = 4  # nearest by the quick distance, which are compared exactly
 Outline = npt.NDArray[np.float32]
 
 
-def outline(signals: Signals) -> Outline:
+def outline(series: Series) -> Outline:
     """Return an episode's course: its numbers and actions at `POINTS` points evenly spaced in time.
 
     Returns:
         Shape (POINTS, C + A), float32.
     """
-    T = signals.steps
-    rows = signals.numbers[np.rint(np.linspace(0, T, POINTS)).astype(int)]
+    T = series.steps
+    rows = series.numbers[np.rint(np.linspace(0, T, POINTS)).astype(int)]
     if not T:
-        return np.concatenate([rows, np.zeros((POINTS, signals.actions.shape[1]))], axis=1).astype(
+        return np.concatenate([rows, np.zeros((POINTS, series.actions.shape[1]))], axis=1).astype(
             np.float32
         )
 
-    actions = signals.actions[np.rint(np.linspace(0, T - 1, POINTS)).astype(int)]
+    actions = series.actions[np.rint(np.linspace(0, T - 1, POINTS)).astype(int)]
     return np.concatenate([rows, actions], axis=1).astype(np.float32)
 
 
@@ -39,7 +41,7 @@ def nearest(outlines: Sequence[Outline]) -> tuple[Array, npt.NDArray[np.int64]]:
     in units of its standard deviation over all of them.
 
     Args:
-        outlines: of N episodes of one cell, N at least 2.
+        outlines: outlines of N episodes of one cell, N at least 2.
 
     Returns:
         Distances, shape (N,), float64, and positions, shape (N,).
@@ -74,17 +76,19 @@ def nearest(outlines: Sequence[Outline]) -> tuple[Array, npt.NDArray[np.int64]]:
     return distances, positions
 
 
-def later_copies(pairs: Sequence[tuple[int, int]], preferred: Sequence[int]) -> dict[int, int]:
-    """Return which of some episodes that are copies of each other are to go, and of which each is a copy.
+def later_copies(pairs: Sequence[tuple[int, int]], preferred: Sequence[Any]) -> dict[int, int]:
+    """Return which of some copies of each other are to go, and which one stays for each.
 
     Args:
         pairs: positions of episodes that are almost the same.
-        preferred: rank of each episode; of a group the lowest stays.
+        preferred: rank of each episode, of any type that sorts; of a group the lowest stays.
 
     Returns:
         Position -> position of the one that stays.
     """
-    group = {position: position for pair in pairs for position in pair}
+    group: dict[int, int] = {}
+    for one, other in pairs:
+        group |= {one: one, other: other}
 
     def root(position: int) -> int:
         while group[position] != position:
@@ -95,4 +99,10 @@ def later_copies(pairs: Sequence[tuple[int, int]], preferred: Sequence[int]) -> 
     for one, other in pairs:
         first, second = sorted((root(one), root(other)), key=lambda position: preferred[position])
         group[second] = first
-    return {position: root(position) for position in group if root(position) != position}
+
+    copies = {}
+    for position in group:
+        stays = root(position)
+        if stays != position:
+            copies[position] = stays
+    return copies

@@ -1,4 +1,4 @@
-"""What recorders and sensors get wrong: a clock that stumbles, sensors that stick, cameras that freeze or go dark."""
+"""Faults of recorders and sensors: unsteady clocks, stuck sensors, frozen and dark cameras."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import numpy.typing as npt
 
 from shopfloor.core import CameraTrack
 from shopfloor.datasets.quality.coupling import driver
-from shopfloor.datasets.quality.motion import Metrics, longest_run, moving, positions
-from shopfloor.datasets.quality.signals import Array, Signals
+from shopfloor.datasets.quality.figures import Metrics
+from shopfloor.datasets.quality.motion import longest_run, moving, positions
+from shopfloor.datasets.quality.series import Array, Series
 from shopfloor.datasets.quality.survey import Survey
 
 OFF = 0.5  # an interval that differs from the usual one by more than this share of it is off
-FROZEN_FRAMES = (
-    5  # equal pictures in a row, at the least: slow motion can be less than a pixel for a few
-)
+# Equal pictures in a row, at the least: slow motion can be less than a pixel for a few.
+FROZEN_FRAMES = 5
 FROZEN_M = 0.03  # that the tool gets away meanwhile
 ASKED = 1e-6  # smaller commands ask for nothing
 DARK_MEAN, FLAT_STD = 8.0, 3.0  # of 255: a picture whose mean or spread is below shows nothing
 
 
-def clock_metrics(signals: Signals, hz: float) -> Metrics:
-    """Return the share of intervals that are off, how many steps were dropped, and whether time ran back.
+def clock_metrics(series: Series, hz: float) -> Metrics:
+    """Return the share of intervals that are off, the dropped steps, and whether time ran back.
 
     Args:
-        signals: the episode.
+        series: the episode.
         hz: steps a second that the dataset promises.
     """
-    if signals.clock is None or signals.steps < 2:
+    if series.clock is None or series.steps < 2:
         return {
             "clock_off": None,
             "clock_dropped": None,
@@ -38,7 +38,7 @@ def clock_metrics(signals: Signals, hz: float) -> Metrics:
             "clock_rate_hz": None,
         }
 
-    intervals = np.diff(signals.clock)
+    intervals = np.diff(series.clock)
     usual = float(np.median(intervals))
     if usual <= 0:
         return {
@@ -58,8 +58,8 @@ def clock_metrics(signals: Signals, hz: float) -> Metrics:
     }
 
 
-def stuck(signals: Signals, survey: Survey) -> Array:
-    """Return, for each column, the share of the moving steps in its longest stretch without any change.
+def stuck(series: Series, survey: Survey) -> Array:
+    """Return, for each column, the share of the moving steps in its longest stretch of no change.
 
     Steps in which the action that drives a column asks for nothing do not count for it.
 
@@ -67,14 +67,14 @@ def stuck(signals: Signals, survey: Survey) -> Array:
         Shape (C,), float64, 0 to 1; 0 in an episode that hardly moves.
     """
     C = len(survey.columns.names)
-    steps = moving(signals, survey)
+    steps = moving(series, survey)
     if steps.sum() < FROZEN_FRAMES:
         return np.zeros(C)
 
-    changes = np.diff(signals.numbers, axis=0)
+    changes = np.diff(series.numbers, axis=0)
     asked = np.repeat(steps[:, None], C, axis=1)
     for pair in survey.pairs:
-        asked[:, pair.column] &= np.abs(driver(signals, pair)) > ASKED
+        asked[:, pair.column] &= np.abs(driver(series, pair)) > ASKED
     out = np.zeros(C)
 
     for column in range(C):
@@ -92,7 +92,7 @@ class Pictures:
         dark: share of pictures that show nothing.
         frozen: share of the moving steps in which the picture did not change, in stretches worth
             counting.
-        frames: how many there are.
+        frames: number of pictures.
     """
 
     dark: float
@@ -102,7 +102,7 @@ class Pictures:
 
 def look(
     pictures: npt.NDArray[np.uint8],
-    signals: Signals,
+    series: Series,
     survey: Survey,
     track: CameraTrack | None = None,
 ) -> Pictures:
@@ -110,8 +110,8 @@ def look(
 
     Args:
         pictures: shape (T+1, height, width, channels), uint8.
-        signals: the episode.
-        survey: of its cell.
+        series: the episode.
+        survey: the survey of its cell.
         track: where the camera was; with it, motion outside of the picture does not count.
     """
     flat = pictures.reshape(len(pictures), -1)
@@ -123,13 +123,13 @@ def look(
     same = np.array(
         [bool(np.array_equal(one, other)) for one, other in itertools.pairwise(flat)], dtype=bool
     )
-    steps = moving(signals, survey)
+    steps = moving(series, survey)
 
     if track is not None and survey.columns.tool:
-        seen = in_view(signals.numbers[:, survey.columns.tool], track, pictures.shape[1:3])
+        seen = in_view(series.numbers[:, survey.columns.tool], track, pictures.shape[1:3])
         steps &= seen[:-1] & seen[1:]
 
-    frozen = same & _long_stretches(same, signals, survey, steps) & ~dark[1:]
+    frozen = same & _long_stretches(same, series, survey, steps) & ~dark[1:]
     share = float((frozen & steps).sum() / steps.sum()) if steps.any() else 0.0
     return Pictures(float(dark.mean()), share, len(pictures))
 
@@ -139,7 +139,7 @@ def in_view(tool: Array, track: CameraTrack, size: tuple[int, ...]) -> npt.NDArr
 
     Args:
         tool: shape (T+1, 3), m, in the frame of the robot's base, which is the world's.
-        track: of the camera.
+        track: the camera's track.
         size: (height, width) of its pictures, pixels.
     """
     turned, eye = track.extrinsics[:, :3, :3], track.extrinsics[:, :3, 3]
@@ -159,11 +159,11 @@ def in_view(tool: Array, track: CameraTrack, size: tuple[int, ...]) -> npt.NDArr
 
 
 def _long_stretches(
-    same: npt.NDArray[np.bool_], signals: Signals, survey: Survey, steps: npt.NDArray[np.bool_]
+    same: npt.NDArray[np.bool_], series: Series, survey: Survey, steps: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.bool_]:
-    """Return which steps lie in stretches of equal pictures while the robot moves far enough to be seen, shape (T,)."""
+    """Return which steps, shape (T,), lie in stretches of equal pictures of a moving robot."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], same, [False]]).astype(np.int8)))
-    place = positions(signals, survey) if survey.columns.tool else None
+    place = positions(series, survey) if survey.columns.tool else None
     kept = np.zeros(len(same), dtype=bool)
 
     for first, last in zip(edges[::2], edges[1::2], strict=True):

@@ -1,4 +1,4 @@
-"""A first look at some episodes of a cell: scales, limits and drivers that the metrics of each episode need."""
+"""A survey of some episodes of a cell: scales, limits and drivers for each episode's figures."""
 
 from __future__ import annotations
 
@@ -8,27 +8,29 @@ from dataclasses import dataclass
 import numpy as np
 
 from shopfloor.datasets.quality.coupling import Pair, find_pairs
-from shopfloor.datasets.quality.signals import Array, Columns, Signals
+from shopfloor.datasets.quality.series import Array, Columns, Series
 
-# Slower than this is standing still: 5 mm/s as in the cells' own test of rest, and the like for the
+# Slower than this is standing still: 5 mm/s as in the cells' own test of rest, and its like in the
 # other units.
 STILL_PER_S = {"m": 0.005, "rad": 0.05, "mm": 5.0, "deg": 3.0}
 STILL_SPREADS_PER_S = 0.1  # of a column's spread, where its unit is not known
-SMOOTH = 0.75  # spreads: columns that usually change by more in some step hold flags, commands or angles that wrap
-TWO_VALUED = 0.95  # share of a gripper's commands that are at its two ends, where no name says that it is one
+# Spreads: columns that usually change by more in a step hold flags, commands or wrapping angles.
+SMOOTH = 0.75
+# Share of a gripper's commands that are at its two ends, where no name announces a gripper.
+TWO_VALUED = 0.95
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What a sample of a cell's episodes says.
+    """What a sample of a cell's episodes shows.
 
     Attributes:
-        columns: what is what; a gripper that no name announced is found by its two values.
+        columns: the columns' roles; a gripper that no name announced is found by its two values.
         spread: shape (C,), float64, standard deviation of each column; 1 where it never changes.
         smooth: columns that change little by little, which stand for the robot's place where no
-            names say which do.
+            names tell which do.
         still: shape (C,), float64, change of a column in one step below which it stands still;
-            infinite for columns that say nothing about motion.
+            infinite for columns that tell nothing of motion.
         low, high: shape (A,), float64, ends of the actions' range.
         middle: gripper commands above it close (or open): the other side of the range.
         pairs: which action drives which column.
@@ -44,11 +46,11 @@ class Survey:
     pairs: tuple[Pair, ...]
 
 
-def survey(columns: Columns, sample: Sequence[Signals]) -> Survey:
+def survey(columns: Columns, sample: Sequence[Series]) -> Survey:
     """Look at some episodes of a cell.
 
     Args:
-        columns: what is what.
+        columns: the columns' roles.
         sample: at least one episode.
     """
     numbers = np.concatenate([one.numbers for one in sample])
@@ -66,25 +68,27 @@ def survey(columns: Columns, sample: Sequence[Signals]) -> Survey:
     else:
         low = high = np.zeros(width)
 
-    columns = _with_gripper(columns, [one.commands for one in sample if one.steps], low, high)
+    sample = [one for one in sample if one.steps]
+    columns = _with_gripper(columns, sample, low, high)
     smooth = _smooth(sample, spread)
-    middle = (
-        0.5 * float(low[columns.gripper] + high[columns.gripper])
-        if columns.gripper is not None
-        else 0.0
-    )
+    middle = 0.0
+    if columns.gripper is not None:
+        middle = 0.5 * float(low[columns.gripper] + high[columns.gripper])
 
     still = _still(columns, spread, smooth)
     return Survey(columns, spread, smooth, still, low, high, middle, find_pairs(sample, columns))
 
 
-def _with_gripper(columns: Columns, episodes: Sequence[Array], low: Array, high: Array) -> Columns:
-    if columns.gripper is not None or not episodes:
+def _with_gripper(columns: Columns, sample: Sequence[Series], low: Array, high: Array) -> Columns:
+    if columns.gripper is not None or not sample:
         return columns
 
     near = 0.01 * np.where(high > low, high - low, np.inf)
-    closed = [(np.abs(high - commands) < near).mean(axis=0) for commands in episodes]
-    opened = [(np.abs(commands - low) < near).mean(axis=0) for commands in episodes]
+    closed = []
+    opened = []
+    for one in sample:
+        closed.append((np.abs(high - one.commands) < near).mean(axis=0))
+        opened.append((np.abs(one.commands - low) < near).mean(axis=0))
 
     # In most episodes: policies that draw actions at random are no reason to overlook a gripper.
     two_valued = np.median(np.add(closed, opened), axis=0) >= TWO_VALUED
@@ -99,14 +103,14 @@ def _with_gripper(columns: Columns, episodes: Sequence[Array], low: Array, high:
     return Columns(**{**columns.__dict__, "gripper": gripper, "motion": motion})
 
 
-def _smooth(sample: Sequence[Signals], spread: Array) -> tuple[int, ...]:
-    largest = [
-        np.abs(np.diff(one.numbers, axis=0)).max(axis=0) / spread for one in sample if one.steps
-    ]
-    if not largest:
-        return tuple(range(len(spread)))
-    found = tuple(int(column) for column in np.flatnonzero(np.median(largest, axis=0) < SMOOTH))
-    return found or tuple(range(len(spread)))
+def _smooth(sample: Sequence[Series], spread: Array) -> tuple[int, ...]:
+    every = tuple(range(len(spread)))
+    if not sample:
+        return every
+
+    largest = [np.abs(np.diff(one.numbers, axis=0)).max(axis=0) / spread for one in sample]
+    found = np.flatnonzero(np.median(largest, axis=0) < SMOOTH).tolist()
+    return tuple(found) or every
 
 
 def _still(columns: Columns, spread: Array, smooth: Sequence[int]) -> Array:

@@ -1,4 +1,4 @@
-"""Compaction: loose episode files become shards; no file goes before its episodes were read back and compared."""
+"""Compaction: loose files become shards; each goes after its episodes were read back and compared."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from shopfloor.datasets.disk.files import (
     publish,
     read_bytes,
     require_writable,
-    sweep_temporaries,
     unlink_all,
 )
 from shopfloor.datasets.disk.staging import staged_folder
 from shopfloor.datasets.format.container import Container
-from shopfloor.datasets.format.decode import EpisodeFile, EpisodeRecord, read_records
+from shopfloor.datasets.format.decode import EpisodeFile, read_records
 from shopfloor.datasets.format.digest import episode_digest
 from shopfloor.datasets.format.layout import (
     DATASET_FILE,
@@ -37,14 +36,9 @@ from shopfloor.datasets.format.layout import (
     SHARDS,
     shard_file,
 )
-from shopfloor.datasets.listing.manifest import (
-    Listing,
-    by_file,
-    data_files,
-    list_dataset,
-    numbered,
-    publish_manifest,
-)
+from shopfloor.datasets.format.record import EpisodeRecord, by_id
+from shopfloor.datasets.listing.folders import data_files, numbered, sweep_dataset
+from shopfloor.datasets.listing.manifest import Listing, by_file, list_dataset, publish_manifest
 from shopfloor.datasets.listing.overlays import load_overlays, tombstoned
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.tools.shards import ShardBuilder
@@ -66,7 +60,7 @@ class Compaction:
 
     Attributes:
         episodes: how many went from loose files, or with `out` from any, into shards.
-        shards: how many shards were made.
+        shards: number of shards that were made.
         bytes_before: size of the dataset's data files before.
         bytes_after: size of the data files of the dataset, or of the new one, after.
     """
@@ -136,20 +130,27 @@ def compact(
 
 def _in_place(root: Path, kind: str, shard_bytes: int, calls: SystemCalls) -> Compaction:
     left_out = tombstoned(load_overlays(root))
-    for folder in (root, *(root / name for name in FOLDERS)):
-        sweep_temporaries(folder, calls)
+    sweep_dataset(root, calls)
     before = _size(root)
     listing = list_dataset(root, left_out)
-    loose = [record for record in listing.records if record.file.startswith(EPISODES)]
-    loose = [record for record in loose if record.episode_id not in left_out]
-    done = _done_before(root, listing, loose)
-    fresh = [record for record in loose if record.episode_id not in done]
-    known, files = list(listing.known), 0
+    loose = []
+    for record in listing.records:
+        if record.file.startswith(EPISODES) and record.episode_id not in left_out:
+            loose.append(record)
 
-    if done:
-        known = _replaced(
-            root, known, {record.file for record in loose if record.episode_id in done}, [], calls
-        )
+    done = _done_before(root, listing, loose)
+    fresh = []
+    doubled = set()
+    for record in loose:
+        if record.episode_id in done:
+            doubled.add(record.file)
+        else:
+            fresh.append(record)
+
+    known = list(listing.known)
+    files = 0
+    if doubled:
+        known = _replaced(root, known, doubled, [], calls)
 
     if fresh:
         make_folder(root / SHARDS, calls)
@@ -169,7 +170,7 @@ def _replaced(
     made: Sequence[EpisodeRecord],
     calls: SystemCalls,
 ) -> list[EpisodeRecord]:
-    """List episodes `made` in place of those in files that are to go, then remove the files; return what is listed."""
+    """List episodes `made` in place of those in files `gone`, remove these, and return the list."""
     listed = [*(record for record in known if record.file not in gone), *made]
     publish_manifest(root, listed, calls)
     unlink_all([root / file for file in sorted(gone)], calls)
@@ -177,21 +178,33 @@ def _replaced(
 
 
 def _done_before(root: Path, listing: Listing, loose: Sequence[EpisodeRecord]) -> set[str]:
-    """Return the ids of loose episodes that a shard holds, too: a compaction, or a collector, was stopped there."""
-    held = {
-        record.episode_id: record for record in listing.records if record.file.startswith(SHARDS)
-    }
-    twice = [record for record in loose if record.episode_id in held]
+    """Return the ids of loose episodes that a shard holds, too.
+
+    There are some where a compaction or a collector was stopped.
+
+    Raises:
+        DamagedFileError: two files hold different episodes of one id.
+    """
+    bundled = by_id(record for record in listing.records if record.file.startswith(SHARDS))
+    twice = []
+    held = {}
+    for record in loose:
+        if record.episode_id in bundled:
+            twice.append(record)
+            held[record.episode_id] = bundled[record.episode_id]
+
     digests = Digests()
     one = dict(digests.pairs(root, twice))
-    other = dict(digests.pairs(root, [held[record.episode_id] for record in twice]))
+    other = dict(digests.pairs(root, held.values()))
 
     for record in twice:
         if one[record.episode_id] != other[record.episode_id]:
             raise DamagedFileError(
                 root / record.file,
-                f"it holds another episode than {held[record.episode_id].file} does under the same episode_id",
-                "Nothing was removed. Keep the one you trust and move the other out of the dataset.",
+                f"it holds another episode than {held[record.episode_id].file} does under the "
+                "same episode_id",
+                "Nothing was removed. Keep the one you trust and move the other out of the "
+                "dataset.",
             )
 
     return set(one)
@@ -231,15 +244,15 @@ def _build(
 
 
 def _publish_next(root: Path, data: bytes, calls: SystemCalls) -> str:
-    taken = [
-        int(number) for name in data_files(root) for number in _SHARD_NUMBER.findall(name.encode())
-    ]
+    taken: set[int] = set()
+    for name in data_files(root):
+        taken.update(map(int, _SHARD_NUMBER.findall(name.encode())))
 
     # Nor a name of a shard that was purged: readers and older manifests would take the new one for
     # it.
     for _, manifest in numbered(root, MANIFESTS, MANIFEST_NAME):
         with contextlib.suppress(FileNotFoundError):
-            taken += {int(number) for number in _SHARD_NUMBER.findall(read_bytes(manifest))}
+            taken.update(map(int, _SHARD_NUMBER.findall(read_bytes(manifest))))
 
     for number in range(max(taken, default=-1) + 1, MAX_SHARDS):
         name = shard_file(number)
@@ -272,7 +285,7 @@ def _anew(
             f"{root} has no episodes to bundle; `data info` says what it holds."
         )
 
-    held = {record.episode_id: record for record in list_dataset(root).records}
+    held = by_id(list_dataset(root).records)
     records = [held[record.episode_id] for record in dataset.records]
     made: list[EpisodeRecord] = []
     files = 0

@@ -1,4 +1,4 @@
-"""New datasets out of one: some of its episodes (filter) or all of them in parts (split). The source stays as it is."""
+"""New datasets out of one: some of its episodes (filter) or all of them in parts (split)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import numpy as np
 from shopfloor.core import InvalidInputError, UnknownNameError, listed_paths
 from shopfloor.datasets.disk.staging import staged_folder
 from shopfloor.datasets.format import layout
-from shopfloor.datasets.format.decode import EpisodeFile, EpisodeRecord
+from shopfloor.datasets.format.decode import EpisodeFile
+from shopfloor.datasets.format.record import EpisodeRecord, episode_ids, positions
 from shopfloor.datasets.listing.groups import assign, joined
-from shopfloor.datasets.listing.overlays import read_overlay_file, write_view
+from shopfloor.datasets.listing.overlays import read_overlay_file, write_overlay
 from shopfloor.datasets.listing.select import parse_where
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.tools.transfer import copy_dataset, refuse_damage, refuse_inside
@@ -29,9 +30,9 @@ class Filtered:
     """What a filter did.
 
     Attributes:
-        kept: episodes that were selected.
-        left_out: episodes that were not.
-        path: the new dataset, or the view's file.
+        kept: number of episodes that were selected.
+        left_out: number of episodes that were not.
+        path: the new dataset, or the overlay file.
     """
 
     kept: int
@@ -49,7 +50,7 @@ class Split:
 
     Attributes:
         parts: part -> its episodes.
-        groups: how many sets of episodes had to stay together.
+        groups: number of sets of episodes that had to stay together.
         path: the folder of the parts, each a dataset.
     """
 
@@ -75,15 +76,15 @@ def filter_episodes(
     view: Path | str | None = None,
     overlays: Sequence[Path | str] = (),
 ) -> Filtered:
-    """Keep the episodes that an expression selects, in a copy or in a view.
+    """Keep the episodes that an expression selects, in a copy or by an overlay file.
 
     Args:
         path: the dataset folder.
         where: an expression (`parse_where`).
         out: folder of the copy, a new dataset.
-        view: file of the view: an overlay for `Dataset(path, overlays=[view])` that leaves out the
-            other episodes.
-        overlays: views that hold already.
+        view: overlay file to write, for `Dataset(path, overlays=[view])`, that leaves out the other
+            episodes.
+        overlays: overlay files that hold already.
 
     Returns:
         How many episodes were kept and left out.
@@ -104,23 +105,22 @@ def filter_episodes(
 
     if not chosen:
         raise InvalidInputError(
-            f"{where!r:.200} selects none of the {len(dataset)} episodes of {path}; `data info` says what it holds."
+            f"{where!r:.200} selects none of the {len(dataset)} episodes of {path}; `data info` "
+            "says what it holds."
         )
 
     if view is not None:
-        kept = {record.episode_id for record in chosen}
-        operations = [
-            operation
-            for overlay in listed_paths(overlays)
-            for operation in read_overlay_file(overlay)
-        ]
+        kept = episode_ids(chosen)
+        operations = []
+        for overlay in listed_paths(overlays):
+            operations += read_overlay_file(overlay)
 
-        operations += [
-            {"op": "tombstone", "episode_id": record.episode_id, "reason": f"not: {where}"}
-            for record in dataset.records
-            if record.episode_id not in kept
-        ]
-        place = write_view(view, operations)
+        for record in dataset.records:
+            one = record.episode_id
+            if one not in kept:
+                why = f"not: {where}"
+                operations.append({"op": "tombstone", "episode_id": one, "reason": why})
+        place = write_overlay(view, operations)
     else:
         place = Path(out or "")
         refuse_damage(dataset)
@@ -145,7 +145,7 @@ def split(
     seed: int = 0,
     overlays: Sequence[Path | str] = (),
 ) -> Split:
-    """Divide a dataset into parts, each a new dataset, such that no initial state is in two of them.
+    """Divide a dataset into parts, each a new dataset, with no initial state in two of them.
 
     Together stay: episodes of an equal cell, variation and seed (`by="seed"`) or of an equal
     variation (`by="variation"`); and episodes that begin in the same simulator state, or where none
@@ -158,7 +158,7 @@ def split(
             default.
         by: "seed" or "variation".
         seed: another one gives other parts; an equal one always the same.
-        overlays: views that hold already.
+        overlays: overlay files that hold already.
 
     Returns:
         How many episodes are in each part.
@@ -176,17 +176,17 @@ def split(
     refuse_damage(dataset)
     refuse_inside(Path(out), [dataset.path])
 
-    # Not their order in the folder but what they are decides: a compacted dataset is split alike.
+    # By id, not by their order in the folder, so that a compacted dataset is split equally.
     records = sorted(dataset.records, key=lambda record: record.episode_id)
     groups = joined(list(_belonging(dataset, records, by)))
-    parts = assign([len(group) for group in groups], shares, seed)
-    empty = [part for part in shares if part not in parts]
-
-    if empty:
-        raise InvalidInputError(
-            f"The part {empty[0]!r} would be empty: the {len(records)} episodes of {path} form {len(groups)} groups "
-            f"(by {by}, and by equal initial states), and {len(shares)} parts were asked for."
-        )
+    parts = assign(list(map(len, groups)), shares, seed)
+    for part in shares:
+        if part not in parts:
+            raise InvalidInputError(
+                f"The part {part!r} would be empty: the {len(records)} episodes of {path} form "
+                f"{len(groups)} groups (by {by}, and by equal initial states), and {len(shares)} "
+                "parts were asked for."
+            )
 
     members: dict[str, list[EpisodeRecord]] = {part: [] for part in shares}
     for group, part in zip(groups, parts, strict=True):
@@ -198,7 +198,8 @@ def split(
             chosen.sort(key=lambda record: (record.file, record.group))
             copy_dataset(dataset, chosen, staged / part, overlays)
 
-    return Split({part: len(chosen) for part, chosen in members.items()}, len(groups), Path(out))
+    sizes = {part: len(chosen) for part, chosen in members.items()}
+    return Split(sizes, len(groups), Path(out))
 
 
 def _check_shares(shares: Mapping[str, float]) -> None:
@@ -222,7 +223,7 @@ def _belonging(
     dataset: Dataset, records: Sequence[EpisodeRecord], by: str
 ) -> Iterator[tuple[Hashable, ...]]:
     """Yield the keys of each episode; those with one in common stay together."""
-    places = {record.episode_id: index for index, record in enumerate(dataset.records)}
+    places = positions(dataset.records)
     for record in records:
         named = (
             (record.variation,)
@@ -234,7 +235,7 @@ def _belonging(
 
 
 def initial_state(file: EpisodeFile) -> str:
-    """Return a digest of the state an episode begins in: the simulator's, or the first observation without one."""
+    """Return a digest of an episode's initial state: the simulator's, else the first observation."""
     names = ["sim_states"] if file.array("sim_states").row_shape != (0,) else file.observation_keys
     hasher = hashlib.sha256()
     for name in names:

@@ -1,4 +1,4 @@
-"""Second thoughts about committed episodes: leave them out, call them otherwise. Their files never change."""
+"""Overlays on committed episodes: tombstones, new labels and weights. The episodes' files never change."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from shopfloor.core import FAILURE_REASONS, InvalidInputError, UnknownNameError
 from shopfloor.datasets.disk.files import POSIX, SystemCalls, require_writable
-from shopfloor.datasets.format.decode import EpisodeRecord
+from shopfloor.datasets.format.record import EpisodeRecord, by_id, episode_ids
 from shopfloor.datasets.listing.identity import load_identity
 from shopfloor.datasets.listing.manifest import list_dataset, ruling_manifest
 from shopfloor.datasets.listing.overlays import append_overlay, load_overlays, tombstoned
@@ -25,8 +25,8 @@ class Edit:
     """What an edit did.
 
     Attributes:
-        changed: episodes whose state it changed; those that were so before are not counted.
-        overlay: the new overlay's file, None where nothing had to be said.
+        changed: number of episodes that it changed; those that were so before are not counted.
+        overlay: the new overlay's file, None where nothing had to be changed.
     """
 
     changed: int
@@ -50,11 +50,11 @@ def delete(
         path: the dataset folder.
         where: an expression (`parse_where`); what it selects is deleted beside the `ids`.
         ids: episode ids, or beginnings of at least 8 characters that fit one episode.
-        reason: why, for people.
+        reason: why they are left out, for people.
         calls: the operating system's calls.
 
     Returns:
-        How many episodes were left out now, and the overlay that says so.
+        How many episodes were left out now, and the overlay that does it.
 
     Raises:
         InvalidInputError: an unknown id, an expression that cannot be read, or neither.
@@ -62,8 +62,9 @@ def delete(
         DiskError: it cannot be written.
     """
     chosen = _choose(path, where, ids)
-    extra = {"reason": reason} if reason else {}
-    return _say(path, [{"op": "tombstone", "episode_id": one, **extra} for one in chosen], calls)
+    why = {"reason": reason} if reason else {}
+    operations = [{"op": "tombstone", "episode_id": one, **why} for one in chosen]
+    return _append(path, operations, calls)
 
 
 def restore(
@@ -79,7 +80,7 @@ def restore(
         calls: the operating system's calls.
 
     Returns:
-        How many episodes were left out and are no longer, and the overlay that says so.
+        How many episodes were left out and are no longer, and the overlay that does it.
 
     Raises:
         As `delete`.
@@ -92,15 +93,20 @@ def restore(
     left_out = tombstoned(changes)
     records = list_dataset(root, left_out).records
 
-    chosen = {
-        record.episode_id
-        for record in records
-        if record.episode_id in left_out and test(changes[record.episode_id].record(record))
-    }
+    chosen = set()
+    for record in records:
+        one = record.episode_id
+        if one in left_out and test(changes[one].record(record)):
+            chosen.add(one)
 
-    known = {record.episode_id for record in records} | left_out
-    chosen |= {resolve_id(wanted, known, root) for wanted in ids} & left_out
-    return _say(path, [{"op": "restore", "episode_id": one} for one in sorted(chosen)], calls)
+    known = episode_ids(records) | left_out
+    for wanted in ids:
+        one = resolve_id(wanted, known, root)
+        if one in left_out:
+            chosen.add(one)
+
+    operations = [{"op": "restore", "episode_id": one} for one in sorted(chosen)]
+    return _append(path, operations, calls)
 
 
 def relabel(
@@ -124,7 +130,7 @@ def relabel(
         calls: the operating system's calls.
 
     Returns:
-        How many episodes are called otherwise now, and the overlay that says so.
+        How many episodes have another label now, and the overlay that does it.
 
     Raises:
         As `delete`; UnknownNameError for an unknown outcome or reason.
@@ -144,22 +150,21 @@ def relabel(
             )
         if reason and outcome is None and record.outcome != "failure":
             raise InvalidInputError(
-                f"Episode {one} of {path} succeeded, so it has no reason; give the outcome failure with it, or select "
-                "failures only."
+                f"Episode {one} of {path} succeeded, so it has no reason; give the outcome failure "
+                "with it, or select failures only."
             )
 
-        values: dict[str, str | None] = {
-            name: value
-            for name, value in wanted.items()
-            if value not in (None, getattr(record, name))
-        }
+        values: dict[str, str | None] = {}
+        for name, value in wanted.items():
+            if value is not None and value != getattr(record, name):
+                values |= {name: value}
 
         if "reason" in values or "outcome" in values:
             values |= {"outcome": outcome or "failure", "reason": wanted["reason"]}
         if values:
             operations.append({"op": "relabel", "episode_id": one, **values})
 
-    return _say(path, operations, calls)
+    return _append(path, operations, calls)
 
 
 def _check_labels(instruction: str | None, outcome: str | None, reason: str | None) -> None:
@@ -180,7 +185,7 @@ def _check_labels(instruction: str | None, outcome: str | None, reason: str | No
         raise UnknownNameError("reason", reason, FAILURE_REASONS)
 
 
-def _say(path: Path | str, operations: list[dict[str, Any]], calls: SystemCalls) -> Edit:
+def _append(path: Path | str, operations: list[dict[str, Any]], calls: SystemCalls) -> Edit:
     if not operations:
         return Edit(0, None)
     return Edit(len(operations), append_overlay(path, operations, calls))
@@ -189,19 +194,18 @@ def _say(path: Path | str, operations: list[dict[str, Any]], calls: SystemCalls)
 def _choose(
     path: Path | str, where: str | None, ids: Iterable[str]
 ) -> Mapping[str, EpisodeRecord | None]:
-    """Return the chosen episodes that are not left out yet; None is the record of one that cannot be read."""
+    """Return the chosen episodes that are not left out yet; an unreadable one's record is None."""
     test, ids = _choice(where, ids)
     root = Path(path)
     dataset = Dataset(root)
     require_writable(root)
-    records = {record.episode_id: record for record in dataset.records}
-    chosen: dict[str, EpisodeRecord | None] = {
-        one: record for one, record in records.items() if test(record)
-    }
+    records = by_id(dataset.records)
+    chosen: dict[str, EpisodeRecord | None] = dict(by_id(filter(test, records.values())))
 
     if ids:
         left_out = tombstoned(load_overlays(root))
-        listed = {record.episode_id for record in ruling_manifest(root)[0].records}
+        manifest, _ = ruling_manifest(root)
+        listed = episode_ids(manifest.records)
         known = {*records, *left_out, *listed, *dataset.episode_ids()}
 
         for wanted in ids:
@@ -213,7 +217,7 @@ def _choose(
 
 
 def _choice(where: str | None, ids: Iterable[str]) -> tuple[Where, list[str]]:
-    """Return what chooses episodes: a test of records, which no record passes without an expression, and ids."""
+    """Return a test of records, which none passes without an expression, and the ids as a list."""
     ids = [ids] if isinstance(ids, str) else list(ids)
     if where is None and not ids:
         raise InvalidInputError(

@@ -1,4 +1,4 @@
-"""One dataset out of several, with the proof that no episode was lost or changed on the way."""
+"""Merges datasets into one, and proves that no episode was lost or changed on the way."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from shopfloor.core import InvalidInputError, listed_paths, sha256_hex
-from shopfloor.datasets.disk.json_file import json_digest
 from shopfloor.datasets.disk.staging import staged_folder
+from shopfloor.datasets.disk.strict_json import json_digest
 from shopfloor.datasets.format import layout
-from shopfloor.datasets.format.decode import EpisodeRecord
+from shopfloor.datasets.format.record import EpisodeRecord
 from shopfloor.datasets.listing.identity import DIGEST
 from shopfloor.datasets.listing.manifest import list_dataset, write_manifest
 from shopfloor.datasets.listing.overlays import append_overlay, overlay_files, read_overlay_file
@@ -36,9 +36,9 @@ class Merged:
     """What a merge did.
 
     Attributes:
-        episodes: in the result, those that overlays leave out included.
-        duplicates: episodes that several sources held alike, kept once; each further place counts.
-        overlays: how many were carried along.
+        episodes: number of episodes in the result, those that overlays leave out included.
+        duplicates: how often an episode was found again in a further source; it is kept once.
+        overlays: number of overlays carried along.
         proof: SHA-256 over the sorted lines "<episode_id> <digest>", equal for the sources together
             and the result.
         path: the result.
@@ -56,10 +56,10 @@ class Merged:
 
 
 def merge(paths: Sequence[Path | str], out: Path | str) -> Merged:
-    """Join datasets into a new one; each episode once, with all that overlays say. Sources stay as they are.
+    """Join datasets into a new one, each episode once, with its overlays. Sources stay as they are.
 
     Episodes that overlays leave out are joined, too, and stay left out. Where overlays of two
-    sources speak of the same episode, the later source's word holds.
+    sources change the same episode, the later source's change holds.
 
     Args:
         paths: two or more dataset folders.
@@ -91,14 +91,17 @@ def merge(paths: Sequence[Path | str], out: Path | str) -> Merged:
         numbers = itertools.count()
 
         for root, records in zip(roots, held, strict=True):
-            new = [record for record in records if record.episode_id not in kept]
-            new = list({record.episode_id: record for record in reversed(new)}.values())
-            kept |= {record.episode_id for record in new}
-            copy_records(root, new[::-1], staged, numbers)
+            new: dict[str, EpisodeRecord] = {}
+            for record in records:
+                if record.episode_id not in kept:
+                    new.setdefault(record.episode_id, record)
+            kept |= new.keys()
+            copy_records(root, list(new.values()), staged, numbers)
 
-        overlays = [overlay for root in roots for overlay in overlay_files(root)]
+        overlays = [*itertools.chain.from_iterable(map(overlay_files, roots))]
         for overlay in overlays:
             append_overlay(staged, read_overlay_file(overlay))
+
         write_manifest(staged)
         found = dict(digests.pairs(staged, list_dataset(staged).records))
         if found != expected:
@@ -120,7 +123,7 @@ def _check_sources(roots: Sequence[Path]) -> None:
 def _expected(
     roots: Sequence[Path], held: Sequence[Sequence[EpisodeRecord]], digests: Digests
 ) -> dict[str, str]:
-    """Return id -> digest of the sources' episodes together; refuse ids that stand for two episodes."""
+    """Return id -> digest of all episodes; raises InvalidInputError if an id stands for two."""
     expected: dict[str, str] = {}
     home: dict[str, Path] = {}
     for root, records in zip(roots, held, strict=True):
@@ -138,9 +141,8 @@ def _expected(
 
 
 def _proof(pairs: Mapping[str, str]) -> str:
-    return sha256_hex(
-        "".join(f"{episode_id} {digest}\n" for episode_id, digest in sorted(pairs.items()))
-    )
+    lines = [f"{episode_id} {digest}\n" for episode_id, digest in sorted(pairs.items())]
+    return sha256_hex("".join(lines))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -159,7 +161,8 @@ def merged_identity(sources: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             difference.
     """
     (first, document), *others = sources.items()
-    merged = {key: value for key, value in document.items() if key != DIGEST}
+    merged = dict(document)
+    merged.pop(DIGEST, None)
     for path, other in others:
         _refuse_other_schema(first, document, path, other)
         merged["cells"] = list(dict.fromkeys((*merged["cells"], *other["cells"])))
@@ -168,12 +171,12 @@ def merged_identity(sources: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         )
 
     for name in layout.PROVENANCE:
-        # A source may be a result itself.
-        said = [
-            text for raw in sources.values() for text in raw[name].removeprefix(_MIXED).split(" | ")
-        ]
-        values = list(dict.fromkeys(said))
-        merged[name] = values[0] if len(values) == 1 else _MIXED + " | ".join(values)
+        values: dict[str, None] = {}
+        for raw in sources.values():
+            # A source may be the result of a merge itself.
+            values |= dict.fromkeys(raw[name].removeprefix(_MIXED).split(" | "))
+        joined = " | ".join(values)
+        merged[name] = joined if len(values) == 1 else _MIXED + joined
 
     return merged
 
@@ -187,7 +190,8 @@ def _refuse_other_schema(
     features, others = one["features"], other["features"]
     for name in sorted({*features, *others}):
         for key in _MEANING:
-            mine, theirs = (table.get(name, {}).get(key) for table in (features, others))
+            mine = features.get(name, {}).get(key)
+            theirs = others.get(name, {}).get(key)
             if mine != theirs:
                 raise _differ(f"feature {name!r}: {key}", first, mine, second, theirs)
 
@@ -211,17 +215,19 @@ def _joined_descriptions(
 
 
 def _differ(what: str, first: str, mine: object, second: str, theirs: object) -> InvalidInputError:
-    said = ["nothing" if value is None else json.dumps(value) for value in (mine, theirs)]
-    if len(said[0]) > 160 and len(said[1]) > 160:  # show where they part
-        same = sum(
-            1
-            for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(*said, strict=False))
-        )
+    here = "nothing" if mine is None else json.dumps(mine)
+    there = "nothing" if theirs is None else json.dumps(theirs)
+    if len(here) > 160 and len(there) > 160:  # show where they part
+        same = 0
+        while here[same : same + 1] == there[same : same + 1] != "":
+            same += 1
 
         start = max(same - 40, 0)
-        said = [("..." if start else "") + text[start:] for text in said]
+        dots = "..." if start else ""
+        here, there = dots + here[start:], dots + there[start:]
 
     return InvalidInputError(
-        f"These datasets cannot be merged, because {what} differs: {said[0][:200]} in {first}, {said[1][:200]} in "
-        f"{second}. Merge only datasets whose actions and observations mean the same; nothing was written."
+        f"These datasets cannot be merged, because {what} differs: {here[:200]} in {first}, "
+        f"{there[:200]} in {second}. Merge only datasets whose actions and observations mean the "
+        "same; nothing was written."
     )

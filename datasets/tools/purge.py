@@ -1,4 +1,4 @@
-"""Removing for good the episodes that overlays leave out; no other episode is ever in danger."""
+"""Removes for good the episodes that overlays leave out; no other episode is ever in danger."""
 
 from __future__ import annotations
 
@@ -15,19 +15,14 @@ from shopfloor.datasets.disk.files import (
     make_folder,
     publish,
     require_writable,
-    sweep_temporaries,
     unlink_all,
 )
 from shopfloor.datasets.format import layout
-from shopfloor.datasets.format.decode import EpisodeRecord, read_record
+from shopfloor.datasets.format.decode import read_record
+from shopfloor.datasets.format.record import EpisodeRecord, episode_ids
+from shopfloor.datasets.listing.folders import inner_folder, sweep_dataset
 from shopfloor.datasets.listing.identity import load_identity
-from shopfloor.datasets.listing.manifest import (
-    Listing,
-    by_file,
-    inner_folder,
-    list_dataset,
-    publish_manifest,
-)
+from shopfloor.datasets.listing.manifest import Listing, by_file, list_dataset, publish_manifest
 from shopfloor.datasets.listing.overlays import load_overlays, tombstoned
 from shopfloor.datasets.tools.transfer import require_same, unpack
 
@@ -37,9 +32,9 @@ class Purge:
     """What a purge removed.
 
     Attributes:
-        episodes: how many were removed.
-        bytes: how much less the dataset's files take; below 0 where what else their shards held
-            takes more by itself.
+        episodes: number of removed episodes.
+        bytes: size by which the dataset's files shrank; below 0 where the other episodes of their
+            shards take more as loose files.
     """
 
     episodes: int
@@ -51,7 +46,7 @@ class Purge:
 
 
 def purge(path: Path | str, calls: SystemCalls = POSIX) -> Purge:
-    """Remove the files of tombstoned episodes, those that `repair` set aside included, but for damaged shards.
+    """Remove the files of tombstoned episodes, those that `repair` set aside included.
 
     The other episodes of a shard that held some become loose files; `compact` bundles them again.
     Stopped at any point, every other episode is still there, and running it again finishes the
@@ -80,44 +75,39 @@ def purge(path: Path | str, calls: SystemCalls = POSIX) -> Purge:
 
 
 def _purge(root: Path, left_out: Set[str], calls: SystemCalls) -> Purge:
-    for folder in (root, *(root / name for name in layout.FOLDERS)):
-        sweep_temporaries(folder, calls)
+    sweep_dataset(root, calls)
     listing = list_dataset(root, left_out)
     shards = _shards_with(left_out, root, listing)
     doomed = _loose_files(root, left_out)
     removed = {name[2] for name in map(_episode_name, doomed) if name}
 
-    removed |= {
-        record.episode_id[:16]
-        for held in shards.values()
-        for record in held
-        if record.episode_id in left_out
-    }
+    kept = {}
+    for record in listing.known:
+        if record.episode_id not in left_out and record.file not in shards:
+            kept[record.file, record.group] = record
 
-    doomed += [root / file for file in shards]
-    kept = [
-        record
-        for record in listing.known
-        if record.episode_id not in left_out and record.file not in shards
-    ]
-
+    before = {record.file for record in listing.known}
+    loosened: dict[str, int] = {}  # new file -> bytes
     for file, held in shards.items():
-        kept += _loosen(
-            root, file, [record for record in held if record.episode_id not in left_out], calls
-        )
+        doomed.append(root / file)
+        staying = []
+        for record in held:
+            if record.episode_id in left_out:
+                removed.add(record.episode_id[:16])
+            else:
+                staying.append(record)
 
-    before = {record.file: record.bytes for record in listing.known}
-    after = {record.file: record.bytes for record in kept}
-    size = sum(file.lstat().st_size for file in doomed) - sum(
-        after[file] for file in after.keys() - before.keys()
-    )
+        for record in _loosen(root, file, staying, calls):
+            kept[record.file, record.group] = record
+            if record.file not in before:
+                loosened[record.file] = record.bytes
+
+    size = sum(file.lstat().st_size for file in doomed) - sum(loosened.values())
 
     # Only what no manifest lists is removed: whoever is stopped leaves none behind that names
     # missing files.
-    if shards or any(record.episode_id in left_out for record in listing.manifest.records):
-        publish_manifest(
-            root, {(record.file, record.group): record for record in kept}.values(), calls
-        )
+    if shards or episode_ids(listing.manifest.records) & left_out:
+        publish_manifest(root, kept.values(), calls)
 
     unlink_all(doomed, calls)
     return Purge(len(removed), size)
@@ -126,12 +116,14 @@ def _purge(root: Path, left_out: Set[str], calls: SystemCalls) -> Purge:
 def _shards_with(
     left_out: Set[str], root: Path, listing: Listing
 ) -> dict[str, list[EpisodeRecord]]:
-    """Return the shards that hold some of these episodes, with all that they hold; refuse damaged ones."""
+    """Return the shards that hold some of these episodes, each with all its records.
+
+    Raises:
+        DamagedFileError: one of them is damaged.
+    """
     found = {}
     for file, held in by_file(listing.known).items():
-        if not file.startswith(layout.SHARDS) or all(
-            record.episode_id not in left_out for record in held
-        ):
+        if not file.startswith(layout.SHARDS) or not episode_ids(held) & left_out:
             continue
 
         if file not in listing.damage:
@@ -158,7 +150,7 @@ def _loosen(
 
 
 def _loose_files(root: Path, left_out: Iterable[str]) -> list[Path]:
-    """Return the files, whole or not, whose names say that they hold one of these episodes."""
+    """Return the files, whole or not, that are named as one of these episodes."""
     starts = {one[:16] for one in left_out}
     folders = [inner_folder(root, layout.EPISODES), inner_folder(root, layout.DAMAGED)]
     if folders[1]:

@@ -1,40 +1,41 @@
-"""Making a damaged dataset sound again: what is whole is kept and listed, what is not is set aside, never deleted."""
+"""Repairs a dataset: whole files are kept and listed, damaged ones set aside, never deleted."""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from shopfloor.datasets.disk.errors import DamagedFileError, FormatVersionError, NotADatasetError
+from shopfloor.datasets.disk.errors import (
+    DamagedFileError,
+    FormatVersionError,
+    NotADatasetError,
+    disk_error,
+)
 from shopfloor.datasets.disk.files import (
     POSIX,
     SystemCalls,
     alone,
-    disk_error,
     make_folder,
     require_writable,
     settle,
-    sweep_temporaries,
 )
 from shopfloor.datasets.format import layout
 from shopfloor.datasets.format.container import Container
-from shopfloor.datasets.format.decode import EpisodeFile, EpisodeRecord
+from shopfloor.datasets.format.decode import EpisodeFile
+from shopfloor.datasets.format.record import EpisodeRecord, episode_ids
+from shopfloor.datasets.listing.folders import data_files, numbered, sweep_dataset
 from shopfloor.datasets.listing.identity import load_identity
-from shopfloor.datasets.listing.manifest import (
-    data_files,
-    load_manifest,
-    numbered,
-    publish_manifest,
-)
+from shopfloor.datasets.listing.manifest import load_manifest, publish_manifest
 from shopfloor.datasets.listing.overlays import load_overlays, tombstoned
 
 _NO_IDENTITY = (
-    "It says what the numbers in the episodes mean (names, units, site, licence), which they do not say themselves, so "
-    "it cannot be made from them. Restore it from a copy; or run the command that collected the dataset again with "
-    "another --out and --episodes 1, and copy the dataset.json from there. Nothing was changed"
+    "It says what the numbers in the episodes mean (names, units, site, licence), which they do "
+    "not say themselves, so it cannot be made from them. Restore it from a copy; or run the "
+    "command that collected the dataset again with another --out and --episodes 1, and copy the "
+    "dataset.json from there. Nothing was changed"
 )
 
 
@@ -61,7 +62,7 @@ class Repair:
         set_aside: damaged files, now in `damaged/`.
         lost: ids of the episodes that no whole file holds any more, those left out by overlays not
             counted; the first 16 digits of an id where only the file's name tells it.
-        episodes: how many are whole.
+        episodes: number of whole episodes.
         manifest: the manifest that lists them; None in a dry run.
     """
 
@@ -76,14 +77,14 @@ class Repair:
 
 
 def repair(path: Path | str, *, dry_run: bool = False, calls: SystemCalls = POSIX) -> Repair:
-    """Set damaged files aside and list the whole ones in a new manifest; killed at any point, run it again.
+    """Set damaged files aside and list the whole ones in a new manifest; if killed, run it again.
 
     Every byte of every file is checked. Only damage counts: a file that cannot be read now
     (permissions, memory, open files) or that a newer release wrote stops the repair.
 
     Args:
         path: the dataset folder.
-        dry_run: only say what would be done.
+        dry_run: whether only to report what would be done.
         calls: the operating system's calls.
 
     Returns:
@@ -91,8 +92,8 @@ def repair(path: Path | str, *, dry_run: bool = False, calls: SystemCalls = POSI
 
     Raises:
         NotADatasetError: the folder is none.
-        DamagedFileError: `dataset.json` or an overlay: what they say cannot be made from the
-            episodes.
+        DamagedFileError: `dataset.json` or an overlay is damaged, whose content cannot be made from
+            the episodes.
         FormatVersionError: something here is of a later version.
         InvalidInputError: the folder cannot be written to, or another process compacts, purges or
             repairs it.
@@ -106,8 +107,7 @@ def repair(path: Path | str, *, dry_run: bool = False, calls: SystemCalls = POSI
 
     require_writable(root)
     with alone(root):
-        for folder in (root, *(root / name for name in layout.FOLDERS)):
-            sweep_temporaries(folder, calls)
+        sweep_dataset(root, calls)
         return _repair(root, left_out, False, calls)
 
 
@@ -122,16 +122,15 @@ def _repair(root: Path, left_out: set[str], dry_run: bool, calls: SystemCalls) -
         except DamagedFileError as error:
             damaged[file] = error
 
-    known = {record.episode_id for record in whole} | left_out
-    lost = {one for one in listed if one not in known} | set(_named_only(damaged, known | listed))
-    aside = tuple(
-        _set_aside(root, file, error.problem, dry_run, calls) for file, error in damaged.items()
-    )
+    found = episode_ids(whole)
+    known = found | left_out
+    lost = (listed - known) | _named_only(damaged, known | listed)
+    aside = []
+    for file, damage in damaged.items():
+        aside.append(_set_aside(root, file, damage.problem, dry_run, calls))
     manifest = None if dry_run else publish_manifest(root, whole, calls)
 
-    return Repair(
-        aside, tuple(sorted(lost)), len({record.episode_id for record in whole}), manifest
-    )
+    return Repair(tuple(aside), tuple(sorted(lost)), len(found), manifest)
 
 
 def _check_identity(root: Path) -> None:
@@ -167,9 +166,7 @@ def _manifests(root: Path) -> tuple[set[str], dict[str, DamagedFileError]]:
         except DamagedFileError as error:  # each manifest is judged by itself
             damaged[f"{layout.MANIFESTS}/{path.name}"] = error
         else:
-            listed = (
-                {record.episode_id for record in manifest.records} if listed is None else listed
-            )
+            listed = episode_ids(manifest.records) if listed is None else listed
 
     return listed or set(), damaged
 
@@ -195,11 +192,15 @@ def _whole_episodes(root: Path, file: str) -> list[EpisodeRecord]:
         container.close()
 
 
-def _named_only(damaged: Mapping[str, DamagedFileError], known: set[str]) -> list[str]:
-    """Return the beginnings of the ids that damaged files have in their names and that are not known."""
-    names = [layout.EPISODE_NAME.fullmatch(Path(file).name) for file in damaged]
+def _named_only(damaged: Iterable[str], known: set[str]) -> set[str]:
+    """Return the beginnings of unknown ids that damaged files have in their names."""
     starts = {one[:16] for one in known}
-    return [name[2] for name in names if name and name[2] not in starts]
+    found = set()
+    for file in damaged:
+        name = layout.EPISODE_NAME.fullmatch(Path(file).name)
+        if name and name[2] not in starts:
+            found.add(name[2])
+    return found
 
 
 def _set_aside(root: Path, file: str, problem: str, dry_run: bool, calls: SystemCalls) -> SetAside:

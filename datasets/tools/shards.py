@@ -1,8 +1,7 @@
-"""Shards: many episodes in one file, either chunk for chunk as they were or laid out flat for training."""
+"""Shards: many episodes in a file, chunk for chunk as they were or laid out flat for training."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
@@ -12,8 +11,7 @@ import numpy as np
 from shopfloor.core import InfrastructureError
 from shopfloor.datasets.disk.files import with_trailer
 from shopfloor.datasets.format import layout
-from shopfloor.datasets.format.container import Array, Container
-from shopfloor.datasets.format.decode import EpisodeRecord
+from shopfloor.datasets.format.container import Container
 from shopfloor.datasets.format.encode import (
     SPARE_BYTES,
     copy_array,
@@ -22,6 +20,8 @@ from shopfloor.datasets.format.encode import (
     write_array,
     write_attributes,
 )
+from shopfloor.datasets.format.hdf5_objects import Array
+from shopfloor.datasets.format.record import EpisodeRecord
 from shopfloor.datasets.format.shard_index import INDEX, index_line
 
 
@@ -93,8 +93,9 @@ class ShardBuilder:
             room_for(self.bytes + 2 * size + SPARE_BYTES)
         except MemoryError as error:
             raise InfrastructureError(
-                f"Not enough memory for a shard of {(self.bytes + size) / 1e6:.0f} MB; it takes three times that. Ask "
-                "for smaller shards, or free some memory, then run this again."
+                f"Not enough memory for a shard of {(self.bytes + size) / 1e6:.0f} MB; it takes "
+                "three times that. Ask for smaller shards, or free some memory, then run this "
+                "again."
             ) from error
 
         name = f"data/{record.group}"
@@ -137,14 +138,19 @@ class ShardBuilder:
         if self.kind == "sealed" and not record.file.startswith(layout.SHARDS):
             return record.bytes
         arrays = container.inside(f"data/{record.group}").values()
-        return sum(math.prod(array.shape) * array.dtype.itemsize for array in arrays)
+        return sum(array.nbytes for array in arrays)
 
 
 def _objects(container: Container, record: EpisodeRecord) -> int:
     """Return how many arrays and groups an episode is made of."""
     arrays = container.inside(f"data/{record.group}")
-    return len(arrays) + len({parent for path in arrays for parent in PurePosixPath(path).parents})
+    groups: set[PurePosixPath] = set()
+    for path in arrays:
+        groups.update(PurePosixPath(path).parents)
+    return len(arrays) + len(groups)
 
 
 def _shared(about: Mapping[str, int | str]) -> dict[str, int | str]:
-    return {name: value for name, value in about.items() if name != "total"}
+    shared = dict(about)
+    shared.pop("total", None)
+    return shared

@@ -1,42 +1,42 @@
-"""Carrying episodes from a dataset into a new one: files byte for byte, each checked against the hash it had."""
+"""Carries episodes into a new dataset: files byte for byte, each checked against its recorded hash."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from shopfloor.core import InvalidInputError
-from shopfloor.datasets.disk.errors import DamagedFileError
-from shopfloor.datasets.disk.files import open_regular, read_bytes, read_error
-from shopfloor.datasets.disk.json_file import parse_json
+from shopfloor.datasets.disk.errors import DamagedFileError, read_error
+from shopfloor.datasets.disk.files import open_regular, read_bytes
+from shopfloor.datasets.disk.strict_json import parse_json
 from shopfloor.datasets.format import layout
-from shopfloor.datasets.format.container import Container, attribute
-from shopfloor.datasets.format.decode import EpisodeFile, EpisodeRecord
+from shopfloor.datasets.format.container import Container
+from shopfloor.datasets.format.decode import EpisodeFile
 from shopfloor.datasets.format.digest import episode_digest
 from shopfloor.datasets.format.encode import Provenance, encode_episode
+from shopfloor.datasets.format.hdf5_objects import attribute
+from shopfloor.datasets.format.record import EpisodeRecord
 from shopfloor.datasets.listing.manifest import by_file, list_dataset, write_manifest
 from shopfloor.datasets.listing.overlays import Change, append_overlay, load_overlays
 from shopfloor.datasets.reader import Dataset
 
 _BLOCK = 1 << 22
+Records: TypeAlias = list[EpisodeRecord]
+# What an episode is and where: two records with equal content lie in files of equal bytes.
+Content: TypeAlias = tuple[str, str, str]
 
 
 def refuse_damage(
     dataset: Dataset, why: str = "A copy would hide the loss, so none is made."
 ) -> None:
-    """Raise DamagedFileError, saying why, if anything is damaged."""
+    """Raise DamagedFileError, with the reason `why`, if anything is damaged."""
     if dataset.damage:
-        first = dataset.damage[0]
-        more = (
-            f" ({len(dataset.damage) - 1} more files are damaged, too)"
-            if len(dataset.damage) > 1
-            else ""
-        )
-
+        first, *others = dataset.damage
+        more = f" ({len(others)} more files are damaged, too)" if others else ""
         raise DamagedFileError(
             first.file,
             first.problem + more,
@@ -66,7 +66,7 @@ def copy_records(
         root: the dataset they are in.
         chosen: their records there.
         target: folder of the new dataset, still private to this process.
-        numbers: of the new shards.
+        numbers: numbers for the new shards.
     """
     numbers = numbers or itertools.count()
     held = by_file(list_dataset(root).records)
@@ -86,7 +86,10 @@ def copy_records(
 
 
 def unpack(root: Path, file: str, records: Iterable[EpisodeRecord]) -> Iterator[tuple[str, bytes]]:
-    """Yield episodes of a shard as loose files: name inside the dataset and bytes, with all that the shard says."""
+    """Yield episodes of a shard as loose files: name inside the dataset, and bytes.
+
+    The files have all attributes that the shard has.
+    """
     container, verified = Container.open(root / file)
     # Opened again, it does not hold on to everything that was looked at: HDF5 would go through all
     # of it each time that another file is closed, and one is made of every episode here.
@@ -118,7 +121,7 @@ def _parsed(container: Container, about: Mapping[str, int | str]) -> Any:  # noq
 
 
 def copy_file(source: Path, target: Path, sha256: str) -> None:
-    """Copy a data file block by block; raises DamagedFileError unless it has the hash that its record says."""
+    """Copy a data file block by block; raises DamagedFileError unless it has the recorded hash."""
     hasher = hashlib.sha256()
     with open_regular(source) as fd, target.open("xb") as out:
         while True:
@@ -168,16 +171,17 @@ def require_same(
     target: Path,
     copies: Iterable[EpisodeRecord],
 ) -> None:
-    """Raise DamagedFileError about `file` unless episodes of two folders are the same, bit for bit."""
+    """Raise DamagedFileError about `file` unless episodes of two folders are equal, bit for bit."""
     digests = Digests()
-    differing = {
-        one for one, _ in set(digests.pairs(root, sources)) ^ set(digests.pairs(target, copies))
-    }
+    before = set(digests.pairs(root, sources))
+    after = set(digests.pairs(target, copies))
+    differing = {episode_id for episode_id, _ in before ^ after}
 
     if differing:
         raise DamagedFileError(
             file,
-            f"{len(differing)} of its episodes are not what they are in the files they were copied from or to",
+            f"{len(differing)} of its episodes are not what they are in the files they were copied "
+            "from or to",
             "Nothing was removed. Check the disk and the memory, then run this again.",
         )
 
@@ -187,7 +191,8 @@ def not_proven(target: Path, missing: int) -> DamagedFileError:
     return DamagedFileError(
         target,
         f"{missing} episodes in it are not what they are in the source",
-        "It was not kept, and the source was not changed. Check the disk and the memory, then run this again.",
+        "It was not kept, and the source was not changed. Check the disk and the memory, then run "
+        "this again.",
     )
 
 
@@ -197,13 +202,13 @@ def copy_dataset(
     target: Path,
     overlays: Iterable[Path | str] = (),
 ) -> None:
-    """Make a dataset of some of another's episodes, with what overlays say about them.
+    """Make a dataset of some of another's episodes, with the overlays' changes to them.
 
     Args:
         dataset: the other one.
         chosen: records of `dataset.records`.
         target: folder of the new dataset, still private to this process.
-        overlays: views that hold besides the dataset's own.
+        overlays: overlay files that hold besides the dataset's own.
     """
     root = dataset.path
     (target / layout.DATASET_FILE).write_bytes(read_bytes(root / layout.DATASET_FILE))
@@ -216,35 +221,29 @@ def copy_dataset(
 def carry_overlays(
     changes: Mapping[str, Change], chosen: Iterable[EpisodeRecord], target: Path
 ) -> None:
-    """Say of episodes in a new dataset what overlays say of them in the old one."""
-    said = [
-        operation
-        for record in chosen
-        if record.episode_id in changes
-        for operation in changes[record.episode_id].operations(record.episode_id)
-    ]
-    if said:
-        append_overlay(target, said)
+    """Carry the changes of some episodes into the new dataset that holds them."""
+    operations = []
+    for record in chosen:
+        if record.episode_id in changes:
+            operations += changes[record.episode_id].operations(record.episode_id)
+    if operations:
+        append_overlay(target, operations)
 
 
 def _prove(root: Path, chosen: Sequence[EpisodeRecord], target: Path) -> None:
-    """Compare the copy, as read back, with its source: by bytes where they were copied, else by digests."""
-    copied = list_dataset(target).records
-    bytes_equal = {_content(record) for record in chosen} & {_content(record) for record in copied}
+    """Compare the copy, read back, with its source: by hashes of files, else by digests."""
+    sources = {_content(record): record for record in chosen}
+    copies = {_content(record): record for record in list_dataset(target).records}
     digests = Digests()
-
-    one, other = (
-        set(
-            digests.pairs(
-                folder, [record for record in records if _content(record) not in bytes_equal]
-            )
-        )
-        for folder, records in ((root, chosen), (target, copied))
-    )
-
+    one = set(digests.pairs(root, _without(sources, copies)))
+    other = set(digests.pairs(target, _without(copies, sources)))
     if one != other:
         raise not_proven(target, len(one ^ other))
 
 
-def _content(record: EpisodeRecord) -> tuple[str, str, str]:
+def _without(records: Mapping[Content, EpisodeRecord], others: Collection[Content]) -> Records:
+    return [record for content, record in records.items() if content not in others]
+
+
+def _content(record: EpisodeRecord) -> Content:
     return record.episode_id, record.sha256, record.group

@@ -1,4 +1,4 @@
-"""The small per-step arrays of many episodes, end to end in memory: a batch of windows is one gather an array."""
+"""Small per-step arrays of many episodes, end to end in memory: a batch is one gather each."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def check_kind(file: EpisodeFile, key: str, other: npt.NDArray[Any]) -> None:
     array = file.array(key)
     if other.shape[1:] != array.row_shape or other.dtype != array.dtype:
         raise InvalidInputError(
-            f"{file.path}: {key!r} has rows of shape {array.row_shape}, dtype {array.dtype}; others have "
-            f"{other.shape[1:]} and {other.dtype}. Choose episodes of one kind."
+            f"{file.path}: {key!r} has rows of shape {array.row_shape}, dtype {array.dtype}; "
+            f"others have {other.shape[1:]} and {other.dtype}. Choose episodes of one kind."
         )
 
 
@@ -62,7 +62,11 @@ class StepCache:
                 file.array(key).read_into(kept[start:end], 0)
 
     def choose(self, name: str, other: str, where: str) -> bool:
-        """Put `other`'s rows over `name`'s where `where` holds and drop both; False if one of the three is not here."""
+        """Replace rows of `name` by those of `other` where `where` holds, and drop the latter two.
+
+        Returns:
+            Whether all three are here; nothing is done otherwise.
+        """
         if not {name, other, where} <= self.arrays.keys():
             return False
         chosen = self.arrays.pop(where)

@@ -1,4 +1,4 @@
-"""Which window comes when: an order that looks random, needs no table of all windows and can be entered anywhere."""
+"""The order of windows: it looks random, needs no table of all windows and can be entered anywhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy.typing as npt
 _ROUNDS = 4  # of the Feistel network; four make a permutation that passes for random
 
 
-class Slots:
+class EpochSlots:
     """An epoch's windows as numbered slots, each window in as many slots as its weight gives it.
 
     Attributes:
@@ -36,11 +36,13 @@ class Slots:
     def window(
         self, slots: npt.NDArray[np.uint64], seed: int, epoch: int
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return (episode, step) of each slot. A new offset each epoch changes which windows are rounded up."""
+        """Return (episode, step) of each slot.
+
+        A new offset each epoch changes which windows are rounded up.
+        """
         generator = np.random.default_rng(np.random.SeedSequence([seed, epoch, 1]))
-        offset = (
-            generator.integers(1024) / 1024
-        )  # a multiple of 2**-10, so that slot + offset is exact
+        # A multiple of 2**-10, so that slot + offset is exact.
+        offset = generator.integers(1024) / 1024
         at = slots.astype(np.float64) + offset
         episode = np.minimum(np.searchsorted(self._ends, at, side="right"), len(self._ends) - 1)
         inside = (at - (self._ends - self.weight * self._steps)[episode]) / self.weight[episode]
@@ -53,7 +55,7 @@ class Slots:
 def permute(
     values: npt.NDArray[np.uint64], count: int, seed: int, epoch: int
 ) -> npt.NDArray[np.uint64]:
-    """Send each of 0 .. count - 1 to another one, in an order that looks random, without a table of `count` entries.
+    """Permute 0 .. count - 1 in an order that looks random, without a table of `count` entries.
 
     A Feistel network permutes the next power of four; values that leave the range go through it
     again.

@@ -1,7 +1,8 @@
-"""Random windows of episodes for training: only the frames asked for are read, and the order can be resumed."""
+"""Random windows of episodes for training, in an order that can be resumed."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from shopfloor.core import InvalidInputError, UnknownNameError, canonical_json, listed, sha256_hex
-from shopfloor.datasets.format.decode import EpisodeFile, EpisodeRecord
+from shopfloor.datasets.format.decode import EpisodeFile
+from shopfloor.datasets.format.record import EpisodeRecord
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.windows.cache import StepCache, check_kind
-from shopfloor.datasets.windows.order import Slots, permute
+from shopfloor.datasets.windows.order import EpochSlots, permute
 
 _OWN_NAMES = ("episode", "step", "place", "observation_mask", "action_mask")
 ACTIONS = ("label", "executed")
@@ -22,19 +24,18 @@ ACTIONS = ("label", "executed")
 ORDER_BLOCK = 8192
 
 Batch = dict[str, npt.NDArray[Any]]
-Read = tuple[
-    str, str, int, int
-]  # (name in the batch, array, rows, how far before step t they start)
+# (name in the batch, array, rows, how far before step t they start)
+Read = tuple[str, str, int, int]
 
 
 @dataclass(frozen=True)
-class Source:
+class WindowSource:
     """Where one of the episodes of `Windows` is.
 
     Attributes:
         dataset: position in the sequence of datasets.
         index: position in that dataset's `records`.
-        record: what is known of it.
+        record: its record.
     """
 
     dataset: int
@@ -86,7 +87,7 @@ class Windows:
             observation_horizon: rows of each observation, the last one at step t.
             action_horizon: rows of actions, the first one at step t.
             episodes: which episodes to take, all by default.
-            weights: weight of each window of an episode, at least 0; by default what overlays say
+            weights: weight of each window of an episode, at least 0; by default that of overlays
                 (1.0 without).
             mixture: share of the windows that comes from each dataset; by default in proportion to
                 their weights.
@@ -95,7 +96,7 @@ class Windows:
             actions: "label" (the teacher's command where there is one, else what was executed) or
                 "executed".
             batch_size: windows a batch; the last of an epoch may be smaller.
-            seed: of the order.
+            seed: seed of the order.
             cache: read all low-dimensional arrays (not pictures) into memory now, so that windows
                 of them cost a gather; memory then grows by their size. Batches are the same.
 
@@ -119,24 +120,26 @@ class Windows:
         self.actions, self.batch_size, self.seed = actions, batch_size, seed
         self._plan = self._plan_reads()
 
-        chosen = [
-            Source(number, index, record)
-            for number, dataset in enumerate(self.datasets)
-            for index, record in enumerate(dataset.records)
-            if record.steps and (episodes is None or episodes(record))
-        ]
+        self.sources: list[WindowSource] = []
+        kept: list[float] = []
+        for number, dataset in enumerate(self.datasets):
+            for index, record in enumerate(dataset.records):
+                if not record.steps or (episodes is not None and not episodes(record)):
+                    continue
 
-        weight = np.array([_weight(source.record, weights) for source in chosen], np.float64)
-        kept = np.flatnonzero(weight > 0)
-        if not len(kept):
+                weight = _weight(record, weights)
+                if weight > 0:
+                    self.sources.append(WindowSource(number, index, record))
+                    kept.append(weight)
+
+        if not kept:
             where = ", ".join(str(dataset.path) for dataset in self.datasets) or "no datasets"
             raise InvalidInputError(
                 f"No windows: no episode of {where} has steps, was chosen and has a weight above 0."
             )
 
-        self.sources = [chosen[position] for position in kept]
         self._steps = np.array([source.record.steps for source in self.sources], np.int64)
-        self._slots = Slots(self._steps, self._share(weight[kept], mixture))
+        self._slots = EpochSlots(self._steps, self._share(np.array(kept, np.float64), mixture))
         self._epoch, self._position = 0, 0
         empty = np.empty(0, np.int64)
         self._block = (0, -1), (empty, empty)
@@ -149,8 +152,8 @@ class Windows:
         plan = [(key, key, H, H - 1) for key in self.keys]
         plan += [(key, key, 1, 0) for key in self.step_keys]
         plan.append(("actions", "actions", self.action_horizon, 0))
-        names = [name for name, *_ in plan]
-        twice = {name for name in names if names.count(name) > 1 or name in _OWN_NAMES}
+        names = Counter((*self.keys, *self.step_keys, "actions", *_OWN_NAMES))
+        twice = [name for name, count in names.items() if count > 1]
 
         if twice:
             raise InvalidInputError(
@@ -158,15 +161,15 @@ class Windows:
             )
 
         if self.actions == "label":
-            plan += [
-                (f":{key}", key, self.action_horizon, 0) for key in ("label_actions", "label_valid")
-            ]
+            plan.append((":label_actions", "label_actions", self.action_horizon, 0))
+            plan.append((":label_valid", "label_valid", self.action_horizon, 0))
         return plan
 
     def _load(self) -> StepCache:
         """Read what is low-dimensional of everything a window needs."""
-        files = (self._file(position) for position in range(len(self.sources)))
-        cache = StepCache(files, self._steps, list(dict.fromkeys(key for _, key, *_ in self._plan)))
+        files = map(self._file, range(len(self.sources)))
+        arrays = {key: None for _, key, *_ in self._plan}
+        cache = StepCache(files, self._steps, list(arrays))
         if self.actions == "label" and cache.choose("actions", "label_actions", "label_valid"):
             self._plan = [entry for entry in self._plan if not entry[0].startswith(":")]
         return cache
@@ -196,7 +199,8 @@ class Windows:
             mass = float((weight[mine] * self._steps[mine]).sum())
             if share and not mass:
                 raise InvalidInputError(
-                    f"{self.datasets[number].path} has share {share} of the mixture, but no windows."
+                    f"{self.datasets[number].path} has share {share} of the mixture, but no "
+                    "windows."
                 )
 
             weight[mine] *= share / mass if mass else 0.0
@@ -229,13 +233,13 @@ class Windows:
     def order(
         self, epoch: int, start: int, stop: int
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return which windows come at places `start` to `stop` of an epoch, as (positions in `sources`, steps)."""
+        """Return (positions in `sources`, steps) of the windows at places `start` to `stop` of an epoch."""
         return self._windows(epoch, np.arange(start, stop))
 
     def _windows(
         self, epoch: int, places: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return (positions in `sources`, steps) of places of an epoch; runs of them come from a block kept ready."""
+        """Return (positions in `sources`, steps) of places of an epoch, from a block kept ready."""
         if len(places) < 2 or not (np.diff(places) == 1).all():
             return self._order_of(epoch, places)
 
@@ -270,8 +274,8 @@ class Windows:
         """
         if state.get("fingerprint") != self.fingerprint():
             raise InvalidInputError(
-                "The saved position belongs to other windows: other episodes, weights, horizons, batch size or seed. "
-                "Build the windows as before, or start a new epoch."
+                "The saved position belongs to other windows: other episodes, weights, horizons, "
+                "batch size or seed. Build the windows as before, or start a new epoch."
             )
 
         self._epoch, self._position = int(state["epoch"]), int(state["position"])
@@ -290,7 +294,7 @@ class Windows:
             self.batch_size,
             self.seed,
             [source.record.episode_id for source in self.sources],
-            [float(value) for value in self._slots.weight],
+            self._slots.weight.tolist(),
         ]
 
         self._fingerprint = sha256_hex(canonical_json(facts))
@@ -299,7 +303,7 @@ class Windows:
     # -- reading -----------------------------------------------------------------------------------
 
     def read(self, places: Sequence[int] | npt.NDArray[np.integer[Any]]) -> Batch:
-        """Read the windows that come at some places of the endless order: epoch k begins at place k * len(self).
+        """Read the windows at some places of the endless order, where epoch k begins at k * len(self).
 
         Args:
             places: shape (B,), at least 0.

@@ -14,9 +14,9 @@ An episode of T actions has T rows in arrays that have a row a step (`actions`, 
 that have a row an observation (`obs.<key>`, `sim_states`, `cameras.<name>.extrinsics`): row t is
 what was seen before action t, the last one what was seen after the last action. `zip` above leaves
 it out. `episode_ends` and `observation_ends` hold, for each episode, the row after its last one;
-`cameras.<name>.intrinsics` has a row an episode. `index.json` says the rest. All that an episode
-holds is in there, bit for bit; where one has no label chunks or no such camera, there are zeros,
-and the index says so.
+`cameras.<name>.intrinsics` has a row an episode. `index.json` describes the rest. All that an
+episode holds is in there, bit for bit; where one has no label chunks or no such camera, there are
+zeros, and the index tells where.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,12 @@ import numpy as np
 
 from shopfloor.core import Episode, InvalidInputError, UnknownNameError, canonical_json
 from shopfloor.datasets.convert.arrays.npy_write import NpyFile
-from shopfloor.datasets.convert.formats import Exported, ExportOptions
-from shopfloor.datasets.convert.parts import Part, episode_parts
+from shopfloor.datasets.convert.episode_arrays import EpisodeArray, episode_arrays
+from shopfloor.datasets.convert.options import Exported, ExportOptions
 from shopfloor.datasets.convert.rows import name_episode, observed
 from shopfloor.datasets.convert.selection import Selection
 from shopfloor.datasets.disk.staging import staged_folder
-from shopfloor.datasets.format import fields, layout
+from shopfloor.datasets.format import fields
 from shopfloor.datasets.format.fields import EPISODE, OBSERVATION, STEP, episode_facts
 from shopfloor.datasets.reader import Dataset
 
@@ -52,8 +53,7 @@ def export(dataset: Dataset, out: Path, options: ExportOptions) -> Exported:
     Args:
         dataset: what to export.
         out: the new folder.
-        options: with `valid` the episodes of that share come last, and `index.json` says which they
-            are.
+        options: with `valid` the episodes of that share come last; `index.json` lists them.
 
     Returns:
         What was written.
@@ -75,19 +75,14 @@ def export(dataset: Dataset, out: Path, options: ExportOptions) -> Exported:
             for count, position in enumerate(selection.indices):
                 episode = dataset.read(position)  # also without steps: flat arrays can hold that
                 split = "train" if count < len(selection.train) else "valid"
-                entry = _entry(
-                    episode, arrays.add(episode, _parts(episode, selection, options)), split
-                )
+                place = arrays.add(episode, _parts(episode, selection, options))
+                entry = _entry(episode, place, split)
                 index.write(f"{',' if count else ''}\n{canonical_json(entry)}")
 
-            told = arrays.finish()
-            index.write(
-                f"\n],\n{json.dumps(_about(selection, options, told), indent=1, sort_keys=True)[1:]}\n"
-            )
+            about = _about(selection, options, arrays.finish())
+            index.write(f"\n],\n{json.dumps(about, indent=1, sort_keys=True)[1:]}\n")
 
-        files = [path.stat().st_size for path in folder.iterdir()]
-
-    return Exported(arrays.counts[EPISODE], arrays.counts[STEP], len(files), sum(files))
+        return Exported.of_folder(folder, arrays.counts[EPISODE], arrays.counts[STEP])
 
 
 class FlatArrays:
@@ -104,8 +99,8 @@ class FlatArrays:
         self._stack = contextlib.ExitStack()
         self.counts = {STEP: 0, OBSERVATION: 0, EPISODE: 0}
 
-    def add(self, episode: Episode, parts: Mapping[str, Part]) -> dict[str, int]:
-        """Append an episode's arrays; return where it lies, as `index.json` says it.
+    def add(self, episode: Episode, parts: Mapping[str, EpisodeArray]) -> dict[str, int]:
+        """Append an episode's arrays; return where it lies, for `index.json`.
 
         Raises:
             InvalidInputError: an array is not like those of the episodes before.
@@ -113,8 +108,10 @@ class FlatArrays:
         first = dict(self.counts)
         for per, count in ((STEP, episode.steps), (OBSERVATION, episode.steps + 1), (EPISODE, 1)):
             self.counts[per] += count
-        ends = {"episode_ends": self.counts[STEP], "observation_ends": self.counts[OBSERVATION]}
-        own = {name: Part(np.array([end], np.int64), EPISODE) for name, end in ends.items()}
+        own = {
+            "episode_ends": _number(self.counts[STEP]),
+            "observation_ends": _number(self.counts[OBSERVATION]),
+        }
         for name, part in {**parts, **own}.items():
             self._file(name, part, episode).put(part.rows, first[part.per])
 
@@ -124,7 +121,7 @@ class FlatArrays:
             "observation_start": first[OBSERVATION],
         }
 
-    def _file(self, name: str, part: Part, episode: Episode) -> NpyFile:
+    def _file(self, name: str, part: EpisodeArray, episode: Episode) -> NpyFile:
         shape, dtype = part.rows.shape[1:], part.rows.dtype
         if name not in self._files:
             file = NpyFile(self._folder / f"{name}.npy", dtype, shape)
@@ -134,29 +131,29 @@ class FlatArrays:
         file, _ = self._files[name]
         if (shape, dtype) != (file.row_shape, file.dtype):
             raise InvalidInputError(
-                f"{name_episode(episode)}: {name} has rows {shape} of {dtype}; the episodes before have rows "
-                f"{file.row_shape} of {file.dtype}, and a flat array has one kind. Export episodes that are alike "
-                "(where)."
+                f"{name_episode(episode)}: {name} has rows {shape} of {dtype}; the episodes before "
+                f"have rows {file.row_shape} of {file.dtype}, and a flat array has one kind. "
+                "Export episodes that are alike (where)."
             )
 
         return file
 
     def finish(self) -> dict[str, dict[str, Any]]:
-        """Give every file its header; return name -> what `index.json` says of the array."""
-        told = {}
+        """Give every file its header; return name -> the array's description in `index.json`."""
+        described = {}
         for name, (file, per) in self._files.items():
             count = self.counts[per]
             file.finish(count)
             shape = [count, *file.row_shape]
 
-            told[name] = {
+            described[name] = {
                 "file": file.path.name,
                 "dtype": file.dtype.name,
                 "shape": shape,
                 "per": per,
             }
 
-        return told
+        return described
 
     def __enter__(self) -> FlatArrays:
         """Return itself."""
@@ -167,30 +164,35 @@ class FlatArrays:
         self._stack.close()
 
 
-def _parts(episode: Episode, selection: Selection, options: ExportOptions) -> dict[str, Part]:
-    parts = episode_parts(episode, options)
-    parts["terminated"] = Part(parts["dones"].rows & bool(episode.terminated), STEP)
+def _number(value: int) -> EpisodeArray:
+    return EpisodeArray(np.array([value], np.int64), EPISODE)
+
+
+def _parts(
+    episode: Episode, selection: Selection, options: ExportOptions
+) -> dict[str, EpisodeArray]:
+    parts = episode_arrays(episode, options)
+    parts["terminated"] = EpisodeArray(parts["dones"].rows & bool(episode.terminated), STEP)
     for key in selection.keys:
         like = selection.first.observations[key]
         observed(episode, key, like.shape[1:], like.dtype)
-        parts[f"obs.{key}"] = Part(episode.observations[key], OBSERVATION)
+        parts[f"obs.{key}"] = EpisodeArray(episode.observations[key], OBSERVATION)
     return parts
 
 
 def _entry(episode: Episode, place: Mapping[str, int], split: str) -> dict[str, Any]:
-    return {
+    entry = {
         "episode_id": episode.spec.episode_id,
         "seed": episode.spec.seed,
         **episode_facts(episode),
         **place,
         "split": split,
-        **{
-            field.name: getattr(episode, field.name) is not None
-            for field in fields.FIELDS
-            if field.optional
-        },
         "cameras": sorted(episode.cameras),
     }
+    for field in fields.FIELDS:
+        if field.optional:
+            entry[field.name] = getattr(episode, field.name) is not None
+    return entry
 
 
 def _about(
@@ -205,6 +207,6 @@ def _about(
         "control_hz": raw["control_hz"],
         "features": {key: raw["features"].get(key, {}) for key in selection.keys},
         "descriptions": raw["descriptions"],
-        **{name: raw[name] for name in layout.PROVENANCE},
+        **asdict(selection.dataset.identity.provenance),
         "arrays": arrays,
     }

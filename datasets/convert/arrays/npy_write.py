@@ -1,4 +1,4 @@
-"""Writes .npy files row by row, whose number of rows is known only at the end; nothing of them is held in memory."""
+"""Writes .npy files row by row; how many rows there are is known only at the end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MAGIC = b"\x93NUMPY\x01\x00"
 
 
 def npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    """Return what a .npy file of format 1.0 begins with; its length does not depend on the number of rows."""
+    """Return the header of a .npy file, format 1.0; its length does not depend on the rows."""
     text = repr(
         {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     )
@@ -37,8 +37,8 @@ class NpyFile:
 
     Attributes:
         path: the file.
-        dtype: of its rows.
-        row_shape: of a row.
+        dtype: dtype of its rows.
+        row_shape: shape of a row.
     """
 
     def __init__(self, path: Path, dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Tar shards of samples, as WebDataset reads them, written without copying what goes in; equal samples, equal bytes."""
+"""Tar shards of samples, as WebDataset reads them, without copies; equal samples give equal bytes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ def tar_member(name: str, content: Content) -> list[bytes | memoryview]:
     """Return a file as it lies in a tar archive: POSIX.1-2001, owned by nobody, of no time.
 
     Args:
-        name: of the file.
-        content: of the file.
+        name: the file's name.
+        content: the file's bytes, in pieces.
     """
     info = tarfile.TarInfo(name)  # mtime, uid and gid are 0
-    info.size, info.mode = sum(len(piece) for piece in content), _MODE
+    info.size = sum(map(len, content))
+    info.mode = _MODE
     header = info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
     return [header, *content, bytes(-info.size % tarfile.BLOCKSIZE)]
 
@@ -35,7 +36,7 @@ class ShardWriter:
         folder: where; an existing folder.
         prefix: the shards' names begin with it.
         shard_bytes: a shard that would grow beyond it is full; a sample is never divided.
-        lengths: how many samples each shard holds.
+        lengths: number of samples in each shard.
     """
 
     folder: Path
@@ -54,16 +55,14 @@ class ShardWriter:
         """Append a sample.
 
         Args:
-            key: of the sample, without a dot.
+            key: the sample's key, without a dot.
             files: what follows the key and a dot in a file's name -> the file's content.
         """
-        pieces = [
-            piece
-            for end, content in sorted(files.items())
-            for piece in tar_member(f"{key}.{end}", content)
-        ]
+        pieces: list[bytes | memoryview] = []
+        for end, content in sorted(files.items()):
+            pieces += tar_member(f"{key}.{end}", content)
 
-        size = sum(len(piece) for piece in pieces)
+        size = sum(map(len, pieces))
         if self._file is None or self._written + size > self.shard_bytes:
             self.finish()
             self.lengths.append(0)

@@ -3,9 +3,9 @@
 A sample's files share the key "<number>-<first 16 hex of the episode's id>" and lie side by side in
 a shard:
 
-    00000000-5f8f...json            what the episode says: instruction, outcome, spec, control rate, ...
-    00000000-5f8f...actions.npy     T rows, as are rewards, dones, actor, decisions, label_actions and label_valid
-    00000000-5f8f...state.npy       each observation under its key, T+1 rows: the last is after the last action
+    00000000-5f8f...json            the episode's facts: instruction, outcome, spec, control rate, ...
+    00000000-5f8f...actions.npy     T rows, as have rewards, dones, actor, decisions and the labels
+    00000000-5f8f...state.npy       each observation under its key, T+1 rows, the last after the end
     00000000-5f8f...front.npy       pictures, too; with pictures "png" a file each: front.000000.png, ...
     00000000-5f8f...sim_states.npy  T+1 rows, as are the tracks of cameras
 
@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,12 @@ import numpy.typing as npt
 from shopfloor.core import Episode, InvalidInputError, UnknownNameError, canonical_json
 from shopfloor.datasets.convert.arrays.npy_write import little_endian, npy_header, raw_bytes
 from shopfloor.datasets.convert.arrays.tar_write import Content, ShardWriter
-from shopfloor.datasets.convert.formats import Exported, ExportOptions
-from shopfloor.datasets.convert.parts import episode_parts
+from shopfloor.datasets.convert.episode_arrays import episode_arrays
+from shopfloor.datasets.convert.options import Exported, ExportOptions
 from shopfloor.datasets.convert.png import encode_png, is_picture
 from shopfloor.datasets.convert.rows import observed
 from shopfloor.datasets.convert.selection import Selection
 from shopfloor.datasets.disk.staging import staged_folder
-from shopfloor.datasets.format import layout
 from shopfloor.datasets.format.fields import EPISODE, episode_facts
 from shopfloor.datasets.reader import Dataset
 
@@ -89,31 +89,27 @@ def export(
 
         text = json.dumps(_index(selection, options, writers), indent=1, sort_keys=True)
         (folder / INDEX_FILE).write_text(f"{text}\n", encoding="utf-8")
-        files = [path.stat().st_size for path in folder.iterdir()]
-
-    return Exported(number, steps, len(files), sum(files))
+        return Exported.of_folder(folder, number, steps)
 
 
 def _files(
     episode: Episode, selection: Selection, options: ExportOptions, pictures: str
 ) -> dict[str, Content]:
     """Return a sample's files: what follows the key in their names -> content."""
-    arrays = {
-        name: part.rows[0] if part.per == EPISODE else part.rows
-        for name, part in episode_parts(episode, options).items()
-    }
-
+    arrays = episode_arrays(episode, options)
     _refuse_clashes([*arrays, *selection.keys])
-    files: dict[str, Content] = {f"{name}.npy": _npy(array) for name, array in arrays.items()}
+    files: dict[str, Content] = {}
+    for name, array in arrays.items():
+        files[f"{name}.npy"] = _npy(array.rows[0] if array.per == EPISODE else array.rows)
+
     for key in selection.keys:
         like = selection.first.observations[key]
         observed(episode, key, like.shape[1:], like.dtype)
         rows = episode.observations[key]
 
         if pictures == "png" and is_picture(rows):
-            files |= {
-                f"{key}.{step:06d}.png": [encode_png(picture)] for step, picture in enumerate(rows)
-            }
+            for step, picture in enumerate(rows):
+                files[f"{key}.{step:06d}.png"] = [encode_png(picture)]
         else:
             files[f"{key}.npy"] = _npy(rows)
 
@@ -137,13 +133,13 @@ def _npy(array: npt.NDArray[Any]) -> Content:
 
 
 def _refuse_clashes(names: Sequence[str]) -> None:
-    """Raise InvalidInputError if two names are equal but for upper and lower case, which WebDataset reads as one."""
-    counts = Counter(name.lower() for name in names)
+    """Raise InvalidInputError if two names differ in case alone, as WebDataset reads them as one."""
+    counts = Counter(map(str.lower, names))
     clashing = [name for name in names if counts[name.lower()] > 1]
     if clashing:
         raise InvalidInputError(
-            f"The arrays {' and '.join(clashing)} would have the same name in WebDataset. Export other observations "
-            "(keys)."
+            f"The arrays {' and '.join(clashing)} would have the same name in WebDataset. Export "
+            "other observations (keys)."
         )
 
 
@@ -151,13 +147,11 @@ def _index(
     selection: Selection, options: ExportOptions, writers: dict[str, ShardWriter]
 ) -> dict[str, Any]:
     raw = selection.dataset.identity.raw
-    shards = {
-        split: [
-            {"file": name, "samples": samples}
-            for name, samples in zip(writer.names, writer.lengths, strict=True)
-        ]
-        for split, writer in writers.items()
-    }
+    shards: dict[str, list[dict[str, Any]]] = {}
+    for split, writer in writers.items():
+        shards[split] = []
+        for name, samples in zip(writer.names, writer.lengths, strict=True):
+            shards[split].append({"file": name, "samples": samples})
 
     return {
         "kind": KIND,
@@ -167,6 +161,6 @@ def _index(
         "control_hz": raw["control_hz"],
         "features": {key: raw["features"].get(key, {}) for key in selection.keys},
         "descriptions": raw["descriptions"],
-        **{name: raw[name] for name in layout.PROVENANCE},
+        **asdict(selection.dataset.identity.provenance),
         "shards": shards,
     }

@@ -1,4 +1,4 @@
-"""An array of somebody's HDF5 file: what it claims is checked, and chunk by chunk what it holds, before it is read."""
+"""An array of a foreign HDF5 file: its claims, and chunk by chunk its content, are checked before it is read."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import hdf5plugin  # registers the Blosc filter with HDF5
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.datasets.convert.hdf5.foreign_source import MAX_PIECE_BYTES, Source
+from shopfloor.datasets.convert.hdf5.foreign_bytes import MAX_PIECE_BYTES, ForeignBytes
 from shopfloor.datasets.format import layout
+from shopfloor.datasets.format.hdf5_objects import applied_filters, chunk_count, filters_of
 
 MAX_CHUNK_BYTES = MAX_PIECE_BYTES
 MAX_UNPROVEN_BYTES = 1 << 29  # an array may claim more only if a hundredth of it is stored
 MAX_ITEM_BYTES = 1 << 16  # of a text of fixed length
 MAX_TEXTS_BYTES = 1 << 26  # of all texts of an array
 MAX_VALUE_BYTES = 1 << 26  # of one text or encoded picture
-_REFERENCE_BYTES = (
-    16  # stands in an array for a value of variable length, which lies elsewhere in the file
-)
+# Size of what stands in an array for a value of variable length, which lies elsewhere in the file.
+_REFERENCE_BYTES = 16
 _BLOCK_BYTES = 1 << 25  # read at once where an array lies in one piece
 _LZF = h5py.h5z.FILTER_LZF
 _BLOSC = hdf5plugin.Blosc.filter_id
@@ -53,7 +53,7 @@ class ForeignArray:
         problem: why it is not read, "" if it is.
     """
 
-    def __init__(self, source: Source, item: h5py.h5d.DatasetID, name: str) -> None:
+    def __init__(self, source: ForeignBytes, item: h5py.h5d.DatasetID, name: str) -> None:
         """Look at an array; raises UnsafeFileError if it would read other files."""
         self.name, self._source, self._id = name, source, item
         creation = item.get_create_plist()
@@ -71,9 +71,7 @@ class ForeignArray:
         self._chunks: dict[int, list[h5py.h5d.StoreInfo]] | None = None  # first row -> chunks
         self._checked: set[int] = set()
 
-        self._filters = [
-            creation.get_filter(number)[0] for number in range(creation.get_nfilters())
-        ]
+        self._filters = filters_of(creation)
         self.problem = self._problem(item, creation)
 
     @property
@@ -200,7 +198,7 @@ class ForeignArray:
             self._chunks = self._list_chunks(chunk)
         size = math.prod(chunk) * self._item_bytes
         reached = range(start // chunk[0] * chunk[0], stop, chunk[0])
-        new = {first for first in reached if first not in self._checked}
+        new = set(reached) - self._checked
 
         for first in new:
             for info in self._chunks[first]:
@@ -210,7 +208,7 @@ class ForeignArray:
     def _list_chunks(self, chunk: tuple[int, ...]) -> dict[int, list[h5py.h5d.StoreInfo]]:
         found: list[h5py.h5d.StoreInfo] = []
         self._id.chunk_iter(found.append)
-        expected = math.prod(-(-side // step) for side, step in zip(self.shape, chunk, strict=True))
+        expected = chunk_count(self.shape, chunk)
 
         if len(found) != expected or len({info.chunk_offset for info in found}) != expected:
             raise self._source.damaged(
@@ -230,12 +228,7 @@ class ForeignArray:
         return chunks
 
     def _check_chunk(self, info: h5py.h5d.StoreInfo, size: int) -> None:
-        used = [
-            number
-            for place, number in enumerate(self._filters)
-            if not info.filter_mask >> place & 1
-        ]
-
+        used = applied_filters(self._filters, info.filter_mask)
         packer = next((number for number in used if number in _COMPRESSORS), None)
         # A checksum is 4 bytes more: inside of what was packed, or behind it.
         inside = 4 * (packer is not None and _FLETCHER32 in used[: used.index(packer)])
@@ -322,12 +315,15 @@ def _filter_problem(filters: list[int]) -> str:
     for number in filters:
         if number not in _NAMES:
             return f"needs HDF5 filter {number}; allowed are {', '.join(_NAMES.values())}"
-    packers = [place for place, number in enumerate(filters) if number in _COMPRESSORS]
-    behind = (
-        [number for number in filters[packers[0] + 1 :] if number != _FLETCHER32] if packers else []
-    )
+
+    packed = behind = False
+    for number in filters:
+        behind |= packed and number != _FLETCHER32
+        packed |= number in _COMPRESSORS
+
     if len(set(filters)) != len(filters) or behind:
-        return f"has the filters {', '.join(_NAMES[number] for number in filters)} in an order that no writer uses"
+        names = ", ".join(map(_NAMES.__getitem__, filters))
+        return f"has the filters {names} in an order that no writer uses"
     return ""
 
 

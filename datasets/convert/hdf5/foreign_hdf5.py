@@ -1,4 +1,4 @@
-"""Strangers' HDF5 files, read with suspicion: links are refused, sizes known, and chunks checked, before data is read.
+"""Foreign HDF5 files, read with suspicion: links, sizes and chunks are checked before data is read.
 
 Only what is asked for is looked at, so a file of any number of episodes costs the memory of one:
 
@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 
 from shopfloor.datasets.convert.hdf5.foreign_arrays import ForeignArray
-from shopfloor.datasets.convert.hdf5.foreign_source import Source
+from shopfloor.datasets.convert.hdf5.foreign_bytes import ForeignBytes
 from shopfloor.datasets.disk.errors import DamagedFileError
 from shopfloor.datasets.disk.files import FileState, open_regular
 
@@ -37,7 +37,7 @@ Value = int | float | str | bool
 
 
 class ForeignFile:
-    """Somebody's HDF5 file, open; use it as a context manager.
+    """A foreign HDF5 file, open; use it as a context manager.
 
     Attributes:
         path: the file.
@@ -59,7 +59,7 @@ class ForeignFile:
         self._open = contextlib.ExitStack()
         self._fd = self._open.enter_context(open_regular(path, MAX_FOREIGN_BYTES))
         self._state = FileState.of(self._fd)
-        self._source = Source(path, self._fd, self._state.bytes)
+        self._source = ForeignBytes(path, self._fd, self._state.bytes)
 
         try:
             with self._source.errors():

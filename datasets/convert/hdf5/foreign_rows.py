@@ -1,4 +1,4 @@
-"""Episodes of tools that know less than ours: what they do not say gets the value that says so."""
+"""Episodes of tools that record less than ours: what is missing gets a value that marks it."""
 
 from __future__ import annotations
 
@@ -72,10 +72,10 @@ def observation_key(path: str, taken: Collection[str]) -> str | None:
 
 
 def feature(shape: tuple[int, ...], dtype: np.dtype[Any] | None) -> dict[str, Any]:
-    """Return what a description says of an observation.
+    """Return the description of an observation.
 
     Args:
-        shape: of one step's row.
+        shape: shape of one step's row.
         dtype: its dtype; bool is stored as uint8.
     """
     picture = dtype == np.uint8 and len(shape) == 3 and shape[2] == 3
@@ -90,3 +90,16 @@ def feature(shape: tuple[int, ...], dtype: np.dtype[Any] | None) -> dict[str, An
 def no_place(array: ForeignArray) -> str:
     """Return why an array cannot be an observation, "" if it can."""
     return array.problem or (f"holds {array.kind}" if array.kind != "numbers" else "")
+
+
+def left_out_lines(reasons: Mapping[str, str], counts: Mapping[str, int]) -> list[str]:
+    """Return what an import left out, in lines for people.
+
+    Args:
+        reasons: name -> why it has no place here.
+        counts: name -> how many of them had no place.
+    """
+    lines = [f"{name}: {why}" for name, why in sorted(reasons.items())]
+    for name, count in sorted(counts.items()):
+        lines.append(f"{name}: no place for it ({count} of them)")
+    return lines

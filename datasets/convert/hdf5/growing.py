@@ -14,7 +14,7 @@ from shopfloor.datasets.disk.files import NEW_FILE
 
 
 class _Sink:
-    """What HDF5 writes to. HDF5 ends the process where a file cannot grow, so it is told that all went well.
+    """The file that HDF5 writes to; it reports success always, as HDF5 would end the process.
 
     Attributes:
         error: the disk's first refusal; nothing is written after it.
@@ -76,7 +76,7 @@ class GrowingFile:
 
     Attributes:
         file: HDF5's handle of it.
-        root: of its root group.
+        root: handle of its root group.
     """
 
     def __init__(self, path: Path) -> None:

@@ -15,7 +15,7 @@ from shopfloor.datasets.convert.hdf5.foreign_hdf5 import ForeignFile, Value
 from shopfloor.datasets.convert.rows import observed
 from shopfloor.datasets.convert.selection import Selection
 from shopfloor.datasets.disk.files import TRAILER_BYTES
-from shopfloor.datasets.disk.json_file import parse_json
+from shopfloor.datasets.disk.strict_json import parse_json
 from shopfloor.datasets.format import fields
 from shopfloor.datasets.format.digest import episode_digest
 from shopfloor.datasets.format.encode import encode_episode, write_array, write_attributes
@@ -25,14 +25,18 @@ from shopfloor.datasets.listing.identity import Identity
 EXECUTED = "executed/actions"
 
 
-def chosen_view(selection: Selection, episode: Episode) -> Episode:
-    """Return an episode with the chosen observations only; raises InvalidInputError if they are not as the first's."""
+def with_chosen(selection: Selection, episode: Episode) -> Episode:
+    """Return an episode with the chosen observations only.
+
+    Raises:
+        InvalidInputError: they are not like those of the first episode.
+    """
+    chosen = {}
     for key in selection.keys:
         like = selection.first.observations[key]
         observed(episode, key, like.shape[1:], like.dtype)
-    return dataclasses.replace(
-        episode, observations={key: episode.observations[key] for key in selection.keys}
-    )
+        chosen[key] = episode.observations[key]
+    return dataclasses.replace(episode, observations=chosen)
 
 
 def add_tree(
@@ -48,10 +52,10 @@ def add_tree(
 
     Args:
         where: the group it goes into.
-        name: of the new group.
+        name: name of the new group.
         episode: the episode.
         actions: shape (T, A), what `actions` is to be: the executed ones, or labels.
-        identity: of its dataset.
+        identity: identity of its dataset.
         observations: whether to write them, too.
     """
     env_args = identity.raw["descriptions"].get(episode.spec.cell, {}).get("env_args")
@@ -118,18 +122,21 @@ class _Tree:
 
     def rows(self, *names: str) -> npt.NDArray[Any]:
         """Return arrays, one after the other."""
-        missing = [name for name in names if name not in self.arrays]
-        if missing:
-            raise self._file.damaged(self._group, f"has no array {missing[0]}")
-        parts = [self.arrays[name].read() for name in names]
+        parts = []
+        for name in names:
+            if name not in self.arrays:
+                raise self._file.damaged(self._group, f"has no array {name}")
+            parts.append(self.arrays[name].read())
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def names(self, *groups: str) -> Sequence[str]:
         """Return the names of the first level below one of its groups."""
         start = "/".join(groups) + "/"
-        return sorted(
-            {name[len(start) :].partition("/")[0] for name in self.arrays if name.startswith(start)}
-        )
+        found = set()
+        for name in self.arrays:
+            if name.startswith(start):
+                found.add(name.removeprefix(start).partition("/")[0])
+        return sorted(found)
 
     def fact(self, name: str) -> Value:
         """Return an attribute, which must be there."""

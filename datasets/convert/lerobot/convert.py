@@ -3,7 +3,7 @@
 A row holds what was seen before an action, the action, and what came of it, so T actions are T
 rows. The last observation, simulator states, labels and an episode's facts have no place there:
 they lie in `meta/shopfloor`, which LeRobot passes over, and importing such an export gives equal
-episodes (pictures: equal from PNG, alike from video).
+episodes (pictures: equal from PNG, similar from video).
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from pathlib import Path
 from typing import Any
 
 from shopfloor.core import Episode, EpisodeSpec, InvalidInputError, ShopfloorError, UnknownNameError
-from shopfloor.datasets.convert.formats import Exported, ExportOptions, Imported, ImportOptions
 from shopfloor.datasets.convert.incoming import Incoming
-from shopfloor.datasets.convert.lerobot.extra import Extra, extra_arrays
 from shopfloor.datasets.convert.lerobot.foreign import describe, foreign_episode, plan_import
-from shopfloor.datasets.convert.lerobot.info import Info
+from shopfloor.datasets.convert.lerobot.info import LeRobotInfo
 from shopfloor.datasets.convert.lerobot.layout import (
-    EXTRA_KIND,
-    EXTRA_VERSION,
+    SIDECAR_KIND,
+    SIDECAR_VERSION,
     plan_features,
     step_rows,
 )
 from shopfloor.datasets.convert.lerobot.places import read_tasks
 from shopfloor.datasets.convert.lerobot.rows import read_frames
+from shopfloor.datasets.convert.lerobot.sidecar import LeRobotSidecar, sidecar_arrays
 from shopfloor.datasets.convert.lerobot.video import find_encoder
 from shopfloor.datasets.convert.lerobot.write import LeRobotWriter, Sizes
+from shopfloor.datasets.convert.options import Exported, ExportOptions, Imported, ImportOptions
 from shopfloor.datasets.convert.selection import Selection, given_actions
-from shopfloor.datasets.disk.json_file import json_digest
 from shopfloor.datasets.disk.staging import staged_folder
+from shopfloor.datasets.disk.strict_json import json_digest
 from shopfloor.datasets.format.encode import Provenance
 from shopfloor.datasets.format.fields import episode_facts
 from shopfloor.datasets.format.layout import UNSPECIFIED
@@ -69,14 +69,12 @@ def export(
         try:
             for index in selection.indices:
                 _add(writer, selection.read(index), selection.keys, options)
-            writer.finish(_splits(selection), _extra(dataset, writer, selection.keys, options))
+            writer.finish(_splits(selection), _sidecar(dataset, writer, selection.keys, options))
         except BaseException:
             writer.abandon()
             raise
 
-        files = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
-
-    return Exported(writer.episodes, writer.steps, len(files), sum(files))
+        return Exported.of_folder(folder, writer.episodes, writer.steps)
 
 
 def _start(
@@ -85,7 +83,8 @@ def _start(
     description, hz = dataset.description, dataset.identity.raw.get("control_hz")
     if not isinstance(hz, int | float) or hz < 1 or hz != int(hz):
         raise InvalidInputError(
-            f"{dataset.path} has control_hz {hz!r}; LeRobot needs a whole number of frames a second."
+            f"{dataset.path} has control_hz {hz!r}; LeRobot needs a whole number of frames a "
+            "second."
         )
     features = plan_features(selection.first, selection.keys, description, pictures)
     encoder = find_encoder() if any(feature.dtype == "video" for feature in features) else ""
@@ -98,7 +97,7 @@ def _add(
 ) -> None:
     actions = given_actions(episode, options)
     rows = step_rows(episode, actions, writer.features)
-    arrays = extra_arrays(
+    arrays = sidecar_arrays(
         episode, keys, writer.features, own_actions=actions is not episode.actions
     )
     writer.add(episode.instruction, rows, episode_facts(episode), arrays)
@@ -109,13 +108,13 @@ def _splits(selection: Selection) -> dict[str, str]:
     return {"train": f"0:{first}"} | ({"val": f"{first}:{end}"} if selection.valid else {})
 
 
-def _extra(
+def _sidecar(
     dataset: Dataset, writer: LeRobotWriter, keys: Sequence[str], options: ExportOptions
 ) -> dict[str, Any]:
     names = {feature.key: feature.name for feature in writer.features if feature.key}
     document = {
-        "kind": EXTRA_KIND,
-        "schema_version": EXTRA_VERSION,
+        "kind": SIDECAR_KIND,
+        "schema_version": SIDECAR_VERSION,
         "identity": dict(dataset.identity.raw),
         "actions": options.actions,
         "keys": {key: names.get(key, "") for key in keys},
@@ -124,12 +123,12 @@ def _extra(
 
 
 def import_(path: Path, out: Path, options: ImportOptions) -> Imported:
-    """Read somebody's LeRobotDataset (v3.x or v2.x, a local folder) into a new dataset.
+    """Read a LeRobotDataset (v3.x or v2.x, a local folder), ours or foreign, into a new dataset.
 
     Args:
         path: its folder.
         out: the new dataset.
-        options: what the source does not say.
+        options: what the source does not record.
 
     Returns:
         What was imported, and which features had no place.
@@ -138,28 +137,30 @@ def import_(path: Path, out: Path, options: ImportOptions) -> Imported:
         DamagedFileError, UnsafeFileError: what is wrong with it; nothing is written then.
         InvalidInputError: it cannot be held exactly, and how to go on.
     """
-    info = Info(path)
-    extra = Extra.find(info)
+    info = LeRobotInfo(path)
+    sidecar = LeRobotSidecar.find(info)
     with staged_folder(out) as folder:
-        if extra:
-            return _import_own(info, extra, folder, options)
+        if sidecar:
+            return _import_own(info, sidecar, folder, options)
         return _import_foreign(info, folder, options)
 
 
-def _import_own(info: Info, extra: Extra, folder: Path, options: ImportOptions) -> Imported:
+def _import_own(
+    info: LeRobotInfo, sidecar: LeRobotSidecar, folder: Path, options: ImportOptions
+) -> Imported:
     try:
-        incoming = Incoming(folder, extra.identity, options.codec)
+        incoming = Incoming(folder, sidecar.identity, options.codec)
     except ShopfloorError as error:
-        raise extra.damaged(
+        raise sidecar.damaged(
             f"its identity is that of no dataset ({type(error).__name__})"
         ) from error
-    for episode in extra.episodes(read_frames(info, extra.features)):
+    for episode in sidecar.episodes(read_frames(info, sidecar.features)):
         incoming.add(episode)
     incoming.finish()
     return Imported(incoming.episodes, incoming.steps, ())
 
 
-def _import_foreign(info: Info, folder: Path, options: ImportOptions) -> Imported:
+def _import_foreign(info: LeRobotInfo, folder: Path, options: ImportOptions) -> Imported:
     plan, tasks = plan_import(info), read_tasks(info)
     cell = options.cell or f"lerobot/{info.robot_type or info.root.resolve().name}"
     description = describe(info, plan, cell, options.action_convention or UNSPECIFIED)

@@ -1,4 +1,4 @@
-"""Anybody's LeRobotDataset as our episodes: which feature becomes what, and what has no place here."""
+"""A foreign LeRobotDataset as our episodes: which feature becomes what, what has no place."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from shopfloor.core import Episode, EpisodeSpec, InvalidInputError
 from shopfloor.datasets.convert.hdf5.foreign_rows import bare_episode
-from shopfloor.datasets.convert.lerobot.info import Info
+from shopfloor.datasets.convert.lerobot.info import LeRobotInfo
 from shopfloor.datasets.convert.lerobot.layout import AUTOMATIC, IMAGES, OBSERVATION, Feature
 from shopfloor.datasets.convert.lerobot.rows import Frames
 from shopfloor.datasets.convert.rows import exact_float32
@@ -23,12 +23,12 @@ _NUMBERS = {"bool", "float16", "float32", "float64", *_INTEGERS}
 
 
 @dataclass(frozen=True)
-class Plan:
+class LeRobotPlan:
     """What is read of a dataset.
 
     Attributes:
         keys: feature name -> our observation key.
-        features: all that is read.
+        features: the features that are read.
         left_out: feature name -> why it has no place here.
     """
 
@@ -37,12 +37,13 @@ class Plan:
     left_out: Mapping[str, str]
 
 
-def plan_import(info: Info) -> Plan:
+def plan_import(info: LeRobotInfo) -> LeRobotPlan:
     """Decide which feature becomes what; raises InvalidInputError if there is no action to learn from."""
     action = info.features.get("action")
     if action is None or action.dtype not in _NUMBERS or len(action.shape) != 1:
         raise InvalidInputError(
-            f"{info.file} declares no feature 'action' that is a vector of numbers; an episode needs actions."
+            f"{info.file} declares no feature 'action' that is a vector of numbers; an episode "
+            "needs actions."
         )
 
     keys: dict[str, str] = {}
@@ -63,7 +64,7 @@ def plan_import(info: Info) -> Plan:
             keys[name] = key
 
     used = {*keys, "action", *(name for name in OUTCOMES if name not in left_out)}
-    return Plan(
+    return LeRobotPlan(
         keys, tuple(feature for name, feature in info.features.items() if name in used), left_out
     )
 
@@ -105,14 +106,16 @@ def _key(name: str, taken: Collection[str]) -> str | None:
     return None
 
 
-def describe(info: Info, plan: Plan, cell: str, action_convention: str) -> dict[str, Any]:
+def describe(
+    info: LeRobotInfo, plan: LeRobotPlan, cell: str, action_convention: str
+) -> dict[str, Any]:
     """Return the description that `dataset.json` gets.
 
     Args:
         info: the dataset.
         plan: what is read of it.
-        cell: what the episodes are said to be of.
-        action_convention: what the actions mean.
+        cell: id of the cell that the episodes are recorded as.
+        action_convention: id of the meaning of the actions.
     """
     features = {}
     for feature in plan.features:
@@ -150,7 +153,7 @@ def describe(info: Info, plan: Plan, cell: str, action_convention: str) -> dict[
 
 def foreign_episode(
     frames: Frames,
-    plan: Plan,
+    plan: LeRobotPlan,
     spec: EpisodeSpec,
     instruction: str,
     cast: bool,
@@ -160,7 +163,7 @@ def foreign_episode(
     Args:
         frames: the frames.
         plan: what was read.
-        spec: of the episode.
+        spec: the episode's spec.
         instruction: its text.
         cast: whether actions and rewards may be rounded to float32.
 
@@ -197,4 +200,4 @@ def _success(rows: Mapping[str, npt.NDArray[Any]], rewards: npt.NDArray[np.float
         return bool(rows["next.success"].any())
     if "next.reward" in rows:
         return bool((rewards >= 1.0).any())
-    return True  # see `describe`: demonstrations say nothing of it
+    return True  # see `describe`: demonstrations do not record it

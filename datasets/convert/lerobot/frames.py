@@ -1,4 +1,4 @@
-"""Pictures out of others' mp4 files, found by their time; nothing but the file itself is ever opened."""
+"""Pictures from foreign mp4 files, found by their time; no other file is ever opened."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.datasets.disk.errors import DamagedFileError, UnsafeFileError
-from shopfloor.datasets.disk.files import open_regular, read_error
+from shopfloor.datasets.disk.errors import DamagedFileError, UnsafeFileError, read_error
+from shopfloor.datasets.disk.files import open_regular
 
 DECODERS = ("h264", "hevc", "av1", "libdav1d", "vp9", "libvpx-vp9", "mpeg4")
 # How far a picture's time may be from the one asked for: LeRobot's own 0.1 ms, and room for times

@@ -1,4 +1,4 @@
-"""Somebody's `info.json`: what a LeRobotDataset says of itself, believed only as far as it was checked."""
+"""The `info.json` of a foreign LeRobotDataset, checked before it is believed."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _PLACEHOLDERS = ("chunk_index", "episode_chunk", "episode_index", "file_index", 
 _NUMBER_FORMAT = re.compile(r"(0?\d?d)?")
 
 
-class Info:
-    """What `info.json` says, checked.
+class LeRobotInfo:
+    """The content of `info.json`, checked.
 
     Attributes:
         root: the dataset's folder.
         file: the `info.json` in it.
         many_a_file: whether a file holds many episodes (version 3), or one (version 2).
         fps: frames per second.
-        episodes: how many there are.
+        episodes: number of episodes.
         chunk_episodes: episodes in a folder (version 2).
-        robot_type: "" where it is not said.
+        robot_type: the robot's type, "" where it is not stated.
         features: those of `data`, automatic ones included; pictures with shape (height, width,
             channels).
     """
@@ -56,13 +56,15 @@ class Info:
             self._info = load_json(self.file, MAX_METADATA_BYTES)
         except FileNotFoundError:
             raise NotADatasetError(
-                f"{root} is not a LeRobot dataset: it has no {INFO_FILE}. Name the folder that holds meta/ and data/."
+                f"{root} is not a LeRobot dataset: it has no {INFO_FILE}. Name the folder that "
+                "holds meta/ and data/."
             ) from None
 
         version = self._info.get("codebase_version")
         if not isinstance(version, str) or not _VERSIONS.fullmatch(version):
             raise FormatVersionError(
-                f"{self.file} says codebase_version {version!r:.40}; read are v2.x and v3.x. Convert it with LeRobot."
+                f"{self.file} says codebase_version {version!r:.40}; read are v2.x and v3.x. "
+                "Convert it with LeRobot."
             )
 
         self.many_a_file = version.startswith("v3")

@@ -20,10 +20,10 @@ VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.m
 EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 INFO_FILE, STATS_FILE, TASKS_FILE = "meta/info.json", "meta/stats.json", "meta/tasks.parquet"
 # What LeRobot has no place for lies in a folder of ours that it passes over.
-EXTRA_FILE = "meta/shopfloor/export.json"
-EXTRA_PATH = "meta/shopfloor/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
-EXTRA_KIND = "shopfloor-lerobot-export"
-EXTRA_VERSION = 1
+SIDECAR_FILE = "meta/shopfloor/export.json"
+SIDECAR_PATH = "meta/shopfloor/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+SIDECAR_KIND = "shopfloor-lerobot-export"
+SIDECAR_VERSION = 1
 
 IMAGES = "observation.images."
 OBSERVATION = "observation."
@@ -44,10 +44,10 @@ class Feature:
     Attributes:
         name: LeRobot's name, such as "observation.state".
         dtype: its dtype there: NumPy's name, "video" or "image".
-        shape: of a row there; [1] for single numbers.
+        shape: shape of a row there; [1] for single numbers.
         key: our observation key, "" for everything else.
-        row_shape: of a row here.
-        names: of the row's entries, None where nobody said.
+        row_shape: shape of a row here.
+        names: names of the row's entries, None where they are not stated.
     """
 
     name: str
@@ -75,7 +75,7 @@ def plan_features(
     Args:
         episode: one of them.
         keys: the observation keys to export.
-        description: what the cell says of itself, for names.
+        description: the cell's description, for names.
         pictures: "video" or "png".
 
     Returns:
@@ -147,8 +147,8 @@ def step_rows(
             rows[feature.name] = observed(episode, feature.key, feature.row_shape, dtype)
         elif rows[feature.name].shape[1:] not in (feature.shape, ()):
             raise InvalidInputError(
-                f"{name_episode(episode)} has actions of {rows[feature.name].shape[1:]} numbers; the "
-                f"dataset's first episode has {feature.shape}."
+                f"{name_episode(episode)} has actions of {rows[feature.name].shape[1:]} numbers; "
+                f"the dataset's first episode has {feature.shape}."
             )
 
     for name, values in rows.items():

@@ -16,7 +16,7 @@ from shopfloor.datasets.convert.lerobot.layout import AUTOMATIC, Feature
 from shopfloor.datasets.convert.lerobot.stats import NAMES
 
 PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-EXTRA_SCHEMA = pa.schema(
+SIDECAR_SCHEMA = pa.schema(
     [
         ("episode_index", pa.int64()),
         ("facts", pa.string()),

@@ -1,4 +1,4 @@
-"""What a stranger's parquet file claims to hold, read from its footer without pyarrow.
+"""The claims of a foreign parquet file, read from its footer without pyarrow.
 
 pyarrow reads columns safely, but ends the whole process when it is asked about a column of a
 damaged footer (seen with version 26). The footer is a struct in Thrift's compact protocol; of that
@@ -23,7 +23,7 @@ _TEXT_TYPES = (6, 7)  # BYTE_ARRAY, FIXED_LEN_BYTE_ARRAY
 
 
 @dataclass(frozen=True)
-class Leaf:
+class LeafColumn:
     """A column of numbers or texts in a row group.
 
     Attributes:
@@ -44,12 +44,12 @@ class RowGroup:
     """A row group.
 
     Attributes:
-        rows: how many it claims.
+        rows: number of rows that it claims.
         leaves: its columns.
     """
 
     rows: int
-    leaves: tuple[Leaf, ...]
+    leaves: tuple[LeafColumn, ...]
 
 
 def read_footer(fd: int) -> list[RowGroup]:
@@ -85,7 +85,7 @@ def _group(group: dict[int, Any]) -> RowGroup:
         if values < 0 or size < 0:
             raise ValueError(f"its column {column!r:.80} claims {values} values in {size} bytes")
 
-        leaves.append(Leaf(column, values, size, about[1] in _TEXT_TYPES))
+        leaves.append(LeafColumn(column, values, size, about[1] in _TEXT_TYPES))
 
     if group[3] < 0:
         raise ValueError(f"a row group claims {group[3]} rows")

@@ -1,4 +1,4 @@
-"""Where somebody's LeRobot episodes lie, and what they are called: the tables and lists under `meta/`."""
+"""Where the episodes of a LeRobotDataset lie, and their tasks: the files under `meta/`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from shopfloor.datasets.convert.lerobot.frames import ADVICE
-from shopfloor.datasets.convert.lerobot.info import MAX_METADATA_BYTES, Info
+from shopfloor.datasets.convert.lerobot.info import MAX_METADATA_BYTES, LeRobotInfo
 from shopfloor.datasets.convert.lerobot.layout import TASKS_FILE
-from shopfloor.datasets.convert.lerobot.tables import Table
+from shopfloor.datasets.convert.lerobot.parquet_reader import ParquetReader
 from shopfloor.datasets.disk.errors import DamagedFileError
 from shopfloor.datasets.disk.files import read_bytes
-from shopfloor.datasets.disk.json_file import parse_json
+from shopfloor.datasets.disk.strict_json import parse_json
 from shopfloor.datasets.format.layout import MAX_STEPS
 
 _NUMBERS = ("episode_index", "length", "data/chunk_index", "data/file_index", "dataset_from_index")
@@ -41,23 +41,19 @@ class Place:
     videos: Mapping[str, tuple[Path, float]]
 
 
-def read_tasks(info: Info) -> dict[int, str]:
+def read_tasks(info: LeRobotInfo) -> dict[int, str]:
     """Return task_index -> instruction."""
     if not info.many_a_file:
-        return {
-            line["task_index"]: line["task"]
-            for line in _lines(info, "tasks", {"task_index": int, "task": str})
-        }
+        lines = _lines(info, "tasks", {"task_index": int, "task": str})
+        return {line["task_index"]: line["task"] for line in lines}
 
     tasks: dict[int, str] = {}
     path = info.inside(info.root / TASKS_FILE)
     if path.exists():
-        with Table(path) as table:
-            # pandas writes an index without a name under the second one.
-            text = next(
-                (name for name in ("task", "__index_level_0__") if name in table.names), "task"
-            )
-
+        with ParquetReader(path) as table:
+            # pandas writes an index that has no name under this one.
+            unnamed = "task" not in table.names and "__index_level_0__" in table.names
+            text = "__index_level_0__" if unnamed else "task"
             for block in table.blocks({"task_index": 1, text: 1}):
                 tasks |= dict(
                     zip(block.integers("task_index").tolist(), block.texts(text), strict=True)
@@ -66,7 +62,7 @@ def read_tasks(info: Info) -> dict[int, str]:
     return tasks
 
 
-def read_places(info: Info) -> Iterator[Place]:
+def read_places(info: LeRobotInfo) -> Iterator[Place]:
     """Return where the episodes are, in order.
 
     Raises:
@@ -78,8 +74,8 @@ def read_places(info: Info) -> Iterator[Place]:
         found = (place.number, place.first)
         if found != (number, frames) or not 0 < place.length <= MAX_STEPS:
             raise info.damaged(
-                f"meta/episodes lists episode {place.number} of {place.length} frames from frame {place.first} on, "
-                f"expected episode {number} from frame {frames} on"
+                f"meta/episodes lists episode {place.number} of {place.length} frames from frame "
+                f"{place.first} on, expected episode {number} from frame {frames} on"
             )
 
         number, frames = number + 1, frames + place.length
@@ -89,22 +85,23 @@ def read_places(info: Info) -> Iterator[Place]:
         raise info.damaged(f"it says {info.episodes} episodes, but meta/episodes lists {number}")
 
 
-def _from_tables(info: Info) -> Iterator[Place]:
-    columns = [*_NUMBERS, *(f"videos/{name}/{what}" for name in info.videos for what in _IN_VIDEO)]
+def _from_tables(info: LeRobotInfo) -> Iterator[Place]:
+    columns = list(_NUMBERS)
+    for name in info.videos:
+        columns += [f"videos/{name}/{what}" for what in _IN_VIDEO]
+
     for path in sorted((info.root / "meta" / "episodes").glob("chunk-*/file-*.parquet")):
-        with Table(info.inside(path)) as table:
+        with ParquetReader(info.inside(path)) as table:
             for block in table.blocks(dict.fromkeys(columns, 1)):
-                listed = {name: block.rows(name, ()) for name in columns}
-                if not all(np.isfinite(values).all() for values in listed.values()):
+                listed = [block.rows(name, ()) for name in columns]
+                if not np.all([np.isfinite(values).all() for values in listed]):
                     raise DamagedFileError(path, "it has numbers that are not finite", ADVICE)
 
-                for row in range(len(block)):
-                    yield _place(
-                        info, {name: values[row].item() for name, values in listed.items()}
-                    )
+                for row in zip(*listed, strict=True):
+                    yield _place(info, dict(zip(columns, row, strict=True)))
 
 
-def _place(info: Info, row: Mapping[str, Any]) -> Place:
+def _place(info: LeRobotInfo, row: Mapping[str, Any]) -> Place:
     # Numbers may be stored as floats, where a tool like pandas had gaps in the column.
     whole = {name: int(row[name]) for name in _NUMBERS}
     videos = {}
@@ -121,7 +118,7 @@ def _place(info: Info, row: Mapping[str, Any]) -> Place:
     return Place(whole["episode_index"], whole["length"], whole["dataset_from_index"], data, videos)
 
 
-def _from_lines(info: Info) -> Iterator[Place]:
+def _from_lines(info: LeRobotInfo) -> Iterator[Place]:
     first = 0
     for line in _lines(info, "episodes", {"episode_index": int, "length": int}):
         number, length = line["episode_index"], line["length"]
@@ -131,7 +128,7 @@ def _from_lines(info: Info) -> Iterator[Place]:
         first += length
 
 
-def _lines(info: Info, name: str, kinds: Mapping[str, type]) -> Iterator[dict[str, Any]]:
+def _lines(info: LeRobotInfo, name: str, kinds: Mapping[str, type]) -> Iterator[dict[str, Any]]:
     """Read a list of version 2: a JSON object a line."""
     path = info.inside(info.root / "meta" / f"{name}.jsonl")
     try:

@@ -1,4 +1,4 @@
-"""Episode after episode of somebody's LeRobotDataset, as arrays; numbers that should follow each other are checked."""
+"""Episodes of a foreign LeRobotDataset as arrays, one by one; their frames' numbers are checked."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from shopfloor.datasets.convert.lerobot.frames import ADVICE, TOLERANCE_S, VideoReader
-from shopfloor.datasets.convert.lerobot.info import Info
+from shopfloor.datasets.convert.lerobot.info import LeRobotInfo
 from shopfloor.datasets.convert.lerobot.layout import Feature
+from shopfloor.datasets.convert.lerobot.parquet_reader import Block, ParquetReader
 from shopfloor.datasets.convert.lerobot.places import Place, read_places
-from shopfloor.datasets.convert.lerobot.tables import Block, Table
 from shopfloor.datasets.convert.png import decode_picture
 from shopfloor.datasets.disk.errors import DamagedFileError, UnsafeFileError
 from shopfloor.datasets.format.layout import MAX_ARRAY_BYTES
@@ -41,12 +41,12 @@ class Frames:
     rows: Mapping[str, npt.NDArray[Any]]
 
 
-def read_frames(info: Info, features: Sequence[Feature]) -> Iterator[Frames]:
+def read_frames(info: LeRobotInfo, features: Sequence[Feature]) -> Iterator[Frames]:
     """Read these features of all episodes, one episode in memory at a time.
 
     Args:
         info: the dataset.
-        features: with numbers, or pictures of three channels.
+        features: features of numbers, or of pictures with three channels.
 
     Raises:
         DamagedFileError: what is wrong with which file; UnsafeFileError: what is refused in it.
@@ -60,7 +60,7 @@ def read_frames(info: Info, features: Sequence[Feature]) -> Iterator[Frames]:
         cinema = stack.enter_context(_Cinema())
         for path, group in itertools.groupby(read_places(info), key=lambda place: place.data):
             places = list(group)
-            with Table(path) as table:
+            with ParquetReader(path) as table:
                 blocks = table.runs(columns, [place.length for place in places])
                 for place, block in zip(places, blocks, strict=True):
                     _check_order(block, place, info.fps)
@@ -86,7 +86,8 @@ def _check_order(block: Block, place: Place, fps: int) -> None:
             at = int(wrong[0])
             raise DamagedFileError(
                 block.path,
-                f"frame {at} of episode {place.number} has {name} {found[at]}, expected {numbers[at]}",
+                f"frame {at} of episode {place.number} has {name} {found[at]}, expected "
+                f"{numbers[at]}",
                 ADVICE,
             )
 
@@ -96,7 +97,8 @@ def _check_order(block: Block, place: Place, fps: int) -> None:
         at = int(wrong[0])
         raise DamagedFileError(
             block.path,
-            f"frame {at} of episode {place.number} is at {times_s[at]:.4f} s, expected {due_s[at]:.4f} s ({fps} Hz)",
+            f"frame {at} of episode {place.number} is at {times_s[at]:.4f} s, expected "
+            f"{due_s[at]:.4f} s ({fps} Hz)",
             "Resample the dataset to a steady rate with LeRobot's tools first.",
         )
 

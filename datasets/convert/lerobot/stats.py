@@ -1,4 +1,4 @@
-"""LeRobot's statistics of a feature: min, max, mean, std, count and five quantiles, of one episode and of all."""
+"""LeRobot's statistics of a feature: min, max, mean, std, count and five quantiles."""
 
 from __future__ import annotations
 
@@ -90,10 +90,10 @@ class RunningRows:
             ),
         }
 
-        return {
-            "count": np.array([self._count]),
-            **{name: np.atleast_1d(value) for name, value in found.items()},
-        }
+        result = {"count": np.array([self._count])}
+        for name, value in found.items():
+            result[name] = np.atleast_1d(value)
+        return result
 
 
 def _flat(rows: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -102,11 +102,11 @@ def _flat(rows: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
 
 class RunningPictures:
-    """Statistics of a camera's sampled pictures: counts of the 256 values of each channel, so all of it is exact.
+    """Exact statistics of a camera's sampled pictures, by counts of the 256 values of each channel.
 
     Attributes:
         counts: shape (3, 256), int64, how often each channel had each value.
-        pictures: how many pictures were looked at.
+        pictures: number of pictures that were looked at.
     """
 
     def __init__(self) -> None:
@@ -131,36 +131,37 @@ class RunningPictures:
         self.pictures += other.pictures
 
     def result(self) -> Statistics:
-        """Return the statistics of the sampled pictures, values divided by 255, shape (3, 1, 1); count in pictures."""
+        """Return the statistics of the sampled pictures, shape (3, 1, 1), values divided by 255.
+
+        "count" is the number of pictures.
+        """
         values = np.arange(256) / 255.0
         total = self.counts.sum(1)
         mean = self.counts @ values / total
         variance = (self.counts * (values - mean[:, None]) ** 2).sum(1) / total
 
-        found = {
-            "min": np.array([values[counts > 0].min() for counts in self.counts]),
-            "max": np.array([values[counts > 0].max() for counts in self.counts]),
+        found: dict[str, Any] = {
+            "min": [values[counts > 0].min() for counts in self.counts],
+            "max": [values[counts > 0].max() for counts in self.counts],
             "mean": mean,
             "std": np.sqrt(variance),
-            **{
-                name: np.array([_quantile(counts, q) for counts in self.counts])
-                for name, q in QUANTILES.items()
-            },
         }
+        for name, share in QUANTILES.items():
+            found[name] = [_quantile(counts, share) for counts in self.counts]
 
-        shaped = {name: value.reshape(3, 1, 1) for name, value in found.items()}
-        return {"count": np.array([self.pictures]), **shaped}
+        result = {"count": np.array([self.pictures])}
+        for name, value in found.items():
+            result[name] = np.reshape(value, (3, 1, 1))
+        return result
 
 
 def _quantile(counts: npt.NDArray[np.int64], share: float) -> float:
-    """Return the quantile of 0..255 values given their counts, interpolated between neighbours as NumPy does."""
+    """Return the quantile of 0..255 values given their counts, interpolated as NumPy does."""
     place = share * (counts.sum() - 1)
     below = int(place)
     ends = np.cumsum(counts)
-    low, high = (
-        int(np.searchsorted(ends, rank, side="right"))
-        for rank in (below, min(below + 1, int(ends[-1]) - 1))
-    )
+    above = min(below + 1, int(ends[-1]) - 1)
+    low, high = np.searchsorted(ends, [below, above], side="right").tolist()
     return float(low + (high - low) * (place - below)) / 255.0
 
 

@@ -1,4 +1,4 @@
-"""LeRobot's video files: several episodes' pictures, one after the other, in mp4 files of bounded size."""
+"""LeRobot's video files: pictures of several episodes in mp4 files of bounded size."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def find_encoder() -> str:
             av.codec.Codec(name, "w")
             return name
     raise MissingDependencyError(
-        f"This PyAV has none of the encoders {', '.join(ENCODERS)}. Install it from its wheel (pip install av), or "
-        "export with pictures='png'."
+        f"This PyAV has none of the encoders {', '.join(ENCODERS)}. Install it from its wheel (pip "
+        "install av), or export with pictures='png'."
     )
 
 
 def video_info(encoder: str, height: int, width: int, fps: int) -> dict[str, Any]:
-    """Return what LeRobot's `info.json` says of a video feature."""
+    """Return the description of a video feature in LeRobot's `info.json`."""
     options = ENCODERS[encoder]
     preset = options["preset"]
     return {
@@ -66,16 +66,16 @@ class VideoWriter:
 
     Attributes:
         path: the file.
-        pictures: how many were added.
-        bytes: of them, as far as they are encoded.
+        pictures: number of added pictures.
+        bytes: their size, as far as they are encoded.
     """
 
     def __init__(self, path: Path, encoder: str, fps: int, height: int, width: int) -> None:
         """Create the file, which must not exist yet; sizes in pixels, both even."""
         if height % 2 or width % 2:
             raise InvalidInputError(
-                f"Pictures of {height}x{width} pixels cannot be video in {PIXEL_FORMAT}, which needs even sides; "
-                "export with pictures='png'."
+                f"Pictures of {height}x{width} pixels cannot be video in {PIXEL_FORMAT}, which "
+                "needs even sides; export with pictures='png'."
             )
 
         self.path, self.pictures, self.bytes = path, 0, 0

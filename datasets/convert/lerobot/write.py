@@ -29,8 +29,8 @@ class Sizes:
     """How large files grow before the next one begins; LeRobot's defaults.
 
     Attributes:
-        data_mb: of a parquet file.
-        video_mb: of an mp4 file.
+        data_mb: size of a parquet file, MiB.
+        video_mb: size of an mp4 file, MiB.
     """
 
     data_mb: int = 100
@@ -56,9 +56,9 @@ class LeRobotWriter:
         root: an existing empty folder.
         features: what a row holds (see `plan_features`).
         fps: control rate.
-        encoder: of videos, one of `ENCODERS`.
+        encoder: encoder of videos, one of `ENCODERS`.
         robot_type: text for LeRobot's users.
-        sizes: of the files.
+        sizes: sizes of the files.
         episodes, steps: written so far.
         tasks: instruction -> its number.
     """
@@ -85,15 +85,19 @@ class LeRobotWriter:
         self._schema = tables.data_schema(self.features)
         self._data = table(layout.DATA_PATH, self._schema)
         self._places = table(layout.EPISODES_PATH, tables.episodes_schema(self.features))
-        self._extras = table(layout.EXTRA_PATH, tables.EXTRA_SCHEMA, "zstd")
+        self._sidecars = table(layout.SIDECAR_PATH, tables.SIDECAR_SCHEMA, "zstd")
         self._rows: list[dict[str, Any]] = []
-        videos = [feature for feature in self.features if feature.dtype == "video"]
-        self._cameras = [_Camera(feature, self._video_files(feature)) for feature in videos]
+        self._cameras: list[_Camera] = []
+        for feature in self.features:
+            if feature.dtype == "video":
+                self._cameras.append(_Camera(feature, self._video_files(feature)))
 
-        self._totals: dict[str, RunningRows | RunningPictures] = {
-            feature.name: RunningPictures() if feature.is_picture else RunningRows()
-            for feature in self.features
-        } | {name: RunningRows() for name in AUTOMATIC}
+        self._totals: dict[str, RunningRows | RunningPictures] = {}
+        for feature in self.features:
+            total = RunningPictures() if feature.is_picture else RunningRows()
+            self._totals[feature.name] = total
+        for name in AUTOMATIC:
+            self._totals[name] = RunningRows()
 
     def _video_files(self, feature: Feature) -> tables.RollingFiles:
         template = layout.VIDEO_PATH.replace("{video_key}", feature.name)
@@ -140,7 +144,7 @@ class LeRobotWriter:
         for camera in self._cameras:
             place |= self._film(camera, rows[camera.feature.name])
         self._rows.append(place | self._statistics(rows))
-        self._write_extras(facts, arrays)
+        self._write_sidecar(facts, arrays)
         self.episodes += 1
         self.steps += T
         if len(self._rows) == _EPISODES_A_GROUP:
@@ -150,9 +154,8 @@ class LeRobotWriter:
         columns = []
         for feature in self.features:
             if feature.dtype == "image":
-                columns.append(
-                    tables.picture_column([encode_png(picture) for picture in rows[feature.name]])
-                )
+                pictures = list(map(encode_png, rows[feature.name]))
+                columns.append(tables.picture_column(pictures))
             elif feature.dtype != "video":
                 columns.append(tables.column(feature, rows[feature.name]))
         columns += [pa.array(rows[name]) for name in AUTOMATIC]
@@ -192,26 +195,23 @@ class LeRobotWriter:
                 total.update(rows[name])
                 statistics = plain(of_rows(rows[name]))
 
-            found |= {f"stats/{name}/{what}": value for what, value in statistics.items()}
+            for what, value in statistics.items():
+                found[f"stats/{name}/{what}"] = value
 
         return found
 
-    def _write_extras(
+    def _write_sidecar(
         self, facts: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
     ) -> None:
-        listed = [
-            {
-                "name": name,
-                "dtype": array.dtype.name,
-                "shape": array.shape,
-                "data": np.ascontiguousarray(array).tobytes(),
-            }
-            for name, array in sorted(arrays.items())
-        ]
+        listed = []
+        for name, array in sorted(arrays.items()):
+            data = np.ascontiguousarray(array).tobytes()
+            about = {"name": name, "dtype": array.dtype.name, "shape": array.shape}
+            listed.append({**about, "data": data})
 
-        self._extras.begin()
+        self._sidecars.begin()
         row = {"episode_index": self.episodes, "facts": canonical_json(facts), "arrays": listed}
-        self._extras.write(pa.Table.from_pylist([row], schema=tables.EXTRA_SCHEMA))
+        self._sidecars.write(pa.Table.from_pylist([row], schema=tables.SIDECAR_SCHEMA))
 
     def _write_places(self) -> None:
         chunk, file = self._places.begin()
@@ -222,22 +222,22 @@ class LeRobotWriter:
 
     def abandon(self) -> None:
         """Leave the files as they are, after an error."""
-        for table in (self._data, self._places, self._extras):
+        for table in (self._data, self._places, self._sidecars):
             table.abandon()
         for camera in self._cameras:
             if camera.writer:
                 camera.writer.abandon()
 
-    def finish(self, splits: Mapping[str, str], extra: Mapping[str, Any]) -> None:
+    def finish(self, splits: Mapping[str, str], sidecar: Mapping[str, Any]) -> None:
         """Close the files and write `info.json`, `stats.json` and the tasks.
 
         Args:
             splits: name -> "first:end" of the episodes in it.
-            extra: about the whole dataset, for an import.
+            sidecar: a document about the whole dataset, for an import.
         """
         if self._rows:
             self._write_places()
-        for table in (self._data, self._places, self._extras):
+        for table in (self._data, self._places, self._sidecars):
             table.close()
 
         for camera in self._cameras:
@@ -247,7 +247,7 @@ class LeRobotWriter:
         pq.write_table(tables.tasks_table(self.tasks), self.root / layout.TASKS_FILE)
         statistics = {name: plain(total.result()) for name, total in self._totals.items()}
         _write_json(self.root / layout.STATS_FILE, statistics)
-        _write_json(self.root / layout.EXTRA_FILE, extra)
+        _write_json(self.root / layout.SIDECAR_FILE, sidecar)
         _write_json(self.root / layout.INFO_FILE, self._info(splits))
 
     def _info(self, splits: Mapping[str, str]) -> dict[str, Any]:
@@ -258,14 +258,13 @@ class LeRobotWriter:
                 self.encoder, height, width, self.fps
             )
 
-        automatic = {
-            name: {"dtype": dtype, "shape": [1], "names": None} for name, dtype in AUTOMATIC.items()
-        }
+        for name, dtype in AUTOMATIC.items():
+            features[name] = {"dtype": dtype, "shape": [1], "names": None}
 
         return {
             "codebase_version": layout.VERSION,
             "fps": self.fps,
-            "features": features | automatic,
+            "features": features,
             "total_episodes": self.episodes,
             "total_frames": self.steps,
             "total_tasks": len(self.tasks),

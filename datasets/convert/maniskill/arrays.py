@@ -1,4 +1,4 @@
-"""A trajectory of ManiSkill's as one of our episodes: which array becomes what, and what has no place here."""
+"""A trajectory of ManiSkill as one of our episodes: which array becomes what, and what has no place."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ from shopfloor.datasets.convert.rows import exact_float32
 from shopfloor.datasets.disk.errors import DamagedFileError
 
 Arrays = Mapping[str, ForeignArray]
-Part = tuple[str, int]  # of a concatenated array: its name, and how many numbers it has
+# Of a concatenated array: name and number of columns of one that is in it.
+Segment = tuple[str, int]
 
 OBSERVATIONS, ACTIONS, STATES, REWARDS = "obs", "actions", "env_states", "rewards"
 FLAGS = ("terminated", "truncated", "success", "fail")
 _SENSORS = "sensor_data."
 _ADVICE = "Get both files again, as one recording wrote them."
-_ALIKE = "Import recordings of one kind, one by one."
+_ONE_KIND = "Import recordings of one kind, one by one."
 
 
 @dataclass(frozen=True)
-class Plan:
+class ManiSkillPlan:
     """What is read of every trajectory; decided by the first.
 
     Attributes:
@@ -48,20 +49,23 @@ class Plan:
     file: Path
     keys: Mapping[str, str]
     rows: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]
-    actions: tuple[Part, ...]
-    states: tuple[Part, ...]
+    actions: tuple[Segment, ...]
+    states: tuple[Segment, ...]
     left_out: Mapping[str, str]
 
-    def names(self, parts: tuple[Part, ...]) -> list[str]:
+    def names(self, parts: tuple[Segment, ...]) -> list[str]:
         """Return a name for each number of a concatenated array, none if it was a single array."""
         if len(parts) == 1 and "/" not in parts[0][0]:
             return []
-        return [
-            f"{name.partition('/')[2]}.{number}" for name, size in parts for number in range(size)
-        ]
+
+        names = []
+        for name, size in parts:
+            below = name.partition("/")[2]
+            names += [f"{below}.{number}" for number in range(size)]
+        return names
 
 
-def plan_import(file: Path, trajectory: str, arrays: Arrays) -> Plan:
+def plan_import(file: Path, trajectory: str, arrays: Arrays) -> ManiSkillPlan:
     """Decide which array becomes what.
 
     Args:
@@ -90,17 +94,18 @@ def plan_import(file: Path, trajectory: str, arrays: Arrays) -> Plan:
     actions = _parts(arrays, ACTIONS, left_out)
     if not actions:
         raise InvalidInputError(
-            f"{file}: {trajectory}/{ACTIONS} is no array of numbers, nor a group of them; an episode needs actions."
+            f"{file}: {trajectory}/{ACTIONS} is no array of numbers, nor a group of them; an "
+            "episode needs actions."
         )
 
-    rows = {
-        name: (arrays[name].shape[1:], arrays[name].dtype or np.dtype(np.uint8)) for name in keys
-    }
-    return Plan(file, keys, rows, actions, _parts(arrays, STATES, left_out), left_out)
+    rows = {}
+    for name in keys:
+        rows[name] = (arrays[name].shape[1:], arrays[name].dtype or np.dtype(np.uint8))
+    return ManiSkillPlan(file, keys, rows, actions, _parts(arrays, STATES, left_out), left_out)
 
 
 def _no_place(root: str, name: str, array: ForeignArray) -> str:
-    """Return why an array has no place here, "" if it has one; actions are looked at when they are read."""
+    """Return why an array has no place here, "" if it has one; actions are checked when read."""
     if root in (ACTIONS, REWARDS) or name in FLAGS:
         return ""
     if root not in (OBSERVATIONS, STATES):
@@ -115,26 +120,26 @@ def _no_place(root: str, name: str, array: ForeignArray) -> str:
 
 
 def _key(name: str, array: ForeignArray, taken: Collection[str]) -> str | None:
-    """Return the observation key for an array: the camera's name for its pictures, else its path with dots."""
+    """Return an array's observation key: the camera's name for its pictures, else its path, dotted."""
     if name == OBSERVATIONS:  # a single vector
         return "state"
     path = name.removeprefix(f"{OBSERVATIONS}/").replace("/", ".")
     short = path.removeprefix(_SENSORS)
     picture = array.dtype == np.uint8 and len(array.shape) == 4 and array.shape[3] == 3
     camera = short.removesuffix(".rgb") if picture and path.startswith(_SENSORS) else short
-    keys = (observation_key(name, taken) for name in (camera, short, path))
-    return next((key for key in keys if key), None)
+    for candidate in (camera, short, path):
+        key = observation_key(candidate, taken)
+        if key:
+            return key
+    return None
 
 
-def _parts(arrays: Arrays, root: str, left_out: Collection[str]) -> tuple[Part, ...]:
-    named = [
-        name
-        for name in arrays
-        if name == root or (name.startswith(f"{root}/") and name not in left_out)
-    ]
-    return tuple(
-        (name, arrays[name].shape[1] if len(arrays[name].shape) == 2 else -1) for name in named
-    )
+def _parts(arrays: Arrays, root: str, left_out: Collection[str]) -> tuple[Segment, ...]:
+    found = []
+    for name, array in arrays.items():
+        if name == root or (name.startswith(f"{root}/") and name not in left_out):
+            found.append((name, array.shape[1] if len(array.shape) == 2 else -1))
+    return tuple(found)
 
 
 class Trajectory:
@@ -144,7 +149,7 @@ class Trajectory:
         same_states: whether its simulator states are of the same bodies as the first trajectory's.
     """
 
-    def __init__(self, plan: Plan, listed: Listed, arrays: Arrays) -> None:
+    def __init__(self, plan: ManiSkillPlan, listed: Listed, arrays: Arrays) -> None:
         """Check what it holds against the plan, the .json and itself, before any of it is read.
 
         Raises:
@@ -155,10 +160,11 @@ class Trajectory:
         self._name = f"traj_{listed.number}"
         own = _parts(arrays, ACTIONS, ())
 
-        if own != plan.actions or any(size < 0 for _, size in own):
+        if own != plan.actions or min(size for _, size in own) < 0:
             raise InvalidInputError(
-                f"{plan.file}: the actions of {self._name} are {_told(own)}; those of the first trajectory are "
-                f"{_told(plan.actions)}. Expected are rows of numbers, the same in all."
+                f"{plan.file}: the actions of {self._name} are {_segment_texts(own)}; those of the "
+                f"first trajectory are {_segment_texts(plan.actions)}. Expected are rows of "
+                "numbers, the same in all."
             )
 
         self._steps = arrays[own[0][0]].rows
@@ -169,8 +175,7 @@ class Trajectory:
 
         self._check_observations()
         self._check_lengths()
-        states = {name: why for name, why in plan.left_out.items() if name.startswith(f"{STATES}/")}
-        self.same_states = _parts(arrays, STATES, states) == plan.states
+        self.same_states = _parts(arrays, STATES, plan.left_out) == plan.states
 
     def _check_lengths(self) -> None:
         for name, array in self._arrays.items():
@@ -194,15 +199,15 @@ class Trajectory:
                 )
 
                 raise InvalidInputError(
-                    f"{self._plan.file}: {self._name}/{name} {found}; the first one has rows {shape} of {dtype}. "
-                    f"{_ALIKE}"
+                    f"{self._plan.file}: {self._name}/{name} {found}; the first one has rows "
+                    f"{shape} of {dtype}. {_ONE_KIND}"
                 )
 
         known = {*self._plan.rows, *self._plan.left_out, *FLAGS}
         for name in self._arrays:
             if name not in known and name.partition("/")[0] not in (ACTIONS, STATES, REWARDS):
                 raise InvalidInputError(
-                    f"{self._plan.file}: {self._name}/{name} is not in the first one. {_ALIKE}"
+                    f"{self._plan.file}: {self._name}/{name} is not in the first one. {_ONE_KIND}"
                 )
 
     def _damaged(self, problem: str, join: str = " ") -> DamagedFileError:
@@ -212,7 +217,7 @@ class Trajectory:
         """Read it.
 
         Args:
-            spec: of the episode.
+            spec: the episode's spec.
             instruction: its text.
             cast: whether actions and rewards may be rounded to float32.
 
@@ -221,23 +226,23 @@ class Trajectory:
                 would be rounded.
         """
         where = f"{self._plan.file}: {self._name}"
-        actions = np.concatenate(
-            [
-                exact_float32(self._arrays[name].read(), f"{where}/{name}", cast)
-                for name, _ in self._plan.actions
-            ],
-            axis=1,
-        )
+        actions = []
+        for name, _ in self._plan.actions:
+            rows = self._arrays[name].read()
+            actions.append(exact_float32(rows, f"{where}/{name}", cast))
 
         success = self._success()
         failed = not success and self._flag("fail") is True
         ended = self._flag("terminated")
+        observations = {}
+        for name, key in self._plan.keys.items():
+            observations[key] = plain(self._arrays[name].read())
 
         return bare_episode(
             spec,
             instruction,
-            {key: plain(self._arrays[name].read()) for name, key in self._plan.keys.items()},
-            actions,
+            observations,
+            np.concatenate(actions, axis=1),
             self._rewards(f"{where}/{REWARDS}", cast),
             success=success,
             terminated=success or failed if ended is None else ended,
@@ -268,7 +273,7 @@ class Trajectory:
         )
 
     def _flag(self, name: str) -> bool | None:
-        """Return a truth value after the last action, as the .h5 or else the .json says it; None if neither does."""
+        """Return a truth value after the last action, from the .h5 or else the .json, None without it."""
         column = self._column(name)
         if column is not None and len(column):
             return bool(column[-1])
@@ -279,7 +284,7 @@ class Trajectory:
         return self._flag("fail") is not True if success is None else success  # see `outcomes`
 
 
-def _told(parts: tuple[Part, ...]) -> str:
+def _segment_texts(parts: tuple[Segment, ...]) -> str:
     return ", ".join(f"{name} ({size})" if size >= 0 else name for name, size in parts) or "none"
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from shopfloor.core import EpisodeSpec
-from shopfloor.datasets.convert.formats import Imported, ImportOptions
 from shopfloor.datasets.convert.hdf5.foreign_hdf5 import ForeignFile
 from shopfloor.datasets.convert.hdf5.foreign_rows import feature
 from shopfloor.datasets.convert.incoming import Incoming
@@ -22,12 +21,13 @@ from shopfloor.datasets.convert.maniskill.arrays import (
     REWARDS,
     STATES,
     Arrays,
-    Plan,
+    ManiSkillPlan,
     Trajectory,
     outcomes,
     plan_import,
 )
 from shopfloor.datasets.convert.maniskill.metadata import Recording
+from shopfloor.datasets.convert.options import Imported, ImportOptions
 from shopfloor.datasets.disk.staging import staged_folder
 from shopfloor.datasets.format.encode import Provenance
 from shopfloor.datasets.format.layout import UNSPECIFIED
@@ -37,13 +37,13 @@ _TRAJECTORY = re.compile(r"traj_(0|[1-9][0-9]{0,18})")
 
 
 def import_(path: Path, out: Path, options: ImportOptions) -> Imported:
-    """Read somebody's recording into a new dataset; only one episode is ever in memory.
+    """Read a recording into a new dataset; only one episode is ever in memory.
 
     Args:
         path: the .h5, the .json, or a folder with one pair of them.
         out: the new dataset.
-        options: what the source does not say; its actions are "maniskill:<control mode>" unless
-            they say otherwise.
+        options: what the source does not record; its actions are "maniskill:<control mode>"
+            unless they name another convention.
 
     Returns:
         What was imported, and which arrays had no place.
@@ -70,8 +70,8 @@ def import_(path: Path, out: Path, options: ImportOptions) -> Imported:
             trajectory = Trajectory(plan, listed, file.arrays(f"traj_{listed.number}"))
             stateless += not trajectory.same_states
             # Several episodes may begin from one seed: the number keeps their specs apart.
-            told = {"episode": listed.number, "reset_kwargs": dict(listed.reset_kwargs)}
-            spec = EpisodeSpec(cell, listed.seed, "import:maniskill", told, purpose="train")
+            recorded = {"episode": listed.number, "reset_kwargs": dict(listed.reset_kwargs)}
+            spec = EpisodeSpec(cell, listed.seed, "import:maniskill", recorded, purpose="train")
             incoming.add(trajectory.episode(spec, options.instruction or "", options.cast))
 
         incoming.finish()
@@ -85,9 +85,19 @@ def import_(path: Path, out: Path, options: ImportOptions) -> Imported:
 
 
 def _match(recording: Recording, file: ForeignFile) -> dict[str, str]:
-    """Return what the .h5 has beside trajectories; raises DamagedFileError unless it has those that are listed."""
-    names = file.children()
-    held = {name for name in names if _TRAJECTORY.fullmatch(name)}
+    """Return what the .h5 has beside trajectories, each with the reason why it is left out.
+
+    Raises:
+        DamagedFileError: its trajectories are not those that are listed.
+    """
+    held = set()
+    others = {}
+    for name in file.children():
+        if _TRAJECTORY.fullmatch(name):
+            held.add(name)
+        else:
+            others[name] = "no trajectory"
+
     listed = {f"traj_{episode.number}" for episode in recording.episodes}
 
     if listed - held:
@@ -99,7 +109,7 @@ def _match(recording: Recording, file: ForeignFile) -> dict[str, str]:
             f"it does not list {_first(held - listed)}, which {file.path.name} has"
         )
 
-    return {name: "no trajectory" for name in names if name not in held}
+    return others
 
 
 def _first(names: set[str]) -> str:
@@ -108,10 +118,16 @@ def _first(names: set[str]) -> str:
 
 
 def _describe(
-    recording: Recording, plan: Plan, arrays: Arrays, cell: str, options: ImportOptions
+    recording: Recording, plan: ManiSkillPlan, arrays: Arrays, cell: str, options: ImportOptions
 ) -> dict[str, Any]:
     """Return the description that `dataset.json` gets."""
-    mode, keys = recording.control_mode, {key: name for name, key in plan.keys.items()}
+    mode = recording.control_mode
+    features = {}
+    sources = {}
+    for name, key in plan.keys.items():
+        features[key] = feature(*plan.rows[name])
+        sources[key] = name
+
     return {
         "cell": cell,
         "robot": recording.robot,
@@ -119,11 +135,9 @@ def _describe(
         "action_convention": options.action_convention
         or (f"maniskill:{mode}" if mode else UNSPECIFIED),
         "action_names": plan.names(plan.actions),
-        "features": {
-            plan.keys[name]: feature(shape, dtype) for name, (shape, dtype) in plan.rows.items()
-        },
+        "features": features,
         "sim_state_names": plan.names(plan.states),
-        "source": {"format": "maniskill", "features": keys, **recording.source},
+        "source": {"format": "maniskill", "features": sources, **recording.source},
         "final_observation": "recorded",
         "rewards": "recorded" if REWARDS in arrays else "not recorded: zeros",
         "reasons": "timeout stands for any failure: the source does not say why",

@@ -1,4 +1,4 @@
-"""The .json beside ManiSkill's trajectories: which episodes there are, believed only as far as it was checked."""
+"""The .json beside ManiSkill's trajectories: the list of episodes, checked before it is believed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_TEXT = 200  # of an environment's id and a control mode
 MAX_SOURCE_BYTES = 1 << 20  # of what is kept of it in `dataset.json`
 MAX_RESET_BYTES = 50_000  # of an episode's `reset_kwargs`, which become part of its spec
 MAX_SEED = (1 << 63) - 1
-DEFAULT_HZ = 20  # `control_freq` of ManiSkill's SimConfig, where a recording says nothing else
+DEFAULT_HZ = 20  # `control_freq` of ManiSkill's SimConfig, where a recording has no other
 _SOURCE = ("env_info", "commit_info", "source_type", "source_desc")
 _ADVICE = "Get both files again, as one recording wrote them."
 
@@ -28,10 +28,10 @@ class Listed:
 
     Attributes:
         number: its arrays are in "traj_<number>".
-        seed: it was reset with; its number where nothing is said.
-        steps: actions in it, None where nothing is said.
-        flags: "success" and "fail", as far as they are said.
-        reset_kwargs: what else it was reset with.
+        seed: the seed it was reset with; its number where none is recorded.
+        steps: number of actions in it, None where it is not recorded.
+        flags: "success" and "fail", as far as they are recorded.
+        reset_kwargs: the other arguments it was reset with.
     """
 
     number: int
@@ -47,12 +47,12 @@ class Recording:
     Attributes:
         file: the .json.
         arrays_file: the .h5.
-        env_id: of the environment, "" where it is not said.
-        control_mode: that all its actions are of, "" where it is not said.
+        env_id: id of the environment, "" where it is not recorded.
+        control_mode: the control mode of all its actions, "" where it is not recorded.
         control_hz: steps per second of simulated time.
-        robot: `robot_uids`, "" where it is not said.
-        episodes: in the order of the .json.
-        source: what the recording says of itself.
+        robot: `robot_uids`, "" where it is not recorded.
+        episodes: the episodes in the order of the .json.
+        source: the recording's own description.
     """
 
     def __init__(self, path: Path) -> None:
@@ -115,7 +115,8 @@ class Recording:
             number = self._whole(episode, "episode_id", place)
             if number is None or number in seen:
                 raise self.damaged(
-                    f"entry {place} of its episodes has episode_id {number}, expected a number of its own"
+                    f"entry {place} of its episodes has episode_id {number}, expected a number of "
+                    "its own"
                 )
 
             seen.add(number)
@@ -126,11 +127,10 @@ class Recording:
                 raise UnsafeFileError(self.file, problem)
 
             seed = self._whole(episode, "episode_seed", place)
-            flags = {
-                name: episode[name]
-                for name in ("success", "fail")
-                if isinstance(episode.get(name), bool)
-            }
+            flags = {}
+            for name in ("success", "fail"):
+                if isinstance(episode.get(name), bool):
+                    flags[name] = episode[name]
 
             steps = self._whole(episode, "elapsed_steps", place)
             yield Listed(number, number if seed is None else seed, steps, flags, kwargs)
@@ -146,10 +146,10 @@ class Recording:
     def _one_mode(self, listed: list[Any]) -> str:
         modes = sorted({self._text(episode, "control_mode") for episode in listed})
         if len(modes) > 1:
-            told = ", ".join(map(repr, modes))
             raise InvalidInputError(
-                f"{self.file} has episodes of the control modes {told}, whose actions do not mean the same. Bring "
-                "them to one mode with ManiSkill's replay tool first."
+                f"{self.file} has episodes of the control modes {', '.join(map(repr, modes))}, "
+                "whose actions do not mean the same. Bring them to one mode with ManiSkill's "
+                "replay tool first."
             )
         return modes[0]
 
@@ -172,7 +172,8 @@ def find_pair(path: Path) -> tuple[Path, Path]:
             )
         if not halves:
             raise NotADatasetError(
-                f"{path} holds no ManiSkill recording; expected an .h5 file with a .json of the same name beside it."
+                f"{path} holds no ManiSkill recording; expected an .h5 file with a .json of the "
+                "same name beside it."
             )
 
         path = halves[0]
@@ -192,6 +193,5 @@ def find_pair(path: Path) -> tuple[Path, Path]:
 
 
 def _other(path: Path, suffix: str) -> Path:
-    return (
-        path.parent / f"{path.stem}{suffix}"
-    )  # `with_suffix` would cut names such as trajectory.rgb.physx_cpu
+    # `with_suffix` would cut names such as trajectory.rgb.physx_cpu.
+    return path.parent / f"{path.stem}{suffix}"

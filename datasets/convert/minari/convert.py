@@ -19,21 +19,21 @@ import numpy as np
 import numpy.typing as npt
 
 from shopfloor.core import ACTION_CONVENTION, Episode, UnknownNameError
-from shopfloor.datasets.convert.formats import Exported, ExportOptions, Imported, ImportOptions
 from shopfloor.datasets.convert.hdf5.growing import GrowingFile
-from shopfloor.datasets.convert.hdf5.own_tree import add_tree, chosen_view
+from shopfloor.datasets.convert.hdf5.own_tree import add_tree, with_chosen
 from shopfloor.datasets.convert.incoming import Incoming
-from shopfloor.datasets.convert.minari.extra import EXTRA_GROUP, Extra, write_extra
-from shopfloor.datasets.convert.minari.foreign import TheirEpisodes
-from shopfloor.datasets.convert.minari.info import DATA, MAIN_FILE, METADATA, Info
+from shopfloor.datasets.convert.minari.foreign import MinariEpisodes
+from shopfloor.datasets.convert.minari.info import DATA, MAIN_FILE, METADATA, MinariInfo
+from shopfloor.datasets.convert.minari.sidecar import SIDECAR_GROUP, MinariSidecar, write_sidecar
 from shopfloor.datasets.convert.minari.spaces import box_json
+from shopfloor.datasets.convert.options import Exported, ExportOptions, Imported, ImportOptions
 from shopfloor.datasets.convert.selection import Selection, given_actions
 from shopfloor.datasets.disk.staging import staged_folder
 from shopfloor.datasets.format.encode import write_array, write_attributes
 from shopfloor.datasets.reader import Dataset
 
 PICTURES = ("raw",)
-VERSION = "0.5.4"  # whose layout this is
+VERSION = "0.5.4"  # the version of Minari whose layout is written
 _ID = re.compile(r"[-_\w]*\w-v\d+", re.ASCII)
 _NO_WORD = re.compile(r"[^-_\w]+", re.ASCII)
 
@@ -45,7 +45,7 @@ def export(dataset: Dataset, out: Path, options: ExportOptions) -> Exported:
         dataset: what to export.
         out: the new folder, called NAME-v<number> if `minari.load_dataset` is to find it.
         options: with `valid` the last episodes are those for validation, and the attribute "split"
-            of each says so.
+            of each tells which.
 
     Returns:
         What was written.
@@ -64,7 +64,7 @@ def export(dataset: Dataset, out: Path, options: ExportOptions) -> Exported:
         (folder / DATA).mkdir()
         with GrowingFile(folder / DATA / MAIN_FILE) as file:
             for number, index in enumerate(selection.indices):
-                episode = chosen_view(selection, selection.read(index))
+                episode = with_chosen(selection, selection.read(index))
                 split = ("valid" if index in selection.valid else "train") if options.valid else ""
                 with file.disk():
                     _add(
@@ -77,10 +77,8 @@ def export(dataset: Dataset, out: Path, options: ExportOptions) -> Exported:
             selection, options, out.name, steps, (folder / DATA / MAIN_FILE).stat().st_size
         )
         (folder / DATA / METADATA).write_text(json.dumps(metadata) + "\n", encoding="utf-8")
-        write_extra(folder, dataset, options)
-        files = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
-
-    return Exported(len(selection.indices), steps, len(files), sum(files))
+        write_sidecar(folder, dataset, options)
+        return Exported.of_folder(folder, len(selection.indices), steps)
 
 
 def _add(
@@ -111,7 +109,7 @@ def _add(
 
     for path, rows in arrays.items():
         write_array(group, path, rows, "gzip")
-    add_tree(group, EXTRA_GROUP, episode, actions, dataset.identity, observations=False)
+    add_tree(group, SIDECAR_GROUP, episode, actions, dataset.identity, observations=False)
 
 
 def _dataset_id(name: str) -> str:
@@ -148,12 +146,12 @@ def _metadata(
 
 
 def import_(path: Path, out: Path, options: ImportOptions) -> Imported:
-    """Read anybody's Minari dataset (HDF5, a local folder) into a new dataset.
+    """Read a Minari dataset (HDF5, a local folder), ours or foreign, into a new dataset.
 
     Args:
         path: its folder, or the folder `data` in it.
         out: the new dataset.
-        options: what the source does not say.
+        options: what the source does not record.
 
     Returns:
         What was imported, and what had no place.
@@ -162,13 +160,13 @@ def import_(path: Path, out: Path, options: ImportOptions) -> Imported:
         DamagedFileError, UnsafeFileError: what is wrong with it; nothing is written then.
         InvalidInputError: it cannot be held exactly, and how to go on.
     """
-    info = Info(path)
-    extra = Extra.find(info)
+    info = MinariInfo(path)
+    sidecar = MinariSidecar.find(info)
     with info.open() as file, staged_folder(out) as folder:
-        source = extra or TheirEpisodes(info, file, options)
+        source = sidecar or MinariEpisodes(info, file, options)
         incoming = (
-            extra.incoming(folder, options.codec)
-            if extra
+            sidecar.incoming(folder, options.codec)
+            if sidecar
             else Incoming(folder, source.identity, options.codec)
         )
 

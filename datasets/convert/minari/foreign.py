@@ -1,4 +1,4 @@
-"""Anybody's Minari dataset as our episodes: which array becomes what, and what has no place here."""
+"""A foreign Minari dataset as our episodes: which array becomes what, and what has no place here."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from shopfloor.core import CONTROL_HZ, Episode, EpisodeSpec, InvalidInputError
-from shopfloor.datasets.convert.formats import ImportOptions
 from shopfloor.datasets.convert.hdf5.foreign_arrays import ForeignArray
 from shopfloor.datasets.convert.hdf5.foreign_hdf5 import ForeignFile
 from shopfloor.datasets.convert.hdf5.foreign_rows import (
     bare_episode,
     feature,
+    left_out_lines,
     no_place,
     observation_key,
     plain,
 )
-from shopfloor.datasets.convert.minari.info import Info
-from shopfloor.datasets.convert.minari.spaces import Leaf
+from shopfloor.datasets.convert.minari.info import MinariInfo
+from shopfloor.datasets.convert.minari.spaces import SpaceLeaf
+from shopfloor.datasets.convert.options import ImportOptions
 from shopfloor.datasets.convert.png import decode_picture
 from shopfloor.datasets.convert.rows import exact_float32
 from shopfloor.datasets.format import layout
@@ -35,17 +36,17 @@ _SUCCESS = ("infos/success", "infos/is_success")
 _INSTRUCTION = "infos/instruction"
 
 
-class TheirEpisodes:
+class MinariEpisodes:
     """A Minari dataset that is being read, one episode after the other.
 
     A plain vector becomes the observation `state`, plain pictures `image`, and observations in
     dictionaries and tuples get their names, joined by dots. A text that does not change becomes the
     instruction. Actions are concatenated in the order of their names; choices (Discrete) are
-    numbers. An episode is a success if `infos` says `success` (or `is_success`) anywhere; where it
-    does not say, episodes are taken for successes and `dataset.json` says so.
+    numbers. An episode is a success if `success` (or `is_success`) in `infos` holds anywhere;
+    without either, episodes are taken for successes and `dataset.json` records that.
     """
 
-    def __init__(self, info: Info, file: ForeignFile, options: ImportOptions) -> None:
+    def __init__(self, info: MinariInfo, file: ForeignFile, options: ImportOptions) -> None:
         """Look at the first episode; raises InvalidInputError if there are no actions to learn from."""
         self._info, self._options = info, options
         self._left_out: dict[str, str] = {}
@@ -59,9 +60,9 @@ class TheirEpisodes:
             )
         self._keys = self._plan()
 
-    def _plan(self) -> dict[str, tuple[str, Leaf]]:
+    def _plan(self) -> dict[str, tuple[str, SpaceLeaf]]:
         """Return our observation key -> path of its array, and its space."""
-        keys: dict[str, tuple[str, Leaf]] = {}
+        keys: dict[str, tuple[str, SpaceLeaf]] = {}
         for leaf in self._info.observations:
             path = f"observations/{leaf.path}" if leaf.path else "observations"
             if leaf.kind == "Text":
@@ -77,7 +78,7 @@ class TheirEpisodes:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the new dataset says of itself."""
+        """The `dataset.json` of the new dataset."""
         return identity_json(self._describe(), Provenance())
 
     def _describe(self) -> dict[str, Any]:
@@ -89,12 +90,16 @@ class TheirEpisodes:
                 leaf.shape, np.dtype(np.uint8) if coded or array is None else array.dtype
             )
 
-        success = any(name in self._first for name in _SUCCESS)
+        success = not self._first.keys().isdisjoint(_SUCCESS)
+        action_names = []
+        for leaf in self._info.actions:
+            action_names += _numbered(leaf)
+
         return {
             "cell": self._cell,
             "control_hz": CONTROL_HZ,
             "action_convention": self._options.action_convention or layout.UNSPECIFIED,
-            "action_names": [name for leaf in self._info.actions for name in _numbered(leaf)],
+            "action_names": action_names,
             "features": features,
             "source": {
                 "format": "minari",
@@ -131,14 +136,7 @@ class TheirEpisodes:
 
     def left_out(self) -> tuple[str, ...]:
         """Return what had no place, and why; whole once all episodes were read."""
-        found = [f"{name}: {why}" for name, why in sorted(self._left_out.items())]
-        return (
-            *found,
-            *(
-                f"{name}: no place for it ({count} of them)"
-                for name, count in sorted(self._counts.items())
-            ),
-        )
+        return tuple(left_out_lines(self._left_out, self._counts))
 
     def note(self, name: str, why: str) -> None:
         """Remember that something had no place."""
@@ -146,7 +144,7 @@ class TheirEpisodes:
 
     @property
     def options(self) -> ImportOptions:
-        """What the source does not say."""
+        """What the source does not record."""
         return self._options
 
     def _spec(self, file: ForeignFile, group: str, number: int) -> EpisodeSpec:
@@ -162,17 +160,17 @@ class TheirEpisodes:
 class _Episode:
     """An episode that is being read."""
 
-    def __init__(self, file: ForeignFile, group: str, arrays: Arrays, info: Info) -> None:
+    def __init__(self, file: ForeignFile, group: str, arrays: Arrays, info: MinariInfo) -> None:
         self._file, self._group, self._arrays, self._info = file, group, arrays, info
         self._steps = self._need("rewards").rows
 
     def read(
-        self, spec: EpisodeSpec, keys: Mapping[str, tuple[str, Leaf]], source: TheirEpisodes
+        self, spec: EpisodeSpec, keys: Mapping[str, tuple[str, SpaceLeaf]], source: MinariEpisodes
     ) -> Episode:
         """Read all of it."""
         cast, where = source.options.cast, f"{self._file.path}: {self._group}"
         parts = [self._action(leaf, cast) for leaf in self._info.actions]
-        said = [self._rows(name).any() for name in _SUCCESS if self._readable(name)]
+        successes = [self._rows(name).any() for name in _SUCCESS if self._readable(name)]
 
         return bare_episode(
             spec,
@@ -180,7 +178,7 @@ class _Episode:
             {key: self._observation(path, leaf) for key, (path, leaf) in keys.items()},
             np.concatenate(parts, axis=1),
             exact_float32(self._column("rewards"), f"{where}/rewards", cast),
-            success=any(said) if said else True,
+            success=any(successes) if successes else True,
             terminated=bool(self._column("terminations")[-1:].any()),
         )
 
@@ -205,7 +203,7 @@ class _Episode:
             )
         return array.read().reshape(-1)
 
-    def _checked(self, name: str, rows: int, leaf: Leaf) -> ForeignArray:
+    def _checked(self, name: str, rows: int, leaf: SpaceLeaf) -> ForeignArray:
         array = self._need(name)
         if array.rows != rows:
             raise self._file.damaged(
@@ -221,7 +219,7 @@ class _Episode:
 
         return array
 
-    def _action(self, leaf: Leaf, cast: bool) -> npt.NDArray[np.float32]:
+    def _action(self, leaf: SpaceLeaf, cast: bool) -> npt.NDArray[np.float32]:
         name = f"actions/{leaf.path}" if leaf.path else "actions"
         rows = self._checked(name, self._steps, leaf).read()
         return exact_float32(
@@ -230,7 +228,7 @@ class _Episode:
             cast,
         )
 
-    def _observation(self, path: str, leaf: Leaf) -> npt.NDArray[Any]:
+    def _observation(self, path: str, leaf: SpaceLeaf) -> npt.NDArray[Any]:
         array = self._checked(path, self._steps + 1, leaf)
         if not _is_encoded(array, leaf):
             return plain(array.read())
@@ -258,15 +256,15 @@ class _Episode:
             else pictures[..., 0].reshape(array.rows, *leaf.shape)
         )
 
-    def _instruction(self, source: TheirEpisodes) -> str:
+    def _instruction(self, source: MinariEpisodes) -> str:
         """Return the first text that is the same in all rows."""
-        names = [
-            f"observations/{leaf.path}".rstrip("/")
-            for leaf in self._info.observations
-            if leaf.kind == "Text"
-        ]
+        names = []
+        for leaf in self._info.observations:
+            if leaf.kind == "Text":
+                names.append(f"observations/{leaf.path}".rstrip("/"))
+        if _INSTRUCTION in self._arrays:
+            names.append(_INSTRUCTION)
 
-        names += [_INSTRUCTION] if _INSTRUCTION in self._arrays else []
         chosen = ""
         for name in names:
             array = self._need(name)
@@ -283,7 +281,7 @@ class _Episode:
         return chosen or source.options.instruction or ""
 
 
-def _is_encoded(array: ForeignArray, leaf: Leaf) -> bool:
+def _is_encoded(array: ForeignArray, leaf: SpaceLeaf) -> bool:
     """Whether an array holds pictures as JPEG: bytes of any length, or of one that is not a picture's shape."""
     picture = (
         len(leaf.shape) in (2, 3) and leaf.shape[2:] in ((), (1,), (3,)) and leaf.dtype == "uint8"
@@ -292,7 +290,7 @@ def _is_encoded(array: ForeignArray, leaf: Leaf) -> bool:
     return picture and (array.kind == "encoded" or flat)
 
 
-def _numbered(leaf: Leaf) -> list[str]:
+def _numbered(leaf: SpaceLeaf) -> list[str]:
     return [f"{leaf.path or 'action'}.{number}" for number in range(leaf.numbers)]
 
 

@@ -1,4 +1,4 @@
-"""Where a Minari dataset's files are, and what its `metadata.json` says."""
+"""Where a Minari dataset's files are, and the content of its `metadata.json`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from shopfloor.core import InvalidInputError
 from shopfloor.datasets.convert.hdf5.foreign_hdf5 import ForeignFile
-from shopfloor.datasets.convert.minari.spaces import ADVICE, Leaf, read_space
+from shopfloor.datasets.convert.minari.spaces import ADVICE, SpaceLeaf, read_space
 from shopfloor.datasets.disk.errors import DamagedFileError, NotADatasetError
 from shopfloor.datasets.disk.json_file import load_json
 from shopfloor.datasets.format.layout import MAX_STEPS
@@ -16,17 +16,17 @@ DATA, MAIN_FILE, METADATA = "data", "main_data.hdf5", "metadata.json"
 MAX_METADATA_BYTES = 1 << 26  # a number for each pixel's bounds
 
 
-class Info:
-    """What a Minari dataset says of itself.
+class MinariInfo:
+    """A Minari dataset's own description.
 
     Attributes:
         root: the dataset's folder, which holds `data`.
         file: its `metadata.json`.
         name: its id, or its folder's name.
-        env: id of its environment, "" if it does not say.
+        env_spec: its environment as JSON text, "" if it states none.
         observations: leaves of the observation space.
         actions: leaves of the action space.
-        episodes: how many there are.
+        episodes: number of episodes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -50,15 +50,18 @@ class Info:
 
         if data_format != "hdf5":
             raise InvalidInputError(
-                f"{self.file} says data_format {data_format!r:.40}; expected 'hdf5'. Write it as that with Minari "
-                "(create_dataset_from_buffers with data_format='hdf5'), then import it."
+                f"{self.file} says data_format {data_format!r:.40}; expected 'hdf5'. Write it as "
+                "that with Minari (create_dataset_from_buffers with data_format='hdf5'), then "
+                "import it."
             )
 
         self.episodes = self._episodes(raw)
-        self.observations: list[Leaf] = read_space(
+        self.observations: list[SpaceLeaf] = read_space(
             self.file, "observation_space", raw.get("observation_space")
         )
-        self.actions: list[Leaf] = read_space(self.file, "action_space", raw.get("action_space"))
+        self.actions: list[SpaceLeaf] = read_space(
+            self.file, "action_space", raw.get("action_space")
+        )
         name = raw.get("dataset_id")
         self.name = name if isinstance(name, str) and name else self.root.resolve().name
         env_spec = raw.get("env_spec")

@@ -1,4 +1,4 @@
-"""Minari's spaces: what a dataset's `metadata.json` says of its observations and actions, as plain JSON data."""
+"""Minari's spaces: how `metadata.json` describes observations and actions, as plain JSON data."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ ADVICE = "Get a whole copy of the dataset from where it came from."
 
 
 @dataclass(frozen=True)
-class Leaf:
+class SpaceLeaf:
     """A space without spaces in it.
 
     Attributes:
         path: names on the way to it, joined by "/"; "" if it is the whole space.
         kind: "Box", "Discrete", "MultiDiscrete", "MultiBinary" or "Text".
         shape: of a value; () for one number, and for a text.
-        dtype: name of its dtype, as it says.
+        dtype: name of its dtype, as stated.
     """
 
     path: str
@@ -42,18 +42,18 @@ class Leaf:
         return math.prod(self.shape)
 
 
-def read_space(file: Path, name: str, text: object) -> list[Leaf]:
+def read_space(file: Path, name: str, text: object) -> list[SpaceLeaf]:
     """Return the leaves of a space, in Gymnasium's order.
 
     Args:
         file: the metadata, for messages.
-        name: of the space there.
-        text: what the metadata says: JSON in a text.
+        name: the entry that holds the space.
+        text: its value, JSON in a text.
 
     Raises:
         DamagedFileError: it is no space.
     """
-    leaves: list[Leaf] = []
+    leaves: list[SpaceLeaf] = []
     try:
         if not isinstance(text, str):
             raise TypeError(f"it is {type(text).__name__}, expected text")  # noqa: TRY301  # one kind of error
@@ -71,7 +71,7 @@ def _bound(_: str) -> float:
     return 0.0
 
 
-def _collect(space: Mapping[str, Any], path: str, depth: int, leaves: list[Leaf]) -> None:
+def _collect(space: Mapping[str, Any], path: str, depth: int, leaves: list[SpaceLeaf]) -> None:
     kind = space["type"]
     if depth > MAX_DEPTH:
         raise ValueError(f"spaces are nested deeper than {MAX_DEPTH}")
@@ -81,11 +81,12 @@ def _collect(space: Mapping[str, Any], path: str, depth: int, leaves: list[Leaf]
     elif kind == "Tuple":
         inner = [(f"_index_{number}", inside) for number, inside in enumerate(space["subspaces"])]
     elif kind in _LEAVES:
-        leaves.append(Leaf(path, kind, _shape(space), str(space.get("dtype", ""))))
+        leaves.append(SpaceLeaf(path, kind, _shape(space), str(space.get("dtype", ""))))
         return
     else:
         raise ValueError(
-            f"{path or 'it'} is a {kind!r:.40}; expected one of {', '.join(('Dict', 'Tuple', *_LEAVES))}"
+            f"{path or 'it'} is a {kind!r:.40}; expected one of "
+            f"{', '.join(('Dict', 'Tuple', *_LEAVES))}"
         )
 
     for name, inside in inner:

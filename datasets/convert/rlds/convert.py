@@ -1,4 +1,4 @@
-"""RLDS, as Open X-Embodiment has it, out, without TensorFlow: TFRecord shards that TensorFlow Datasets reads.
+"""RLDS as in Open X-Embodiment, out, without TensorFlow: TFRecord shards for TensorFlow Datasets.
 
 An episode is one Example of T steps, each what was seen before an action, and the action. What RLDS
 has no entry for (simulator states, labels, the observation after the last action) is not in it:
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shopfloor.datasets.convert.formats import Exported, ExportOptions
+from shopfloor.datasets.convert.options import Exported, ExportOptions
 from shopfloor.datasets.convert.rlds.layout import (
     VERSION,
     Column,
@@ -32,7 +32,9 @@ from shopfloor.datasets.reader import Dataset
 def export(
     dataset: Dataset, out: Path, options: ExportOptions, shard_bytes: int = SHARD_BYTES
 ) -> Exported:
-    """Write a dataset as `OUT/1.0.0/`, a version folder of TensorFlow Datasets; only one episode is ever in memory.
+    """Write a dataset as `OUT/1.0.0/`, a version folder of TensorFlow Datasets.
+
+    Only one episode is ever in memory.
 
     Args:
         dataset: what to export.
@@ -63,18 +65,12 @@ def export(
                 splits[split] = SplitWriter(folder, f"{name}-{split}.tfrecord", shard_bytes)
                 steps += _write(splits[split], selection, indices, columns, options)
 
-        _write_json(
-            folder / "features.json", features_json(columns, selection.first.actions.shape[1])
-        )
-        told = {split: (writer.size, writer.lengths) for split, writer in splits.items()}
-
-        _write_json(
-            folder / "dataset_info.json",
-            dataset_info_json(name, _description(dataset, columns, options), told),
-        )
-        files = [path.stat().st_size for path in folder.iterdir()]
-
-    return Exported(len(selection.indices), steps, len(files), sum(files))
+        features = features_json(columns, selection.first.actions.shape[1])
+        _write_json(folder / "features.json", features)
+        written = {split: (writer.size, writer.lengths) for split, writer in splits.items()}
+        info = dataset_info_json(name, _description(dataset, columns, options), written)
+        _write_json(folder / "dataset_info.json", info)
+        return Exported.of_folder(folder, len(selection.indices), steps)
 
 
 def _write(
@@ -98,12 +94,16 @@ def _write(
 
 def _description(dataset: Dataset, columns: Sequence[Column], options: ExportOptions) -> str:
     raw = dataset.identity.raw
-    names = ", ".join(
-        f"{column.name} is {column.key}" for column in columns if column.name != column.key
-    )
+    renamed = []
+    for column in columns:
+        if column.name != column.key:
+            renamed.append(f"{column.name} is {column.key}")
+
+    names = ", ".join(renamed) or "under their own names"
     return (
-        f"Episodes of {', '.join(raw['cells'])} at {raw['control_hz']} Hz. Actions ({options.actions}): "
-        f"{raw['action_convention']}. Observations: {names or 'under their own names'}. Licence: {raw['licence']}."
+        f"Episodes of {', '.join(raw['cells'])} at {raw['control_hz']} Hz. Actions "
+        f"({options.actions}): {raw['action_convention']}. Observations: {names}. "
+        f"Licence: {raw['licence']}."
     )
 
 

@@ -1,4 +1,4 @@
-"""RLDS as TensorFlow Datasets stores it: `features.json`, `dataset_info.json`, and an episode as a flat Example."""
+"""RLDS as TensorFlow Datasets stores it: `features.json`, `dataset_info.json` and flat Examples."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class Column:
     """An entry of a step's `observation`.
 
     Attributes:
-        name: RLDS's name of it.
+        name: its name in RLDS.
         key: our observation key.
-        dtype: of its rows.
-        shape: of a row.
+        dtype: dtype of its rows.
+        shape: shape of a row.
         picture: whether rows are stored as PNG.
     """
 
@@ -52,36 +52,44 @@ class Column:
 
 
 def dataset_name(text: str) -> str:
-    """Return a text as TensorFlow Datasets wants names: lower case letters, digits and underscores, a letter first."""
+    """Return a text as a name for TensorFlow Datasets: a-z, 0-9 and underscores, a letter first."""
     name = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
     return name if name[:1].isalpha() else f"dataset_{name}".strip("_")
 
 
 def plan_columns(episode: Episode, keys: Sequence[str]) -> tuple[Column, ...]:
-    """Decide how observations are called: Open X-Embodiment's tools look for `image`, `wrist_image` and `state`.
+    """Name the observations: Open X-Embodiment's tools look for `image`, `wrist_image` and `state`.
 
     The first camera (by "front" before others, else by name) becomes `image`, any other <name>
     `<name>_image`; other observations keep their keys.
     """
-    pictures = [key for key in keys if is_picture(episode.observations[key])]
-    main = (
-        "front" if "front" in pictures else next((key for key in pictures if key != "wrist"), None)
-    )
+    main = _main_camera([key for key in keys if is_picture(episode.observations[key])])
     columns = []
-
     for key in keys:
         rows = episode.observations[key]
-        picture = key in pictures
-        name = key if not picture else "image" if key == main else f"{key}_image"
+        picture = is_picture(rows)
+        name = key
+        if picture:
+            name = "image" if key == main else f"{key}_image"
 
         if 0 in rows.shape[1:]:
             raise InvalidInputError(
-                f"Observation {key!r} has rows of shape {rows.shape[1:]}, which RLDS cannot hold; leave it out (keys)."
+                f"Observation {key!r} has rows of shape {rows.shape[1:]}, which RLDS cannot hold; "
+                "leave it out (keys)."
             )
         columns.append(Column(name, key, rows.dtype, rows.shape[1:], picture))
 
     refuse_clashes([column.name for column in columns], [column.key for column in columns], "RLDS")
     return tuple(columns)
+
+
+def _main_camera(pictures: Sequence[str]) -> str | None:
+    if "front" in pictures:
+        return "front"
+    for key in pictures:
+        if key != "wrist":
+            return key
+    return None
 
 
 def features_json(columns: Sequence[Column], action_size: int) -> dict[str, Any]:
@@ -92,13 +100,15 @@ def features_json(columns: Sequence[Column], action_size: int) -> dict[str, Any]
         "action": _tensor((action_size,), "float32"),
         "reward": _tensor((), "float32"),
         "discount": _tensor((), "float32"),
-        **{name: _tensor((), "bool") for name in ("is_first", "is_last", "is_terminal")},
+        "is_first": _tensor((), "bool"),
+        "is_last": _tensor((), "bool"),
+        "is_terminal": _tensor((), "bool"),
         "language_instruction": _text(),
     }
 
-    metadata = {
-        name: _text() if kind == "text" else _tensor((), kind) for name, kind in METADATA.items()
-    }
+    metadata = {}
+    for name, kind in METADATA.items():
+        metadata[name] = _text() if kind == "text" else _tensor((), kind)
 
     return _dict(
         {
@@ -123,7 +133,7 @@ def _text() -> dict[str, Any]:
 
 
 def _shape(shape: Sequence[int]) -> dict[str, Any]:
-    return {"dimensions": [str(side) for side in shape]} if shape else {}
+    return {"dimensions": list(map(str, shape))} if shape else {}
 
 
 def _tensor(shape: Sequence[int], dtype: str) -> dict[str, Any]:
@@ -150,7 +160,7 @@ def _column_json(column: Column) -> dict[str, Any]:
 def episode_features(
     episode: Episode, actions: npt.NDArray[Any], columns: Sequence[Column], file: str
 ) -> dict[str, Feature]:
-    """Return an episode as the flat features of its Example: T steps, each the observation, and the action then taken.
+    """Return an episode as the flat features of its Example: T steps of observation and action.
 
     Args:
         episode: the episode.
@@ -163,9 +173,9 @@ def episode_features(
     """
     T = episode.steps
     steps = np.arange(T)
-    flat: dict[str, Feature] = {
-        f"steps/observation/{column.name}": _observation(episode, column) for column in columns
-    }
+    flat: dict[str, Feature] = {}
+    for column in columns:
+        flat[f"steps/observation/{column.name}"] = _observation(episode, column)
 
     flat |= {
         "steps/action": actions,
@@ -199,7 +209,7 @@ def episode_features(
 def _observation(episode: Episode, column: Column) -> Feature:
     rows = observed(episode, column.key, column.shape, column.dtype)
     if column.picture:
-        return [encode_png(picture) for picture in rows]
+        return list(map(encode_png, rows))
     if rows.dtype == np.float64:
         return [row.astype("<f8").tobytes() for row in rows]
     return rows.astype(np.float32) if rows.dtype == np.float16 else rows
@@ -211,23 +221,20 @@ def dataset_info_json(
     """Return `dataset_info.json`.
 
     Args:
-        name: of the dataset.
-        description: for people.
-        splits: name -> bytes of its examples, and how many each shard holds.
+        name: the dataset's name.
+        description: a text for people.
+        splits: name -> bytes of its examples, and the number of examples in each shard.
     """
+    listed = []
+    for split, (size, lengths) in splits.items():
+        sizes = {"numBytes": str(size), "shardLengths": list(map(str, lengths))}
+        listed.append({"name": split, "filepathTemplate": SHARD_NAME, **sizes})
+
     return {
         "name": name,
         "version": VERSION,
         "description": description,
         "fileFormat": "tfrecord",
         "releaseNotes": {VERSION: "First version."},
-        "splits": [
-            {
-                "name": split,
-                "filepathTemplate": SHARD_NAME,
-                "numBytes": str(size),
-                "shardLengths": [str(length) for length in lengths],
-            }
-            for split, (size, lengths) in splits.items()
-        ],
+        "splits": listed,
     }

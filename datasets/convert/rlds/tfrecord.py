@@ -70,8 +70,8 @@ def example(features: Mapping[str, Feature]) -> bytes:
     data = _field(1, b"".join(entries))
     if len(data) > MAX_EXAMPLE_BYTES:
         raise InvalidInputError(
-            f"An episode takes {len(data)} bytes as one tf.train.Example; readers accept {MAX_EXAMPLE_BYTES}. "
-            "Leave such long episodes out, or export fewer observation keys."
+            f"An episode takes {len(data)} bytes as one tf.train.Example; readers accept "
+            f"{MAX_EXAMPLE_BYTES}. Leave such long episodes out, or export fewer observation keys."
         )
 
     return data

@@ -19,7 +19,7 @@ class SplitWriter:
         folder: where; an existing folder.
         prefix: the shards' names begin with it: "<dataset>-<split>.tfrecord".
         shard_bytes: a shard that holds so much is full.
-        lengths: how many examples each shard holds.
+        lengths: number of examples in each shard.
         size: bytes of all examples, without the records' overhead.
     """
 

@@ -20,15 +20,20 @@ import h5py
 import numpy as np
 
 from shopfloor.core import InvalidInputError, ShopfloorError, UnknownNameError, canonical_json
-from shopfloor.datasets.convert.formats import Exported, ExportOptions, Imported, ImportOptions
 from shopfloor.datasets.convert.hdf5.foreign_hdf5 import ForeignFile
 from shopfloor.datasets.convert.hdf5.growing import GrowingFile
-from shopfloor.datasets.convert.hdf5.own_tree import add_tree, chosen_view, read_tree
+from shopfloor.datasets.convert.hdf5.own_tree import add_tree, read_tree, with_chosen
 from shopfloor.datasets.convert.incoming import Incoming
-from shopfloor.datasets.convert.robomimic.foreign import TheirDemos, demos, json_object
+from shopfloor.datasets.convert.options import Exported, ExportOptions, Imported, ImportOptions
+from shopfloor.datasets.convert.robomimic.foreign import (
+    RobomimicDemos,
+    demos,
+    json_object,
+    mask_lines,
+)
 from shopfloor.datasets.convert.selection import Selection, given_actions
-from shopfloor.datasets.disk.json_file import parse_json
 from shopfloor.datasets.disk.staging import staged_file, staged_folder
+from shopfloor.datasets.disk.strict_json import parse_json
 from shopfloor.datasets.format import layout
 from shopfloor.datasets.format.container import Container
 from shopfloor.datasets.format.decode import EpisodeFile
@@ -37,7 +42,7 @@ from shopfloor.datasets.listing.identity import identity_json
 from shopfloor.datasets.reader import Dataset
 
 PICTURES = ("raw",)
-EXTRA, EXTRA_KIND, EXTRA_VERSION = "shopfloor", "shopfloor-robomimic", 1
+OWN_GROUP, OWN_KIND, OWN_VERSION = "shopfloor", "shopfloor-robomimic", 1
 _MAX_IDENTITY_BYTES = 1 << 24
 
 
@@ -67,7 +72,7 @@ def export(dataset: Dataset, out: Path, options: ExportOptions) -> Exported:
             with file.disk():
                 data = h5py.h5g.create(file.root, b"data")
             for number, index in enumerate(selection.indices):
-                episode = chosen_view(selection, selection.read(index))
+                episode = with_chosen(selection, selection.read(index))
                 with file.disk():
                     add_tree(
                         data,
@@ -82,7 +87,7 @@ def export(dataset: Dataset, out: Path, options: ExportOptions) -> Exported:
             with file.disk():
                 write_attributes(data, _about(selection, options, steps))
                 _write_masks(file.root, selection, options)
-                _write_extra(file.root, dataset)
+                _write_own(file.root, dataset)
 
         size = place.stat().st_size
 
@@ -111,10 +116,10 @@ def _write_masks(root: h5py.h5g.GroupID, selection: Selection, options: ExportOp
             write_array(root, f"mask/{mask}", np.array(chosen, "S"), "gzip")
 
 
-def _write_extra(root: h5py.h5g.GroupID, dataset: Dataset) -> None:
+def _write_own(root: h5py.h5g.GroupID, dataset: Dataset) -> None:
     identity = canonical_json(dict(dataset.identity.raw)).encode()
-    group = h5py.h5g.create(root, EXTRA.encode())
-    write_attributes(group, {"kind": EXTRA_KIND, "schema_version": EXTRA_VERSION})
+    group = h5py.h5g.create(root, OWN_GROUP.encode())
+    write_attributes(group, {"kind": OWN_KIND, "schema_version": OWN_VERSION})
     write_array(group, "identity", np.frombuffer(identity, np.uint8), "gzip")
 
 
@@ -124,12 +129,12 @@ def _write_extra(root: h5py.h5g.GroupID, dataset: Dataset) -> None:
 
 
 def import_(path: Path, out: Path, options: ImportOptions) -> Imported:
-    """Read anybody's robomimic file, or an episode file or shard of ours, into a new dataset.
+    """Read a foreign robomimic file, or an episode file or shard of ours, into a new dataset.
 
     Args:
         path: the file.
         out: the new dataset.
-        options: what the source does not say.
+        options: what the source does not record.
 
     Returns:
         What was imported, and what had no place.
@@ -144,10 +149,10 @@ def import_(path: Path, out: Path, options: ImportOptions) -> Imported:
     with ForeignFile(path) as file, staged_folder(out) as folder:
         if file.attribute("", "format") == layout.FORMAT_NAME:
             return _import_committed(path, folder, options)
-        if file.attribute(EXTRA, "kind") == EXTRA_KIND:
+        if file.attribute(OWN_GROUP, "kind") == OWN_KIND:
             return _import_own(file, folder, options)
 
-        source = TheirDemos(file, options)
+        source = RobomimicDemos(file, options)
         incoming = Incoming(folder, identity_json(source.describe(), Provenance()), options.codec)
         for episode in source.episodes():
             incoming.add(episode)
@@ -159,11 +164,11 @@ def import_(path: Path, out: Path, options: ImportOptions) -> Imported:
 
 
 def _import_own(file: ForeignFile, folder: Path, options: ImportOptions) -> Imported:
-    version = file.attribute(EXTRA, "schema_version")
-    if version != EXTRA_VERSION:
+    version = file.attribute(OWN_GROUP, "schema_version")
+    if version != OWN_VERSION:
         raise file.damaged(
-            EXTRA,
-            f"has schema version {version!r:.40}, expected {EXTRA_VERSION}: a newer shopfloor's",
+            OWN_GROUP,
+            f"has schema version {version!r:.40}, expected {OWN_VERSION}: a newer shopfloor's",
         )
 
     identity = _identity(file)
@@ -171,31 +176,26 @@ def _import_own(file: ForeignFile, folder: Path, options: ImportOptions) -> Impo
         incoming = Incoming(folder, identity, options.codec)
     except (ShopfloorError, RecursionError) as error:
         raise file.damaged(
-            f"{EXTRA}/identity", f"is that of no dataset ({type(error).__name__})"
+            f"{OWN_GROUP}/identity", f"is that of no dataset ({type(error).__name__})"
         ) from error
 
     for _, name in demos(file):
         incoming.add(read_tree(file, f"data/{name}"))
     incoming.finish()
 
-    masks = [
-        f"mask/{name}: a dataset has no masks; divide it with split"
-        for name in file.children("mask")
-    ]
-
-    return Imported(incoming.episodes, incoming.steps, tuple(masks))
+    return Imported(incoming.episodes, incoming.steps, tuple(mask_lines(file)))
 
 
 def _identity(file: ForeignFile) -> Mapping[str, Any]:
-    array = file.arrays(EXTRA).get("identity")
+    array = file.arrays(OWN_GROUP).get("identity")
     if array is None or array.dtype != np.uint8 or array.size_bytes > _MAX_IDENTITY_BYTES:
-        raise file.damaged(f"{EXTRA}/identity", "is missing or no text")
+        raise file.damaged(f"{OWN_GROUP}/identity", "is missing or no text")
     try:
         document = parse_json(array.read().tobytes())
     except ValueError as error:
-        raise file.damaged(f"{EXTRA}/identity", f"is not valid JSON ({error})") from None
+        raise file.damaged(f"{OWN_GROUP}/identity", f"is not valid JSON ({error})") from None
     if not isinstance(document, dict):
-        raise file.damaged(f"{EXTRA}/identity", "is no description of a dataset")
+        raise file.damaged(f"{OWN_GROUP}/identity", "is no description of a dataset")
     return document
 
 

@@ -1,4 +1,4 @@
-"""Anybody's robomimic file as our episodes: which array becomes what, and what has no place here."""
+"""A foreign robomimic file as our episodes: which array becomes what, and what has no place here."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ import numpy as np
 import numpy.typing as npt
 
 from shopfloor.core import CONTROL_HZ, Episode, EpisodeSpec, InvalidInputError
-from shopfloor.datasets.convert.formats import ImportOptions
 from shopfloor.datasets.convert.hdf5.foreign_arrays import ForeignArray
 from shopfloor.datasets.convert.hdf5.foreign_hdf5 import ForeignFile
 from shopfloor.datasets.convert.hdf5.foreign_rows import (
     bare_episode,
     feature,
+    left_out_lines,
     no_place,
     observation_key,
     plain,
 )
+from shopfloor.datasets.convert.options import ImportOptions
 from shopfloor.datasets.convert.rows import exact_float32
 from shopfloor.datasets.disk.errors import NotADatasetError
-from shopfloor.datasets.disk.json_file import parse_json
+from shopfloor.datasets.disk.strict_json import parse_json
 from shopfloor.datasets.format import layout
 from shopfloor.datasets.listing.identity import MAX_HZ
 
@@ -36,17 +37,29 @@ _REPEATED = (
 
 
 def demos(file: ForeignFile) -> list[tuple[int, str]]:
-    """Return number and name of the episodes in a file, in order; raises NotADatasetError if there are none."""
-    names = [name for name in file.children("data") if layout.GROUP_NAME.fullmatch(name)]
-    if not names:
+    """Return number and name of a file's episodes, in order; raises NotADatasetError without any."""
+    found = []
+    for name in file.children("data"):
+        if layout.GROUP_NAME.fullmatch(name):
+            found.append((int(name.removeprefix("demo_")), name))
+
+    if not found:
         raise NotADatasetError(
             f"{file.path} is not a robomimic file: it has no group data/demo_<number>."
         )
-    return sorted((int(name.removeprefix("demo_")), name) for name in names)
+    return sorted(found)
+
+
+def mask_lines(file: ForeignFile) -> list[str]:
+    """Return what an import leaves out of robomimic's masks, in lines for people."""
+    lines = []
+    for name in file.children("mask"):
+        lines.append(f"mask/{name}: a dataset has no masks; divide it with split")
+    return lines
 
 
 def json_object(text: str) -> dict[str, Any]:
-    """Return the JSON object in a text; empty for anything else, and for one too deep to be written into another."""
+    """Return the JSON object in a text; empty for anything else, and for one that is nested too deep."""
     try:
         value = parse_json("[" * _SPARE_DEPTH + text + "]" * _SPARE_DEPTH)
     except ValueError:
@@ -56,7 +69,7 @@ def json_object(text: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-class TheirDemos:
+class RobomimicDemos:
     """A robomimic file that is being read, one episode after the other."""
 
     def __init__(self, file: ForeignFile, options: ImportOptions) -> None:
@@ -82,10 +95,12 @@ class TheirDemos:
         known = isinstance(hz, int | float) and not isinstance(hz, bool) and 0 < hz <= MAX_HZ
         keys = self._keys(self._first)
 
-        features = {
-            key: feature(self._first[path].shape[1:], self._first[path].dtype)
-            for path, key in keys.items()
-        }
+        features = {}
+        sources = {}
+        for path, key in keys.items():
+            array = self._first[path]
+            features[key] = feature(array.shape[1:], array.dtype)
+            sources[key] = path
 
         rewards = "rewards" in self._first
         return {
@@ -94,10 +109,7 @@ class TheirDemos:
             "action_convention": self._options.action_convention or layout.UNSPECIFIED,
             "features": features,
             "env_args": self._env_args,
-            "source": {
-                "format": "robomimic",
-                "features": {key: path for path, key in keys.items()},
-            },
+            "source": {"format": "robomimic", "features": sources},
             "control_hz_from": "control_freq" if known else "assumed: the source does not say",
             "outcomes": "from rewards: a success where one is above 0"
             if rewards
@@ -119,34 +131,23 @@ class TheirDemos:
                 continue
 
             yield self._episode(group, number, arrays)
-            names = (
-                attribute
-                for attribute in self._file.attribute_names(group)
-                if attribute not in _ATTRIBUTES
-            )
-            self._counts.update(f"attribute {attribute}" for attribute in names)
+            for attribute in self._file.attribute_names(group):
+                if attribute not in _ATTRIBUTES:
+                    self._counts[f"attribute {attribute}"] += 1
 
     def left_out(self) -> tuple[str, ...]:
         """Return what had no place, and why; whole once all episodes were read."""
-        found = [f"{name}: {why}" for name, why in sorted(self._left_out.items())]
-        found += [
-            f"{name}: no place for it ({count} of them)"
-            for name, count in sorted(self._counts.items())
-        ]
+        found = left_out_lines(self._left_out, self._counts)
+        found += mask_lines(self._file)
 
-        found += [
-            f"mask/{name}: a dataset has no masks; divide it with split"
-            for name in self._file.children("mask")
-        ]
+        for name in self._file.children():
+            if name not in ("data", "mask"):
+                found.append(f"{name}: no episode")
+        for name in self._file.children("data"):
+            if not layout.GROUP_NAME.fullmatch(name):
+                found.append(f"data/{name}: no episode")
 
-        others = [name for name in self._file.children() if name not in ("data", "mask")]
-        others += [
-            f"data/{name}"
-            for name in self._file.children("data")
-            if not layout.GROUP_NAME.fullmatch(name)
-        ]
-
-        return (*found, *(f"{name}: no episode" for name in others))
+        return tuple(found)
 
     def _episode(self, group: str, number: int, arrays: Arrays) -> Episode:
         actions = self._need(group, arrays, "actions")
@@ -172,13 +173,14 @@ class TheirDemos:
             )
 
         success = bool((rewards > 0).any()) if "rewards" in arrays else True
+        observations = {}
+        for path, key in self._keys(arrays).items():
+            observations[key] = self._observation(group, arrays, path)
+
         return bare_episode(
             EpisodeSpec(self._cell, number, "import:robomimic", purpose="train"),
             self._instruction(group),
-            {
-                key: self._observation(group, arrays, path)
-                for path, key in self._keys(arrays).items()
-            },
+            observations,
             executed,
             rewards,
             success=success,
@@ -187,9 +189,11 @@ class TheirDemos:
         )
 
     def _check_lengths(self, group: str, arrays: Arrays, T: int) -> None:
-        said = self._file.attribute(group, "num_samples")
-        if said not in (None, T):
-            raise self._file.damaged(f"{group}/actions", f"has {T} rows, but num_samples is {said}")
+        stated = self._file.attribute(group, "num_samples")
+        if stated not in (None, T):
+            raise self._file.damaged(
+                f"{group}/actions", f"has {T} rows, but num_samples is {stated}"
+            )
 
         for name, array in arrays.items():
             if (
@@ -229,7 +233,8 @@ class TheirDemos:
             return np.concatenate([body, body[-1:]])
         last = plain(following.read(following.rows - 1))
         if last.dtype != body.dtype or last.shape[1:] != body.shape[1:]:
-            found = f"has rows {last.shape[1:]} of {last.dtype}, but {path} has {body.shape[1:]} of {body.dtype}"
+            found = f"has rows {last.shape[1:]} of {last.dtype}"
+            found += f", but {path} has {body.shape[1:]} of {body.dtype}"
             raise self._file.damaged(f"{group}/next_{path}", found)
         return np.concatenate([body, last])
 
@@ -246,13 +251,15 @@ class TheirDemos:
         return np.concatenate([rows, rows[-1:]])
 
     def _instruction(self, group: str) -> str:
-        """Return an episode's text where a known writer keeps it: robocasa with the episode, LIBERO with the file."""
-        texts = (
+        """Return an episode's text: robocasa keeps it with the episode, LIBERO with the file."""
+        for text in (
             self._json(group, "ep_meta").get("lang"),
             self._json("data", "problem_info").get("language_instruction"),
             self._options.instruction,
-        )
-        return next((text for text in texts if isinstance(text, str) and text), "")
+        ):
+            if isinstance(text, str) and text:
+                return text
+        return ""
 
     def _json(self, group: str, name: str) -> dict[str, Any]:
         text = self._file.attribute(group, name)

@@ -5,13 +5,8 @@ from __future__ import annotations
 import pytest
 
 from shopfloor.core import InvalidInputError, UnknownNameError
-from shopfloor.datasets.convert.formats import (
-    FORMATS,
-    ExportOptions,
-    ImportOptions,
-    export,
-    import_dataset,
-)
+from shopfloor.datasets.convert.formats import FORMATS, export, import_dataset
+from shopfloor.datasets.convert.options import ExportOptions, ImportOptions
 from shopfloor.datasets.disk.errors import DamagedFileError
 from shopfloor.datasets.format.digest import episode_digest
 from shopfloor.datasets.listing.overlays import append_overlay

@@ -18,11 +18,11 @@ import pytest
 from PIL import Image
 
 from shopfloor.core import ACTION_CONVENTION, DiskError, InvalidInputError, UnknownNameError
-from shopfloor.datasets.convert.formats import ExportOptions, ImportOptions
 from shopfloor.datasets.convert.lerobot import convert as lerobot
 from shopfloor.datasets.convert.lerobot import parquet as lerobot_parquet
 from shopfloor.datasets.convert.lerobot import write as lerobot_write
 from shopfloor.datasets.convert.lerobot.stats import QUANTILES
+from shopfloor.datasets.convert.options import ExportOptions, ImportOptions
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.tools.merge import merge
 from shopfloor.datasets.writer import EpisodeWriter

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from shopfloor.core import InvalidInputError
-from shopfloor.datasets.convert.formats import ExportOptions, ImportOptions
 from shopfloor.datasets.convert.lerobot import convert as lerobot
 from shopfloor.datasets.convert.lerobot.video import VideoWriter, find_encoder
+from shopfloor.datasets.convert.options import ExportOptions, ImportOptions
 from shopfloor.datasets.disk.errors import (
     DamagedFileError,
     FormatVersionError,

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from shopfloor.core import InvalidInputError, UnknownNameError
-from shopfloor.datasets.convert.formats import ImportOptions, export, import_dataset
+from shopfloor.datasets.convert.formats import export, import_dataset
 from shopfloor.datasets.convert.maniskill import convert as maniskill
+from shopfloor.datasets.convert.options import ImportOptions
 from shopfloor.datasets.disk.errors import DamagedFileError, NotADatasetError, UnsafeFileError
 from shopfloor.datasets.listing.verify import verify
 from shopfloor.datasets.reader import Dataset

@@ -18,15 +18,15 @@ from other_pythons import run_with
 from PIL import Image
 
 from shopfloor.core import InvalidInputError, UnknownNameError
-from shopfloor.datasets.convert.formats import ExportOptions, ImportOptions
 from shopfloor.datasets.convert.minari import convert as minari
+from shopfloor.datasets.convert.options import ExportOptions, ImportOptions
 from shopfloor.datasets.disk.errors import (
     DamagedFileError,
     FormatVersionError,
     NotADatasetError,
     UnsafeFileError,
 )
-from shopfloor.datasets.disk.json_file import json_digest
+from shopfloor.datasets.disk.strict_json import json_digest
 from shopfloor.datasets.format.digest import episode_digest
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.writer import EpisodeWriter

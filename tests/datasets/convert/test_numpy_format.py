@@ -21,7 +21,8 @@ from shopfloor.core import (
 )
 from shopfloor.datasets.convert.arrays import npy
 from shopfloor.datasets.convert.arrays.npy_write import NpyFile
-from shopfloor.datasets.convert.formats import ExportOptions, export
+from shopfloor.datasets.convert.formats import export
+from shopfloor.datasets.convert.options import ExportOptions
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.writer import EpisodeWriter
 

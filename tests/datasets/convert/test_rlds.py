@@ -12,7 +12,7 @@ import tfrecord_reader as reader
 from PIL import Image
 
 from shopfloor.core import InvalidInputError, canonical_json
-from shopfloor.datasets.convert.formats import ExportOptions
+from shopfloor.datasets.convert.options import ExportOptions
 from shopfloor.datasets.convert.rlds import convert as rlds
 from shopfloor.datasets.convert.rlds.layout import dataset_name
 from shopfloor.datasets.reader import Dataset

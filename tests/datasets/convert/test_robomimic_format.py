@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "faults"))
 import hostile
 
 from shopfloor.core import DiskError, InvalidInputError, UnknownNameError
-from shopfloor.datasets.convert.formats import ExportOptions, ImportOptions
+from shopfloor.datasets.convert.options import ExportOptions, ImportOptions
 from shopfloor.datasets.convert.robomimic import convert as robomimic
 from shopfloor.datasets.disk.errors import DamagedFileError, NotADatasetError, UnsafeFileError
 from shopfloor.datasets.format.digest import episode_digest

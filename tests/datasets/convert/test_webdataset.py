@@ -23,7 +23,7 @@ from shopfloor.core import (
 )
 from shopfloor.datasets.convert.arrays import webdataset
 from shopfloor.datasets.convert.arrays.tar_write import ShardWriter
-from shopfloor.datasets.convert.formats import ExportOptions
+from shopfloor.datasets.convert.options import ExportOptions
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.writer import EpisodeWriter
 

@@ -14,7 +14,7 @@ from shopfloor.datasets.writer import EpisodeWriter
 pytestmark = pytest.mark.core
 
 # Pinned: proofs of merges and shards made by this release must hold in later ones.
-GOLDEN = Path(__file__).parents[1] / "data/datasets/format-1"
+GOLDEN = Path(__file__).parents[2] / "data/datasets/format-1"
 PINNED = "9c307e8157256ce61e3ecf80a2d4e7e93cef5f8795b0f760188088f298a90891"
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shopfloor.core import InvalidInputError, ShopfloorError, UnknownNameError
-from shopfloor.datasets.format.decode import EpisodeRecord
+from shopfloor.datasets.format.record import EpisodeRecord
 from shopfloor.datasets.listing.select import MAX_BYTES, nearest_ids, parse_where
 
 RECORD = EpisodeRecord(

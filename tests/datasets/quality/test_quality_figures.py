@@ -10,7 +10,7 @@ import scipy.special
 
 from shopfloor.core import CameraTrack
 from shopfloor.datasets.quality import coupling, information, motion, neighbours, sensors
-from shopfloor.datasets.quality.signals import Columns, Signals, filled
+from shopfloor.datasets.quality.series import Columns, Series, filled
 from shopfloor.datasets.quality.survey import survey
 
 HZ = 20.0
@@ -39,10 +39,10 @@ def columns(
     return Columns(**{**found, **changes})
 
 
-def signals(numbers, actions=None, commands=None, clock=None):
+def series(numbers, actions=None, commands=None, clock=None):
     numbers = np.asarray(numbers, float)
     actions = np.zeros((len(numbers) - 1, 3)) if actions is None else np.asarray(actions, float)
-    return Signals(
+    return Series(
         numbers,
         actions,
         actions if commands is None else commands,
@@ -68,11 +68,11 @@ def test_idle_times():
     place = np.concatenate(
         [np.zeros((10, 3)), straight(5), np.full((15, 3), 0.05), straight(4) + 0.06]
     )
-    one = signals(place)
+    one = series(place)
     found = motion.motion_metrics(one, survey(columns(), [one]))
     assert (found["idle_start_s"], found["idle_end_s"]) == (10 / HZ, 0.0)
     assert found["idle_pause_s"] == pytest.approx(14 / HZ)
-    still = signals(np.zeros((11, 3)))
+    still = series(np.zeros((11, 3)))
     found = motion.motion_metrics(still, survey(columns(), [still]))
     assert (found["idle_share"], found["idle_start_s"], found["jerk"]) == (1.0, 0.5, 0.0)
 
@@ -80,7 +80,7 @@ def test_idle_times():
 def test_jerk_of_a_cubic_is_its_third_derivative():
     times = np.arange(41) / HZ
     place = np.column_stack([0.3 * times**3, np.zeros(41), np.zeros(41)])
-    one = signals(place)
+    one = series(place)
     found = motion.motion_metrics(one, survey(columns(), [one]))
     assert found["jerk"] == pytest.approx(1.8)  # 6 * 0.3
     speed = float(np.diff(place[:, 0]).max() * HZ)
@@ -93,12 +93,12 @@ def test_path_ratio_goes_by_the_places_where_the_gripper_switched():
     place = np.concatenate([there, there[-2::-1]])  # out and back
     gripper = np.where(np.arange(20) < 10, -1.0, 1.0)
     about = columns(actions=("dx", "dy", "dz", "gripper"), gripper=3, motion=(0, 1, 2))
-    one = signals(place, np.column_stack([np.zeros((20, 3)), gripper]))
+    one = series(place, np.column_stack([np.zeros((20, 3)), gripper]))
     found = motion.motion_metrics(one, survey(about, [one]))
     assert found["path_length"] == pytest.approx(0.2)
     assert found["path_ratio"] == pytest.approx(1.0)
     assert (found["gripper_switches"], found["gripper_chatter"]) == (1, 0)
-    open_all_the_way = signals(place, np.zeros((20, 4)))
+    open_all_the_way = series(place, np.zeros((20, 4)))
     assert (
         motion.motion_metrics(open_all_the_way, survey(about, [one]))["path_ratio"] is None
     )  # it ends where it began
@@ -109,7 +109,7 @@ def test_brief_commands_are_chatter_and_no_stops():
     gripper[[5, 7, 9]] = 1.0  # a twentieth of a second each
     gripper[20:30] = 1.0  # meant
     about = columns(actions=("dx", "dy", "dz", "gripper"), gripper=3, motion=(0, 1, 2))
-    one = signals(straight(40), np.column_stack([np.zeros((40, 3)), gripper]))
+    one = series(straight(40), np.column_stack([np.zeros((40, 3)), gripper]))
     known = survey(about, [one])
     assert motion.kept_switches(one, known) == [20, 30]
     found = motion.motion_metrics(one, known)
@@ -120,14 +120,14 @@ def test_brief_commands_are_chatter_and_no_stops():
 def test_saturation_counts_commands_that_move():
     actions = np.zeros((50, 3))
     actions[:32, 0], actions[32:40, 1] = 1.0, 0.5
-    one = signals(straight(50), actions)
+    one = series(straight(50), actions)
     found = motion.motion_metrics(one, survey(columns(), [one]))
     assert found["saturation"] == pytest.approx(0.8)
     assert found["saturation_run_s"] == pytest.approx(32 / HZ)
-    few = signals(straight(10), actions[30:40])
+    few = series(straight(10), actions[30:40])
     assert motion.motion_metrics(few, survey(columns(), [few]))["saturation"] is None
     wide = columns(unit_actions=False)  # the range is what the dataset shows
-    scaled = signals(straight(50), actions * 7 - 3.5)
+    scaled = series(straight(50), actions * 7 - 3.5)
     assert motion.motion_metrics(scaled, survey(wide, [scaled]))["saturation"] > 0.5
 
 
@@ -136,7 +136,7 @@ def test_a_gripper_without_a_name_is_found_by_its_two_values():
         [np.random.default_rng(0).uniform(-1, 1, (40, 3)), np.repeat([0.0, 1.0], 20)]
     )
     about = columns(actions=("a", "b", "c", "d"), unit_actions=False)
-    one = signals(straight(40), actions)
+    one = series(straight(40), actions)
     found = survey(about, [one])
     assert (found.columns.gripper, found.columns.motion, found.middle) == (3, (0, 1, 2), 0.5)
     assert motion.switches(one, found) == [20]
@@ -148,7 +148,7 @@ def walk(seed, lag, absolute=False, steps=80):
     moves[:, 2] = 0.0
     late = np.concatenate([np.zeros((lag, 3)), moves])[:steps]
     place = np.concatenate([np.zeros((1, 3)), np.cumsum(late, axis=0)])
-    return signals(place * 0.02, np.cumsum(moves, axis=0) if absolute else moves)
+    return series(place * 0.02, np.cumsum(moves, axis=0) if absolute else moves)
 
 
 @pytest.mark.parametrize("lag", [0, 2, 5])
@@ -167,11 +167,11 @@ def test_lag_and_kind_of_actions_are_learned_from_the_dataset(lag, absolute):
     for shift in (-3, 4):
         one = walk(9, lag, absolute)
         moved = coupling.match(
-            signals(one.numbers, np.roll(one.actions, -shift, axis=0)), known.pairs, known.still
+            series(one.numbers, np.roll(one.actions, -shift, axis=0)), known.pairs, known.still
         )
         assert moved.late == shift
         assert moved.best > 0.9 > 0.5 > moved.usual
-    other = signals(walk(9, lag, absolute).numbers, walk(8, lag, absolute).actions)
+    other = series(walk(9, lag, absolute).numbers, walk(8, lag, absolute).actions)
     assert coupling.match(other, known.pairs, known.still).best < 0.6
 
 
@@ -180,10 +180,10 @@ def test_an_arm_against_a_wall_matches_its_actions():
     one = walk(9, 0)
     moves = np.diff(one.numbers, axis=0)
     moves[20:60] = 0.0  # it pushes, nothing gives
-    blocked = signals(np.concatenate([np.zeros((1, 3)), np.cumsum(moves, axis=0)]), one.actions)
+    blocked = series(np.concatenate([np.zeros((1, 3)), np.cumsum(moves, axis=0)]), one.actions)
     assert coupling.match(blocked, known.pairs, known.still).usual > 0.99
-    assert coupling.match(signals(np.zeros((81, 3)), one.actions), known.pairs, known.still) is None
-    assert coupling.match(signals(straight(5), np.ones((5, 3))), known.pairs, known.still) is None
+    assert coupling.match(series(np.zeros((81, 3)), one.actions), known.pairs, known.still) is None
+    assert coupling.match(series(straight(5), np.ones((5, 3))), known.pairs, known.still) is None
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.6, 0.9])
@@ -253,7 +253,7 @@ def test_of_a_chain_of_copies_the_preferred_one_stays():
 def test_clock():
     def figures(clock):
         return sensors.clock_metrics(
-            signals(np.zeros((len(clock), 3)), clock=np.asarray(clock, float)), HZ
+            series(np.zeros((len(clock), 3)), clock=np.asarray(clock, float)), HZ
         )
 
     even = np.arange(21) / HZ
@@ -265,7 +265,7 @@ def test_clock():
     )
     assert figures(np.minimum(even, 0.6))["clock_backwards"] == 1
     assert figures(np.zeros(5))["clock_off"] == 1
-    assert sensors.clock_metrics(signals(np.zeros((4, 3))), HZ)["clock_off"] is None
+    assert sensors.clock_metrics(series(np.zeros((4, 3))), HZ)["clock_off"] is None
 
 
 def camera(eye=(0.1, 0.0, 1.0), focal=20.0, frames=21):
@@ -279,16 +279,16 @@ def camera(eye=(0.1, 0.0, 1.0), focal=20.0, frames=21):
 
 
 def test_pictures():
-    one = signals(straight(20))
+    one = series(straight(20))
     known = survey(columns(), [one])
     lively = np.random.default_rng(0).integers(0, 255, (21, 16, 16, 3), dtype=np.uint8)
     assert sensors.look(lively, one, known) == sensors.Pictures(0.0, 0.0, 21)
     frozen = lively.copy()
     frozen[10:] = frozen[10]
     assert sensors.look(frozen, one, known).frozen == pytest.approx(10 / 20)
-    resting = signals(np.concatenate([straight(10), np.tile([0.1, 0.0, 0.0], (10, 1))]))
+    resting = series(np.concatenate([straight(10), np.tile([0.1, 0.0, 0.0], (10, 1))]))
     assert sensors.look(frozen, resting, known).frozen == 0, "a robot at rest gives equal pictures"
-    slow = signals(straight(20, 0.001))
+    slow = series(straight(20, 0.001))
     assert sensors.look(frozen, slow, known).frozen == 0, "less than a pixel"
     dark = lively.copy()
     dark[5:15] = 2
@@ -299,7 +299,7 @@ def test_pictures():
 
 
 def test_motion_outside_of_the_picture_freezes_nothing():
-    one = signals(straight(20))
+    one = series(straight(20))
     known = survey(columns(), [one])
     still = np.tile(
         np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8), (21, 1, 1, 1)
@@ -320,7 +320,7 @@ def test_a_column_that_nobody_moves_is_not_stuck():
     actions = walk(9, 0).actions.copy()
     actions[:, 1] = 0.0
     place = np.concatenate([np.zeros((1, 3)), np.cumsum(actions * 0.02, axis=0)])
-    assert sensors.stuck(signals(place, actions), known)[1] == 0.0
+    assert sensors.stuck(series(place, actions), known)[1] == 0.0
     dead = walk(9, 0)
     dead.numbers[30:, 1] = dead.numbers[30, 1]
     assert sensors.stuck(dead, known)[1] == pytest.approx(50 / 80, abs=0.05)

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 from shopfloor.core import InvalidInputError
-from shopfloor.datasets.listing.overlays import write_view
+from shopfloor.datasets.listing.overlays import write_overlay
 from shopfloor.datasets.quality.assess import assess
 from shopfloor.datasets.quality.judge import Thresholds
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.windows.windows import Windows
 from shopfloor.datasets.writer import EpisodeWriter
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 SCHEMAS = HERE.parents[1] / "docs" / "schemas"
 
 
@@ -314,7 +314,7 @@ def test_training_follows_the_view(toys, sound_and, tmp_path):
     idle = dataclasses.replace(pause(toys, 0, 30), spec=toys.toy_episode(901).spec)
     data = sound_and(*bad, idle)
     found = assess(data)
-    view = write_view(tmp_path / "view.json", found.operations())
+    view = write_overlay(tmp_path / "view.json", found.operations())
     seen = Dataset(data, overlays=[view])
     assert len(seen) == SOUND + 1
     assert 900 not in [record.seed for record in seen.records]

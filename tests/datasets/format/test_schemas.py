@@ -11,7 +11,7 @@ import pytest
 from shopfloor.datasets.reader import Dataset
 from shopfloor.datasets.writer import EpisodeWriter, write_manifest
 
-SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
+SCHEMAS = Path(__file__).parents[3] / "docs" / "schemas"
 
 
 def check(document: object, name: str) -> None:

@@ -1,4 +1,4 @@
-"""What Minari has no place for: beside and inside an export of ours, so that an import gives the same episodes back."""
+"""What Minari has no place for, beside and inside an export of ours: importing it gives equal episodes."""
 
 from __future__ import annotations
 
@@ -10,23 +10,22 @@ from typing import Any
 import numpy as np
 
 from shopfloor.core import Episode, ShopfloorError
-from shopfloor.datasets.convert.formats import ExportOptions
 from shopfloor.datasets.convert.hdf5.foreign_hdf5 import ForeignFile
 from shopfloor.datasets.convert.hdf5.own_tree import read_tree
 from shopfloor.datasets.convert.incoming import Incoming
-from shopfloor.datasets.convert.minari.info import Info
+from shopfloor.datasets.convert.minari.info import MinariInfo
+from shopfloor.datasets.convert.options import ExportOptions
 from shopfloor.datasets.convert.selection import given_actions
 from shopfloor.datasets.disk.errors import DamagedFileError, FormatVersionError
-from shopfloor.datasets.disk.json_file import json_digest, load_json
+from shopfloor.datasets.disk.json_file import load_json
+from shopfloor.datasets.disk.strict_json import content_digest, json_digest
 from shopfloor.datasets.listing.identity import DIGEST
 from shopfloor.datasets.reader import Dataset
 
-EXTRA_FILE, EXTRA_GROUP, EXTRA_KIND, EXTRA_VERSION = (
-    "shopfloor.json",
-    "shopfloor",
-    "shopfloor-minari",
-    1,
-)
+SIDECAR_FILE = "shopfloor.json"
+SIDECAR_GROUP = "shopfloor"
+SIDECAR_KIND = "shopfloor-minari"
+SIDECAR_VERSION = 1
 _MAX_BYTES = 1 << 25
 _ADVICE = (
     "Export the dataset again. If Minari's tools changed it, delete "
@@ -34,37 +33,36 @@ _ADVICE = (
 )
 
 
-def write_extra(folder: Path, dataset: Dataset, options: ExportOptions) -> None:
-    """Write what a dataset says of itself beside its export."""
+def write_sidecar(folder: Path, dataset: Dataset, options: ExportOptions) -> None:
+    """Write the description of a dataset beside its export."""
     document = {
-        "kind": EXTRA_KIND,
-        "schema_version": EXTRA_VERSION,
+        "kind": SIDECAR_KIND,
+        "schema_version": SIDECAR_VERSION,
         "identity": dict(dataset.identity.raw),
         "actions": options.actions,
     }
     text = json.dumps(document | {DIGEST: json_digest(document)}, indent=1)
-    (folder / EXTRA_FILE).write_text(f"{text}\n", encoding="utf-8")
+    (folder / SIDECAR_FILE).write_text(f"{text}\n", encoding="utf-8")
 
 
-class Extra:
-    """What lies beside an export of ours.
+class MinariSidecar:
+    """The file beside an export of ours.
 
     Attributes:
         identity: the `dataset.json` of the dataset that was exported.
     """
 
-    def __init__(self, info: Info, document: Mapping[str, Any]) -> None:
+    def __init__(self, info: MinariInfo, document: Mapping[str, Any]) -> None:
         """Check the document; raises FormatVersionError, DamagedFileError."""
-        self._info, self._file = info, info.root / EXTRA_FILE
-        if document.get("schema_version") != EXTRA_VERSION:
+        self._info, self._file = info, info.root / SIDECAR_FILE
+        if document.get("schema_version") != SIDECAR_VERSION:
             raise FormatVersionError(
-                f"{self._file} has schema version {document.get('schema_version')!r:.40}; this release reads version "
-                f"{EXTRA_VERSION}. Install a newer shopfloor."
+                f"{self._file} has schema version {document.get('schema_version')!r:.40}; this "
+                f"release reads version {SIDECAR_VERSION}. Install a newer shopfloor."
             )
 
         identity, actions = document.get("identity"), document.get("actions")
-        plain = {name: value for name, value in document.items() if name != DIGEST}
-        if document.get(DIGEST) != json_digest(plain):
+        if document.get(DIGEST) != content_digest(document, DIGEST):
             raise self._damaged(f"its content does not match its {DIGEST}")
         if not isinstance(identity, dict) or not isinstance(actions, str):
             raise self._damaged("it lacks identity or actions")
@@ -73,13 +71,13 @@ class Extra:
         self._options = ExportOptions(actions=actions)
 
     @classmethod
-    def find(cls, info: Info) -> Extra | None:
-        """Return what lies beside an export of ours, None for anybody else's dataset."""
-        path = info.root / EXTRA_FILE
+    def find(cls, info: MinariInfo) -> MinariSidecar | None:
+        """Return the file beside an export of ours, None for a foreign dataset."""
+        path = info.root / SIDECAR_FILE
         if not path.exists():
             return None
         document = load_json(path, _MAX_BYTES)
-        return cls(info, document) if document.get("kind") == EXTRA_KIND else None
+        return cls(info, document) if document.get("kind") == SIDECAR_KIND else None
 
     def incoming(self, folder: Path, codec: str) -> Incoming:
         """Start a dataset like the exported one in an empty folder; raises DamagedFileError."""
@@ -99,20 +97,13 @@ class Extra:
         for number in range(self._info.episodes):
             group = f"episode_{number}"
             arrays = file.arrays(group)
-            observations = {
-                leaf.path: arrays.get(f"observations/{leaf.path}")
-                for leaf in self._info.observations
-            }
-
-            if (
-                None in observations.values()
-                or f"{EXTRA_GROUP}/actions" not in arrays
-                or "actions" not in arrays
-            ):
+            paths = {leaf.path: f"observations/{leaf.path}" for leaf in self._info.observations}
+            needed = {*paths.values(), f"{SIDECAR_GROUP}/actions", "actions"}
+            if not needed <= arrays.keys():
                 raise self._damaged(f"{file.path} has no episode {number} of this export")
 
-            read = {key: array.read() for key, array in observations.items() if array is not None}
-            episode = read_tree(file, f"{group}/{EXTRA_GROUP}", read)
+            read = {key: arrays[path].read() for key, path in paths.items()}
+            episode = read_tree(file, f"{group}/{SIDECAR_GROUP}", read)
             if not np.array_equal(
                 arrays["actions"].read(), given_actions(episode, self._options), equal_nan=True
             ):

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shopfloor.core import InvalidInputError, UnknownNameError
-from shopfloor.datasets.format.container import Array
+from shopfloor.datasets.format.hdf5_objects import Array
 from shopfloor.datasets.reader import Dataset
-from shopfloor.datasets.windows.order import Slots, permute
+from shopfloor.datasets.windows.order import EpochSlots, permute
 from shopfloor.datasets.windows.windows import Windows
 from shopfloor.datasets.writer import EpisodeWriter, write_manifest
 
@@ -223,7 +223,7 @@ def test_weights_are_kept_to_a_window(steps, data, seed, epoch):
     weight = data.draw(
         st.lists(st.floats(0.01, 100.0), min_size=len(steps), max_size=len(steps)), label="weights"
     )
-    slots = Slots(np.array(steps), np.array(weight))
+    slots = EpochSlots(np.array(steps), np.array(weight))
     episode, step = slots.window(np.arange(slots.count, dtype=np.uint64), seed, epoch)
     assert ((step >= 0) & (step < np.array(steps)[episode])).all()
     counts = Counter(zip(episode.tolist(), step.tolist(), strict=True))

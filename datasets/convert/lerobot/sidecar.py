@@ -1,4 +1,4 @@
-"""What LeRobot has no place for: written beside an export of ours, so that an import gives the same episodes back."""
+"""What LeRobot has no place for, beside an export of ours: importing it gives equal episodes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ import numpy as np
 import numpy.typing as npt
 
 from shopfloor.core import CameraTrack, Episode, InvalidInputError, UnknownNameError
-from shopfloor.datasets.convert.lerobot.info import MAX_METADATA_BYTES, Info
-from shopfloor.datasets.convert.lerobot.layout import EXTRA_FILE, EXTRA_KIND, EXTRA_VERSION, Feature
+from shopfloor.datasets.convert.lerobot.info import MAX_METADATA_BYTES, LeRobotInfo
+from shopfloor.datasets.convert.lerobot.layout import (
+    SIDECAR_FILE,
+    SIDECAR_KIND,
+    SIDECAR_VERSION,
+    Feature,
+)
+from shopfloor.datasets.convert.lerobot.parquet_reader import ParquetReader
 from shopfloor.datasets.convert.lerobot.rows import Frames
-from shopfloor.datasets.convert.lerobot.tables import Table
 from shopfloor.datasets.disk.errors import DamagedFileError, FormatVersionError
-from shopfloor.datasets.disk.json_file import json_digest, load_json, parse_json
+from shopfloor.datasets.disk.json_file import load_json
+from shopfloor.datasets.disk.strict_json import content_digest, is_list_of, parse_json
 from shopfloor.datasets.format import fields
 from shopfloor.datasets.format.layout import MAX_RANK
 from shopfloor.datasets.listing.identity import DIGEST
@@ -25,13 +31,13 @@ _ADVICE = (
     "meta/shopfloor: then it is imported as anybody's."
 )
 _DTYPES = {
-    np.dtype(code).name
-    for code in ("?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8")
+    *("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"),
+    *("float16", "float32", "float64"),
 }
 Arrays = dict[str, npt.NDArray[Any]]
 
 
-def extra_arrays(
+def sidecar_arrays(
     episode: Episode, keys: Sequence[str], features: Sequence[Feature], own_actions: bool
 ) -> Arrays:
     """Return the arrays of an episode that its frames do not hold.
@@ -39,7 +45,7 @@ def extra_arrays(
     Args:
         episode: the episode.
         keys: the observation keys that are exported.
-        features: those that the frames hold.
+        features: the features that the frames hold.
         own_actions: whether the frames hold other actions than the executed ones.
     """
     framed = {feature.key for feature in features}
@@ -57,30 +63,28 @@ def extra_arrays(
     return arrays
 
 
-class Extra:
-    """What lies beside an export of ours.
+class LeRobotSidecar:
+    """The file beside an export of ours.
 
     Attributes:
-        identity: the `dataset.json` of the dataset that was exported; says so where pictures were
-            lossy.
+        identity: the `dataset.json` of the dataset that was exported, with a mark where pictures
+            are lossy.
         features: what has to be read of the frames.
     """
 
-    def __init__(self, info: Info, document: Mapping[str, Any]) -> None:
+    def __init__(self, info: LeRobotInfo, document: Mapping[str, Any]) -> None:
         """Check the document; raises FormatVersionError, DamagedFileError."""
-        self._info, self._file = info, info.root / EXTRA_FILE
-        if document.get("schema_version") != EXTRA_VERSION:
+        self._info, self._file = info, info.root / SIDECAR_FILE
+        if document.get("schema_version") != SIDECAR_VERSION:
             raise FormatVersionError(
-                f"{self._file} has schema version {document.get('schema_version')!r:.40}; this release reads version "
-                f"{EXTRA_VERSION}. Install a newer shopfloor."
+                f"{self._file} has schema version {document.get('schema_version')!r:.40}; this "
+                f"release reads version {SIDECAR_VERSION}. Install a newer shopfloor."
             )
 
         identity, keys = document.get("identity"), document.get("keys")
         if not isinstance(keys, dict) or not isinstance(identity, dict):
             raise self.damaged("it lacks identity or keys")
-        if document.get(DIGEST) != json_digest(
-            {name: value for name, value in document.items() if name != DIGEST}
-        ):
+        if document.get(DIGEST) != content_digest(document, DIGEST):
             raise self.damaged(f"its content does not match its {DIGEST}")
 
         self.identity: Mapping[str, Any] = _lossy(identity) if info.videos else identity
@@ -88,13 +92,13 @@ class Extra:
         self.features = [feature for name, feature in info.features.items() if name in self._wanted]
 
     @classmethod
-    def find(cls, info: Info) -> Extra | None:
-        """Return what lies beside an export of ours, None for anybody else's dataset."""
-        path = info.inside(info.root / EXTRA_FILE)
+    def find(cls, info: LeRobotInfo) -> LeRobotSidecar | None:
+        """Return the file beside an export of ours, None for a foreign dataset."""
+        path = info.inside(info.root / SIDECAR_FILE)
         if not path.exists():
             return None
         document = load_json(path, MAX_METADATA_BYTES)
-        return cls(info, document) if document.get("kind") == EXTRA_KIND else None
+        return cls(info, document) if document.get("kind") == SIDECAR_KIND else None
 
     @property
     def _wanted(self) -> set[str]:
@@ -136,13 +140,10 @@ class Extra:
     def _rows(self) -> Iterator[tuple[Path, Any, Arrays]]:
         number = 0
         for path in sorted(self._file.parent.glob("chunk-*/file-*.parquet")):
-            with Table(self._info.inside(path)) as table:
+            with ParquetReader(self._info.inside(path)) as table:
                 for block in table.blocks({"episode_index": 1, "facts": 1, "arrays": 0}):
                     try:
-                        rows = [
-                            (row["episode_index"], parse_json(row["facts"]), _arrays(row))
-                            for row in block.table.to_pylist()
-                        ]
+                        rows = [*map(_row, block.table.to_pylist())]
                     except (KeyError, TypeError, ValueError) as error:
                         raise self.damaged(f"it cannot be used ({error})", path) from None
 
@@ -168,35 +169,35 @@ class Extra:
                 )
 
         first = f"{fields.TRACK[0].name}/"
-        cameras = {
-            name: CameraTrack(**{one.name: arrays[f"{one.name}/{name}"] for one in fields.TRACK})
-            for name in (place.removeprefix(first) for place in arrays if place.startswith(first))
-        }
-
-        own = {
-            "actions": frame.rows["action"],
-            "rewards": frame.rows["next.reward"].reshape(-1),
-            **{name: rows for name, rows in arrays.items() if name in fields.field_names()},
-        }
+        own = {"actions": frame.rows["action"], "rewards": frame.rows["next.reward"].reshape(-1)}
+        cameras = {}
+        for place, rows in arrays.items():
+            if place in fields.field_names():
+                own[place] = rows
+            elif place.startswith(first):
+                name = place.removeprefix(first)
+                track = {one.name: arrays[f"{one.name}/{name}"] for one in fields.TRACK}
+                cameras[name] = CameraTrack(**track)
 
         return fields.join_episode(facts, own, observations, cameras)
 
 
 def _lossy(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an identity whose descriptions tell that pictures were decoded from lossy video."""
     descriptions = identity.get("descriptions")
-    if not isinstance(descriptions, dict) or not all(
-        isinstance(value, dict) for value in descriptions.values()
-    ):
+    if not isinstance(descriptions, dict) or not is_list_of(list(descriptions.values()), dict):
         return dict(identity)
-    marked = {
-        cell: {**value, "pictures": "decoded from lossy video"}
-        for cell, value in descriptions.items()
-    }
+
+    marked = {}
+    for cell, description in descriptions.items():
+        marked[cell] = {**description, "pictures": "decoded from lossy video"}
     return {**identity, "descriptions": marked}
 
 
-def _arrays(row: Mapping[str, Any]) -> Arrays:
-    return {item["name"]: _array(item) for item in row["arrays"]}
+def _row(row: Mapping[str, Any]) -> tuple[Any, Any, Arrays]:
+    """Return an episode's number, facts and arrays."""
+    arrays = {item["name"]: _array(item) for item in row["arrays"]}
+    return row["episode_index"], parse_json(row["facts"]), arrays
 
 
 def _array(item: Mapping[str, Any]) -> npt.NDArray[Any]:

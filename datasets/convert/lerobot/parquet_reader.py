@@ -1,4 +1,4 @@
-"""Strangers' parquet files: read a few rows at a time, and no more than the file's own metadata allows."""
+"""Foreign parquet files, read a few rows at a time and within what their metadata allows."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class Block:
         return DamagedFileError(self.path, f"its column {name!r} holds {found}", ADVICE)
 
 
-class Table:
+class ParquetReader:
     """An open parquet file.
 
     Attributes:
@@ -180,7 +180,7 @@ class Table:
 
         Args:
             columns: as for `blocks`.
-            lengths: in rows.
+            lengths: number of rows in each.
 
         Raises:
             DamagedFileError: the file has more or fewer rows, or as `blocks`.
@@ -249,7 +249,7 @@ class Table:
                 self.path, f"it cannot be read as parquet ({text[:200]})", ADVICE
             ) from error
 
-    def __enter__(self) -> Table:
+    def __enter__(self) -> ParquetReader:
         """Return itself."""
         return self
 

@@ -24,7 +24,7 @@ from shopfloor.datasets.windows.windows import Windows
 
 pytestmark = pytest.mark.core
 
-GOLDEN = Path(__file__).parents[1] / "data" / "datasets"
+GOLDEN = Path(__file__).parents[2] / "data" / "datasets"
 
 
 def digest(value: object) -> object:

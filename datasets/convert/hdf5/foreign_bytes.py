@@ -1,4 +1,4 @@
-"""The bytes of somebody's HDF5 file, as HDF5 gets them: of one file, in bounded pieces, with errors in words."""
+"""The bytes of a foreign HDF5 file as HDF5 gets them: in bounded pieces, with errors in words."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import h5py
 
 from shopfloor import platforms
 from shopfloor.datasets.disk.errors import DamagedFileError, UnsafeFileError
-from shopfloor.datasets.format.container import hdf5_errors
+from shopfloor.datasets.format.hdf5_objects import hdf5_errors
 
 MAX_PIECE_BYTES = 1 << 28  # that HDF5 may read at once
 _ADVICE = "Get a whole copy from where it came from."
 _UNSAFE_ADVICE = "Do not trust where it is from, or ask for a file of plain arrays without links."
 
 
-class Source:
-    """An open file that HDF5 reads through us, so that it reads this file, and never more at once than is allowed.
+class ForeignBytes:
+    """An open file that HDF5 reads through us: this file alone, and never too much at once.
 
     Attributes:
         path: the file's name, for messages.
@@ -29,9 +29,9 @@ class Source:
         """Keep an open file.
 
         Args:
-            path: its name.
-            fd: its file descriptor.
-            size: in bytes.
+            path: the file's name.
+            fd: a descriptor of the open file.
+            size: size of the file, bytes.
         """
         self.path = path
         self._fd, self._size, self._position = fd, size, 0
@@ -40,9 +40,8 @@ class Source:
     def open(self) -> h5py.h5f.FileID:
         """Open it with HDF5, to read only."""
         access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
-        access.set_fclose_degree(
-            h5py.h5f.CLOSE_STRONG
-        )  # closing it is final, whatever still knows of a part of it
+        # Closing it is final, whatever still refers to a part of it.
+        access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
         access.set_fileobj_driver(h5py.h5fd.fileobj_driver, self)
         # `access` must be gone before Python is, else HDF5 calls this object afterwards: it stays
         # in this function.
@@ -75,7 +74,7 @@ class Source:
 
     @contextlib.contextmanager
     def at_most(self, limit: int) -> Iterator[None]:
-        """Allow pieces of up to `limit` bytes meanwhile: of texts, whose size is known only when HDF5 asks for them."""
+        """Allow pieces of up to `limit` bytes meanwhile, for texts: HDF5 alone knows their sizes."""
         self._limit = limit
         try:
             yield
@@ -89,7 +88,7 @@ class Source:
             with hdf5_errors(self.path):
                 yield
         except DamagedFileError as error:
-            if isinstance(error, UnsafeFileError) or error.advice == _ADVICE:  # said below
+            if isinstance(error, UnsafeFileError) or error.advice == _ADVICE:  # named already
                 raise
 
             where = f"{name}: " if name else ""
@@ -98,7 +97,7 @@ class Source:
             ) from error.__cause__
 
     def damaged(self, name: str, problem: str) -> DamagedFileError:
-        """Return an error about an object that is not what the file says."""
+        """Return an error about an object that is not as the file describes it."""
         return DamagedFileError(self.path, f"{name or '/'} {problem}", _ADVICE)
 
     def unsafe(self, name: str, problem: str) -> UnsafeFileError:

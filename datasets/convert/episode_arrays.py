@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from shopfloor.core import Episode
-from shopfloor.datasets.convert.formats import ExportOptions
+from shopfloor.datasets.convert.options import ExportOptions
 from shopfloor.datasets.convert.selection import given_actions
 from shopfloor.datasets.format import fields
 from shopfloor.datasets.format.fields import EPISODE, STEP
 
 
 @dataclass(frozen=True)
-class Part:
+class EpisodeArray:
     """One of an episode's arrays.
 
     Attributes:
@@ -28,7 +28,7 @@ class Part:
     per: str
 
 
-def episode_parts(episode: Episode, options: ExportOptions) -> dict[str, Part]:
+def episode_arrays(episode: Episode, options: ExportOptions) -> dict[str, EpisodeArray]:
     """Return all of an episode's arrays but its observations.
 
     Args:
@@ -37,15 +37,15 @@ def episode_parts(episode: Episode, options: ExportOptions) -> dict[str, Part]:
             "executed_actions" where "actions" are not they.
     """
     given = {**fields.own_arrays(episode), "actions": given_actions(episode, options)}
-    parts = {name: Part(rows, fields.array_field(name).per) for name, rows in given.items()}
-    parts["dones"] = Part(np.arange(episode.steps) == episode.steps - 1, STEP)
+    parts = {name: EpisodeArray(rows, fields.array_field(name).per) for name, rows in given.items()}
+    parts["dones"] = EpisodeArray(np.arange(episode.steps) == episode.steps - 1, STEP)
     if options.actions != "executed":
-        parts["executed_actions"] = Part(episode.actions, STEP)
+        parts["executed_actions"] = EpisodeArray(episode.actions, STEP)
 
     for name, track in episode.cameras.items():
         for field in fields.TRACK:
             rows = getattr(track, field.name)
-            parts[f"cameras.{name}.{field.name}"] = Part(
+            parts[f"cameras.{name}.{field.name}"] = EpisodeArray(
                 rows[None] if field.per == EPISODE else rows, field.per
             )
 

@@ -13,7 +13,7 @@ from shopfloor.datasets.listing.overlays import (
     load_overlays,
     overlay_bytes,
     read_overlay_file,
-    write_view,
+    write_overlay,
 )
 from shopfloor.datasets.listing.verify import verify
 from shopfloor.datasets.reader import Dataset
@@ -184,20 +184,24 @@ def test_a_read_only_folder_is_bad_input(dataset, ids, monkeypatch):
 
 def test_views_apply_after_the_datasets_own_in_their_order(dataset, ids, tmp_path):
     append_overlay(dataset, [{"op": "weight", "episode_id": ids[0], "weight": 2}])
-    one = write_view(tmp_path / "one.json", [{"op": "weight", "episode_id": ids[0], "weight": 3}])
-    two = write_view(tmp_path / "two.json", [{"op": "weight", "episode_id": ids[0], "weight": 4}])
+    one = write_overlay(
+        tmp_path / "one.json", [{"op": "weight", "episode_id": ids[0], "weight": 3}]
+    )
+    two = write_overlay(
+        tmp_path / "two.json", [{"op": "weight", "episode_id": ids[0], "weight": 4}]
+    )
     assert load_overlays(dataset, [one, two])[ids[0]].weight == 4.0
     assert load_overlays(dataset, [two, str(one)])[ids[0]].weight == 3.0
     assert load_overlays(dataset)[ids[0]].weight == 2.0
 
 
 def test_a_view_may_leave_everything_as_it_is_but_replaces_nothing(dataset, tmp_path):
-    path = write_view(tmp_path / "view.json", [])
+    path = write_overlay(tmp_path / "view.json", [])
     assert load_overlays(dataset, [path]) == {}
     with pytest.raises(InvalidInputError, match="exists"):
-        write_view(path, [])
+        write_overlay(path, [])
     with pytest.raises(InvalidInputError, match="no folder"):
-        write_view(tmp_path / "nowhere/view.json", [])
+        write_overlay(tmp_path / "nowhere/view.json", [])
 
 
 def test_a_view_that_is_not_there_says_so(dataset, tmp_path):
