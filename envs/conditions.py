@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field, replace
 
@@ -31,6 +32,7 @@ CLUTTER = (
     ("box", (0.060, 0.040, 0.006), (0.35, 0.45, 0.20)),
 )
 _SUITE_STREAM = 1
+_Rectangle = tuple[float, float, float, float]  # least x and y, most x and y, m
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Conditions:
     def to_row(self) -> list[float]:
         """Return it as numbers, always the same count for a cell."""
         kinds = [*self.clutter, *([-1] * (MAX_CLUTTER - len(self.clutter)))]
-        flat = [value for offset in self.offsets for value in offset]
+        flat = itertools.chain.from_iterable(self.offsets)
         return [self.texture, self.part_scale, self.mass, self.friction, *kinds, *flat]
 
     @classmethod
@@ -89,11 +91,9 @@ class Draw:
         offsets = tuple(_offset(camera, variation.camera_m, rng) for camera in task.cameras)
         texture = int(rng.integers(len(TEXTURES))) if variation.texture else -1
 
-        count = (
-            int(rng.integers(variation.clutter[0], variation.clutter[1] + 1))
-            if variation.clutter
-            else 0
-        )
+        count = 0
+        if variation.clutter:
+            count = int(rng.integers(variation.clutter[0], variation.clutter[1] + 1))
 
         kinds = tuple(int(kind) for kind in rng.integers(len(CLUTTER), size=count))
         scale = float(rng.uniform(*task.part_scales)) if variation.objects else 1.0
@@ -103,66 +103,70 @@ class Draw:
         return Conditions(offsets, texture, kinds, scale, mass, friction)
 
     def clutter_poses(self, world: World, task: Task, clutter: list[int]) -> None:
-        """Lay foreign objects where they touch nothing and leave room for the hand; where there is none, they go."""
-        boxes = [
-            pybullet.getAABB(body, -1, world.client) for body in world.bodies if body not in clutter
-        ]
+        """Lay foreign objects where they touch nothing and leave room for the hand.
+
+        Where there is no such place, they go.
+        """
         assert task.post is not None, "a variation with clutter is refused without one"
         low, high = task.post.workspace[0, :2] - 0.06, task.post.workspace[1, :2] + 0.06
-        taken: list[tuple[float, float, float, float]] = [
-            (box[0][0], box[0][1], box[1][0], box[1][1]) for box in boxes if box[0][2] < 1.0
-        ]
+        taken: list[_Rectangle] = []
+        for body in world.bodies:
+            if body not in clutter:
+                least, most = pybullet.getAABB(body, -1, world.client)
+                if least[2] < 1.0:
+                    taken.append((least[0], least[1], most[0], most[1]))
 
         for number, body in enumerate(clutter):
             size = world.built[body].shapes[0].size
             spot = self._free(taken, low, high, 0.5 * max(size[0], size[1]))
             if spot is None:
-                world.place(
-                    body, (1.12, 0.74 - 0.1 * number, 0.5 * size[2])
-                )  # a far corner, out of every view
+                # A far corner, out of every view.
+                world.place(body, (1.12, 0.74 - 0.1 * number, 0.5 * size[2]))
                 continue
 
             x, y, radius = spot
             taken.append((x - radius, y - radius, x + radius, y + radius))
             yaw = self.rng.uniform(-math.pi, math.pi)
-            world.place(
-                body, (x, y, 0.5 * size[2]), (0.0, 0.0, math.sin(yaw / 2), math.cos(yaw / 2))
-            )
+            turn = (0.0, 0.0, math.sin(yaw / 2), math.cos(yaw / 2))
+            world.place(body, (x, y, 0.5 * size[2]), turn)
 
     def _free(
-        self, taken: list[tuple[float, float, float, float]], low: Array, high: Array, radius: float
+        self, taken: list[_Rectangle], low: Array, high: Array, radius: float
     ) -> tuple[float, float, float] | None:
         reach = radius + CLUTTER_GAP_M
         for _ in range(60):
             x, y = self.rng.uniform(low, high).tolist()
-            clear = all(
-                x < box[0] - reach or x > box[2] + reach or y < box[1] - reach or y > box[3] + reach
-                for box in taken
-            )
+            clear = all(_apart(rectangle, x, y, reach) for rectangle in taken)
             if clear and math.hypot(x, y) > 0.28:
                 return x, y, radius
         return None
 
 
+def _apart(rectangle: _Rectangle, x: float, y: float, reach: float) -> bool:
+    """Whether a place is more than `reach` (m) away from a rectangle, in x or in y."""
+    left, low, right, high = rectangle
+    return x < left - reach or x > right + reach or y < low - reach or y > high + reach
+
+
 def draw_light(
     variation: Variation, rng: np.random.Generator, shift: np.random.Generator | None
 ) -> Light:
-    """Draw the lamp of an episode: from `rng` as in training, then from `shift` how far beyond, if at all."""
-    values = (
-        np.concatenate([rng.uniform(-1.0, 1.0, 3), rng.uniform(-1.0, 1.0, 3)])
-        * variation.light_jitter
-    )
+    """Draw the lamp of an episode.
 
+    Args:
+        variation: how far light may differ.
+        rng: draws it as in training.
+        shift: draws how far it is beyond that; None for no further.
+    """
+    drawn = np.concatenate([rng.uniform(-1.0, 1.0, 3), rng.uniform(-1.0, 1.0, 3)])
+    values = drawn * variation.light_jitter
     if variation.light is not None and shift is not None:
         values = np.where(values < 0.0, -1.0, 1.0) * shift.uniform(*variation.light, 6)
     side, front, warmth, ambient, diffuse, shade = values.tolist()
     nominal = Light()
 
-    red, blue = (
-        1.0 + 0.06 * min(warmth, 0.0) - 0.02 * abs(shade),
-        1.0 - 0.06 * max(warmth, 0.0) - 0.02 * abs(shade),
-    )
-
+    red = 1.0 + 0.06 * min(warmth, 0.0) - 0.02 * abs(shade)
+    blue = 1.0 - 0.06 * max(warmth, 0.0) - 0.02 * abs(shade)
     return Light(
         (0.3 + 0.5 * front, 0.8 * side, 1.0),
         (red, 1.0 - 0.03 * abs(warmth), blue),
@@ -203,10 +207,12 @@ def moved(cameras: tuple[Camera, ...], conditions: Conditions) -> dict[str, Came
     """Return the cameras by name, where the episode has them."""
     if not conditions.offsets:
         return {camera.name: camera for camera in cameras}
-    return {
-        camera.name: replace(camera, eye=(camera.eye[0] + x, camera.eye[1] + y, camera.eye[2] + z))
-        for camera, (x, y, z) in zip(cameras, conditions.offsets, strict=True)
-    }
+
+    found = {}
+    for camera, (dx, dy, dz) in zip(cameras, conditions.offsets, strict=True):
+        x, y, z = camera.eye
+        found[camera.name] = replace(camera, eye=(x + dx, y + dy, z + dz))
+    return found
 
 
 def _offset(

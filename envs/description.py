@@ -1,4 +1,4 @@
-"""What a work cell may be asked for, and what it says of itself: options, observation space, feature table."""
+"""What a cell may be asked for, and what it says of itself: options, spaces, feature table."""
 
 from __future__ import annotations
 
@@ -91,7 +91,11 @@ class CellOptions:
 
 
 def cell_options(options: Mapping[str, Any]) -> CellOptions:
-    """Check options as given to `gymnasium.make`; unknown names are refused with the nearest known one."""
+    """Check options as given to `gymnasium.make`.
+
+    Raises:
+        UnknownNameError: an unknown option; the message has the nearest known one.
+    """
     known = [field.name for field in fields(CellOptions)]
     for name in options:
         if name not in known:
@@ -228,11 +232,18 @@ def describe(cell_id: str, task: Task, robot: Robot, options: CellOptions) -> di
         "objects": _feature([slots, OBJECT_COLUMNS], "float32", OBJECT_NAMES, OBJECT_UNITS),
     }
 
+    cameras: dict[str, dict[str, Any]] = {}
     for camera in task.cameras:
         features[camera.name] = _feature(
             [height, width, 3], "uint8", ("height", "width", "rgb"), ("px", "px", "1")
         )
         features |= _maps(camera.name, options)
+        cameras[camera.name] = {
+            "fov_deg": camera.fov_deg,
+            "eye": camera.eye,
+            "target": camera.target,
+            "on_tool": camera.on_tool,
+        }
 
     looks: dict[str, Any] = {"renderer": options.renderer} if options.renderer != "tiny" else {}
     looks |= {"shadows": True} if options.shadows else {}
@@ -248,15 +259,7 @@ def describe(cell_id: str, task: Task, robot: Robot, options: CellOptions) -> di
         "object_slots": slots,
         "instruction_templates": {name: list(texts) for name, texts in task.instructions.items()},
         "vocabulary": vocabulary(task),
-        "cameras": {
-            camera.name: {
-                "fov_deg": camera.fov_deg,
-                "eye": camera.eye,
-                "target": camera.target,
-                "on_tool": camera.on_tool,
-            }
-            for camera in task.cameras
-        },
+        "cameras": cameras,
         **looks,
         "env_args": {
             "env_name": cell_id,

@@ -1,4 +1,7 @@
-"""Shapes of the mobile robots: a low cart, and a taller one that carries an arm and a tote; +x is the front."""
+"""Shapes of the mobile robots: a low cart, and a taller one that carries an arm and a tote.
+
+Their front is at +x.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,15 @@ _Parts = dict[str, list[Solid]]
 def _shell(
     size: Vector, front: float, rows: Profile, closed: bool = False, grow: float = 0.0
 ) -> Solid:
-    """Return part of a chassis: rows of inset and height, m; `front` is the radius of the corners ahead."""
+    """Return part of a chassis.
+
+    Args:
+        size: of the chassis, m.
+        front: radius of the corners ahead, m.
+        rows: inset and height, m, from the lowest up.
+        closed: whether a lid lies on the last row.
+        grow: by how much it is larger on all sides, m.
+    """
     x, y = 0.5 * size[0], 0.5 * size[1] - _WHEEL_M
     return hull(
         [(outline((-x, -y), (x, y), front, 0.05, inset - grow), height) for inset, height in rows],
@@ -164,7 +175,7 @@ def carrier_parts() -> _Parts:
 
 
 def tote_boxes() -> list[tuple[Vector, Vector]]:
-    """Return centre and size, m, of the floor and the four walls of the tote on the carrier's deck."""
+    """Return centre and size, m, of the floor and the walls of the tote on the carrier's deck."""
     (x, y), (length, width), wall = TOTE_CENTRE, TOTE_INNER, TOTE_WALL_M
     deck, height = CARRIER_SIZE[2], TOTE_HEIGHT_M
     middle = deck + 0.5 * height
@@ -190,11 +201,9 @@ def drive() -> str:
         ("base_y", "prismatic", (0.0, 1.0, 0.0), "base_y_slider"),
         ("base_yaw", "continuous", (0.0, 0.0, 1.0), "chassis"),
     ):
-        bounds = (
-            (0.0, -1.0, 200.0, math.tau)
-            if kind == "continuous"
-            else (-_SLIDE_M, _SLIDE_M, 600.0, 2.0)
-        )
+        bounds = (-_SLIDE_M, _SLIDE_M, 600.0, 2.0)
+        if kind == "continuous":
+            bounds = (0.0, -1.0, 200.0, math.tau)
 
         text += urdf.joint(
             name, kind, parent, child, urdf.origin(), urdf.axis(axis), urdf.limit(*bounds)

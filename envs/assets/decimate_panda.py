@@ -42,7 +42,11 @@ Faces = npt.NDArray[np.int64]
 
 
 def read_obj(path: Path) -> tuple[Points, dict[str, Faces]]:
-    """Read vertices, shape (V, 3), and triangles per colour, shape (F, 3), of an OBJ file and its materials."""
+    """Read an OBJ file and its materials.
+
+    Returns:
+        Vertices, shape (V, 3), and triangles per colour, shape (F, 3).
+    """
     dark: dict[str, bool] = {}
     material_file = path.with_suffix(".mtl")
     name = ""
@@ -69,7 +73,7 @@ def read_obj(path: Path) -> tuple[Points, dict[str, Faces]]:
 
 
 def cluster(points: Points, faces: Faces, grid: float) -> tuple[Points, Faces]:
-    """Merge all vertices of a grid cell into the point that is nearest to the planes of the cell's triangles.
+    """Merge all vertices of a grid cell into the point nearest to its triangles' planes.
 
     Args:
         points: shape (V, 3), m.
@@ -116,10 +120,10 @@ def cluster(points: Points, faces: Faces, grid: float) -> tuple[Points, Faces]:
 
 
 def exact_normal(normal: Points) -> Points:
-    """Return a vector of DECIMALS decimals, shape (3,), near a unit vector, that float32 arithmetic leaves as it is.
+    """Return a vector of DECIMALS decimals near a unit vector, shape (3,).
 
-    Its squared length is 1 or the next float above, in whatever order it is summed, so that 1 /
-    sqrt of it is 1.
+    Normalising leaves it as it is in float32 arithmetic: its squared length is 1 or the next float
+    above, in whatever order it is summed, so that 1 / sqrt of it is 1.
     """
     large = int(np.argmax(np.abs(normal)))
     small = [axis for axis in range(3) if axis != large]
@@ -128,22 +132,17 @@ def exact_normal(normal: Points) -> Points:
     offsets = offsets[np.argsort((offsets**2).sum(axis=1), kind="stable")]
     candidates = np.zeros((len(offsets), 3))
     candidates[:, small] = normal[small] + offsets
-    rest = (
-        1.0 + 6e-8 - (candidates[:, small] ** 2).sum(axis=1)
-    )  # the middle of what rounds to 1 or the next float
+    # The middle of what rounds to 1 or the next float.
+    rest = 1.0 + 6e-8 - (candidates[:, small] ** 2).sum(axis=1)
     candidates[:, large] = np.copysign(np.minimum(np.sqrt(rest), 1.0), normal[large])
     candidates = np.round(candidates, DECIMALS)
-    squares = candidates.astype(np.float32) ** 2
 
-    sums = [
-        squares[:, a] + squares[:, b] + squares[:, c]
-        for a, b, c in ((0, 1, 2), (1, 2, 0), (2, 0, 1))
-    ]
-
+    x, y, z = (candidates.astype(np.float32) ** 2).T
     one = np.float32(1.0)
-    exact = np.all(
-        [(total == one) | (total == np.nextafter(one, np.float32(2.0))) for total in sums], axis=0
-    )
+    above = np.nextafter(one, np.float32(2.0))
+    exact = np.ones(len(candidates), np.bool_)
+    for total in (x + y + z, y + z + x, z + x + y):
+        exact &= (total == one) | (total == above)
 
     if not exact.any():
         raise ValueError(
@@ -153,28 +152,30 @@ def exact_normal(normal: Points) -> Points:
 
 
 def write_cylinder(path: Path) -> None:
-    """Write an upright cylinder of radius 1 and height 1 with sharp rims; the renderer rounds its own."""
-    corners = [
-        (math.cos(turn), math.sin(turn))
-        for turn in 2.0 * np.pi * np.arange(CYLINDER_SIDES + 1) / CYLINDER_SIDES
-    ]
+    """Write an upright cylinder of radius 1 and height 1 with sharp rims.
+
+    The renderer rounds its own.
+    """
+    turns = 2.0 * np.pi * np.arange(CYLINDER_SIDES + 1) / CYLINDER_SIDES
+    corners = [(math.cos(turn), math.sin(turn)) for turn in turns]
+    up, down = np.array((0.0, 0.0, 1.0)), np.array((0.0, 0.0, -1.0))
 
     points: list[tuple[float, float, float]] = []
     normals: list[Points] = []
     for a, b in itertools.pairwise(corners):
-        low_a, high_a, low_b, high_b = ((*end, z) for end in (a, b) for z in (-0.5, 0.5))
-        side = [exact_normal(np.array((*end, 0.0))) for end in (a, b)]
+        low_a, high_a = (*a, -0.5), (*a, 0.5)
+        low_b, high_b = (*b, -0.5), (*b, 0.5)
+        side_a = exact_normal(np.array((*a, 0.0)))
+        side_b = exact_normal(np.array((*b, 0.0)))
         points += [low_a, low_b, high_b, low_a, high_b, high_a]
-        normals += [side[0], side[1], side[1], side[0], side[1], side[0]]
+        normals += [side_a, side_b, side_b, side_a, side_b, side_a]
         points += [(0.0, 0.0, 0.5), high_a, high_b, (0.0, 0.0, -0.5), low_b, low_a]
-        normals += [np.array((0.0, 0.0, z)) for z in (1.0, 1.0, 1.0, -1.0, -1.0, -1.0)]
+        normals += [up, up, up, down, down, down]
 
     lines = [f"v {x:.9f} {y:.9f} {z:.1f}" for x, y, z in points]
     lines += [f"vn {x:.{DECIMALS}f} {y:.{DECIMALS}f} {z:.{DECIMALS}f}" for x, y, z in normals]
-    lines += [
-        f"f {index}//{index} {index + 1}//{index + 1} {index + 2}//{index + 2}"
-        for index in range(1, len(points), 3)
-    ]
+    for index in range(1, len(points), 3):
+        lines.append(f"f {index}//{index} {index + 1}//{index + 1} {index + 2}//{index + 2}")
 
     path.write_text(
         "# Made by shopfloor's decimate_panda.py: radius 1, height 1\n" + "\n".join(lines) + "\n"
@@ -182,7 +183,10 @@ def write_cylinder(path: Path) -> None:
 
 
 def write_obj(path: Path, points: Points, faces: Faces) -> None:
-    """Write triangles with one normal per corner: averaged over neighbours that bend by less than about 40 degrees."""
+    """Write triangles with one normal per corner.
+
+    It is averaged over neighbours that bend by less than about 40 degrees.
+    """
     corners = points[faces]
     area = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     unit = area / np.maximum(np.linalg.norm(area, axis=1, keepdims=True), 1e-12)
@@ -263,11 +267,12 @@ def main() -> None:
     def rewrite(match: re.Match[str]) -> str:
         name = Path(match["mesh"]).stem
         origin = match["origin"] or ""
-        return "".join(
-            f'\n    <visual>\n      {origin}<geometry><mesh filename="{name}_{colour}.obj"/></geometry>\n'
-            f'      <material name="{colour}"><color rgba="{COLOURS[colour]}"/></material>\n    </visual>'
-            for colour in parts[name]
-        )
+        visuals = ""
+        for colour in parts[name]:
+            shape = f'{origin}<geometry><mesh filename="{name}_{colour}.obj"/></geometry>'
+            look = f'<material name="{colour}"><color rgba="{COLOURS[colour]}"/></material>'
+            visuals += f"\n    <visual>\n      {shape}\n      {look}\n    </visual>"
+        return visuals
 
     text = re.sub(
         r'\s*<visual>\s*(?P<origin><origin[^>]*/>)?\s*<geometry>\s*<mesh filename="package://(?P<mesh>[^"]*)"/>.*?</visual>',
@@ -286,10 +291,11 @@ def main() -> None:
 
     note = "<!-- Made by decimate_panda.py from franka_panda of pybullet_data, Apache-2.0, see LICENSE.txt -->\n"
     text = text.replace("<robot", note + "<robot", 1)
-    (TARGET / "panda.urdf").write_text(
-        "\n".join(line.rstrip().replace("\t", "  ") for line in text.splitlines() if line.strip())
-        + "\n"
-    )
+    lines = []
+    for line in text.splitlines():
+        if line.strip():
+            lines.append(line.rstrip().replace("\t", "  "))
+    (TARGET / "panda.urdf").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,16 @@
-"""Make the robots that shopfloor models itself: run `python envs/assets/make_robots.py`, the files come out the same.
+"""Make the robots that shopfloor models itself; the files always come out the same.
 
-It writes a six-axis arm with the kinematics of a UR5e, a suction gripper for it and for the Panda,
-and two mobile robots, one of which carries the Panda. Kinematics, masses and limits of the UR5e are
-Universal Robots' published figures ("DH parameters for calculations of kinematics and dynamics";
-its data sheet); all shapes are our own. The Panda's arm and hand are taken from `panda/panda.urdf`
-as `decimate_panda.py` wrote it: run that first.
+Run `python envs/assets/make_robots.py`. It writes a six-axis arm with the kinematics of a UR5e, a
+suction gripper for it and for the Panda, and two mobile robots, one of which carries the Panda.
+Kinematics, masses and limits of the UR5e are Universal Robots' published figures ("DH parameters
+for calculations of kinematics and dynamics"; its data sheet); all shapes are our own. The Panda's
+arm and hand are taken from `panda/panda.urdf` as `decimate_panda.py` wrote it: run that first.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from shopfloor.envs.assets import carts
@@ -30,12 +31,21 @@ UR5E_DH = (
     (0.0, 0.0997, -_QUARTER),
     (0.0, 0.0996, 0.0),
 )
+
+
+def _modified(rows: Sequence[Vector]) -> tuple[Vector, ...]:
+    """Return modified rows of the chain that the standard ones describe."""
+    found: list[Vector] = []
+    a, alpha = 0.0, 0.0
+    for next_a, d, next_alpha in rows:
+        found.append((a, d, alpha))
+        a, alpha = next_a, next_alpha
+    return tuple(found)
+
+
 # The same chain as modified rows: move by a along x and turn by alpha about it, then move by d
 # along z and turn by the joint's angle. Frames of the URDF's links are these.
-UR5E_MODIFIED_DH = tuple(
-    (before[0], row[1], before[2])
-    for before, row in zip(((0.0, 0.0, 0.0), *UR5E_DH[:-1]), UR5E_DH, strict=True)
-)
+UR5E_MODIFIED_DH = _modified(UR5E_DH)
 UR5E_JOINTS = tuple(f"ur5e_joint{index}" for index in range(1, 7))
 UR5E_LOWER = (-math.tau, -math.tau, -math.pi, -math.tau, -math.tau, -math.tau)
 UR5E_UPPER = (math.tau, math.tau, math.pi, math.tau, math.tau, math.tau)
@@ -77,7 +87,7 @@ _Parts = dict[str, list[Solid]]
 
 
 def _lid(radius: float, low: float, high: float) -> Profile:
-    """Return the profile of the slightly domed lid at the end of a joint, the arm's most typical feature."""
+    """Return the profile of the slightly domed lid at the end of a joint, typical of the arm."""
     rise = high - low
     return [
         (radius, low),
@@ -93,12 +103,15 @@ def _ring(radius: float, low: float, high: float) -> Profile:
 
 
 def ur5e_parts() -> list[_Parts]:
-    """Return the base and the six links by colour, each in its own frame, and the coupling to the hand."""
+    """Return base, six links and the coupling to the hand, by colour, each in its own frame."""
     return [*_trunk_parts(), _bend_parts(-0.068, "-y"), _bend_parts(-0.048, "y"), *_flange_parts()]
 
 
 def _trunk_parts() -> list[_Parts]:
-    """Return the base, the shoulder, the upper arm and the forearm; a dark ring marks where the next link turns."""
+    """Return the base, the shoulder, the upper arm and the forearm.
+
+    A dark ring marks where the next link turns.
+    """
     elbow, wrist = (UR5E_DH[1][0], 0.0, 0.0), (UR5E_DH[2][0], 0.0, 0.0)
     base: _Parts = {
         "dark": [
@@ -166,7 +179,12 @@ def _trunk_parts() -> list[_Parts]:
 
 
 def _bend_parts(low: float, side: str) -> _Parts:
-    """Return the first or second link of the wrist: from `low` on its axis (m), with the next joint on a side."""
+    """Return the first or second link of the wrist.
+
+    Args:
+        low: where it begins on its axis, m.
+        side: the axis of the next joint.
+    """
     return {
         "grey": [
             lathe([(0.040, low), (0.044, low + 0.003), (0.044, 0.038)]),
@@ -241,12 +259,19 @@ def _standard_to_link(centre: Vector, a: float, alpha: float) -> Vector:
 
 
 def _meshes(folder: str, name: str, parts: _Parts) -> tuple[str, dict[str, str]]:
-    """Return visual elements for these parts, and their files by path (of a URDF in a folder beside `folder`)."""
-    colours = [colour for colour, solids in parts.items() if solids]
-    elements = "".join(urdf.mesh(f"../{folder}/{name}_{colour}.obj", colour) for colour in colours)
-    return elements, {
-        f"{folder}/{name}_{colour}.obj": obj_text(parts[colour]) for colour in colours
-    }
+    """Return visual elements for these parts, and their files by path.
+
+    The elements are for a URDF in a folder beside `folder`.
+    """
+    elements = ""
+    files = {}
+    for colour, solids in parts.items():
+        if solids:
+            path = f"{folder}/{name}_{colour}.obj"
+            elements += urdf.mesh(f"../{path}", colour)
+            files[path] = obj_text(solids)
+
+    return elements, files
 
 
 def ur5e_arm() -> tuple[str, dict[str, str]]:
@@ -284,15 +309,19 @@ def ur5e_arm() -> tuple[str, dict[str, str]]:
 
 
 def suction(parent: str, turn: float) -> tuple[str, dict[str, str]]:
-    """Return the suction gripper on a flange, turned about its axis, as URDF text, and its meshes by path."""
+    """Return the suction gripper on a flange as URDF text, and its meshes by path.
+
+    Args:
+        parent: the flange's link.
+        turn: angle about the flange's axis, rad.
+    """
     looks, files = _meshes("suction", "gripper", gripper_parts())
     cup_looks, made = _meshes("suction", "cup", cup_parts())
     # Boxes, not cylinders: what they touch is computed anew in each step, from nothing that must be
     # remembered.
-    body, cup = (
-        (0.046, 0.046, 0.075),
-        (0.039, 0.039, 0.030),
-    )  # the cup's face is as large as a disc of radius 22 mm
+    body = (0.046, 0.046, 0.075)
+    # Its face is as large as a disc of radius 22 mm.
+    cup = (0.039, 0.039, 0.030)
 
     text = urdf.joint(
         "suction_joint", "fixed", parent, "suction_gripper", urdf.origin(rpy=(0.0, 0.0, turn))
@@ -362,10 +391,9 @@ def mobile() -> dict[str, str]:
     files["mobile/amr.urdf"] = urdf.robot("amr", "All shapes are our own", carts.drive(), body)
     looks, made = _meshes("mobile", "carrier", carts.carrier_parts())
 
-    tote = "".join(
-        urdf.visual_box(centre, size, "tote") + urdf.collision_box(centre, size)
-        for centre, size in carts.tote_boxes()
-    )
+    tote = ""
+    for centre, size in carts.tote_boxes():
+        tote += urdf.visual_box(centre, size, "tote") + urdf.collision_box(centre, size)
 
     body = carts.chassis(carts.CARRIER_SIZE, carts.CARRIER_MASS_KG, looks, tote)
     mount = urdf.joint(

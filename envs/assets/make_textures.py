@@ -1,4 +1,7 @@
-"""Make the textures that shopfloor ships: run `python envs/assets/make_textures.py`, the files come out the same."""
+"""Make the textures that shopfloor ships; the files always come out the same.
+
+Run `python envs/assets/make_textures.py`.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ Grey = npt.NDArray[np.float64]
 
 
 def noise(cells: int, rng: np.random.Generator) -> Grey:
-    """Return smooth noise in [0, 1], shape (128, 128), that repeats at its edges: a grid of values, blended."""
+    """Return smooth noise in [0, 1], shape (128, 128), that repeats at its edges.
+
+    It is a grid of values, blended.
+    """
     grid = rng.uniform(size=(cells, cells))
     at = np.arange(SIZE_PX) * cells / SIZE_PX
     low, share = at.astype(int), at % 1.0
@@ -50,13 +56,13 @@ def textures() -> dict[str, npt.NDArray[np.uint8]]:
         "concrete": concrete,
         "stripes": stripes,
         "speckle": speckle,
+        "plate": plate,
     }
 
-    made["plate"] = plate
-    return {
-        name: (255 * np.clip(picture, 0.0, 1.0) + 0.5).astype(np.uint8)
-        for name, picture in made.items()
-    }
+    pictures = {}
+    for name, picture in made.items():
+        pictures[name] = (255 * np.clip(picture, 0.0, 1.0) + 0.5).astype(np.uint8)
+    return pictures
 
 
 def main() -> None:

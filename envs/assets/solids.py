@@ -1,7 +1,7 @@
-"""Small closed shapes, and the OBJ text of them: tubes and lids turned on a lathe, hulls lofted over outlines.
+"""Small closed shapes, and the OBJ text of them.
 
-Normals are rounded by `exact_normal` of `decimate_panda`, so that PyBullet's renderer leaves them
-as they are.
+Tubes and lids are turned on a lathe, hulls are lofted over outlines. Normals are rounded by
+`exact_normal` of `decimate_panda`, so that PyBullet's renderer leaves them as they are.
 """
 
 from __future__ import annotations
@@ -79,13 +79,14 @@ def lathe(
         sides: corners around.
     """
     angles = [2.0 * math.pi * side / sides for side in range(sides)]
-    rings = [
-        np.array([(radius * math.cos(angle), radius * math.sin(angle), along) for angle in angles])
-        for radius, along in profile
-    ]
-
+    circle = [(math.cos(angle), math.sin(angle)) for angle in angles]
     turn = np.array(_TURNS[axis], dtype=np.float64)
-    return loft([ring @ turn.T + at for ring in rings])
+    rings = []
+    for radius, along in profile:
+        ring = np.array([(radius * c, radius * s, along) for c, s in circle])
+        rings.append(ring @ turn.T + at)
+
+    return loft(rings)
 
 
 def hull(outlines: Sequence[tuple[Points, float]], closed: bool = False) -> Solid:
@@ -145,7 +146,10 @@ def _normal_text(x: float, y: float, z: float) -> str:
 
 
 def corner_normals(solid: Solid) -> Points:
-    """Return a unit normal per corner of each face, shape (F, 3, 3): the average of faces that bend little there."""
+    """Return a unit normal per corner of each face, shape (F, 3, 3).
+
+    It is the average of the faces that bend little there.
+    """
     corners = solid.points[solid.faces]
     area = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     unit = area / np.linalg.norm(area, axis=1, keepdims=True)
@@ -175,12 +179,10 @@ def obj_text(solids: Sequence[Solid]) -> str:
         turned = np.round(corner_normals(solid), 6) + 0.0
 
         for face, corners in zip(solid.faces.tolist(), turned.tolist(), strict=True):
-            pairs = [
-                (first + vertex, _normal_text(*corner))
-                for vertex, corner in zip(face, corners, strict=True)
-            ]
-
-            words = [f"{pair[0]}//{normals.setdefault(pair, len(normals) + 1)}" for pair in pairs]
+            words = []
+            for vertex, corner in zip(face, corners, strict=True):
+                pair = (first + vertex, _normal_text(*corner))
+                words.append(f"{pair[0]}//{normals.setdefault(pair, len(normals) + 1)}")
             faces.append("f " + " ".join(words))
 
     lines = [*points, *(f"vn {text}" for _, text in normals), *faces]

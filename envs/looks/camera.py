@@ -73,7 +73,7 @@ class Camera:
     far_m: float = 3.0
 
     def extrinsics(self, tool_position: Array, tool_rotation: Array) -> Array:
-        """Return camera to world, shape (4, 4), float64, OpenCV axes (x right, y down, z forward), m.
+        """Return camera to world, shape (4, 4), float64, m, OpenCV axes: x right, y down, z ahead.
 
         Args:
             tool_position: shape (3,), m, world frame, of the robot on which it rides; not used by
@@ -82,10 +82,8 @@ class Camera:
         """
         eye, target, up = np.array(self.eye), np.array(self.target), np.array(self.up)
         if self.on_tool:
-            eye, target = (
-                tool_position + tool_rotation @ eye,
-                tool_position + tool_rotation @ target,
-            )
+            eye = tool_position + tool_rotation @ eye
+            target = tool_position + tool_rotation @ target
             up = tool_rotation @ up
 
         forward = target - eye
@@ -108,7 +106,7 @@ class Camera:
         return pose
 
     def intrinsics(self, size: tuple[int, int]) -> Array:
-        """Return the pinhole matrix, shape (3, 3), float64, pixels, for pictures of (height, width)."""
+        """Return the pinhole matrix for a height and width: shape (3, 3), float64, pixels."""
         height, width = size
         focal = 0.5 * height / math.tan(0.5 * math.radians(self.fov_deg))
         return np.array([[focal, 0.0, 0.5 * width], [0.0, focal, 0.5 * height], [0.0, 0.0, 1.0]])
@@ -144,7 +142,7 @@ class View(NamedTuple):
 def check_size(size: object) -> tuple[int, int]:
     """Return (height, width) as integers, or say what is wrong with them."""
     try:
-        height, width = (int(edge) for edge in size)  # type: ignore[attr-defined]  # wrong types are caught below
+        height, width = (int(edge) for edge in size)  # type: ignore[attr-defined]  # see except
     except (TypeError, ValueError):
         raise InvalidInputError(
             f"image_size is {size!r}; expected (height, width) in pixels, such as (96, 96)."

@@ -22,7 +22,7 @@ CYLINDER_MESH = Path(shopfloor.__file__).parent / "envs" / "assets" / "cylinder.
 
 
 class Drawing:
-    """Looks of one world: made at the first picture, kept as long as the world is built of the same bodies.
+    """Looks of one world: made at the first picture, kept while the world has the same bodies.
 
     Attributes:
         client: PyBullet's physicsClientId, -1 before the first picture. Body and link ids are the
@@ -55,7 +55,7 @@ class Drawing:
         self._pose(world)
 
     def _restyle(self, world: World) -> bool:
-        """Take over what a world is made of and its colours; return whether anything has changed."""
+        """Take over what a world is made of and its colours; return whether either changed."""
         changed = False
         if self.client < 0 or (self._builds != world.builds and self._built != world.built):
             self._make(world)
@@ -224,9 +224,9 @@ class Drawing:
                 body, link, rgbaColor=list(rgba), physicsClientId=self.client
             )
 
-        self._textured = {
-            body: world.textures.get(body, "") for body in {*world.textures, *textures}
-        }
+        self._textured = {}
+        for body in {*world.textures, *textures}:
+            self._textured[body] = world.textures.get(body, "")
 
         for body, name in self._textured.items():
             pybullet.changeVisualShape(
@@ -236,10 +236,9 @@ class Drawing:
 
     def _texture(self, name: str) -> int:
         if name not in self._textures:
-            loaded = (
-                pybullet.loadTexture(str(texture_file(name)), physicsClientId=self.client)
-                if name
-                else -1
-            )
-            self._textures[name] = int(loaded)
+            loaded = -1
+            if name:
+                file = str(texture_file(name))
+                loaded = int(pybullet.loadTexture(file, physicsClientId=self.client))
+            self._textures[name] = loaded
         return self._textures[name]

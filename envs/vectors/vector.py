@@ -55,7 +55,7 @@ _GRACE_S = 5.0
 
 
 def __getattr__(name: str) -> Callable[..., WorkCellVector]:
-    """Return what makes the vector of a cell, given the cell's full id: Gymnasium's `vector_entry_point`."""
+    """Return what makes the vector of a cell, given its full id: a `vector_entry_point`."""
     if "/" in name and name in cell_ids():
         return functools.partial(WorkCellVector, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -149,10 +149,10 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
 
         count = min(usable, self.num_envs)
         edges = [self.num_envs * number // count for number in range(count + 1)]
-        parts = [
-            Share(make, cell, options, range(*edge), self.num_envs, self.autoreset_mode)
-            for edge in itertools.pairwise(edges)
-        ]
+        parts = []
+        for first, end in itertools.pairwise(edges):
+            rows = range(first, end)
+            parts.append(Share(make, cell, options, rows, self.num_envs, self.autoreset_mode))
 
         try:
             messages = [bytes(ForkingPickler.dumps(part)) for part in parts]
@@ -170,11 +170,12 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
     def _describe(self, cell: str, sample: gymnasium.Env[Any, Any]) -> None:
         """Take over what a copy says of itself."""
         observations, actions = sample.observation_space, sample.action_space
-        boxes = (
-            observations.spaces.values() if isinstance(observations, gymnasium.spaces.Dict) else ()
-        )
+        spaces: dict[str, gymnasium.Space[Any]] = {}
+        if isinstance(observations, gymnasium.spaces.Dict):
+            spaces = dict(observations.spaces)
 
-        if not boxes or not all(isinstance(space, gymnasium.spaces.Box) for space in boxes):
+        boxes = [isinstance(space, gymnasium.spaces.Box) for space in spaces.values()]
+        if not boxes or not all(boxes):
             raise InvalidInputError(
                 f"{cell}: observations are {observations}; a vector expects a Dict of Boxes."
             )
@@ -184,9 +185,7 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
             )
 
         self._cell = cell
-        self._spaces = (
-            dict(observations.spaces) if isinstance(observations, gymnasium.spaces.Dict) else {}
-        )
+        self._spaces = spaces
         self._action_shape = (self.num_envs, *actions.shape)
         self.single_observation_space, self.single_action_space = observations, actions
         self.observation_space = batch_space(observations, self.num_envs)
@@ -197,9 +196,8 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
     def _launch(self, parts: Sequence[Share], messages: Sequence[bytes]) -> None:
         """Start one worker per part and wait until all have made their cells."""
         self._workers: list[_Process] = []
-        self._finalizer = weakref.finalize(
-            self, _end, self._workers
-        )  # for a vector that nobody closes
+        # For a vector that nobody closes.
+        self._finalizer = weakref.finalize(self, _end, self._workers)
         self.closed = False
         memory = shared_memory(f"{self._cell} x {self.num_envs}")
 
@@ -307,7 +305,12 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
         return self.call(name)
 
     def set_attr(self, name: str, values: Any) -> None:  # noqa: ANN401  # the attribute's own
-        """Set an attribute of every copy: a list or tuple holds one value per copy, anything else is for all."""
+        """Set an attribute of every copy.
+
+        Args:
+            name: of the attribute.
+            values: a list or tuple of one value per copy; anything else is for all.
+        """
         self._check_usable()
         each = list(values) if isinstance(values, (list, tuple)) else [values] * self.num_envs
         if len(each) != self.num_envs:
@@ -321,12 +324,12 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
         return [worker.process.pid for worker in self._workers]
 
     @property  # type: ignore[misc]  # read-only, as Gymnasium's own vectors
-    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]  # as Gymnasium's own vectors
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]  # as above
         """The copies' random generators."""
         return self.get_attr("np_random")
 
     @property
-    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]  # as Gymnasium's own vectors
+    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]  # as above
         """The seeds of the copies' random generators."""
         return self.get_attr("np_random_seed")
 
@@ -338,7 +341,8 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
             terminate: kill them at once.
         """
         self._finalizer.detach()
-        _end(self._workers, 0.0 if terminate else _GRACE_S if timeout is None else timeout)
+        grace_s = _GRACE_S if timeout is None else timeout
+        _end(self._workers, 0.0 if terminate else grace_s)
 
     # -- Inside ------------------------------------------------------------------------------------
 
@@ -401,9 +405,8 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
                 f"{self._cell}: only some environments were to be reset; reset all of them first."
             )
 
-        return mask.tolist(), {
-            name: value for name, value in options.items() if name != "reset_mask"
-        }
+        others = {name: value for name, value in options.items() if name != "reset_mask"}
+        return mask.tolist(), others
 
     def _check_usable(self) -> None:
         if self.closed:
@@ -474,11 +477,9 @@ class WorkCellVector(VectorEnv[Observations, Array, Array]):
             worker.process.kill()
         else:
             code = worker.child.wait(_GRACE_S)
-            how = (
-                f"was killed by {signal.Signals(-code).name}"
-                if code < 0
-                else f"ended with exit status {code}"
-            )
+            how = f"ended with exit status {code}"
+            if code < 0:
+                how = f"was killed by {signal.Signals(-code).name}"
             how = f"{how}; expected an answer to {command!r}"
 
         self._broken = f"{self._cell}: {worker.name} {how}; what it wrote is on standard error."
@@ -502,14 +503,18 @@ def _mode(value: str | AutoresetMode) -> AutoresetMode:
 
 
 def _copied(infos: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: _copied(value) if isinstance(value, dict) else value.copy()
-        for key, value in infos.items()
-    }
+    """Return copies of all arrays, in dictionaries of the same keys."""
+    copies: dict[str, Any] = {}
+    for key, value in infos.items():
+        copies[key] = _copied(value) if isinstance(value, dict) else value.copy()
+    return copies
 
 
 def _rebuilt(kind: type[Exception], text: str, trace: str) -> Exception:
-    """Return a worker's error as one of this process, of the same class, with where it arose as its cause."""
+    """Return a worker's error as one of this process, of the same class.
+
+    Its cause says where it arose.
+    """
     error = kind.__new__(kind)
     error.args = (text,)
     error.__cause__ = InfrastructureError(f"In a worker process:\n{trace}")

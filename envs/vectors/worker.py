@@ -55,7 +55,9 @@ def share(
     actions: tuple[int, ...],
     num_envs: int,
 ) -> SharedArrays:
-    """Map the arrays onto a memory file, which grows as needed; the same arguments give the same places.
+    """Map the arrays onto a memory file, which grows as needed.
+
+    The same arguments give the same places.
 
     Args:
         memory: file descriptor.
@@ -70,14 +72,19 @@ def share(
         ((num_envs,), np.bool_),
     ]
 
-    pieces += [((num_envs, *(space.shape or ())), space.dtype) for space in observations.values()]
-    sizes = [int(np.prod(shape)) * np.dtype(kind).itemsize for shape, kind in pieces]
-    places = np.cumsum([0, *(-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes)]).tolist()
+    for space in observations.values():
+        pieces.append(((num_envs, *(space.shape or ())), space.dtype))
+
+    places = [0]
+    for shape, kind in pieces:
+        size = int(np.prod(shape)) * np.dtype(kind).itemsize
+        places.append(places[-1] + -(-size // _ALIGNMENT) * _ALIGNMENT)
+
     if os.fstat(memory).st_size < places[-1]:
         os.ftruncate(memory, places[-1])
     block = mmap.mmap(memory, places[-1])
 
-    def array(number: int, kind: Any = None) -> npt.NDArray[Any]:  # noqa: ANN401  # whatever NumPy takes
+    def array(number: int, kind: Any = None) -> npt.NDArray[Any]:  # noqa: ANN401  # NumPy's
         shape, usual = pieces[number]
         found: npt.NDArray[Any] = np.ndarray(
             shape, kind or usual, buffer=block, offset=places[number]
@@ -130,10 +137,9 @@ class Worker:
             self.close()
             raise
 
-        self.views = [
-            {key: array[row] for key, array in self.shared.observations.items()}
-            for row in self.rows
-        ]
+        self.views: list[dict[str, npt.NDArray[Any]]] = []
+        for row in self.rows:
+            self.views.append({key: array[row] for key, array in self.shared.observations.items()})
 
         self.infos: list[Info] = [{} for _ in self.rows]
         self.ended = [False for _ in self.rows]
@@ -158,16 +164,12 @@ class Worker:
                     info = {**last, **info}
 
             self._write(slot, observation)
-            shared.rewards[row], shared.terminations[row], shared.truncations[row] = (
-                reward,
-                terminated,
-                truncated,
-            )
-
+            shared.rewards[row] = reward
+            shared.terminations[row] = terminated
+            shared.truncations[row] = truncated
             self.ended[slot] = terminated or truncated
-            if (
-                final or info != self.infos[slot]
-            ):  # final observations are arrays, not to be compared
+            # Final observations are arrays, not to be compared.
+            if final or info != self.infos[slot]:
                 changed[row] = self.infos[slot] = info
 
         return changed

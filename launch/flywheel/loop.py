@@ -1,7 +1,8 @@
-"""The main job: demonstrations -> train -> evaluate -> [collect -> fine-tune -> evaluate -> gate] x turns.
+"""The main job: demonstrations -> train -> evaluate, then turns of the loop.
 
-Every step is recorded once in the ledger and harmless to repeat, so the same command resumes a
-killed run and comes to the same decisions. One pool of processes serves the whole run.
+A turn is collect -> fine-tune -> evaluate -> gate. Every step is recorded once in the ledger and
+harmless to repeat, so the same command resumes a killed run and comes to the same decisions. One
+pool of processes serves the whole run.
 """
 
 from __future__ import annotations
@@ -61,9 +62,8 @@ def flywheel(
     """
     needs.require_torch()
     config = setups.resolved(replace(config, out=config.out.absolute()))
-    if not (
-        config.out / LEDGER
-    ).is_file():  # a new run: say what is missing before anything is made
+    # Of a new run: say what is missing before anything is made.
+    if not (config.out / LEDGER).is_file():
         needs.require_weights(config.observations)
         setups.require_learnable(config)
 
@@ -106,17 +106,16 @@ class _Run:
 
     def everything(self) -> dict[str, Any]:
         """Run all turns and controls; return the summary."""
-        entries = []
+        entries: list[dict[str, Any]] = []
+        steps: list[int] = []
         for turn in range(self.config.turns + 1):
             entries += self.turn(turn)
-        trainings = [
-            self.ledger.done(f"turn-{turn}/train") for turn in range(self.config.turns + 1)
-        ]
+            training = self.ledger.done(f"turn-{turn}/train")
+            if training:
+                steps.append(training["steps"])
 
         extras = {
-            "control": self.control([t["steps"] for t in trainings if t])
-            if self.config.control
-            else None,
+            "control": self.control(steps) if self.config.control else None,
             "shuffle_control": self.shuffle_control() if self.config.shuffle_control else None,
             "scenes": self.ledger.done("turn-0/scenes"),
             "efficiency": [self.efficiency(cell) for cell in self.config.cells],
@@ -126,38 +125,36 @@ class _Run:
 
     def turn(self, turn: int) -> list[dict[str, Any]]:
         """Run one turn in every cell; return its summary entries."""
-        collected = {cell: self.collect(turn, cell) for cell in self.config.cells}
-        self.training_data += [result["dataset"] for result in collected.values()]
+        cells = self.config.cells
+        collected = {}
+        for cell in cells:
+            collected[cell] = self.collect(turn, cell)
+            self.training_data.append(collected[cell]["dataset"])
+
         if turn == 0 and self.config.scenes:
             self.scenes()
+
         name = f"checkpoints/turn-{turn}"
         training = self.train(f"turn-{turn}", name, self.newest, tuple(self.training_data), turn)
-        candidates = {cell: self.evaluate(name, cell, turn) for cell in self.config.cells}
-        decisions = {
-            cell: self.gate(turn, cell, name) if turn else None for cell in self.config.cells
-        }
-
-        for cell, decision in decisions.items():
+        candidates = {cell: self.evaluate(name, cell, turn) for cell in cells}
+        decisions = {}
+        for cell in cells:
+            decision = self.gate(turn, cell, name) if turn else None
+            decisions[cell] = decision
             if decision is None or decision["verdict"] == gate.PROMOTE:
                 self.in_service[cell] = self.newest = name
 
-        return [
-            turn_entry(
-                turn,
-                cell,
-                self.reports[self.in_service[cell], cell],
-                candidates[cell],
-                collected[cell],
-                training,
-                decisions[cell],
-            )
-            for cell in self.config.cells
-        ]
+        entries = []
+        for cell in cells:
+            service = self.reports[self.in_service[cell], cell]
+            results = (candidates[cell], collected[cell], training, decisions[cell])
+            entries.append(turn_entry(turn, cell, service, *results))
+        return entries
 
     # -- steps -------------------------------------------------------------------------------------
 
     def collect(self, turn: int, cell: str) -> dict[str, Any]:
-        """Record demonstrations (turn 0), or episodes of the policy in service with the teacher's help."""
+        """Record demonstrations (turn 0), or the policy in service with the teacher's help."""
         name = f"data/turn-{turn}-{_short(cell)}"
         config = self.config
         demonstrations = turn == 0
@@ -282,12 +279,10 @@ class _Run:
                 "arm": arm,
             }
 
-            links = [
-                ("checkpoint_datasets", {"checkpoint": name, "dataset": dataset})
-                for dataset in data
-            ]
-
-            return [("checkpoints", point), *links]
+            found: list[Row] = [("checkpoints", point)]
+            for dataset in data:
+                found.append(("checkpoint_datasets", {"checkpoint": name, "dataset": dataset}))
+            return found
 
         return self.ledger.step(f"{key}/train", run, rows)
 
@@ -320,13 +315,10 @@ class _Run:
         return result
 
     def gate(self, turn: int, cell: str, candidate: str) -> dict[str, Any]:
-        """Compare the candidate with the policy in service on fresh paired seeds, up to the look that decides."""
+        """Compare the candidate with the policy in service on fresh seeds until a look decides."""
         service = self.in_service[cell]
-        names = {
-            role: f"evaluations/turn-{turn}-{_short(cell)}-gate-{role}"
-            for role in ("service", "candidate")
-        }
-
+        folder = f"evaluations/turn-{turn}-{_short(cell)}-gate"
+        names = {"service": f"{folder}-service", "candidate": f"{folder}-candidate"}
         checkpoints = {"service": service, "candidate": candidate}
 
         def run() -> dict[str, Any]:
@@ -386,9 +378,8 @@ class _Run:
         name, cpu_seconds = "checkpoints/turn-0", 0.0
         for turn in range(1, self.config.turns + 1):
             before, name = name, f"checkpoints/control-{turn}"
-            cpu_seconds += self.train(f"control-{turn}", name, before, data, turn, steps[turn])[
-                "cpu_seconds"
-            ]
+            result = self.train(f"control-{turn}", name, before, data, turn, steps[turn])
+            cpu_seconds += result["cpu_seconds"]
 
         results = []
         for cell in self.config.cells:
@@ -419,7 +410,7 @@ class _Run:
         return results
 
     def efficiency(self, cell: str) -> dict[str, Any]:
-        """Measure the latency of the policy in service at the end, in this process, on report seeds."""
+        """Measure the last policy in service: its latency in this process, on report seeds."""
 
         def run() -> dict[str, Any]:
             from shopfloor.policies.checkpoint import read_card
@@ -512,10 +503,10 @@ class _Run:
             "expert_steps",
         )
 
-        return rows + [
-            ("episodes", {"dataset": name, **{key: getattr(record, key) for key in keys}})
-            for record in records
-        ]
+        for record in records:
+            values = {key: getattr(record, key) for key in keys}
+            rows.append(("episodes", {"dataset": name, **values}))
+        return rows
 
     def evaluation_rows(
         self, result: Mapping[str, Any], dataset: str, checkpoint: str, cell: str, turn: int

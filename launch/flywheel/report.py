@@ -1,4 +1,4 @@
-"""`report.html` of a flywheel: one self-contained page on what happened, why, and how to repeat it."""
+"""`report.html` of a flywheel: one page on what happened, why, and how to repeat it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from shopfloor.collectors.recorded.replay import render_episode
-from shopfloor.core import DiskError
+from shopfloor.core import DiskError, Episode
 from shopfloor.datasets.reader import Dataset
 from shopfloor.launch.console import with_interval
 from shopfloor.launch.flywheel.run_file import RUN, read_json
 from shopfloor.launch.flywheel.summary import before_the_loop
 from shopfloor.launch.pages.charts import Point, Series, stacked_bars, success_chart
-from shopfloor.launch.pages.page import REPORT, page, table
+from shopfloor.launch.pages.page import REPORT, page, table, tile_row
 from shopfloor.launch.pages.video import video_tag
 
 VIDEOS = 3
@@ -92,7 +92,7 @@ def entries_of(summary: Summary, cell: str) -> list[Mapping[str, Any]]:
 
 def _head(summary: Summary) -> list[str]:
     config = summary["config"]
-    tiles = []
+    tiles: list[tuple[str, str]] = []
     for cell in summary["cells"]:
         turns = entries_of(summary, cell)
         first, last = turns[0], turns[-1]
@@ -110,22 +110,15 @@ def _head(summary: Summary) -> list[str]:
         (f"{summary['cpu_seconds']:.0f} s", "CPU time in all"),
     ]
 
-    shown = "".join(
-        f'<div class="tile"><b>{html.escape(a)}</b><span>{html.escape(b)}</span></div>'
-        for a, b in tiles
-    )
-
-    acts = (
-        "two camera views, its joints and an instruction"
-        if config["observations"] == "cameras"
-        else ("object poses, its joints and an instruction")
-    )
+    acts = "object poses, its joints and an instruction"
+    if config["observations"] == "cameras":
+        acts = "two camera views, its joints and an instruction"
 
     return [
         f"<h1>{html.escape(_title(summary))}</h1>",
         f'<p class="soft">Loop seed {config["seed"]}, {config["turns"]} turns after the demonstrations. '
         f"The policy acts from {acts}.</p>",
-        f'<div class="tiles">{shown}</div>',
+        tile_row(tiles),
         f'<p class="note">{html.escape(summary["labels"]["statement"])}</p>',
     ]
 
@@ -145,63 +138,68 @@ def _success(summary: Summary) -> list[str]:
     for cell in summary["cells"]:
         turns = entries_of(summary, cell)
         labels = ["demonstrations", *(f"turn {entry['turn']}" for entry in turns[1:])]
-        series = [
-            Series(
-                "policy in service", "s0", [_point(at, entry) for at, entry in enumerate(turns)]
-            ),
-            Series(
-                "candidate not promoted",
-                "s1 hollow",
-                [
-                    _point(at + 0.12, entry["candidate"])
-                    for at, entry in enumerate(turns)
-                    if entry["decision"] not in (None, "promote")
-                ],
-                joined=False,
-            ),
-        ]
-
-        for key, name, style in (
-            (
-                "control",
-                f"trained equally long on {before_the_loop(summary['config'])} alone",
-                "s9",
-            ),
-            ("shuffle_control", "last policy, instructions shuffled", "s3"),
-        ):
-            found = [
-                _point(len(turns) - 0.8, e) for e in summary.get(key) or () if e["cell"] == cell
-            ]
-            series.append(Series(name, style, found, joined=False))
-
-        chart = success_chart(
-            f"Success of {short(cell)} over turns", labels, [s for s in series if s.points]
-        )
+        series = _series(summary, cell, turns)
+        chart = success_chart(f"Success of {short(cell)} over turns", labels, series)
         parts.append(f'<div class="card"><h3>{html.escape(short(cell))}</h3>{chart}</div>')
         parts.append(_outcomes(summary, cell))
 
     return [*parts, "</div>"]
 
 
+def _series(summary: Summary, cell: str, turns: Sequence[Mapping[str, Any]]) -> list[Series]:
+    """Return the estimates in a cell's chart; series without any are left out."""
+    served: list[Point] = []
+    dropped: list[Point] = []
+    for at, entry in enumerate(turns):
+        served.append(_point(at, entry))
+        if entry["decision"] not in (None, "promote"):
+            dropped.append(_point(at + 0.12, entry["candidate"]))
+
+    series = [
+        Series("policy in service", "s0", served),
+        Series("candidate not promoted", "s1 hollow", dropped, joined=False),
+    ]
+
+    alone = f"trained equally long on {before_the_loop(summary['config'])} alone"
+    for key, name, style in (
+        ("control", alone, "s9"),
+        ("shuffle_control", "last policy, instructions shuffled", "s3"),
+    ):
+        points: list[Point] = []
+        for entry in summary.get(key) or ():
+            if entry["cell"] == cell:
+                points.append(_point(len(turns) - 0.8, entry))
+        series.append(Series(name, style, points, joined=False))
+
+    return [one for one in series if one.points]
+
+
 def chosen_seeds(first: Sequence[bool]) -> list[int]:
-    """Return the positions of the episodes to show: the first failures of the turn-0 policy, then the first seeds.
+    """Return the positions of the episodes to show: the turn-0 policy's first failures.
+
+    Where there are too few, the first seeds fill up.
 
     Args:
         first: success per report seed of the turn-0 policy.
     """
-    failed = [index for index, success in enumerate(first) if not success]
-    return sorted((failed + [index for index, success in enumerate(first) if success])[:VIDEOS])
+    failed: list[int] = []
+    solved: list[int] = []
+    for index, success in enumerate(first):
+        if success:
+            solved.append(index)
+        else:
+            failed.append(index)
+
+    return sorted((failed + solved)[:VIDEOS])
 
 
 def _videos(out: Path, summary: Summary, cell: str) -> str:
     turns = entries_of(summary, cell)
-    before, after = (Dataset(out / entry["dataset"]) for entry in (turns[0], turns[-1]))
-    records = [
-        {record.seed: index for index, record in enumerate(data.records)}
-        for data in (before, after)
-    ]
-
-    seeds = sorted(set(records[0]) & set(records[1]))
+    before = Dataset(out / turns[0]["dataset"])
+    after = Dataset(out / turns[-1]["dataset"])
+    known_before = _index_of_seeds(before)
+    known_after = _index_of_seeds(after)
+    seeds = sorted(set(known_before) & set(known_after))
     outcome = {record.seed: record.outcome == "success" for record in before.records}
     cards = []
 
@@ -209,23 +207,12 @@ def _videos(out: Path, summary: Summary, cell: str) -> str:
         seed = seeds[position]
         figures, instruction = [], ""
         for data, known, label in (
-            (before, records[0], "turn 0"),
-            (after, records[1], "last policy"),
+            (before, known_before, "turn 0"),
+            (after, known_after, "last policy"),
         ):
             episode = data.read(known[seed])
             instruction = episode.instruction
-            result = (
-                episode.outcome
-                if episode.success
-                else f"{episode.outcome}: {episode.reason.replace('_', ' ')}"
-            )
-
-            says = f"{label}, seed {seed}, “{instruction}”: {result}"
-            frames = render_episode(episode, "front", VIDEO_SIZE)
-            figures.append(
-                f"<figure>{video_tag(frames, says)}<figcaption>{html.escape(label)}: "
-                f'<b class="{episode.outcome}">{html.escape(result)}</b></figcaption></figure>'
-            )
+            figures.append(_figure(episode, seed, label))
 
         cards.append(
             f'<div class="card"><h3>{html.escape(f"{short(cell)}, seed {seed}: “{instruction}”")}</h3>'
@@ -233,6 +220,24 @@ def _videos(out: Path, summary: Summary, cell: str) -> str:
         )
 
     return f'<div class="columns triple">{"".join(cards)}</div>'
+
+
+def _index_of_seeds(data: Dataset) -> dict[int, int]:
+    return {record.seed: index for index, record in enumerate(data.records)}
+
+
+def _figure(episode: Episode, seed: int, label: str) -> str:
+    """Return an episode's video with its outcome below."""
+    result = episode.outcome
+    if not episode.success:
+        result += f": {episode.reason.replace('_', ' ')}"
+
+    says = f"{label}, seed {seed}, “{episode.instruction}”: {result}"
+    frames = render_episode(episode, "front", VIDEO_SIZE)
+    return (
+        f"<figure>{video_tag(frames, says)}<figcaption>{html.escape(label)}: "
+        f'<b class="{episode.outcome}">{html.escape(result)}</b></figcaption></figure>'
+    )
 
 
 def _gates(summary: Summary) -> list[str]:
@@ -249,18 +254,16 @@ def _gates(summary: Summary) -> list[str]:
                 html.escape(short(entry["cell"])),
                 f'<span class="badge {verdict}">{verdict}</span>',
                 html.escape(gate["why"]),
-                f"{gate['seeds']['first']}-{gate['seeds']['first'] + max(gate['seeds']['count'] - 1, 0)}",
+                _seed_range(gate["seeds"]),
             )
         )
 
     looks = (
-        "one look at 30 pairs, alpha 0.05"
-        if summary["config"]["smoke"]
-        else (
-            "looks at 50, 100 and 200 pairs, alpha 0.01, 0.015 and 0.025: together at most 5 % "
-            "wrong promotions"
-        )
+        "looks at 50, 100 and 200 pairs, alpha 0.01, 0.015 and 0.025: together at most 5 % "
+        "wrong promotions"
     )
+    if summary["config"]["smoke"]:
+        looks = "one look at 30 pairs, alpha 0.05"
 
     return [
         "<h2>Gate decisions</h2>",
@@ -271,14 +274,17 @@ def _gates(summary: Summary) -> list[str]:
     ]
 
 
+def _seed_range(seeds: Mapping[str, int]) -> str:
+    """Return the first and the last of a block of seeds."""
+    return f"{seeds['first']}-{seeds['first'] + max(seeds['count'] - 1, 0)}"
+
+
 def _outcomes(summary: Summary, cell: str) -> str:
-    rows = [
-        (
-            f"turn {entry['turn']} candidate" if entry["turn"] else "demonstrations",
-            entry["candidate"]["outcomes"],
-        )
-        for entry in entries_of(summary, cell)
-    ]
+    rows: list[tuple[str, Mapping[str, int]]] = []
+    for entry in entries_of(summary, cell):
+        name = f"turn {entry['turn']} candidate" if entry["turn"] else "demonstrations"
+        rows.append((name, entry["candidate"]["outcomes"]))
+
     chart = stacked_bars(f"Outcomes of {short(cell)} per turn", rows, OUTCOME_STYLES)
     return f'<div class="card"><h3>{html.escape(short(cell))}: report episodes by outcome</h3>{chart}</div>'
 
@@ -287,9 +293,9 @@ def _sources(summary: Summary) -> list[str]:
     bars, rows = [], []
     for entry in summary["turns"]:
         collected = entry["collected"]
-        name = f"turn {entry['turn']}" + (
-            f" {short(entry['cell'])}" if len(summary["cells"]) > 1 else ""
-        )
+        name = f"turn {entry['turn']}"
+        if len(summary["cells"]) > 1:
+            name += f" {short(entry['cell'])}"
         own = collected["steps"] - collected["expert_steps"]
         bars.append((name, {"policy": own, "expert": collected["expert_steps"]}))
 
@@ -301,7 +307,7 @@ def _sources(summary: Summary) -> list[str]:
                 str(collected["successes"]),
                 f"{own:,}",
                 f"{collected['expert_steps']:,}",
-                f"{collected['seeds']['first']}-{collected['seeds']['first'] + collected['seeds']['count'] - 1}",
+                _seed_range(collected["seeds"]),
             )
         )
 
@@ -311,11 +317,10 @@ def _sources(summary: Summary) -> list[str]:
         "scenes": "random scenes: poses from the simulator, actions from the expert",
     }
 
-    labels = [
-        (html.escape(names.get(key, key)), f"{count:,}")
-        for key, count in summary["labels"]["sources"].items()
-        if count
-    ]
+    labels = []
+    for key, count in summary["labels"]["sources"].items():
+        if count:
+            labels.append((html.escape(names.get(key, key)), f"{count:,}"))
 
     columns = (
         "turn",
@@ -340,31 +345,33 @@ def _sources(summary: Summary) -> list[str]:
 
 
 def _efficiency(summary: Summary) -> list[str]:
-    rows = [
-        (
-            html.escape(short(entry["cell"])),
-            f"{entry['parameters_total']:,}",
-            f"{entry['parameters_active']:,}",
-            html.escape(", ".join(entry["encoders"])),
-            f"{entry['latency_p50_ms']:.1f} ms",
-            f"{entry['latency_p95_ms']:.1f} ms",
-            str(entry["execute"]),
+    rows = []
+    for entry in summary["efficiency"]:
+        rows.append(
+            (
+                html.escape(short(entry["cell"])),
+                f"{entry['parameters_total']:,}",
+                f"{entry['parameters_active']:,}",
+                html.escape(", ".join(entry["encoders"])),
+                f"{entry['latency_p50_ms']:.1f} ms",
+                f"{entry['latency_p95_ms']:.1f} ms",
+                str(entry["execute"]),
+            )
         )
-        for entry in summary["efficiency"]
-    ]
 
-    cpu = [
-        (
-            str(entry["turn"]),
-            html.escape(short(entry["cell"])),
-            f"{entry['collected']['cpu_seconds']:.0f}",
-            f"{entry['training']['cpu_seconds']:.0f}",
-            f"{entry['candidate'].get('cpu_seconds', 0):.0f}",
-            f"{entry['gate']['cpu_seconds']:.0f}" if entry["gate"] else "-",
-            f"{entry['cpu_seconds']:.0f}",
+    cpu = []
+    for entry in summary["turns"]:
+        cpu.append(
+            (
+                str(entry["turn"]),
+                html.escape(short(entry["cell"])),
+                f"{entry['collected']['cpu_seconds']:.0f}",
+                f"{entry['training']['cpu_seconds']:.0f}",
+                f"{entry['candidate'].get('cpu_seconds', 0):.0f}",
+                f"{entry['gate']['cpu_seconds']:.0f}" if entry["gate"] else "-",
+                f"{entry['cpu_seconds']:.0f}",
+            )
         )
-        for entry in summary["turns"]
-    ]
 
     parts = [
         "<h2>Efficiency</h2>",
@@ -390,19 +397,7 @@ def _efficiency(summary: Summary) -> list[str]:
         ),
     ]
 
-    controls = [
-        (
-            html.escape(label),
-            html.escape(short(entry["cell"])),
-            with_interval(entry["success"], entry["interval"]),
-        )
-        for key, label in (
-            ("control", f"trained equally long on {before_the_loop(summary['config'])} alone"),
-            ("shuffle_control", "last policy with instructions shuffled across episodes"),
-        )
-        for entry in summary.get(key) or ()
-    ]
-
+    controls = _control_rows(summary)
     if controls:
         parts += [
             "<h2>Controls</h2>",
@@ -410,6 +405,25 @@ def _efficiency(summary: Summary) -> list[str]:
         ]
 
     return parts
+
+
+def _control_rows(summary: Summary) -> list[tuple[str, str, str]]:
+    """Return the table of the controls that were run, a row per cell."""
+    rows: list[tuple[str, str, str]] = []
+    for key, label in (
+        ("control", f"trained equally long on {before_the_loop(summary['config'])} alone"),
+        ("shuffle_control", "last policy with instructions shuffled across episodes"),
+    ):
+        for entry in summary.get(key) or ():
+            rows.append(
+                (
+                    html.escape(label),
+                    html.escape(short(entry["cell"])),
+                    with_interval(entry["success"], entry["interval"]),
+                )
+            )
+
+    return rows
 
 
 def command_line(config: Mapping[str, Any]) -> str:
@@ -426,7 +440,9 @@ def command_line(config: Mapping[str, Any]) -> str:
 def _repeat(summary: Summary, run: Mapping[str, Any]) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in run.get("versions", {}).items())
     git = run.get("git") or {}
-    commit = f"; commit {git['commit']}{'' if git['clean'] else ' with changes'}" if git else ""
+    commit = f"; commit {git['commit']}" if git else ""
+    if git and not git["clean"]:
+        commit += " with changes"
 
     return [
         "<h2>Repeat it</h2>",

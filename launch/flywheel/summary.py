@@ -1,4 +1,4 @@
-"""`summary.json` of a flywheel, built from the ledger's step results alone, and its closing table."""
+"""`summary.json` of a flywheel, built from the ledger's step results alone; its closing table."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from shopfloor.launch.flywheel.seeds import (
 )
 
 SCHEMA_VERSION = 1
+FINAL_KEYS = ("cell", "policy", "episodes", "successes", "success", "interval")
 COLUMNS = ("turn", "cell", "collected", "success (95 % interval)", "candidate", "gate", "CPU s")
 
 
@@ -97,20 +98,18 @@ def build_summary(
         turns: entries of `turn_entry`, in time order.
         extras: "control", "shuffle_control", "efficiency", "scenes", each None or JSON data.
     """
-    last = [entry for entry in turns if entry["turn"] == config.turns]
+    final = []
+    for entry in turns:
+        if entry["turn"] == config.turns:
+            final.append({key: entry[key] for key in FINAL_KEYS})
+
     sources = dict(turns[-1]["training"]["label_sources"])
     return {
         "schema_version": SCHEMA_VERSION,
         "config": config.to_json(),
         "cells": list(config.cells),
         "turns": [dict(entry) for entry in turns],
-        "final": [
-            {
-                key: entry[key]
-                for key in ("cell", "policy", "episodes", "successes", "success", "interval")
-            }
-            for entry in last
-        ],
+        "final": final,
         "seeds": seeds_used(config),
         "labels": {
             "sources": sources,
@@ -124,11 +123,14 @@ def build_summary(
 
 def _total_cpu(turns: Sequence[Mapping[str, Any]]) -> float:
     """Add up the turns; a training shared by several cells counts once."""
-    shared = {entry["turn"]: entry["training"]["cpu_seconds"] for entry in turns}
-    return float(
-        sum(entry["cpu_seconds"] - entry["training"]["cpu_seconds"] for entry in turns)
-        + sum(shared.values())
-    )
+    own: list[float] = []
+    shared: dict[int, float] = {}
+    for entry in turns:
+        training = entry["training"]["cpu_seconds"]
+        own.append(entry["cpu_seconds"] - training)
+        shared[entry["turn"]] = training
+
+    return float(sum(own) + sum(shared.values()))
 
 
 def _cpu(extra: Any) -> float:  # noqa: ANN401  # JSON
@@ -147,11 +149,9 @@ def teacher_statement(config: FlywheelConfig, sources: Mapping[str, int]) -> str
     expert, own, scenes = (sources.get(key, 0) for key in ("expert", "own_success", "scenes"))
     parts = []
     if config.teacher == "expert":
-        how = (
-            "labels every visited state"
-            if config.intervention == "label"
-            else "takes over when the policy strays"
-        )
+        how = "takes over when the policy strays"
+        if config.intervention == "label":
+            how = "labels every visited state"
 
         parts.append(
             "This is teacher distillation, not self-improvement: a scripted expert that sees the "
@@ -194,7 +194,7 @@ def table_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
         rows.append(
             (
                 str(entry["turn"]),
-                entry["cell"].split("/")[-1].rsplit("-", 1)[0],
+                _bare(entry["cell"]),
                 f"{entry['collected']['episodes']} episodes",
                 with_interval(entry["success"], entry["interval"]),
                 "-" if gate is None else f"{100 * candidate['success']:.1f} %",
@@ -207,20 +207,17 @@ def table_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
         ("control", "demonstrations only"),
         ("shuffle_control", "shuffled instructions"),
     ):
-        rows += [
-            (
-                "-",
-                entry["cell"].split("/")[-1].rsplit("-", 1)[0],
-                label,
-                with_interval(entry["success"], entry["interval"]),
-                "-",
-                "-",
-                f"{entry['cpu_seconds']:.0f}",
-            )
-            for entry in summary.get(name) or ()
-        ]
+        for entry in summary.get(name) or ():
+            success = with_interval(entry["success"], entry["interval"])
+            cpu_seconds = f"{entry['cpu_seconds']:.0f}"
+            rows.append(("-", _bare(entry["cell"]), label, success, "-", "-", cpu_seconds))
 
     return rows
+
+
+def _bare(cell: str) -> str:
+    """Return a cell's name without its package and version."""
+    return cell.split("/")[-1].rsplit("-", 1)[0]
 
 
 def gate_text(gate: Mapping[str, Any]) -> str:

@@ -174,11 +174,8 @@ def chance_of_promotion(gained: int, lost: int, pairs: int, last: Look) -> float
         pairs: pairs so far; one gain and one loss are added to them, so that no rate is zero.
         last: the last look.
     """
-    discordant_rate, gain_share = (
-        (gained + lost + 2) / (pairs + 2),
-        (gained + 1) / (gained + lost + 2),
-    )
-
+    discordant_rate = (gained + lost + 2) / (pairs + 2)
+    gain_share = (gained + 1) / (gained + lost + 2)
     left = last.pairs - pairs
     total = 0.0
     for discordant in range(left + 1):
@@ -188,10 +185,9 @@ def chance_of_promotion(gained: int, lost: int, pairs: int, last: Look) -> float
 
         whole = gained + lost + discordant
         needed = _gains_needed(whole, last.alpha)
-        total += weight * sum(
-            _binomial(more, discordant, gain_share)
-            for more in range(max(0, needed - gained), discordant + 1)
-        )
+        least = max(0, needed - gained)
+        enough = [_binomial(more, discordant, gain_share) for more in range(least, discordant + 1)]
+        total += weight * sum(enough)
 
     return min(1.0, total)
 
@@ -201,7 +197,11 @@ def _binomial(count: int, trials: int, rate: float) -> float:
 
 
 def _gains_needed(discordant: int, alpha: float) -> int:
-    """Smallest number of gains among `discordant` pairs that the test calls better; discordant + 1 if none is."""
+    """Return the fewest gains among `discordant` pairs that the test calls better.
+
+    Returns:
+        discordant + 1 if none is.
+    """
     tail = 0.0
     for gains in range(discordant, -1, -1):
         tail += math.comb(discordant, gains) / 2**discordant

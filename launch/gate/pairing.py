@@ -1,4 +1,4 @@
-"""Paired episodes for the gate: both policies on the same seeds, look by look, until one decides."""
+"""Paired episodes for the gate: both policies on the same seeds until a look decides."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def compare(
     progress: Progress | None = None,
     **options: Any,  # noqa: ANN401  # the fields of CellChoice
 ) -> dict[str, Any]:
-    """Run the gate on two policies: looks at 50, 100 and 200 pairs, stopping at the first that decides.
+    """Run the gate on two policies: looks at 50, 100 and 200 pairs, up to the one that decides.
 
     Args:
         a: policy in service: "expert", "random", a checkpoint's folder, or a reference.
@@ -60,8 +60,8 @@ def compare(
 
     choice = CellChoice.of(cell, options)
     cell_id = resolve_cell(choice.cell)
-    references = {"a": a, "b": b}
-    refs = {role: policy_ref(name, cell_id, choice.robot) for role, name in references.items()}
+    service = policy_ref(a, cell_id, choice.robot)
+    candidate = policy_ref(b, cell_id, choice.robot)
 
     with contextlib.ExitStack() as stack:
         executor = stack.enter_context(make_executor(workers))
@@ -69,8 +69,8 @@ def compare(
             out = stack.enter_context(tempfile.TemporaryDirectory(prefix="shopfloor-compare-"))
 
         decision, results = compare_policies(
-            refs["a"],
-            refs["b"],
+            service,
+            candidate,
             choice,
             folder=Path(out),
             looks=gate.LOOKS,
@@ -81,13 +81,16 @@ def compare(
             progress=progress or QuietProgress(),
         )
 
-    figures = dict(zip(("a", "b"), (results.get(role, {}) for role in ROLES), strict=True))
+    figures = {}
+    for side, policy, role in (("a", a, "service"), ("b", b, "candidate")):
+        figures[side] = {"reference": _name(policy), **results.get(role, {})}
+
     return {
         "schema_version": SCHEMA_VERSION,
         "cell": cell_id,
         "decision": decision.verdict,
         "gate": decision.to_json(),
-        **{role: {"reference": _name(references[role]), **figures[role]} for role in ("a", "b")},
+        **figures,
         "seeds": {"first": seed, "count": decision.pairs},
     }
 
@@ -188,7 +191,8 @@ def compare_policies(
     if resolve_policy(service).info.digest == resolve_policy(candidate).info.digest:
         return same_policy(), results
 
-    for pairs in [look.pairs for look in looks if look.pairs < most] + [min(most, looks[-1].pairs)]:
+    steps = [look.pairs for look in looks if look.pairs < most]
+    for pairs in (*steps, min(most, looks[-1].pairs)):
         for role, policy in zip(ROLES, (service, candidate), strict=True):
             shown = f"{title}, {'in service' if role == 'service' else role}"
             config = CollectConfig(

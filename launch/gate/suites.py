@@ -1,4 +1,4 @@
-"""Shift suites: what a policy loses when one thing differs from training, on the same seeds as without."""
+"""Shift suites: what a policy loses when one thing differs from training."""
 
 from __future__ import annotations
 
@@ -45,11 +45,9 @@ def wanted(text: str, cell: str) -> tuple[str, ...]:
 def shifted(base: str, suite: str) -> str:
     """Return a variation with a suite on top, as its one text."""
     nominal = Variation()
-    axes = {
-        name: value
-        for name, value in vars(VARIATIONS[suite]).items()
-        if value != getattr(nominal, name)
-    }
+    values = vars(VARIATIONS[suite])
+    changed = [name for name in values if values[name] != getattr(nominal, name)]
+    axes = {name: values[name] for name in changed}
     return variation_name(replace(parse_variation(base), **axes))
 
 
@@ -59,14 +57,15 @@ def compared(name: str, control: Evaluation, suite: Evaluation) -> dict[str, Any
     `p_value` is of the one-sided exact McNemar test: how likely so many seeds or more would be
     lost, of those on which the two differ, if the suite made no difference.
     """
-    pairs = [
-        (before, after)
-        for before, after in zip(control.per_seed, suite.per_seed, strict=True)
-        if before is not None and after is not None
-    ]
+    lost, gained = 0, 0
+    for before, after in zip(control.per_seed, suite.per_seed, strict=True):
+        if before is None or after is None or before == after:
+            continue
+        if before:
+            lost += 1
+        else:
+            gained += 1
 
-    lost = sum(before and not after for before, after in pairs)
-    gained = sum(after and not before for before, after in pairs)
     return {
         "suite": name,
         "episodes": suite.episodes,
@@ -82,17 +81,17 @@ def compared(name: str, control: Evaluation, suite: Evaluation) -> dict[str, Any
 
 def print_suites(entries: Sequence[Mapping[str, Any]]) -> None:
     """Print the table."""
-    rows = [
-        (
-            str(entry["suite"]),
-            with_interval(entry["success"], tuple(entry["interval"])),
-            str(entry["lost"]),
-            str(entry["gained"]),
-            f"{entry['p_value']:.3g}",
+    rows = []
+    for entry in entries:
+        rows.append(
+            (
+                str(entry["suite"]),
+                with_interval(entry["success"], tuple(entry["interval"])),
+                str(entry["lost"]),
+                str(entry["gained"]),
+                f"{entry['p_value']:.3g}",
+            )
         )
-        for entry in entries
-    ]
 
-    print_table(
-        "the same seeds, one thing shifted", ("suite", "success", "lost", "gained", "p"), rows
-    )
+    columns = ("suite", "success", "lost", "gained", "p")
+    print_table("the same seeds, one thing shifted", columns, rows)

@@ -1,8 +1,12 @@
-"""Inline SVG charts: success over turns, stacked bars, time series. Colours come from the page's style sheet."""
+"""Inline SVG charts: success over turns, stacked bars, time series.
+
+Colours come from the page's style sheet.
+"""
 
 from __future__ import annotations
 
 import html
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -60,6 +64,12 @@ def _text(x: float, y: float, text: str, anchor: str = "middle", style: str = "l
     return f'<text x="{_number(x)}" y="{_number(y)}" text-anchor="{anchor}" class="{style}">{html.escape(text)}</text>'
 
 
+def _polyline(style: str, corners: Sequence[tuple[float, float]]) -> str:
+    """Return a line through places x, y of the picture."""
+    path = " ".join(f"{_number(x)},{_number(y)}" for x, y in corners)
+    return f'<polyline class="{style}" points="{path}"/>'
+
+
 def success_chart(title: str, labels: Sequence[str], series: Sequence[Series]) -> str:
     """Draw success rates with intervals.
 
@@ -78,16 +88,17 @@ def success_chart(title: str, labels: Sequence[str], series: Sequence[Series]) -
 
     parts = []
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        at_y = _number(y(share))
         parts.append(
-            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{_number(y(share))}" y2="{_number(y(share))}"/>'
+            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at_y}" y2="{at_y}"/>'
         )
         parts.append(_text(LEFT - 6, y(share) + 4, f"{share:.0%}", "end"))
 
     parts += [_text(x(at), HEIGHT - 12, label) for at, label in enumerate(labels)]
     for one in series:
         if one.joined and len(one.points) > 1:
-            path = " ".join(f"{_number(x(p.at))},{_number(y(p.value))}" for p in one.points)
-            parts.append(f'<polyline class="line {one.style}" points="{path}"/>')
+            corners = [(x(point.at), y(point.value)) for point in one.points]
+            parts.append(_polyline(f"line {one.style}", corners))
 
         for p in one.points:
             tip = f"{one.name}: {100 * p.value:.1f} % [{100 * p.low:.1f}, {100 * p.high:.1f}]"
@@ -139,9 +150,11 @@ def stacked_bars(
 
         parts.append(_text(at + 6, top + 16, str(sum(counts.values())), "start"))
 
-    used = [
-        (key, style) for key, style in styles.items() if any(counts.get(key) for _, counts in rows)
-    ]
+    used = []
+    for key, style in styles.items():
+        if any(counts.get(key) for _, counts in rows):
+            used.append((key, style))
+
     return _svg(title, WIDTH, height, parts) + legend(used)
 
 
@@ -154,7 +167,7 @@ def time_series(title: str, names: Sequence[str], rows: Sequence[Sequence[float]
         rows: shape (T, len(names)).
     """
     width, height = WIDTH, 150
-    values = [value for row in rows for value in row]
+    values = list(itertools.chain.from_iterable(rows))
     low, high = min(values, default=0.0), max(values, default=1.0)
     span = (high - low) or 1.0
     inner = width - LEFT - RIGHT
@@ -162,34 +175,32 @@ def time_series(title: str, names: Sequence[str], rows: Sequence[Sequence[float]
     def y(value: float) -> float:
         return 10 + (height - 34) * (1.0 - (value - low) / span)
 
-    parts = [
-        f'<line class="grid" x1="{LEFT}" x2="{width - RIGHT}" y1="{_number(y(v))}" y2="{_number(y(v))}"/>'
-        for v in (low, high)
-    ]
+    parts, marks = [], []
+    for value in (low, high):
+        at = _number(y(value))
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{width - RIGHT}" y1="{at}" y2="{at}"/>')
+        marks.append(_text(LEFT - 6, y(value) + 4, f"{value:.3g}", "end"))
 
-    parts += [_text(LEFT - 6, y(v) + 4, f"{v:.3g}", "end") for v in (low, high)]
+    parts += marks
     steps = max(len(rows) - 1, 1)
-    for index, _ in enumerate(names):
-        path = " ".join(
-            f"{_number(LEFT + inner * t / steps)},{_number(y(row[index]))}"
-            for t, row in enumerate(rows)
-        )
-        parts.append(f'<polyline class="line thin s{index % 10}" points="{path}"/>')
+    entries: list[tuple[str, str]] = []
+
+    for index, name in enumerate(names):
+        corners = [(LEFT + inner * t / steps, y(row[index])) for t, row in enumerate(rows)]
+        parts.append(_polyline(f"line thin s{index % 10}", corners))
+        entries.append((name, f"s{index % 10}"))
 
     parts += [
         _text(LEFT, height - 6, "0"),
         _text(width - RIGHT, height - 6, f"step {len(rows) - 1}", "end"),
     ]
 
-    return _svg(title, width, height, parts) + legend(
-        [(name, f"s{i % 10}") for i, name in enumerate(names)]
-    )
+    return _svg(title, width, height, parts) + legend(entries)
 
 
 def legend(entries: Sequence[tuple[str, str]]) -> str:
     """Return the key to the colours."""
-    items = "".join(
-        f'<li class="{style}"><span class="swatch"></span>{html.escape(name)}</li>'
-        for name, style in entries
-    )
+    items = ""
+    for name, style in entries:
+        items += f'<li class="{style}"><span class="swatch"></span>{html.escape(name)}</li>'
     return f'<ul class="legend">{items}</ul>'

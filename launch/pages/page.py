@@ -28,6 +28,15 @@ def page(title: str, body: Sequence[str]) -> str:
     )
 
 
+def tile_row(tiles: Sequence[tuple[str, str]]) -> str:
+    """Return a row of tiles, each a figure and what it counts, as plain texts."""
+    parts = []
+    for figure, meaning in tiles:
+        shown = f"<b>{html.escape(figure)}</b><span>{html.escape(meaning)}</span>"
+        parts.append(f'<div class="tile">{shown}</div>')
+    return f'<div class="tiles">{"".join(parts)}</div>'
+
+
 def table(
     caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[int] = ()
 ) -> str:
@@ -43,16 +52,16 @@ def table(
     def style(index: int) -> str:
         return ' class="n"' if index in numeric else ""
 
-    head = "".join(
-        f'<th scope="col"{style(i)}>{html.escape(name)}</th>' for i, name in enumerate(columns)
-    )
+    head = ""
+    for index, name in enumerate(columns):
+        head += f'<th scope="col"{style(index)}>{html.escape(name)}</th>'
 
-    lines = "".join(
-        "<tr>" + "".join(f"<td{style(i)}>{cell}</td>" for i, cell in enumerate(row)) + "</tr>"
-        for row in rows
-    )
+    lines = []
+    for row in rows:
+        cells = [f"<td{style(index)}>{cell}</td>" for index, cell in enumerate(row)]
+        lines.append(f"<tr>{''.join(cells)}</tr>")
 
     return (
-        f'<div class="wide"><table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead>'
-        f"<tbody>{lines}</tbody></table></div>"
+        f'<div class="wide"><table><caption>{html.escape(caption)}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )

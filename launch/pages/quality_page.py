@@ -1,4 +1,4 @@
-"""`quality.html`: which episodes of a dataset to leave out or draw less often, why, and what they look like."""
+"""`quality.html`: which episodes to leave out or draw less often, why, and their pictures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shopfloor.datasets.quality.judge import DOWN_WEIGHT, DROP, NOTE
 from shopfloor.datasets.quality.result import Assessed, Quality
 from shopfloor.datasets.reader import Dataset
 from shopfloor.launch.pages.charts import stacked_bars, time_series
-from shopfloor.launch.pages.page import page, table
+from shopfloor.launch.pages.page import page, table, tile_row
 
 STYLE = Path(__file__).with_name("quality.css")
 SHOWN = 60  # episodes with pictures: about 3 MB
@@ -83,17 +83,12 @@ def _head(found: Quality) -> list[str]:
             (f"{labels['wrong']} of {labels['replayed']}", "success labels wrong in the simulator")
         )
 
-    shown = "".join(
-        f'<div class="tile"><b>{html.escape(a)}</b><span>{html.escape(b)}</span></div>'
-        for a, b in tiles
-    )
-
     return [
         f"<h1>{html.escape(_title(found))}</h1>",
         f'<p class="soft">{html.escape(str(found.path))}. Faults of a recording leave an episode out; faults of a '
         "demonstrator halve its weight. Honest failures are kept. Nothing was changed: view.json says the same to "
         "training.</p>",
-        f'<div class="tiles">{shown}</div>',
+        tile_row(tiles),
     ]
 
 
@@ -103,25 +98,25 @@ def _kinds(found: Quality) -> list[str]:
 
     rows = []
     for kind in found.kinds():
-        severities = [
-            finding.severity
-            for one in found.episodes
-            for finding in one.findings
-            if finding.kind == kind
-        ]
-
-        rows.append(
-            (
-                _words(kind),
-                {
-                    "leaves out": severities.count(DROP),
-                    "halves weight": severities.count(DOWN_WEIGHT),
-                },
-            )
-        )
+        severities = _severities(found, kind)
+        counts = {
+            "leaves out": severities.count(DROP),
+            "halves weight": severities.count(DOWN_WEIGHT),
+        }
+        rows.append((_words(kind), counts))
 
     chart = stacked_bars("Findings by kind", rows, {"leaves out": "s4", "halves weight": "s1"})
     return ["<h2>What was found</h2>", f'<div class="card">{chart}</div>']
+
+
+def _severities(found: Quality, kind: str) -> list[str]:
+    """Return the severity of every finding of a kind."""
+    severities = []
+    for one in found.episodes:
+        for finding in one.findings:
+            if finding.kind == kind:
+                severities.append(finding.severity)
+    return severities
 
 
 def _words(kind: str) -> str:
@@ -142,13 +137,11 @@ def _flagged(
     some = flagged[:SHOWN]
     dataset = Dataset(found.path, overlays=overlays)
     places = {record.episode_id: index for index, record in enumerate(dataset.records)}
-    parts = [
-        f"<h2>Episodes, worst first{'' if len(some) == len(flagged) else f' (the first {SHOWN})'}</h2>"
-    ]
+    first = "" if len(some) == len(flagged) else f" (the first {SHOWN})"
+    parts = [f"<h2>Episodes, worst first{first}</h2>"]
 
-    for one, pictures in zip(
-        some, strips(found.path, [one.record for one in some], overlays), strict=True
-    ):
+    shown = strips(found.path, [one.record for one in some], overlays)
+    for one, pictures in zip(some, shown, strict=True):
         parts.append(_card(one, pictures, _speed(dataset, places[one.record.episode_id])))
 
     dataset.close()
@@ -161,17 +154,16 @@ def _card(one: Assessed, pictures: Sequence[Strip], speed: Sequence[float] | Non
     facts = f"{record.cell}, seed {record.seed}, {record.steps} steps, {record.outcome}"
     facts += f" ({_words(record.reason)})" if record.reason else ""
 
-    items = "".join(
-        f"<li{' class=' + chr(34) + 'note-only' + chr(34) if finding.severity == NOTE else ''}>"
-        f"<b>{html.escape(_words(finding.kind))}</b>: {html.escape(finding.text)}</li>"
-        for finding in one.findings
-    )
+    items = ""
+    for finding in one.findings:
+        style = ' class="note-only"' if finding.severity == NOTE else ""
+        text = f"<b>{html.escape(_words(finding.kind))}</b>: {html.escape(finding.text)}"
+        items += f"<li{style}>{text}</li>"
 
-    curve = (
-        time_series("Speed of the tool, m/s", ["tool, m/s"], [[value] for value in speed])
-        if speed
-        else ""
-    )
+    curve = ""
+    if speed:
+        rows = [[value] for value in speed]
+        curve = time_series("Speed of the tool, m/s", ["tool, m/s"], rows)
 
     left = "".join(_strip(strip) for strip in pictures) or '<p class="soft">no pictures</p>'
     return (
@@ -183,13 +175,15 @@ def _card(one: Assessed, pictures: Sequence[Strip], speed: Sequence[float] | Non
 
 
 def _strip(strip: Strip) -> str:
-    figures = "".join(
-        f'<figure><img src="{_data_uri(picture)}" alt="camera {html.escape(strip.camera, quote=True)}, step {step}">'
-        f"<figcaption>step {step}</figcaption></figure>"
-        for step, picture in zip(strip.steps, strip.pictures, strict=True)
-    )
+    camera = html.escape(strip.camera, quote=True)
+    figures = []
+    for step, picture in zip(strip.steps, strip.pictures, strict=True):
+        image = f'<img src="{_data_uri(picture)}" alt="camera {camera}, step {step}">'
+        figures.append(f"<figure>{image}<figcaption>step {step}</figcaption></figure>")
+
     how = ", rendered from simulator states" if strip.rendered else ""
-    return f'<p class="camera">camera {html.escape(strip.camera)}{how}</p><div class="strip">{figures}</div>'
+    title = f'<p class="camera">camera {camera}{how}</p>'
+    return f'{title}<div class="strip">{"".join(figures)}</div>'
 
 
 def _data_uri(picture: npt.NDArray[np.uint8]) -> str:
@@ -204,7 +198,11 @@ def _data_uri(picture: npt.NDArray[np.uint8]) -> str:
 
 
 def _speed(dataset: Dataset, index: int) -> list[float] | None:
-    """Return the tool's speed, m/s, of each step or of evenly spaced ones; None where no columns are the tool's."""
+    """Return the tool's speed, m/s, of each step or of evenly spaced ones.
+
+    Returns:
+        None where no columns are the tool's.
+    """
     columns = find_columns(dataset, index)
     if not columns.tool:
         return None
@@ -220,18 +218,18 @@ def _rest(flagged: Sequence[Assessed]) -> list[str]:
     if not rest:
         return []
 
-    rows = [
-        (
-            str(one.record.index),
-            f'<span class="badge {one.verdict}">{one.verdict}</span>',
-            f"{one.weight:g}",
-            html.escape(one.record.cell),
-            html.escape(
-                "; ".join(finding.text for finding in one.findings if finding.severity != NOTE)
-            ),
+    rows = []
+    for one in rest:
+        reasons = [finding.text for finding in one.findings if finding.severity != NOTE]
+        rows.append(
+            (
+                str(one.record.index),
+                f'<span class="badge {one.verdict}">{one.verdict}</span>',
+                f"{one.weight:g}",
+                html.escape(one.record.cell),
+                html.escape("; ".join(reasons)),
+            )
         )
-        for one in rest
-    ]
 
     left = len(flagged) - SHOWN - len(rest)
     caption = "Further episodes" + (f"; quality.json has {left} more" if left else "")
@@ -254,16 +252,13 @@ def _usual(found: Quality) -> list[str]:
     ]
 
     for cell, usual in found.usual.items():
-        rows = [
-            (
-                html.escape(text),
-                _number(usual[name].median),
-                _number(usual[name].deviation),
-                str(usual[name].count),
-            )
-            for name, text in FIGURES.items()
-            if usual[name].count
-        ]
+        rows = []
+        for name, text in FIGURES.items():
+            one = usual[name]
+            if one.count:
+                median, deviation = _number(one.median), _number(one.deviation)
+                rows.append((html.escape(text), median, deviation, str(one.count)))
+
         parts.append(table(cell, ("figure", "median", "deviation", "episodes"), rows, (1, 2, 3)))
 
     return parts

@@ -1,4 +1,4 @@
-"""What the OpenGL renderer keeps on the device: the context of the process, its programs and framebuffers."""
+"""What the OpenGL renderer keeps on the device: the process's context, programs, framebuffers."""
 
 from __future__ import annotations
 
@@ -154,12 +154,21 @@ class Device:
         self._lamp_framebuffer = self.context.framebuffer(depth_attachment=self.lamp_depth)
 
     def table(self, values: npt.NDArray[Any], kind: str) -> Any:  # noqa: ANN401  # moderngl is optional
-        """Return a texture of numbers, shape (rows, columns, 4), for shaders to look up; `kind` "f1" for bytes."""
+        """Return a texture of numbers for shaders to look up.
+
+        Args:
+            values: shape (rows, columns, 4).
+            kind: "f4" for float32, "f1" for bytes.
+        """
         rows, columns = values.shape[0], values.size // values.shape[0] // 4
         return self.context.texture((columns, rows), 4, values.tobytes(), dtype=kind)
 
     def render(self, array: Any | None, size: tuple[int, int]) -> bytes:  # noqa: ANN401
-        """Draw a vertex array, or nothing, and return four uint32 per pixel: colour, id, bits of the depth, 0."""
+        """Draw a vertex array, or nothing.
+
+        Returns:
+            Four uint32 per pixel: colour, id, bits of the depth, 0.
+        """
         framebuffer, context = self._framebuffer(size), self.context
         framebuffer.use()
         framebuffer.clear(depth=1.0)
@@ -211,9 +220,8 @@ def _context() -> Any:  # noqa: ANN401  # moderngl is optional
         )
 
     try:
-        moderngl: Any = importlib.import_module(
-            "moderngl"
-        )  # by name: type checkers need not find it
+        # By name: type checkers need not find it.
+        moderngl: Any = importlib.import_module("moderngl")
     except ImportError:
         raise MissingDependencyError(
             "The OpenGL renderer needs the package moderngl, which is not installed. Install it "

@@ -48,11 +48,10 @@ def mesh_of(kind: int, dimensions: tuple[float, ...], file: str) -> Mesh | None:
     if kind == pybullet.GEOM_MESH:
         mesh = read_obj(Path(file))
         vertices = mesh.vertices.copy()
-        vertices[:, :3] *= np.array(
-            dimensions, np.float32
-        )  # normals stay as they are, as in TinyRenderer
-
+        # Normals stay as they are, as in TinyRenderer.
+        vertices[:, :3] *= np.array(dimensions, np.float32)
         return Mesh(vertices, mesh.triangles)
+
     if kind == pybullet.GEOM_BOX:
         return box(dimensions)
 
@@ -70,7 +69,9 @@ def mesh_of(kind: int, dimensions: tuple[float, ...], file: str) -> Mesh | None:
 
 @functools.lru_cache(maxsize=256)
 def read_obj(path: Path) -> Mesh:
-    """Read a Wavefront file: `v`, `vt`, `vn` and `f` lines, polygons as fans; a face without normals is flat.
+    """Read a Wavefront file: `v`, `vt`, `vn` and `f` lines.
+
+    Polygons are read as fans; a face without normals is flat.
 
     Raises:
         InvalidInputError: no such file, or a file of another kind.
@@ -110,9 +111,12 @@ def _fan(corners: list[list[str]], numbers: dict[str, list[list[float]]]) -> lis
         return numbers[word][number - 1 if number > 0 else number]
 
     points = [pick(corner, 0, "v") or [] for corner in corners]
-    (ax, ay, az), (bx, by, bz) = (
-        [points[k][axis] - points[0][axis] for axis in range(3)] for k in (1, 2)
-    )
+
+    def edge(end: int) -> list[float]:
+        return [points[end][axis] - points[0][axis] for axis in range(3)]
+
+    ax, ay, az = edge(1)
+    bx, by, bz = edge(2)
     flat = [ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx]
     length = math.hypot(*flat) or 1.0
     flat = [part / length for part in flat]
@@ -121,7 +125,11 @@ def _fan(corners: list[list[str]], numbers: dict[str, list[list[float]]]) -> lis
     for corner, point in zip(corners, points, strict=True):
         u, v = (pick(corner, 1, "vt") or [0.0, 0.0])[:2]
         rows.append([*point, *(pick(corner, 2, "vn") or flat), u, v])
-    return [row for k in range(1, len(rows) - 1) for row in (rows[0], rows[k], rows[k + 1])]
+
+    fan: list[list[float]] = []
+    for k in range(1, len(rows) - 1):
+        fan += [rows[0], rows[k], rows[k + 1]]
+    return fan
 
 
 # Which part of a picture TinyRenderer puts on a box's faces, measured: a sixteenth of it each. Per
@@ -181,14 +189,11 @@ def lathe(profile: list[tuple[float, float]], radius: float, height: float) -> M
         length = math.hypot(across, along)
         normal = (along / length, -across / length)
 
-        _strip(
-            rows,
-            triangles,
-            [
-                (2 * radius * inner, height * low, normal),
-                (2 * radius * outer, height * high, normal),
-            ],
-        )
+        rings = [
+            (2 * radius * inner, height * low, normal),
+            (2 * radius * outer, height * high, normal),
+        ]
+        _strip(rows, triangles, rings)
 
     return Mesh(np.array(rows, np.float32), np.array(triangles, np.int32))
 
@@ -216,7 +221,7 @@ def _strip(
     triangles: list[list[int]],
     rings: list[tuple[float, float, tuple[float, float]]],
 ) -> None:
-    """Add the surface between rings of (radius, height, normal outwards and up), joined smoothly."""
+    """Add the surface between rings of (radius, height, normal outwards and up), smoothly."""
     start = len(rows)
     for radius, height, (out, up) in rings:
         for step in range(_SLICES):
@@ -225,11 +230,8 @@ def _strip(
 
     for ring in range(len(rings) - 1):
         for step in range(_SLICES):
-            low, following = (
-                start + ring * _SLICES + step,
-                start + ring * _SLICES + (step + 1) % _SLICES,
-            )
-
+            low = start + ring * _SLICES + step
+            following = start + ring * _SLICES + (step + 1) % _SLICES
             triangles += [
                 [low, following, following + _SLICES],
                 [low, following + _SLICES, low + _SLICES],

@@ -1,4 +1,4 @@
-"""Pictures drawn with OpenGL (EGL, no screen): the second renderer, many times faster than PyBullet's own.
+"""Pictures drawn with OpenGL (EGL, no screen), many times faster than with PyBullet's renderer.
 
 It reproduces TinyRenderer: the same light on the same pixels. One context serves a whole process.
 """
@@ -28,9 +28,8 @@ _SPECULAR = 0.05  # as cells ask of TinyRenderer
 _SHADE = 0.8  # share of the lamp's light that TinyRenderer leaves in shadow
 _LARGEST_PICTURE_PX = 2048
 
-_devices: dict[
-    int, Device
-] = {}  # of this process: contexts do not survive a fork, so the key is its id
+# Of this process: contexts do not survive a fork, so the key is its id.
+_devices: dict[int, Device] = {}
 _lock = threading.RLock()  # one thread at a time has the context
 
 
@@ -85,11 +84,11 @@ class GlRenderer:
 
     @property
     def renderer_name(self) -> str:
-        """Renderer and version of OpenGL; where they differ, pictures may differ in the last bit."""
+        """Renderer and version of OpenGL; with others, pictures may differ in the last bit."""
         return self._device.name
 
     def refresh(self, client: int) -> None:
-        """Read what a client's bodies are made of and their colours; cheap where they are as before."""
+        """Read what a client's bodies are made of and their colours; cheap where none changed."""
         scene = self._scenes.setdefault(client, _Scene())
         parts, colours = read_parts(client)
         if parts != scene.parts:
@@ -100,7 +99,9 @@ class GlRenderer:
             scene.colours = colours
 
     def set_texture(self, client: int, body: int, picture: Image | None) -> None:
-        """Put a picture on a body's base, as TinyRenderer does: on each face of a box another sixteenth of it.
+        """Put a picture on a body's base, as TinyRenderer does.
+
+        Each face of a box shows another sixteenth of it.
 
         Args:
             client: PyBullet's physicsClientId.
@@ -116,7 +117,10 @@ class GlRenderer:
         self._release(scene, "looks", "pictures")
 
     def forget(self, client: int) -> None:
-        """Let go of what is kept of a client; do so when it closes, as PyBullet gives its number to the next."""
+        """Let go of what is kept of a client.
+
+        Do so when it closes, as PyBullet gives its number to the next.
+        """
         scene = self._scenes.pop(client, None)
         if scene is not None:
             self._release(scene, *scene.kept)
@@ -185,9 +189,8 @@ class GlRenderer:
         with _device() as device:
             for name in names:
                 kept = scene.kept.pop(name, None)
-                if (
-                    kept is not None and device is self._device
-                ):  # else it went with the process that forked
+                # On another device it went with the process that forked.
+                if kept is not None and device is self._device:
                     kept.release()
 
 
@@ -241,7 +244,11 @@ def _sheet(scene: _Scene) -> Image:
 
 
 def _looks(scene: _Scene) -> Floats:
-    """Return per part its colour, then its picture's first texel, width and height, and whether it casts shadows."""
+    """Return what the shaders know of each part, shape (P, 2, 4), float32.
+
+    The first row is the colour; the second the picture's first texel, width and height, and
+    whether the part casts shadows.
+    """
     looks = np.zeros((max(1, len(scene.parts)), 2, 4), np.float32)
     first, places = 0, {}
     for body, picture in scene.pictures.items():
@@ -261,7 +268,10 @@ def _looks(scene: _Scene) -> Floats:
 def _projection(
     extrinsics: Array, fov: float, size: tuple[int, int], near: float, far: float
 ) -> Array:
-    """Return world to clip space, shape (4, 4), with the first row of the picture at the bottom, where rows begin."""
+    """Return world to clip space, shape (4, 4).
+
+    The first row of the picture is at the bottom, where OpenGL's rows begin.
+    """
     height, width = size
     focal = 1.0 / math.tan(0.5 * fov)
     projection = np.zeros((4, 4))
@@ -294,7 +304,11 @@ def _set_light(device: Device, light: Light, *, shadows: bool) -> None:
 def _cast(
     device: Device, scene: _Scene, frames: Floats, light: Light, eye: Array, far: float
 ) -> bool:
-    """Draw what the lamp sees of all that is no farther from the eye than `far`; return whether there is anything."""
+    """Draw what the lamp sees of all that is no farther from the eye than `far`, m.
+
+    Returns:
+        Whether there is anything.
+    """
     moved = frames[scene.geometry.sphere_frames].astype(np.float64)
     centres, radii = scene.geometry.spheres[:, :3], scene.geometry.spheres[:, 3:]
     centres = (moved[:, :, :3] @ centres[:, :, None])[:, :, 0] + moved[:, :, 3]
@@ -311,7 +325,10 @@ def _cast(
 
 
 def _lamp_view(lamp: Array, centres: Array, radii: Array) -> Array:
-    """Return world to the lamp's clip space, shape (4, 4): parallel rays, just wide enough for the spheres."""
+    """Return world to the lamp's clip space, shape (4, 4).
+
+    Its rays are parallel and just wide enough for the spheres.
+    """
     aside = np.array([1.0, 0.0, 0.0]) if abs(lamp[0]) < 0.9 else np.array([0.0, 1.0, 0.0])
     across = np.cross(lamp, aside)
     across /= math.sqrt(float(across @ across))

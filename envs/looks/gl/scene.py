@@ -1,4 +1,4 @@
-"""What the OpenGL renderer reads from PyBullet: shapes and colours once, poses for every picture."""
+"""What the OpenGL renderer reads from PyBullet: shapes and colours once, poses for each picture."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ class Part(NamedTuple):
 
 
 class Geometry(NamedTuple):
-    """The triangles of a client's parts, each in the frame that moves it: a base's centre of mass, or a link.
+    """The triangles of a client's parts, each in the frame that moves it.
+
+    That frame is a base's centre of mass, or a link.
 
     Attributes:
         frames: per body its id, whether its base has shapes, and which links have; frames are in
@@ -62,7 +64,11 @@ class Geometry(NamedTuple):
 
 
 def read_parts(client: int) -> tuple[list[Part], Floats]:
-    """Return all visual shapes of a client, and their colours, shape (P, 4), float32, red to alpha in [0, 1]."""
+    """Return all visual shapes of a client, and their colours.
+
+    Returns:
+        The parts, and shape (P, 4), float32, red to alpha in [0, 1].
+    """
     parts, colours = [], []
     for index in range(pybullet.getNumBodies(client)):
         body = pybullet.getBodyUniqueId(index, client)
@@ -81,9 +87,14 @@ def build_geometry(parts: list[Part]) -> Geometry:
     links: dict[int, set[int]] = {}
     for part in parts:
         links.setdefault(part.body, set()).add(part.link)
-    frames = [(body, -1 in used, sorted(used - {-1})) for body, used in links.items()]
-    keys = [(body, link) for body, has_base, moved in frames for link in [-1] * has_base + moved]
-    rows = {key: row for row, key in enumerate(keys)}
+
+    frames: list[tuple[int, bool, list[int]]] = []
+    rows: dict[tuple[int, int], int] = {}
+    for body, used in links.items():
+        frames.append((body, -1 in used, sorted(used - {-1})))
+        for link in sorted(used):
+            rows[body, link] = len(rows)
+
     vertices, triangles = [np.zeros(0, VERTEX)], [np.zeros((0, 3), np.int32)]
     casts = np.zeros(len(parts), np.float32)
     spheres, sphere_frames, count = [], [], 0
@@ -132,7 +143,11 @@ def _in_frame(vertices: Floats, part: Part) -> Array:
 
 
 def read_frames(geometry: Geometry, client: int) -> Floats:
-    """Return where the frames are right now, shape (N, 3, 4), float32, rotation and translation (m); one at least."""
+    """Return where the frames are right now: rotation and translation (m).
+
+    Returns:
+        Shape (N, 3, 4), float32; at least one frame.
+    """
     rows: list[tuple[float, ...]] = []
     for body, has_base, links in geometry.frames:
         if has_base:
@@ -141,43 +156,26 @@ def read_frames(geometry: Geometry, client: int) -> Floats:
 
         if links:
             # Without velocities; poses follow the joints even right after `resetJointState`.
-            rows += [
-                state[4] + state[5] for state in pybullet.getLinkStates(body, links, 0, 1, client)
-            ]
+            for state in pybullet.getLinkStates(body, links, 0, 1, client):
+                rows.append(state[4] + state[5])
 
     table = np.array(rows or [(0.0,) * 6 + (1.0,)])
     frames = np.empty((len(table), 3, 4), np.float32)
     frames[:, :, 3] = table[:, :3]
     x, y, z, w = table[:, 3:].T
 
-    xx, yy, zz, xy, xz, yz, wx, wy, wz = (
-        x * x,
-        y * y,
-        z * z,
-        x * y,
-        x * z,
-        y * z,
-        w * x,
-        w * y,
-        w * z,
-    )
+    xx, yy, zz = x * x, y * y, z * z
+    xy, xz, yz = x * y, x * z, y * z
+    wx, wy, wz = w * x, w * y, w * z
 
-    frames[:, 0, 0], frames[:, 0, 1], frames[:, 0, 2] = (
-        1 - 2 * (yy + zz),
-        2 * (xy - wz),
-        2 * (xz + wy),
-    )
-
-    frames[:, 1, 0], frames[:, 1, 1], frames[:, 1, 2] = (
-        2 * (xy + wz),
-        1 - 2 * (xx + zz),
-        2 * (yz - wx),
-    )
-
-    frames[:, 2, 0], frames[:, 2, 1], frames[:, 2, 2] = (
-        2 * (xz - wy),
-        2 * (yz + wx),
-        1 - 2 * (xx + yy),
-    )
+    frames[:, 0, 0] = 1 - 2 * (yy + zz)
+    frames[:, 0, 1] = 2 * (xy - wz)
+    frames[:, 0, 2] = 2 * (xz + wy)
+    frames[:, 1, 0] = 2 * (xy + wz)
+    frames[:, 1, 1] = 1 - 2 * (xx + zz)
+    frames[:, 1, 2] = 2 * (yz - wx)
+    frames[:, 2, 0] = 2 * (xz - wy)
+    frames[:, 2, 1] = 2 * (yz + wx)
+    frames[:, 2, 2] = 1 - 2 * (xx + yy)
 
     return frames
