@@ -129,7 +129,9 @@ def resume_and_cut_power(folder, states):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("states", [STATES, pytest.param(MANY_STATES, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "states", [QUICK_STATES, pytest.param(MANY_STATES, marks=pytest.mark.long)]
+)
 def test_what_was_reported_survives_when_a_killed_run_was_resumed_before(tmp_path, states):
     found = list(resume_and_cut_power(tmp_path, states))
     assert len(found) >= states
