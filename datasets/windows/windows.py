@@ -120,7 +120,26 @@ class Windows:
         self.actions, self.batch_size, self.seed = actions, batch_size, seed
         self._plan = self._plan_reads()
 
-        self.sources: list[WindowSource] = []
+        self.sources, kept = self._choose(episodes, weights)
+        self._steps = np.array([source.record.steps for source in self.sources], np.int64)
+        self._slots = EpochSlots(self._steps, self._share(np.array(kept, np.float64), mixture))
+        self._epoch, self._position = 0, 0
+        empty = np.empty(0, np.int64)
+        self._block = (0, -1), (empty, empty)
+        self._fingerprint = ""
+        self._cache = self._load() if cache else None
+
+    def _choose(
+        self,
+        episodes: Callable[[EpisodeRecord], bool] | None,
+        weights: Callable[[EpisodeRecord], float] | None,
+    ) -> tuple[list[WindowSource], list[float]]:
+        """Return the episodes that windows come from, and the weight of each one's windows.
+
+        Raises:
+            InvalidInputError: there are none.
+        """
+        sources: list[WindowSource] = []
         kept: list[float] = []
         for number, dataset in enumerate(self.datasets):
             for index, record in enumerate(dataset.records):
@@ -129,7 +148,7 @@ class Windows:
 
                 weight = _weight(record, weights)
                 if weight > 0:
-                    self.sources.append(WindowSource(number, index, record))
+                    sources.append(WindowSource(number, index, record))
                     kept.append(weight)
 
         if not kept:
@@ -138,13 +157,7 @@ class Windows:
                 f"No windows: no episode of {where} has steps, was chosen and has a weight above 0."
             )
 
-        self._steps = np.array([source.record.steps for source in self.sources], np.int64)
-        self._slots = EpochSlots(self._steps, self._share(np.array(kept, np.float64), mixture))
-        self._epoch, self._position = 0, 0
-        empty = np.empty(0, np.int64)
-        self._block = (0, -1), (empty, empty)
-        self._fingerprint = ""
-        self._cache = self._load() if cache else None
+        return sources, kept
 
     def _plan_reads(self) -> list[Read]:
         """Return what each window reads."""

@@ -106,6 +106,15 @@ def wait(
     return step, reward, terminated, info
 
 
+def waits_for(cell: WorkCell, reason: str = "") -> int:
+    """Wait until the episode ends: in success, or as a failure for a reason; return how many steps that took."""
+    step, reward, terminated, info = wait(cell)
+    ended = (reward, terminated, info["success"], info["failure"])
+    assert ended == (float(not reason), True, not reason, reason)
+    assert reason or info["stage"] == "done"
+    return step
+
+
 def having(cell: WorkCell, *variations: str) -> list[str]:
     """Return those of some variations that a cell has."""
     return [name for name in variations if name in variations_of(cell.task)]

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from cell_episodes import WAIT, build, play, wait
+from cell_episodes import WAIT, build, play, wait, waits_for
 
 from shopfloor.envs.cells import conveyor_sort
 from shopfloor.envs.cells.conveyor_sort import (
@@ -166,13 +166,7 @@ def test_wrong_parts_and_wrong_bins(cell, case):
     else:
         drop_into(cell, row, row + 3, -0.025)
         drop_into(cell, other, row + 3, 0.025)
-    step, reward, terminated, info = wait(cell)
-    assert (reward, terminated, info["success"], info["failure"]) == (
-        0.0,
-        True,
-        False,
-        "wrong_part",
-    )
+    step = waits_for(cell, "wrong_part")
     assert step >= HOLD_STEPS
 
 
